@@ -1,0 +1,49 @@
+import { NumericError, ShapeError } from './errors.js'
+
+/** A dense matrix, row-major: element (i, j) is `data[i * cols + j]`. */
+export interface Matrix {
+  readonly rows: number
+  readonly cols: number
+  readonly data: Float32Array
+}
+
+/**
+ * Makes a {@link Matrix} over `data` (not copied), or a zero matrix when `data` is left out.
+ *
+ * @throws ShapeError when a dimension is not a positive integer or `data.length` is not `rows * cols`
+ */
+export function matrix(rows: number, cols: number, data?: Float32Array): Matrix {
+  if (!Number.isSafeInteger(rows) || !Number.isSafeInteger(cols) || rows < 1 || cols < 1) {
+    throw new ShapeError(`a matrix needs positive whole dimensions, got ${rows} x ${cols}`)
+  }
+  if (data === undefined) return { rows, cols, data: new Float32Array(rows * cols) }
+  if (data.length !== rows * cols) {
+    throw new ShapeError(
+      `a ${rows} x ${cols} matrix needs ${rows * cols} values, the array given has ${data.length}`,
+    )
+  }
+  return { rows, cols, data }
+}
+
+/** A copy that shares nothing with the original. */
+export function copyMatrix(source: Matrix): Matrix {
+  return { rows: source.rows, cols: source.cols, data: source.data.slice() }
+}
+
+/**
+ * Checks that every element is a finite number.
+ *
+ * @param name how the error names the matrix, e.g. `'model.layers.0.self_attn.q_proj.weight'`
+ * @throws NumericError naming the first offending element by row and column
+ */
+export function assertFinite(m: Matrix, name: string): void {
+  const { data, cols } = m
+  for (let i = 0; i < data.length; i++) {
+    if (!Number.isFinite(data[i])) {
+      throw new NumericError(
+        `${name}: found ${data[i]} at row ${Math.floor(i / cols)}, column ${i % cols}; expected finite numbers. ` +
+          'The file or the activations are damaged, or overflowed before they were stored',
+      )
+    }
+  }
+}

@@ -1,0 +1,14 @@
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vitest/config'
+
+const source = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+export default defineConfig({
+  resolve: {
+    alias: [
+      { find: /^gptvq$/, replacement: source('./src/index.ts') },
+      { find: /^gptvq\/model$/, replacement: source('./src/model.ts') },
+    ],
+  },
+  test: { include: ['test/**/*.test.ts'], testTimeout: 120_000 },
+})
