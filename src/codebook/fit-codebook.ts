@@ -1,0 +1,68 @@
+import { OptionError } from '../errors.js'
+import { assertFinite, type Matrix, matrix } from '../matrix.js'
+import { runEm } from './em.js'
+import { identityMetric, readMetric } from './metric.js'
+import { type KmeansInit, kmeansInits, seedCodebook } from './seeds.js'
+
+export interface CodebookOptions {
+  /** Number of centroids, 1 to 65536. */
+  k: number
+  /**
+   * How distances are measured: p x d (diagonal weights) or p x d*d (full symmetric matrices); vector `i` is measured
+   * by row `i % p`. Default: plain squared distance.
+   */
+  metric?: Matrix
+  /** Default `'mahalanobis'`. */
+  init?: KmeansInit
+  /** EM iterations at most, default 100; fewer when nothing changes any more. */
+  iterations?: number
+  /** Seed of `'kmeans++'`, default 0. */
+  seed?: number
+}
+
+export interface FittedCodebook {
+  /** Centroids, k x d. */
+  readonly codebook: Matrix
+  /** Index of each vector's nearest centroid. */
+  readonly assignments: Uint16Array
+  /** Sum of the distances of all vectors to their centroids. */
+  readonly loss: number
+  /** The loss after every assignment step, the last one last; never rises. */
+  readonly losses: Float64Array
+}
+
+/**
+ * Fits `k` centroids to vectors (n x d, any d) by k-means under a metric per vector (paper, section 3.2).
+ * With fewer distinct vectors than centroids some centroids stay unused; that is not an error.
+ *
+ * @throws OptionError naming the option that cannot work; ShapeError for a metric that does not fit;
+ *   NumericError for NaN or infinity
+ */
+export function fitCodebook(vectors: Matrix, options: CodebookOptions): FittedCodebook {
+  const { k, metric, init = 'mahalanobis', iterations = 100, seed = 0 } = options
+  const { rows: n, cols: d } = vectors
+  requireInteger('k', k, 1, 65536)
+  requireInteger('iterations', iterations, 0, Number.MAX_SAFE_INTEGER)
+  if (!Number.isSafeInteger(seed)) throw new OptionError('seed', `expected a whole number, got ${seed}`)
+  if (!kmeansInits.includes(init)) {
+    throw new OptionError('init', `expected one of ${kmeansInits.join(', ')}, got '${init}'`)
+  }
+  if (init === 'cdf' && d !== 1) {
+    throw new OptionError(
+      'init',
+      `'cdf' needs vectors of 1 dimension, got ${d}; use 'mahalanobis' or 'kmeans++'`,
+    )
+  }
+  assertFinite(vectors, 'vectors')
+  const measure = metric ? readMetric(metric, n, d) : identityMetric(d)
+  const codebook = matrix(k, d)
+  seedCodebook(init, vectors.data, n, d, measure, k, seed, codebook.data)
+  const { assignments, losses } = runEm(vectors.data, n, d, measure, codebook.data, k, iterations)
+  return { codebook, assignments, losses, loss: losses[losses.length - 1] }
+}
+
+function requireInteger(option: string, value: number, least: number, most: number): void {
+  if (!Number.isSafeInteger(value) || value < least || value > most) {
+    throw new OptionError(option, `expected a whole number from ${least} to ${most}, got ${value}`)
+  }
+}

@@ -1,0 +1,142 @@
+import { NumericError, ShapeError } from './errors.js'
+import { multiplyTransposedAdd } from './kernels/reference.js'
+import { assertFinite, type Matrix, matrix } from './matrix.js'
+
+const TOKENS_PER_PANEL = 256
+const FEATURES_PER_TILE = 64
+
+/**
+ * Sums `X^T X` over batches of a layer's inputs and gives the Hessian `H = (2 / tokens) X^T X` (DESIGN: mathematics, 1).
+ *
+ * Storage is one float32 matrix of inFeatures x inFeatures: the upper triangle holds the sum, the lower triangle the
+ * rounding error of that sum, so that thousands of batches lose no precision.
+ */
+export class HessianAccumulator {
+  readonly inFeatures: number
+  readonly #sums: Float32Array
+  readonly #diagonalErrors: Float32Array
+  #tokens = 0
+
+  /** @throws ShapeError when `inFeatures` is not a positive integer */
+  constructor(inFeatures: number) {
+    this.inFeatures = inFeatures
+    this.#sums = matrix(inFeatures, inFeatures).data
+    this.#diagonalErrors = new Float32Array(inFeatures)
+  }
+
+  /** Rows of activations seen so far. */
+  get tokens(): number {
+    return this.#tokens
+  }
+
+  /**
+   * Adds a batch of activations, tokens x inFeatures.
+   *
+   * @throws ShapeError when the width differs from `inFeatures`
+   * @throws NumericError on NaN or infinity; the sum so far is left as it was
+   */
+  add(activations: Matrix): void {
+    if (activations.cols !== this.inFeatures) {
+      throw new ShapeError(
+        `activations have ${activations.cols} columns, the accumulator was made for ${this.inFeatures} input features`,
+      )
+    }
+    assertFinite(activations, 'activations')
+    for (let first = 0; first < activations.rows; first += TOKENS_PER_PANEL) {
+      const last = Math.min(first + TOKENS_PER_PANEL, activations.rows)
+      this.#addUpper(upperGram(activations, first, last))
+    }
+    this.#tokens += activations.rows
+  }
+
+  /**
+   * Adds `X^T X` of a batch of `tokens` rows that was computed elsewhere. Only the upper triangle is read.
+   *
+   * @throws ShapeError when `gram` is not inFeatures x inFeatures or `tokens` is not a positive integer
+   * @throws NumericError on NaN or infinity
+   */
+  addGram(gram: Matrix, tokens: number): void {
+    if (gram.rows !== this.inFeatures || gram.cols !== this.inFeatures) {
+      throw new ShapeError(
+        `the product X^T X is ${gram.rows} x ${gram.cols}, expected ${this.inFeatures} x ${this.inFeatures}`,
+      )
+    }
+    if (!Number.isSafeInteger(tokens) || tokens < 1) {
+      throw new ShapeError(`tokens of a batch must be a positive whole number, got ${tokens}`)
+    }
+    assertFinite(gram, 'X^T X of the activations')
+    this.#addUpper(gram.data)
+    this.#tokens += tokens
+  }
+
+  #addUpper(gram: Float32Array): void {
+    const n = this.inFeatures
+    const sums = this.#sums
+    const errors = this.#diagonalErrors
+    for (let i = 0; i < n; i++) {
+      const diagonal = sums[i * n + i] + errors[i] + gram[i * n + i]
+      sums[i * n + i] = diagonal
+      errors[i] = diagonal - sums[i * n + i]
+      for (let j = i + 1; j < n; j++) {
+        const upper = i * n + j
+        const lower = j * n + i
+        const exact = sums[upper] + sums[lower] + gram[upper]
+        sums[upper] = exact
+        sums[lower] = exact - sums[upper]
+      }
+    }
+  }
+
+  /**
+   * The Hessian so far, inFeatures x inFeatures, a new matrix. More batches may follow.
+   *
+   * @throws NumericError when nothing was added yet
+   */
+  hessian(): Matrix {
+    if (this.#tokens === 0) throw new NumericError('no activations were added, so there is no Hessian')
+    const n = this.inFeatures
+    const factor = 2 / this.#tokens
+    const result = matrix(n, n)
+    for (let i = 0; i < n; i++) {
+      result.data[i * n + i] = (this.#sums[i * n + i] + this.#diagonalErrors[i]) * factor
+      for (let j = i + 1; j < n; j++) {
+        const value = (this.#sums[i * n + j] + this.#sums[j * n + i]) * factor
+        result.data[i * n + j] = value
+        result.data[j * n + i] = value
+      }
+    }
+    return result
+  }
+}
+
+/** The upper triangle of `X^T X` over rows `first` to `last` of `x`; what lies below is unspecified. */
+function upperGram(x: Matrix, first: number, last: number): Float32Array {
+  const n = x.cols
+  const tokens = last - first
+  const gram = new Float32Array(n * n)
+  const features = new Float32Array(n * tokens)
+  for (let t = 0; t < tokens; t++) {
+    const row = (first + t) * n
+    for (let j = 0; j < n; j++) features[j * tokens + t] = x.data[row + j]
+  }
+  for (let i = 0; i < n; i += FEATURES_PER_TILE) {
+    const height = Math.min(FEATURES_PER_TILE, n - i)
+    const at = i * tokens
+    multiplyTransposedAdd(
+      height,
+      n - i,
+      tokens,
+      1,
+      features,
+      at,
+      tokens,
+      features,
+      at,
+      tokens,
+      gram,
+      i * n + i,
+      n,
+    )
+  }
+  return gram
+}

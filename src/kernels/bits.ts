@@ -1,0 +1,59 @@
+/**
+ * Packs rows of indices, `width` bits each, least significant bit first, every row starting on a byte.
+ * `packed` holds `rows * packedRowBytes(perRow, width)` bytes and must be zero.
+ */
+export function packIndices(
+  indices: Uint16Array | Uint8Array,
+  rows: number,
+  perRow: number,
+  width: number,
+  packed: Uint8Array,
+): void {
+  const rowBytes = packedRowBytes(perRow, width)
+  for (let r = 0; r < rows; r++) {
+    let at = r * rowBytes
+    let pending = 0
+    let pendingBits = 0
+    for (let i = 0; i < perRow; i++) {
+      pending |= indices[r * perRow + i] << pendingBits
+      pendingBits += width
+      while (pendingBits >= 8) {
+        packed[at++] = pending & 0xff
+        pending >>>= 8
+        pendingBits -= 8
+      }
+    }
+    if (pendingBits > 0) packed[at] = pending
+  }
+}
+
+/** The inverse of {@link packIndices}; `indices` holds `rows * perRow` values. */
+export function unpackIndices(
+  packed: Uint8Array,
+  rows: number,
+  perRow: number,
+  width: number,
+  indices: Uint16Array | Uint8Array,
+): void {
+  const rowBytes = packedRowBytes(perRow, width)
+  const mask = 2 ** width - 1
+  for (let r = 0; r < rows; r++) {
+    let at = r * rowBytes
+    let pending = 0
+    let pendingBits = 0
+    for (let i = 0; i < perRow; i++) {
+      while (pendingBits < width) {
+        pending |= packed[at++] << pendingBits
+        pendingBits += 8
+      }
+      indices[r * perRow + i] = pending & mask
+      pending >>>= width
+      pendingBits -= width
+    }
+  }
+}
+
+/** Bytes that one row of `perRow` indices of `width` bits takes. */
+export function packedRowBytes(perRow: number, width: number): number {
+  return Math.ceil((perRow * width) / 8)
+}

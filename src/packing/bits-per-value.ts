@@ -1,0 +1,44 @@
+import type { PackedLayer } from './pack-layer.js'
+import type { PackedScalarLayer } from './scalar-layer.js'
+
+/** Stored bits divided by the number of weights, by what they are spent on. */
+export interface BitsPerValue {
+  /** Indices, or the codes of a scalar layer. */
+  readonly index: number
+  readonly codebook: number
+  /** Scales of codebooks or of scalar groups. */
+  readonly scale: number
+  /** All else: the zero points of a scalar layer. */
+  readonly other: number
+  readonly total: number
+}
+
+/** Bits per value of a layer, counted from the bytes of its packed arrays (DESIGN: mathematics, 7). */
+export function bitsPerValue(packed: PackedLayer | PackedScalarLayer): BitsPerValue {
+  if ('layout' in packed) {
+    const { layout, indices, codebooks, codebookScales } = packed
+    return share(layout.rows * layout.cols, indices, codebooks, codebookScales, undefined)
+  }
+  return share(packed.rows * packed.cols, packed.codes, undefined, packed.scales, packed.zeros)
+}
+
+/** Bytes of all packed arrays of a layer. */
+export function packedBytes(packed: PackedLayer | PackedScalarLayer): number {
+  return 'layout' in packed
+    ? packed.indices.byteLength + packed.codebooks.byteLength + packed.codebookScales.byteLength
+    : packed.codes.byteLength + packed.scales.byteLength + packed.zeros.byteLength
+}
+
+type Stored = ArrayBufferView | undefined
+
+function share(
+  weights: number,
+  indices: Stored,
+  codebooks: Stored,
+  scales: Stored,
+  others: Stored,
+): BitsPerValue {
+  const bits = (stored: Stored) => (8 * (stored?.byteLength ?? 0)) / weights
+  const [index, codebook, scale, other] = [indices, codebooks, scales, others].map(bits)
+  return { index, codebook, scale, other, total: index + codebook + scale + other }
+}

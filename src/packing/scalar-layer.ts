@@ -1,0 +1,96 @@
+import { floatToHalf, halfToFloat } from '../kernels/half.js'
+import { packedRowBytes, packIndices, unpackIndices } from '../kernels/reference.js'
+import { type Matrix, matrix } from '../matrix.js'
+
+/**
+ * A layer quantized weight by weight: `w = (code - zero) * scale`, scale and zero shared by a run of `groupSize`
+ * weights of a row. Asymmetric, so `zero` is a code of its own.
+ */
+export interface ScalarLayer {
+  readonly rows: number
+  readonly cols: number
+  /** Bits per code and per zero point, 1 to 8. */
+  readonly bits: number
+  /** Weights of a row that share a scale; the last group of a row may be smaller. */
+  readonly groupSize: number
+  /** rows x cols. */
+  readonly codes: Uint8Array
+  /** Bits of IEEE halves, rows x groups per row. */
+  readonly scales: Uint16Array
+  /** rows x groups per row. */
+  readonly zeros: Uint8Array
+}
+
+/** The arrays of a scalar layer exactly as a checkpoint stores them. */
+export interface PackedScalarLayer {
+  readonly rows: number
+  readonly cols: number
+  readonly bits: number
+  readonly groupSize: number
+  /** `bits` bits per code, least significant bit first, rows byte-aligned. */
+  readonly codes: Uint8Array
+  readonly scales: Uint16Array
+  /** Packed as the codes are. */
+  readonly zeros: Uint8Array
+}
+
+/** Groups in a row of `cols` weights. */
+export function groupsPerRow(cols: number, groupSize: number): number {
+  return Math.ceil(cols / groupSize)
+}
+
+/**
+ * The scale and zero point that spread `2^bits` codes over `low` to `high` (both taken together with 0):
+ * `scale = (high - low) / (2^bits - 1)` rounded to a half, `zero = round(-low / scale)`.
+ */
+export function scalarGrid(low: number, high: number, bits: number): { scale: number; zero: number } {
+  const from = Math.min(0, low)
+  const to = Math.max(0, high)
+  const largestCode = 2 ** bits - 1
+  const spread = to - from
+  if (spread === 0) return { scale: floatToHalf(1), zero: 0 }
+  // a spread below the smallest half still needs a scale that is not zero
+  const scale = Math.max(1, floatToHalf(spread / largestCode))
+  return { scale, zero: Math.min(largestCode, Math.round(-from / halfToFloat(scale))) }
+}
+
+/** The code nearest to `weight` on a grid. */
+export function nearestCode(weight: number, scale: number, zero: number, bits: number): number {
+  return Math.max(0, Math.min(2 ** bits - 1, Math.round(weight / scale) + zero))
+}
+
+/** The float32 weights (rows x cols) that a scalar layer stands for. */
+export function dequantizeScalar(layer: ScalarLayer): Matrix {
+  const { rows, cols, groupSize, codes, scales, zeros } = layer
+  const result = matrix(rows, cols)
+  const perRow = groupsPerRow(cols, groupSize)
+  for (let r = 0; r < rows; r++) {
+    for (let j = 0; j < cols; j++) {
+      const group = r * perRow + Math.floor(j / groupSize)
+      result.data[r * cols + j] = (codes[r * cols + j] - zeros[group]) * halfToFloat(scales[group])
+    }
+  }
+  return result
+}
+
+/** Packs codes and zero points; {@link unpackScalar} gives back the same layer. */
+export function packScalar(layer: ScalarLayer): PackedScalarLayer {
+  const { rows, cols, bits, groupSize, scales } = layer
+  const groups = groupsPerRow(cols, groupSize)
+  const codes = new Uint8Array(rows * packedRowBytes(cols, bits))
+  packIndices(layer.codes, rows, cols, bits, codes)
+  const zeros = new Uint8Array(rows * packedRowBytes(groups, bits))
+  packIndices(layer.zeros, rows, groups, bits, zeros)
+  return { rows, cols, bits, groupSize, codes, scales, zeros }
+}
+
+/** The inverse of {@link packScalar}. */
+export function unpackScalar(packed: PackedScalarLayer): ScalarLayer {
+  const { rows, cols, bits, groupSize, scales } = packed
+  const groups = groupsPerRow(cols, groupSize)
+  const codes = new Uint8Array(rows * cols)
+  unpackIndices(packed.codes, rows, cols, bits, codes)
+  const zeros = new Uint8Array(rows * groups)
+  unpackIndices(packed.zeros, rows, groups, bits, zeros)
+  return { rows, cols, bits, groupSize, codes, scales, zeros }
+}

@@ -1,0 +1,100 @@
+import { type CodebookBits, type CodebookElements, loadCodebook } from '../codebook/store-codebook.js'
+import { type Matrix, matrix } from '../matrix.js'
+
+/** How a layer's weights are cut into vectors and groups (DESIGN: mathematics, 8). */
+export interface VqLayout {
+  readonly rows: number
+  readonly cols: number
+  /** Weights per vector, along a row. */
+  readonly vectorDim: number
+  /** Index bits per weight; an index has `bits * vectorDim` bits. */
+  readonly bits: number
+  /** A group spans this many columns, a multiple of `vectorDim`; the last one of a row may be narrower. */
+  readonly columnsPerGroup: number
+  /** A group spans this many rows; the last one may be lower. */
+  readonly rowsPerGroup: number
+}
+
+/** A vector-quantized layer in its stored values: what is written, and what decodes to the same floats everywhere. */
+export interface VqLayer {
+  readonly layout: VqLayout
+  /** rows x vectorsPerRow, each less than k. */
+  readonly indices: Uint16Array
+  readonly codebookBits: CodebookBits
+  /** Stored elements, groups x k x vectorDim; group (i, j) of row group i and column group j is number `i * columnGroups + j`. */
+  readonly codebooks: CodebookElements
+  /** One per group; a codebook's value is `element * scale`. */
+  readonly codebookScales: Float32Array
+}
+
+/** Centroids per codebook, `2^(bits * vectorDim)`. */
+export function centroidsOf(layout: VqLayout): number {
+  return 2 ** (layout.bits * layout.vectorDim)
+}
+
+/** Vectors in a row; the last is padded when `cols` is not a multiple of `vectorDim`. */
+export function vectorsPerRow(layout: VqLayout): number {
+  return Math.ceil(layout.cols / layout.vectorDim)
+}
+
+/** Groups side by side. */
+export function columnGroupsOf(layout: VqLayout): number {
+  return Math.ceil(layout.cols / layout.columnsPerGroup)
+}
+
+/** Groups one above the other. */
+export function rowGroupsOf(layout: VqLayout): number {
+  return Math.ceil(layout.rows / layout.rowsPerGroup)
+}
+
+/** All codebooks as floats, groups x k x vectorDim. */
+export function decodeCodebooks(layer: Pick<VqLayer, 'codebooks' | 'codebookScales'>): Float32Array {
+  const { codebooks, codebookScales } = layer
+  const decoded = new Float32Array(codebooks.length)
+  const size = codebooks.length / codebookScales.length
+  for (let group = 0; group < codebookScales.length; group++) {
+    const at = group * size
+    loadCodebook(codebooks, at, codebookScales[group], decoded.subarray(at, at + size))
+  }
+  return decoded
+}
+
+/** The float32 weights (rows x cols) that a layer stands for. */
+export function dequantizeLayer(layer: VqLayer): Matrix {
+  const { layout, indices } = layer
+  const result = matrix(layout.rows, layout.cols)
+  lookUp(layout, indices, decodeCodebooks(layer), 0, layout.rows, result.data)
+  return result
+}
+
+/**
+ * Writes the weights of rows `firstRow` to `lastRow` to `target` ((lastRow - firstRow) x cols): each vector the
+ * centroid its index names in its group's codebook.
+ *
+ * @param indices of the whole layer
+ * @param codebooks of the whole layer as floats, groups x k x vectorDim
+ */
+export function lookUp(
+  layout: VqLayout,
+  indices: Uint16Array,
+  codebooks: Float32Array,
+  firstRow: number,
+  lastRow: number,
+  target: Float32Array,
+): void {
+  const { cols, vectorDim: d, rowsPerGroup } = layout
+  const codebookSize = centroidsOf(layout) * d
+  const perRow = vectorsPerRow(layout)
+  const perGroup = layout.columnsPerGroup / d
+  const columnGroups = columnGroupsOf(layout)
+  for (let r = firstRow; r < lastRow; r++) {
+    const rowGroup = Math.floor(r / rowsPerGroup)
+    const row = (r - firstRow) * cols
+    for (let v = 0; v < perRow; v++) {
+      const group = rowGroup * columnGroups + Math.floor(v / perGroup)
+      const centroid = group * codebookSize + indices[r * perRow + v] * d
+      const width = Math.min(d, cols - v * d)
+      for (let a = 0; a < width; a++) target[row + v * d + a] = codebooks[centroid + a]
+    }
+  }
+}
