@@ -1,4 +1,9 @@
-import { type CodebookBits, type CodebookElements, loadCodebook } from '../codebook/store-codebook.js'
+import {
+  type CodebookBits,
+  type CodebookElements,
+  codebookElements,
+  loadCodebook,
+} from '../codebook/store-codebook.js'
 import { type Matrix, matrix } from '../matrix.js'
 
 /** How a layer's weights are cut into vectors and groups (DESIGN: mathematics, 8). */
@@ -45,6 +50,18 @@ export function columnGroupsOf(layout: VqLayout): number {
 /** Groups one above the other. */
 export function rowGroupsOf(layout: VqLayout): number {
   return Math.ceil(layout.rows / layout.rowsPerGroup)
+}
+
+/** A layer of zeros, to be filled. */
+export function emptyLayer(layout: VqLayout, codebookBits: CodebookBits): VqLayer {
+  const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
+  return {
+    layout,
+    indices: new Uint16Array(layout.rows * vectorsPerRow(layout)),
+    codebookBits,
+    codebooks: codebookElements(codebookBits, groups * centroidsOf(layout) * layout.vectorDim),
+    codebookScales: new Float32Array(groups),
+  }
 }
 
 /** All codebooks as floats, groups x k x vectorDim. */

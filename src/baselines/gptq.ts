@@ -1,0 +1,62 @@
+import { requireDamping } from '../check-option.js'
+import { throwIfAborted } from '../errors.js'
+import { turnOfEventLoop } from '../event-loop.js'
+import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
+import { copyMatrix, type Matrix } from '../matrix.js'
+import type { ScalarLayer } from '../packing/scalar-layer.js'
+import { flushErrors, solveError, spreadError } from '../propagation.js'
+import { emptyScalarLayer, fitGrids, quantizeWeight, type ScalarOptions } from './rtn.js'
+
+export interface GptqOptions extends ScalarOptions {
+  /** Share of the mean of the Hessian's diagonal that is added to the diagonal, default 0.01. */
+  damping?: number
+  /** How errors name the layer, default `'weight'`. */
+  name?: string
+  signal?: AbortSignal
+}
+
+/**
+ * GPTQ (Frantar et al. 2022, arXiv 2210.17323): round column by column, the columns to come absorb each error. A
+ * group's grid is taken from the weights as updated when the group starts.
+ *
+ * @param weight out x in
+ * @param hessian in x in, `(2 / tokens) X^T X`, undamped
+ * @throws OptionError, ShapeError, NumericError naming the layer, AbortedError
+ */
+export async function quantizeGptq(
+  weight: Matrix,
+  hessian: Matrix,
+  options: GptqOptions,
+): Promise<ScalarLayer> {
+  const { damping = 0.01, name = 'weight', signal } = options
+  requireDamping(damping)
+  const layer = emptyScalarLayer(weight, options, name)
+  requireFit(weight, hessian, name)
+  const { factor, dead } = dampedInverseFactor(hessian, damping, weight.cols, name)
+  const work = copyMatrix(weight)
+  for (let i = 0; i < work.data.length; i++) if (dead[i % work.cols]) work.data[i] = 0
+  for (let start = 0; start < work.cols; start += layer.groupSize) {
+    await turnOfEventLoop()
+    throwIfAborted(signal)
+    fitGrids(work, start, layer)
+    quantizeGroup(work, factor, start, layer)
+  }
+  return layer
+}
+
+function quantizeGroup(work: Matrix, factor: Matrix, start: number, layer: ScalarLayer): void {
+  const end = Math.min(start + layer.groupSize, work.cols)
+  const width = end - start
+  const errors = new Float32Array(work.rows * width)
+  const error = new Float64Array(1)
+  for (let r = 0; r < work.rows; r++) {
+    const row = r * work.cols
+    for (let column = start; column < end; column++) {
+      error[0] = work.data[row + column] - quantizeWeight(work.data[row + column], r, column, layer)
+      solveError(error, 1, factor, column)
+      errors[r * width + column - start] = error[0]
+      spreadError(work.data, row, error, 1, factor, column, end)
+    }
+  }
+  flushErrors(work, errors, factor, start, end)
+}

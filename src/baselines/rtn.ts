@@ -1,0 +1,77 @@
+import { requireWhole } from '../check-option.js'
+import { halfToFloat } from '../kernels/half.js'
+import { assertFinite, type Matrix } from '../matrix.js'
+import { groupsPerRow, nearestCode, type ScalarLayer, scalarGrid } from '../packing/scalar-layer.js'
+
+export interface ScalarOptions {
+  /** Bits per weight, 1 to 8. */
+  bits: number
+  /** Weights of a row that share a scale and a zero point, default 128. */
+  groupSize?: number
+}
+
+/**
+ * Rounds every weight (out x in) alone to the nearest point of its group's asymmetric grid: the plainest baseline.
+ *
+ * @param name how errors name the layer, default `'weight'`
+ * @throws OptionError, NumericError naming the layer
+ */
+export function quantizeRtn(weight: Matrix, options: ScalarOptions, name = 'weight'): ScalarLayer {
+  const layer = emptyScalarLayer(weight, options, name)
+  for (let start = 0; start < weight.cols; start += layer.groupSize) {
+    fitGrids(weight, start, layer)
+    for (let r = 0; r < weight.rows; r++) {
+      for (let j = start; j < Math.min(start + layer.groupSize, weight.cols); j++) {
+        quantizeWeight(weight.data[r * weight.cols + j], r, j, layer)
+      }
+    }
+  }
+  return layer
+}
+
+/** Checks the options and the weights and makes a layer to be filled. */
+export function emptyScalarLayer(weight: Matrix, options: ScalarOptions, name: string): ScalarLayer {
+  const { bits, groupSize = 128 } = options
+  requireWhole('bits', bits, 1, 8)
+  requireWhole('groupSize', groupSize, 1)
+  assertFinite(weight, name)
+  const { rows, cols } = weight
+  const groups = groupsPerRow(cols, groupSize)
+  return {
+    rows,
+    cols,
+    bits,
+    groupSize,
+    codes: new Uint8Array(rows * cols),
+    scales: new Uint16Array(rows * groups),
+    zeros: new Uint8Array(rows * groups),
+  }
+}
+
+/** Sets scale and zero point of all rows' groups that start at column `start`, from the weights as they stand. */
+export function fitGrids(weights: Matrix, start: number, layer: ScalarLayer): void {
+  const end = Math.min(start + layer.groupSize, layer.cols)
+  const perRow = groupsPerRow(layer.cols, layer.groupSize)
+  for (let r = 0; r < layer.rows; r++) {
+    let low = 0
+    let high = 0
+    for (let j = start; j < end; j++) {
+      const w = weights.data[r * weights.cols + j]
+      low = Math.min(low, w)
+      high = Math.max(high, w)
+    }
+    const { scale, zero } = scalarGrid(low, high, layer.bits)
+    layer.scales[r * perRow + start / layer.groupSize] = scale
+    layer.zeros[r * perRow + start / layer.groupSize] = zero
+  }
+}
+
+/** Writes the code of one weight and returns the value it stands for. */
+export function quantizeWeight(weight: number, row: number, column: number, layer: ScalarLayer): number {
+  const group = row * groupsPerRow(layer.cols, layer.groupSize) + Math.floor(column / layer.groupSize)
+  const scale = halfToFloat(layer.scales[group])
+  const zero = layer.zeros[group]
+  const code = nearestCode(weight, scale, zero, layer.bits)
+  layer.codes[row * layer.cols + column] = code
+  return (code - zero) * scale
+}

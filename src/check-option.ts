@@ -1,0 +1,28 @@
+import { OptionError } from './errors.js'
+
+/** Checks a whole number from `least` to `most`. */
+export function requireWhole(
+  option: string,
+  value: number,
+  least: number,
+  most = Number.MAX_SAFE_INTEGER,
+): void {
+  if (!Number.isSafeInteger(value) || value < least || value > most) {
+    const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`
+    throw new OptionError(option, `expected a whole number ${range}, got ${value}`)
+  }
+}
+
+/** Checks that a value is one of a few. */
+export function requireOneOf<T>(option: string, value: T, choices: readonly T[]): void {
+  if (!choices.includes(value)) {
+    throw new OptionError(option, `expected one of ${choices.join(', ')}, got ${value}`)
+  }
+}
+
+/** Damping must be a finite number, not negative. */
+export function requireDamping(damping: number): void {
+  if (!Number.isFinite(damping) || damping < 0) {
+    throw new OptionError('damping', `expected a number not below 0, e.g. 0.01, got ${damping}`)
+  }
+}

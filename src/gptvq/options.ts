@@ -1,0 +1,67 @@
+import { requireDamping, requireOneOf, requireWhole } from '../check-option.js'
+import { type KmeansInit, kmeansInits } from '../codebook/seeds.js'
+import { OptionError } from '../errors.js'
+import { type LayoutOptions, type LayoutSettings, resolveLayoutOptions } from '../packing/layout-options.js'
+
+/** How a vector measures its distance to a centroid: the full d x d metric, or only its diagonal. */
+export type VectorMetric = 'full' | 'diagonal'
+
+/** The settings of GPTVQ; every one has a default. */
+export interface VqOptions extends LayoutOptions {
+  /** EM iterations per codebook at most, default 100. */
+  kmeansIterations?: number
+  /** Default `'kmeans++'`. */
+  kmeansInit?: KmeansInit
+  /** Share of the mean of the Hessian's diagonal that is added to the diagonal, default 0.01. */
+  damping?: number
+  /** Default `'full'`. */
+  vectorMetric?: VectorMetric
+  /** Conjugate-gradient steps at most of a codebook update after all columns, default 32; 0 leaves it out. */
+  codebookUpdateSteps?: number
+  /** Rounds of index refinement, each followed by a codebook update, default 2; 0 leaves them out. */
+  refinementRounds?: number
+  /** Default 0. */
+  seed?: number
+}
+
+/** {@link VqOptions} after validation, defaults filled in. */
+export interface VqSettings extends LayoutSettings {
+  readonly kmeansIterations: number
+  readonly kmeansInit: KmeansInit
+  readonly damping: number
+  readonly vectorMetric: VectorMetric
+  readonly codebookUpdateSteps: number
+  readonly refinementRounds: number
+  readonly seed: number
+}
+
+/**
+ * Checks every option and fills in the defaults.
+ *
+ * @throws OptionError naming the option, what it is, and what it can be
+ */
+export function resolveVqOptions(options: VqOptions): VqSettings {
+  const layout = resolveLayoutOptions(options)
+  const { kmeansIterations = 100, kmeansInit = 'kmeans++', damping = 0.01, seed = 0 } = options
+  const { vectorMetric = 'full', codebookUpdateSteps = 32, refinementRounds = 2 } = options
+  requireWhole('kmeansIterations', kmeansIterations, 0)
+  requireOneOf('kmeansInit', kmeansInit, kmeansInits)
+  if (kmeansInit === 'cdf' && layout.vectorDim !== 1) {
+    throw new OptionError('kmeansInit', `'cdf' works with vectorDim 1 only, vectorDim is ${layout.vectorDim}`)
+  }
+  requireOneOf('vectorMetric', vectorMetric, ['full', 'diagonal'])
+  requireWhole('codebookUpdateSteps', codebookUpdateSteps, 0)
+  requireWhole('refinementRounds', refinementRounds, 0)
+  requireDamping(damping)
+  requireWhole('seed', seed, 0)
+  return {
+    ...layout,
+    kmeansIterations,
+    kmeansInit,
+    damping,
+    vectorMetric,
+    codebookUpdateSteps,
+    refinementRounds,
+    seed,
+  }
+}

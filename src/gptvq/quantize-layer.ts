@@ -1,0 +1,89 @@
+import { throwIfAborted } from '../errors.js'
+import { turnOfEventLoop } from '../event-loop.js'
+import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
+import { type Matrix, matrix } from '../matrix.js'
+import { layoutOf } from '../packing/layout.js'
+import { columnGroupsOf, decodeCodebooks, emptyLayer, type VqLayer } from '../packing/vq-layer.js'
+import { resolveVqOptions, type VqOptions } from './options.js'
+import { type ColumnWalk, quantizeColumnGroup } from './quantize-columns.js'
+import { refineIndices } from './refine-indices.js'
+import { rowPanels } from './row-panel.js'
+import { updateCodebooks } from './update-codebooks.js'
+import { vectorMetrics } from './vector-metric.js'
+
+/** How a layer is named and watched while it is quantized. */
+export interface LayerTask {
+  /** How errors name the layer, default `'weight'`. */
+  name?: string
+  /** Called with the share of the work done, 0 to 1. */
+  onProgress?: (done: number) => void
+  /** Stops the work between two groups with an AbortedError. */
+  signal?: AbortSignal
+}
+
+/** Share of the work that walking the columns takes, the codebook update the rest; for progress only. */
+const COLUMNS_SHARE = 0.8
+
+/**
+ * Quantizes one linear layer with GPTVQ (van Baalen et al. 2024, algorithm 1; DESIGN: mathematics).
+ *
+ * @param weight out x in
+ * @param hessian in x in, `(2 / tokens) X^T X` of the layer's inputs, undamped (see HessianAccumulator)
+ * @returns the layer in its stored values; `dequantizeLayer` gives its weights, `packLayer` its bytes
+ * @throws OptionError, ShapeError, or NumericError naming the layer (NaN or infinity, a Hessian that is not positive
+ *   definite with the damping given), AbortedError
+ */
+export async function quantizeLayer(
+  weight: Matrix,
+  hessian: Matrix,
+  options: VqOptions & LayerTask = {},
+): Promise<VqLayer> {
+  const { name = 'weight', onProgress, signal } = options
+  const settings = resolveVqOptions(options)
+  requireFit(weight, hessian, name)
+  const layout = layoutOf(weight.rows, weight.cols, settings)
+  const paddedCols = Math.ceil(weight.cols / settings.vectorDim) * settings.vectorDim
+  const { factor, dead } = dampedInverseFactor(hessian, settings.damping, paddedCols, name)
+  const metrics = vectorMetrics(factor, settings.vectorDim, settings.vectorMetric)
+  const layer = emptyLayer(layout, settings.codebookBits)
+  const work = padWithout(weight, dead, paddedCols)
+  const walk: ColumnWalk = {
+    layout,
+    settings,
+    work,
+    factor,
+    metrics,
+    layer,
+    codebooks: decodeCodebooks(layer),
+  }
+  const columnGroups = columnGroupsOf(layout)
+  for (let group = 0; group < columnGroups; group++) {
+    await turnOfEventLoop()
+    throwIfAborted(signal)
+    quantizeColumnGroup(walk, group)
+    onProgress?.((COLUMNS_SHARE * (group + 1)) / columnGroups)
+  }
+  const panels = rowPanels(weight, hessian, layer, walk.codebooks)
+  for (const [i, panel] of panels.entries()) {
+    await turnOfEventLoop()
+    throwIfAborted(signal)
+    updateCodebooks(panel, settings.codebookUpdateSteps)
+    for (let round = 0; round < settings.refinementRounds; round++) {
+      refineIndices(panel)
+      updateCodebooks(panel, settings.codebookUpdateSteps)
+    }
+    onProgress?.(COLUMNS_SHARE + ((1 - COLUMNS_SHARE) * (i + 1)) / panels.length)
+  }
+  return layer
+}
+
+/** A copy of the weights with dead columns set to 0 and zero columns added up to `paddedCols`. */
+function padWithout(weight: Matrix, dead: Uint8Array, paddedCols: number): Matrix {
+  const padded = matrix(weight.rows, paddedCols)
+  for (let r = 0; r < weight.rows; r++) {
+    for (let j = 0; j < weight.cols; j++) {
+      if (!dead[j]) padded.data[r * paddedCols + j] = weight.data[r * weight.cols + j]
+    }
+  }
+  return padded
+}

@@ -1,0 +1,50 @@
+import { ShapeError } from '../errors.js'
+import { multiplyAdd } from '../kernels/reference.js'
+import type { Matrix } from '../matrix.js'
+
+/** Floats of a panel of rows; bounds the memory of the losses of a large layer. */
+const PANEL_VALUES = 2 ** 20
+
+export interface ReconstructionError {
+  /** `tr((W-Q) H (W-Q)^T) / tr(W H W^T)`; 0 for a layer whose inputs or weights are all zero. */
+  readonly relative: number
+  /** `-10 log10(relative)`, Infinity for an exact layer. */
+  readonly snrDb: number
+}
+
+/**
+ * How far a layer's outputs move when `quantized` takes the place of `weight` (both out x in) on inputs with the
+ * (undamped) `hessian` (in x in), relative to the outputs' energy (DESIGN: mathematics, 1).
+ *
+ * @throws ShapeError when the three do not fit together
+ */
+export function reconstructionError(weight: Matrix, quantized: Matrix, hessian: Matrix): ReconstructionError {
+  const { rows, cols } = weight
+  if (quantized.rows !== rows || quantized.cols !== cols || hessian.rows !== cols || hessian.cols !== cols) {
+    throw new ShapeError(
+      `weight ${rows} x ${cols}, quantized ${quantized.rows} x ${quantized.cols} and Hessian ` +
+        `${hessian.rows} x ${hessian.cols} do not fit: expected two of the same shape and ${cols} x ${cols}`,
+    )
+  }
+  const difference = new Float32Array(weight.data.length)
+  for (let i = 0; i < difference.length; i++) difference[i] = weight.data[i] - quantized.data[i]
+  const energy = hessianEnergy(weight.data, rows, hessian)
+  const loss = Math.max(0, hessianEnergy(difference, rows, hessian))
+  const relative = loss === 0 ? 0 : loss / energy
+  return { relative, snrDb: -10 * Math.log10(relative) }
+}
+
+/** `tr(D H D^T)` for `D` of rows x cols. */
+function hessianEnergy(d: Float32Array, rows: number, hessian: Matrix): number {
+  const n = hessian.rows
+  const panelRows = Math.max(1, Math.min(rows, Math.floor(PANEL_VALUES / n)))
+  const product = new Float32Array(panelRows * n)
+  let energy = 0
+  for (let first = 0; first < rows; first += panelRows) {
+    const height = Math.min(panelRows, rows - first)
+    product.fill(0)
+    multiplyAdd(height, n, n, 1, d, first * n, n, hessian.data, 0, n, product, 0, n)
+    for (let i = 0; i < height * n; i++) energy += d[first * n + i] * product[i]
+  }
+  return energy
+}

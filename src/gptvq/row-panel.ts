@@ -1,0 +1,93 @@
+import { multiplyAdd } from '../kernels/reference.js'
+import type { Matrix } from '../matrix.js'
+import {
+  centroidsOf,
+  columnGroupsOf,
+  lookUp,
+  rowGroupsOf,
+  type VqLayer,
+  type VqLayout,
+} from '../packing/vq-layer.js'
+
+/** Floats of a panel; bounds the memory of the steps that need `(W - Q) H`. */
+const PANEL_VALUES = 2 ** 20
+
+/** Consecutive row groups of a layer, whose rows are multiplied with the Hessian together. */
+export interface RowPanel {
+  readonly weight: Matrix
+  /** Undamped. */
+  readonly hessian: Matrix
+  readonly layer: VqLayer
+  readonly layout: VqLayout
+  /** All codebooks of the layer as floats, groups x k x d. */
+  readonly codebooks: Float32Array
+  readonly firstGroup: number
+  /** Exclusive. */
+  readonly lastGroup: number
+  readonly firstRow: number
+  /** Exclusive. */
+  readonly lastRow: number
+  /** Codebook values of one row group: column groups x k x d. */
+  readonly unknowns: number
+}
+
+/** Cuts a layer into panels of whole row groups. `codebooks` are the layer's stored codebooks as floats. */
+export function rowPanels(
+  weight: Matrix,
+  hessian: Matrix,
+  layer: VqLayer,
+  codebooks: Float32Array,
+): RowPanel[] {
+  const { layout } = layer
+  const { cols, rows, rowsPerGroup } = layout
+  const rowGroups = rowGroupsOf(layout)
+  const height = Math.max(1, Math.floor(PANEL_VALUES / (cols * rowsPerGroup)))
+  const unknowns = columnGroupsOf(layout) * centroidsOf(layout) * layout.vectorDim
+  const panels: RowPanel[] = []
+  for (let firstGroup = 0; firstGroup < rowGroups; firstGroup += height) {
+    const lastGroup = Math.min(firstGroup + height, rowGroups)
+    const firstRow = firstGroup * rowsPerGroup
+    const lastRow = Math.min(lastGroup * rowsPerGroup, rows)
+    panels.push({
+      weight,
+      hessian,
+      layer,
+      layout,
+      codebooks,
+      firstGroup,
+      lastGroup,
+      firstRow,
+      lastRow,
+      unknowns,
+    })
+  }
+  return panels
+}
+
+/** `(W - Q) H` of a panel's rows, and the loss `tr((W - Q) H (W - Q)^T)` of each of its row groups. */
+export function residualOf(panel: RowPanel): { residual: Float32Array; losses: Float64Array } {
+  const { weight, layout, layer, codebooks, firstRow, lastRow, firstGroup, lastGroup } = panel
+  const { cols, rowsPerGroup } = layout
+  const difference = new Float32Array((lastRow - firstRow) * cols)
+  lookUp(layout, layer.indices, codebooks, firstRow, lastRow, difference)
+  for (let i = 0; i < difference.length; i++) difference[i] = weight.data[firstRow * cols + i] - difference[i]
+  const residual = timesHessian(panel, difference)
+  const losses = new Float64Array(lastGroup - firstGroup)
+  for (let i = 0; i < residual.length; i++) {
+    losses[Math.floor(i / (cols * rowsPerGroup))] += difference[i] * residual[i]
+  }
+  return { residual, losses }
+}
+
+/** `rows H` for rows of the layer's width. */
+export function timesHessian(panel: RowPanel, rows: Float32Array): Float32Array {
+  const n = panel.layout.cols
+  const product = new Float32Array(rows.length)
+  multiplyAdd(rows.length / n, n, n, 1, rows, 0, n, panel.hessian.data, 0, n, product, 0, n)
+  return product
+}
+
+/** The sum of the values. */
+export function total(values: Float64Array): number {
+  return values.reduce((sum, value) => sum + value, 0)
+}

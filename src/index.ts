@@ -1,0 +1,42 @@
+export { type GptqOptions, quantizeGptq } from './baselines/gptq.js'
+export { quantizeKmeans } from './baselines/kmeans.js'
+export { quantizeRtn, type ScalarOptions } from './baselines/rtn.js'
+export { type CodebookOptions, type FittedCodebook, fitCodebook } from './codebook/fit-codebook.js'
+export type { KmeansInit } from './codebook/seeds.js'
+export type { CodebookBits, CodebookElements } from './codebook/store-codebook.js'
+export {
+  AbortedError,
+  CheckpointError,
+  GptvqError,
+  NumericError,
+  OptionError,
+  ShapeError,
+  TextError,
+  UnsupportedError,
+} from './errors.js'
+export type { VectorMetric, VqOptions } from './gptvq/options.js'
+export { type LayerTask, quantizeLayer } from './gptvq/quantize-layer.js'
+export { type ReconstructionError, reconstructionError } from './gptvq/reconstruction-error.js'
+export { HessianAccumulator } from './hessian.js'
+export {
+  bfloatToFloat,
+  decodeBfloats,
+  decodeHalves,
+  encodeBfloats,
+  encodeHalves,
+  floatToBfloat,
+  floatToHalf,
+  halfToFloat,
+} from './kernels/half.js'
+export { type Matrix, matrix } from './matrix.js'
+export { type BitsPerValue, bitsPerValue, packedBytes } from './packing/bits-per-value.js'
+export type { LayoutOptions } from './packing/layout-options.js'
+export { type PackedLayer, packLayer, unpackLayer } from './packing/pack-layer.js'
+export {
+  dequantizeScalar,
+  type PackedScalarLayer,
+  packScalar,
+  type ScalarLayer,
+  unpackScalar,
+} from './packing/scalar-layer.js'
+export { decodeCodebooks, dequantizeLayer, type VqLayer, type VqLayout } from './packing/vq-layer.js'

@@ -1,0 +1,102 @@
+import { requireOneOf, requireWhole } from '../check-option.js'
+import type { CodebookBits } from '../codebook/store-codebook.js'
+import { OptionError } from '../errors.js'
+
+/** How a layer is cut into vectors and groups. */
+export interface LayoutOptions {
+  /** Weights per vector: 1, 2 (default) or 4. */
+  vectorDim?: 1 | 2 | 4
+  /** Index bits per weight, 1 to 8, default 2; a codebook has `k = 2^(bits * vectorDim)` centroids, at most 65536. */
+  bits?: number
+  /** Weights per codebook, a multiple of `columnsPerGroup`. Excludes `bpv`. */
+  groupSize?: number
+  /** Columns per group, default 256 (or `groupSize` where that is less), a multiple of `vectorDim`. */
+  columnsPerGroup?: number
+  /**
+   * Bits per value at most, all stored bytes counted: picks the smallest groups that keep within it. Excludes
+   * `groupSize`. When neither is given, `bits + 0.125`, or one codebook per column group where a layer is too small.
+   */
+  bpv?: number
+  /** Bits of a stored codebook element: 8 (default) or 16. */
+  codebookBits?: CodebookBits
+}
+
+/** {@link LayoutOptions} after validation, defaults filled in. */
+export interface LayoutSettings {
+  readonly vectorDim: number
+  readonly bits: number
+  readonly groupSize: number | undefined
+  readonly columnsPerGroup: number
+  readonly bpv: number | undefined
+  readonly codebookBits: CodebookBits
+}
+
+/**
+ * Checks the options and fills in the defaults.
+ *
+ * @throws OptionError naming the option, what it is, and what it can be
+ */
+export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
+  const { vectorDim = 2, bits = 2, groupSize, bpv, codebookBits = 8 } = options
+  requireOneOf('vectorDim', vectorDim, [1, 2, 4])
+  requireWhole('bits', bits, 1, 8)
+  const indexBits = bits * vectorDim
+  if (indexBits > 16) {
+    throw new OptionError(
+      'bits',
+      `${bits} bits in ${vectorDim} dimensions make ${2 ** indexBits} centroids, at most 65536 are possible; ` +
+        `use ${16 / vectorDim} bits or fewer, or a smaller vectorDim`,
+    )
+  }
+  requireOneOf('codebookBits', codebookBits, [8, 16])
+  if (groupSize !== undefined) requireGroupSize(groupSize, vectorDim, 2 ** indexBits, bpv)
+  if (bpv !== undefined && !(Number.isFinite(bpv) && bpv > bits)) {
+    throw new OptionError('bpv', `expected more than the ${bits} index bits per weight, got ${bpv}`)
+  }
+  const columnsPerGroup = resolveColumnsPerGroup(options.columnsPerGroup, groupSize, vectorDim)
+  return { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits }
+}
+
+function requireGroupSize(groupSize: number, vectorDim: number, k: number, bpv: number | undefined): void {
+  requireWhole('groupSize', groupSize, 1)
+  if (bpv !== undefined) {
+    throw new OptionError(
+      'bpv',
+      `choose bpv (${bpv}) or groupSize (${groupSize}), not both: bpv picks a group size`,
+    )
+  }
+  if (groupSize < vectorDim) {
+    throw new OptionError(
+      'groupSize',
+      `a group of ${groupSize} weights is smaller than a vector of ${vectorDim}`,
+    )
+  }
+  const vectors = groupSize / vectorDim
+  if (k > vectors) {
+    throw new OptionError(
+      'groupSize',
+      `a group of ${groupSize} weights has ${vectors} vectors, fewer than its ${k} centroids; ` +
+        `use at least ${k * vectorDim}, or fewer bits`,
+    )
+  }
+}
+
+function resolveColumnsPerGroup(
+  columnsPerGroup: number | undefined,
+  groupSize: number | undefined,
+  vectorDim: number,
+): number {
+  const columns = columnsPerGroup ?? Math.min(256, groupSize ?? 256)
+  requireWhole('columnsPerGroup', columns, vectorDim)
+  const culprit = columnsPerGroup === undefined ? 'groupSize' : 'columnsPerGroup'
+  if (columns % vectorDim !== 0) {
+    throw new OptionError(culprit, `expected a multiple of vectorDim (${vectorDim}), got ${columns}`)
+  }
+  if (groupSize !== undefined && groupSize % columns !== 0) {
+    throw new OptionError(
+      'groupSize',
+      `expected a multiple of columnsPerGroup (${columns}), got ${groupSize}: a group is whole rows of its columns`,
+    )
+  }
+  return columns
+}

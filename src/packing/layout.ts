@@ -1,0 +1,59 @@
+import { OptionError } from '../errors.js'
+import { packedRowBytes } from '../kernels/reference.js'
+import type { LayoutSettings } from './layout-options.js'
+import { centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayout, vectorsPerRow } from './vq-layer.js'
+
+/**
+ * How a layer of rows x cols is cut under the settings: a group is `columnsPerGroup` columns (fewer where the layer
+ * is narrower) by as many rows as `groupSize` gives or `bpv` allows.
+ *
+ * @throws OptionError when `bpv` cannot be met, naming the least that can be, or a group holds no whole vector
+ */
+export function layoutOf(rows: number, cols: number, settings: LayoutSettings): VqLayout {
+  const { vectorDim, bits, groupSize, bpv } = settings
+  const paddedCols = Math.ceil(cols / vectorDim) * vectorDim
+  const columnsPerGroup = Math.min(settings.columnsPerGroup, paddedCols)
+  const cut = (rowsPerGroup: number): VqLayout => ({
+    rows,
+    cols,
+    vectorDim,
+    bits,
+    columnsPerGroup,
+    rowsPerGroup,
+  })
+  if (groupSize !== undefined) return cut(Math.min(rows, Math.floor(groupSize / columnsPerGroup)))
+  const target = bpv ?? bits + 0.125
+  const whole = cut(rows)
+  const least = storedBits(whole, settings.codebookBits)
+  if (least > target * rows * cols) {
+    if (bpv === undefined) return whole
+    throw new OptionError(
+      'bpv',
+      `${bpv} cannot be met by a ${rows} x ${cols} layer with vectorDim ${vectorDim} and ${bits} bits: ` +
+        `one codebook per ${columnsPerGroup} columns already takes ${(least / (rows * cols)).toFixed(4)}; ` +
+        'raise bpv or columnsPerGroup, or lower bits or vectorDim',
+    )
+  }
+  return cut(
+    fewestRows(rows, (count) => storedBits(cut(count), settings.codebookBits) <= target * rows * cols),
+  )
+}
+
+/** The least number of rows that fits, given that all of them fit. Fewer row groups never take more bits. */
+function fewestRows(rows: number, fits: (count: number) => boolean): number {
+  let low = 1
+  let high = rows
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (fits(middle)) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
+function storedBits(layout: VqLayout, codebookBits: number): number {
+  const indexBytes = layout.rows * packedRowBytes(vectorsPerRow(layout), layout.bits * layout.vectorDim)
+  const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
+  const scaleBits = 32
+  return 8 * indexBytes + groups * (centroidsOf(layout) * layout.vectorDim * codebookBits + scaleBits)
+}
