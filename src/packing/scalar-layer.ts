@@ -30,7 +30,7 @@ export interface PackedScalarLayer {
   /** `bits` bits per code, least significant bit first, rows byte-aligned. */
   readonly codes: Uint8Array
   readonly scales: Uint16Array
-  /** Packed as the codes are. */
+  /** `bits` bits per zero point, all rows in one run. */
   readonly zeros: Uint8Array
 }
 
@@ -79,8 +79,8 @@ export function packScalar(layer: ScalarLayer): PackedScalarLayer {
   const groups = groupsPerRow(cols, groupSize)
   const codes = new Uint8Array(rows * packedRowBytes(cols, bits))
   packIndices(layer.codes, rows, cols, bits, codes)
-  const zeros = new Uint8Array(rows * packedRowBytes(groups, bits))
-  packIndices(layer.zeros, rows, groups, bits, zeros)
+  const zeros = new Uint8Array(packedRowBytes(rows * groups, bits))
+  packIndices(layer.zeros, 1, rows * groups, bits, zeros)
   return { rows, cols, bits, groupSize, codes, scales, zeros }
 }
 
@@ -91,6 +91,6 @@ export function unpackScalar(packed: PackedScalarLayer): ScalarLayer {
   const codes = new Uint8Array(rows * cols)
   unpackIndices(packed.codes, rows, cols, bits, codes)
   const zeros = new Uint8Array(rows * groups)
-  unpackIndices(packed.zeros, rows, groups, bits, zeros)
+  unpackIndices(packed.zeros, 1, rows * groups, bits, zeros)
   return { rows, cols, bits, groupSize, codes, scales, zeros }
 }
