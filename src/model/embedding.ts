@@ -1,0 +1,93 @@
+import { TextError } from '../errors.js'
+import type { LlamaConfig } from './config.js'
+import { assertTensorShape, readRows, type WeightSource } from './weights.js'
+
+/** Name of the input embedding, vocabSize x hiddenSize. */
+export const embeddingName = 'model.embed_tokens.weight'
+
+/** Up to this many bytes an embedding is read once and kept; a larger one is read by runs of rows. */
+const keptBytes = 2 ** 26
+
+/** Rows that are read at once: neighbours closer than `gap` rows share a read, of at most `runBytes` bytes. */
+const gap = 16
+const runBytes = 2 ** 24
+
+/** Looks up the embeddings of tokens: tokens x hiddenSize, row-major. */
+export type Embedding = (tokens: Int32Array) => Promise<Float32Array>
+
+/**
+ * Opens the input embedding of a model.
+ *
+ * @throws CheckpointError when the tensor is missing or has another shape
+ */
+export async function openEmbedding(source: WeightSource, config: LlamaConfig): Promise<Embedding> {
+  const { vocabSize, hiddenSize } = config
+  assertTensorShape(source, embeddingName, [vocabSize, hiddenSize], 'vocab_size and hidden_size')
+  if (4 * vocabSize * hiddenSize <= keptBytes) {
+    const table = await readRows(source, embeddingName, 0, vocabSize)
+    return async (tokens) => {
+      assertTokenIds(tokens, vocabSize)
+      const hidden = new Float32Array(tokens.length * hiddenSize)
+      tokens.forEach((token, i) => {
+        hidden.set(table.subarray(token * hiddenSize, (token + 1) * hiddenSize), i * hiddenSize)
+      })
+      return hidden
+    }
+  }
+  return (tokens) => {
+    assertTokenIds(tokens, vocabSize)
+    return gatherRuns(source, hiddenSize, tokens)
+  }
+}
+
+/**
+ * The embeddings of `tokens`: tokens x hiddenSize, row-major. Reads the rows it needs, never the whole table of a
+ * large model.
+ *
+ * @throws TextError for a token id outside the vocabulary
+ */
+export async function embedTokens(
+  source: WeightSource,
+  config: LlamaConfig,
+  tokens: Int32Array,
+): Promise<Float32Array> {
+  return (await openEmbedding(source, config))(tokens)
+}
+
+/**
+ * @throws TextError naming the first id that is not a row of the embedding
+ */
+export function assertTokenIds(tokens: Int32Array, vocabSize: number): void {
+  const at = tokens.findIndex((token) => token < 0 || token >= vocabSize)
+  if (at < 0) return
+  throw new TextError(
+    `token ${at} of the text has the id ${tokens[at]}; the model's vocabulary has ${vocabSize} tokens (vocab_size). ` +
+      'The tokenizer is of another vocabulary: use the tokenizer.json that belongs to the model',
+  )
+}
+
+async function gatherRuns(
+  source: WeightSource,
+  hiddenSize: number,
+  tokens: Int32Array,
+): Promise<Float32Array> {
+  const places = Int32Array.from(tokens.keys()).sort((a, b) => tokens[a] - tokens[b])
+  const hidden = new Float32Array(tokens.length * hiddenSize)
+  const runRows = Math.max(1, Math.floor(runBytes / (4 * hiddenSize)))
+  for (let start = 0, end = 0; start < places.length; start = end) {
+    const first = tokens[places[start]]
+    let last = first
+    while (end < places.length) {
+      const next = tokens[places[end]]
+      if (next - last > gap || next - first >= runRows) break
+      last = next
+      end++
+    }
+    const rows = await readRows(source, embeddingName, first, last - first + 1)
+    for (const place of places.subarray(start, end)) {
+      const offset = (tokens[place] - first) * hiddenSize
+      hidden.set(rows.subarray(offset, offset + hiddenSize), place * hiddenSize)
+    }
+  }
+  return hidden
+}

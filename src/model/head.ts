@@ -1,0 +1,87 @@
+import * as tf from '@tensorflow/tfjs-core'
+import { ShapeError } from '../errors.js'
+import { rmsNorm } from './block.js'
+import type { LlamaConfig } from './config.js'
+import { embeddingName } from './embedding.js'
+import { assertEngineHolds } from './engine.js'
+import { takeFloats } from './tensors.js'
+import { assertTensorShape, readRows, readTensor, type WeightSource } from './weights.js'
+
+/** A head up to this many bytes stays on the engine; a larger one is read again, slice by slice, at each use. */
+const keptBytes = 2 ** 27
+
+/** The bytes of one slice of the vocabulary. */
+const sliceBytes = 2 ** 26
+
+/** The final norm and the output projection of a model. */
+export interface LlamaHead {
+  /**
+   * @param hidden tokens x hiddenSize: the output of the last block
+   * @returns logits, tokens x vocabSize, row-major
+   */
+  logits(hidden: Float32Array): Promise<Float32Array>
+  /** Frees its tensors. */
+  dispose(): void
+}
+
+/**
+ * Opens the head of a model on the running engine: `model.norm` and `lm_head`, or the embedding where they are tied.
+ * It is multiplied by slices of the vocabulary, so that it never has to be one tensor.
+ *
+ * @throws CheckpointError when a tensor is missing or of another shape
+ */
+export async function openHead(source: WeightSource, config: LlamaConfig): Promise<LlamaHead> {
+  const { vocabSize, hiddenSize, rmsNormEps } = config
+  const name = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
+  const tied = `tie_word_embeddings is ${config.tieWordEmbeddings}`
+  assertTensorShape(source, name, [vocabSize, hiddenSize], `vocab_size and hidden_size; ${tied}`)
+  const norm = tf.tensor1d(await readTensor(source, 'model.norm.weight', [hiddenSize], 'hidden_size'))
+  const sliceRows = Math.max(1, Math.floor(sliceBytes / (4 * hiddenSize)))
+  const kept = 4 * vocabSize * hiddenSize <= keptBytes ? new Map<number, tf.Tensor2D>() : undefined
+
+  const slice = async (first: number): Promise<tf.Tensor2D> => {
+    const known = kept?.get(first)
+    if (known !== undefined) return known
+    const count = Math.min(sliceRows, vocabSize - first)
+    assertEngineHolds(4 * count * hiddenSize, name)
+    const rows = await readRows(source, name, first, count)
+    const weight = tf.tidy(() => tf.transpose(tf.tensor2d(rows, [count, hiddenSize])))
+    kept?.set(first, weight)
+    return weight
+  }
+
+  return {
+    logits: async (hidden) => {
+      const tokens = hidden.length / hiddenSize
+      if (!Number.isInteger(tokens) || tokens === 0) {
+        throw new ShapeError(`${hidden.length} hidden values are not whole rows of hidden_size ${hiddenSize}`)
+      }
+      const logits = new Float32Array(tokens * vocabSize)
+      const normed = tf.tidy(() => rmsNorm(tf.tensor2d(hidden, [tokens, hiddenSize]), norm, rmsNormEps))
+      try {
+        for (let first = 0; first < vocabSize; first += sliceRows) {
+          const weight = await slice(first)
+          const part = await takeFloats(tf.matMul(normed, weight))
+          if (kept === undefined) weight.dispose()
+          scatterColumns(part, logits, vocabSize, first)
+        }
+      } finally {
+        normed.dispose()
+      }
+      return logits
+    },
+    dispose: () => {
+      tf.dispose([norm, ...(kept?.values() ?? [])])
+      kept?.clear()
+    },
+  }
+}
+
+/** Writes `part` (rows x n) into columns `first` to `first + n - 1` of `whole` (rows x cols). */
+function scatterColumns(part: Float32Array, whole: Float32Array, cols: number, first: number): void {
+  const rows = whole.length / cols
+  const width = part.length / rows
+  for (let row = 0; row < rows; row++) {
+    whole.set(part.subarray(row * width, (row + 1) * width), row * cols + first)
+  }
+}
