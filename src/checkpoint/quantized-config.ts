@@ -1,0 +1,134 @@
+import { CheckpointError } from '../errors.js'
+import { type FloatDtype, isDtype, isFloatDtype } from './dtype.js'
+
+export const QUANT_METHOD = 'gptvq'
+export const FORMAT_VERSION = 1
+
+/** What a folder's `config.json` says of one quantized layer; the arrays themselves lie in the safetensors files. */
+export type ModuleRecord = VqRecord | ScalarRecord
+
+interface CommonRecord {
+  /** rows x cols of the weight that the layer stands for. */
+  readonly shape: readonly [rows: number, cols: number]
+  /** The weight's dtype before it was quantized. */
+  readonly dtype: FloatDtype
+  readonly bits: number
+  /** `L / tr(W H W^T)` on the calibration activations, null when none were used. */
+  readonly relative_error: number | null
+}
+
+export interface VqRecord extends CommonRecord {
+  readonly format: 'vq'
+  readonly vector_dim: number
+  readonly columns_per_group: number
+  readonly rows_per_group: number
+  readonly codebook_bits: 8 | 16
+}
+
+export interface ScalarRecord extends CommonRecord {
+  readonly format: 'scalar'
+  readonly group_size: number
+}
+
+/** The `quantization_config` of a quantized folder's `config.json`. */
+export interface QuantizationConfig {
+  readonly quant_method: typeof QUANT_METHOD
+  readonly version: typeof FORMAT_VERSION
+  /** `'gptvq'`, `'gptq'` or `'rtn'`. */
+  readonly method: string
+  /** The options the folder was made with. */
+  readonly settings: Readonly<Record<string, unknown>>
+  /** By the name of the weight less `.weight`. */
+  readonly modules: Readonly<Record<string, ModuleRecord>>
+}
+
+/**
+ * Reads the `quantization_config` of a `config.json`; undefined when the model is not quantized.
+ *
+ * @param where how errors name the file
+ * @throws CheckpointError when the model was quantized by another method or a newer version, or a field is impossible
+ */
+export function parseQuantizationConfig(
+  config: Record<string, unknown>,
+  where: string,
+): QuantizationConfig | undefined {
+  const stated = config.quantization_config
+  if (stated === undefined || stated === null) return undefined
+  const { quant_method, version, method, settings, modules } = fieldsOf(stated, where, 'quantization_config')
+  if (quant_method !== QUANT_METHOD) {
+    throw new CheckpointError(
+      `${where}: quant_method is ${JSON.stringify(quant_method)}, expected "${QUANT_METHOD}" or no quantization_config. ` +
+        'Give the model as it was before another tool quantized it',
+    )
+  }
+  if (version !== FORMAT_VERSION) {
+    throw new CheckpointError(
+      `${where}: the quantized format has version ${JSON.stringify(version)}, this release reads ${FORMAT_VERSION}; ` +
+        'use a newer release of gptvq',
+    )
+  }
+  const records = new Map<string, ModuleRecord>()
+  for (const [name, record] of Object.entries(fieldsOf(modules, where, 'modules'))) {
+    records.set(name, parseRecord(fieldsOf(record, where, name), `${where}: ${name}`))
+  }
+  return {
+    quant_method,
+    version,
+    method: String(method),
+    settings: fieldsOf(settings ?? {}, where, 'settings'),
+    modules: Object.fromEntries(records),
+  }
+}
+
+function parseRecord(record: Record<string, unknown>, where: string): ModuleRecord {
+  const whole = (field: string, value: unknown, most = Number.MAX_SAFE_INTEGER): number => {
+    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1 && value <= most) return value
+    throw damaged(where, field, value, `a whole number from 1${most < 2 ** 53 - 1 ? ` to ${most}` : ''}`)
+  }
+  const { shape, dtype, relative_error: error = null } = record
+  if (!Array.isArray(shape) || shape.length !== 2) throw damaged(where, 'shape', shape, '[rows, columns]')
+  if (typeof dtype !== 'string' || !isDtype(dtype) || !isFloatDtype(dtype)) {
+    throw damaged(where, 'dtype', dtype, 'F64, F32, F16 or BF16')
+  }
+  if (error !== null && typeof error !== 'number')
+    throw damaged(where, 'relative_error', error, 'a number or null')
+  const common = {
+    shape: [whole('shape', shape[0]), whole('shape', shape[1])] as const,
+    dtype,
+    bits: whole('bits', record.bits, 8),
+    relative_error: error,
+  }
+  if (record.format === 'scalar') {
+    return { format: 'scalar', ...common, group_size: whole('group_size', record.group_size) }
+  }
+  if (record.format !== 'vq') throw damaged(where, 'format', record.format, '"vq" or "scalar"')
+  const vectorDim = whole('vector_dim', record.vector_dim, 16)
+  whole('bits times vector_dim', common.bits * vectorDim, 16)
+  const columns = whole('columns_per_group', record.columns_per_group)
+  if (columns % vectorDim !== 0)
+    throw damaged(where, 'columns_per_group', columns, `a multiple of ${vectorDim}`)
+  const codebookBits = record.codebook_bits
+  if (codebookBits !== 8 && codebookBits !== 16)
+    throw damaged(where, 'codebook_bits', codebookBits, '8 or 16')
+  return {
+    format: 'vq',
+    ...common,
+    vector_dim: vectorDim,
+    columns_per_group: columns,
+    rows_per_group: whole('rows_per_group', record.rows_per_group),
+    codebook_bits: codebookBits,
+  }
+}
+
+function fieldsOf(value: unknown, where: string, field: string): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>
+  throw damaged(where, field, value, 'an object')
+}
+
+function damaged(where: string, field: string, found: unknown, expected: string): CheckpointError {
+  return new CheckpointError(
+    `${where}: ${field} is ${JSON.stringify(found)}, expected ${expected}. ` +
+      'The file was changed or damaged; quantize the model again',
+  )
+}

@@ -1,0 +1,181 @@
+import { CheckpointError, ShapeError } from '../errors.js'
+import type { PackedLayer } from '../packing/pack-layer.js'
+import { type PackedQuantizedLayer, type QuantizedLayer, unpack } from '../packing/quantized-layer.js'
+import { groupsPerRow, type PackedScalarLayer } from '../packing/scalar-layer.js'
+import { centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayout } from '../packing/vq-layer.js'
+import type { Dtype } from './dtype.js'
+import type { ModuleRecord, ScalarRecord, VqRecord } from './quantized-config.js'
+import { findTensor, type TensorSource } from './tensor-source.js'
+
+/** One tensor as it goes into a safetensors file. */
+export interface StoredTensor {
+  readonly name: string
+  readonly dtype: Dtype
+  readonly shape: readonly number[]
+  readonly bytes: Uint8Array
+}
+
+/** Endings of the tensors that a quantized layer consists of; each replaces `.weight`. */
+const SUFFIXES = {
+  indices: '.vq_indices',
+  codebooks: '.vq_codebooks',
+  codebookScales: '.vq_codebook_scales',
+  codes: '.sq_codes',
+  scales: '.sq_scales',
+  zeros: '.sq_zeros',
+} as const
+
+/** The tensors that store a quantized layer. @param module the weight's name less `.weight` */
+export function storedTensors(module: string, packed: PackedQuantizedLayer): StoredTensor[] {
+  return 'layout' in packed ? vqTensors(module, packed) : scalarTensors(module, packed)
+}
+
+function vqTensors(module: string, packed: PackedLayer): StoredTensor[] {
+  const { layout, indices, codebooks, codebookScales } = packed
+  const groups = [rowGroupsOf(layout), columnGroupsOf(layout)]
+  const codebookShape = [...groups, centroidsOf(layout), layout.vectorDim]
+  const codebookDtype = codebooks instanceof Int8Array ? 'I8' : 'F16'
+  return [
+    tensor(module + SUFFIXES.indices, 'U8', [layout.rows, indices.length / layout.rows], indices),
+    tensor(module + SUFFIXES.codebooks, codebookDtype, codebookShape, codebooks),
+    tensor(module + SUFFIXES.codebookScales, 'F32', groups, codebookScales),
+  ]
+}
+
+function scalarTensors(module: string, packed: PackedScalarLayer): StoredTensor[] {
+  const { rows, cols, groupSize, codes, scales, zeros } = packed
+  return [
+    tensor(module + SUFFIXES.codes, 'U8', [rows, codes.length / rows], codes),
+    tensor(module + SUFFIXES.scales, 'F16', [rows, groupsPerRow(cols, groupSize)], scales),
+    tensor(module + SUFFIXES.zeros, 'U8', [zeros.length], zeros),
+  ]
+}
+
+function tensor(name: string, dtype: Dtype, shape: number[], data: ArrayBufferView): StoredTensor {
+  return { name, dtype, shape, bytes: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }
+}
+
+/** What `config.json` has to say of a layer, so that its tensors can be read. */
+export function recordOf(
+  packed: PackedQuantizedLayer,
+  dtype: ModuleRecord['dtype'],
+  relativeError: number | null,
+): ModuleRecord {
+  if ('layout' in packed) {
+    const { rows, cols, bits, vectorDim, columnsPerGroup, rowsPerGroup } = packed.layout
+    return {
+      format: 'vq',
+      shape: [rows, cols],
+      dtype,
+      bits,
+      relative_error: relativeError,
+      vector_dim: vectorDim,
+      columns_per_group: columnsPerGroup,
+      rows_per_group: rowsPerGroup,
+      codebook_bits: packed.codebooks instanceof Int8Array ? 8 : 16,
+    }
+  }
+  const { rows, cols, bits, groupSize } = packed
+  return {
+    format: 'scalar',
+    shape: [rows, cols],
+    dtype,
+    bits,
+    relative_error: relativeError,
+    group_size: groupSize,
+  }
+}
+
+/** Names of the tensors that store a layer of this record. */
+export function storedNames(module: string, record: ModuleRecord): string[] {
+  const { indices, codebooks, codebookScales, codes, scales, zeros } = SUFFIXES
+  const suffixes = record.format === 'vq' ? [indices, codebooks, codebookScales] : [codes, scales, zeros]
+  return suffixes.map((suffix) => module + suffix)
+}
+
+/**
+ * Reads a quantized layer back.
+ *
+ * @throws CheckpointError naming the tensor when it is missing, of another dtype or shape than the record gives, or
+ *   holds scales that are not finite
+ */
+export async function readQuantizedLayer(
+  source: TensorSource,
+  module: string,
+  record: ModuleRecord,
+): Promise<QuantizedLayer> {
+  try {
+    return unpack(
+      record.format === 'vq'
+        ? await readVq(source, module, record)
+        : await readScalar(source, module, record),
+    )
+  } catch (error) {
+    if (!(error instanceof ShapeError)) throw error
+    throw new CheckpointError(
+      `${module}: ${error.message}. config.json and the weights do not belong together; quantize the model again`,
+      { cause: error },
+    )
+  }
+}
+
+async function readVq(source: TensorSource, module: string, record: VqRecord): Promise<PackedLayer> {
+  const layout: VqLayout = {
+    rows: record.shape[0],
+    cols: record.shape[1],
+    vectorDim: record.vector_dim,
+    bits: record.bits,
+    columnsPerGroup: record.columns_per_group,
+    rowsPerGroup: record.rows_per_group,
+  }
+  const elements = await read(source, module + SUFFIXES.codebooks, record.codebook_bits === 8 ? 'I8' : 'F16')
+  const codebookScales = new Float32Array(await read(source, module + SUFFIXES.codebookScales, 'F32'))
+  if (!codebookScales.every(Number.isFinite)) throw notFinite(module + SUFFIXES.codebookScales)
+  const codebooks = record.codebook_bits === 8 ? new Int8Array(elements) : new Uint16Array(elements)
+  if (codebooks instanceof Uint16Array && !codebooks.every(isFiniteHalf))
+    throw notFinite(module + SUFFIXES.codebooks)
+  return {
+    layout,
+    indices: new Uint8Array(await read(source, module + SUFFIXES.indices, 'U8')),
+    codebooks,
+    codebookScales,
+  }
+}
+
+async function readScalar(
+  source: TensorSource,
+  module: string,
+  record: ScalarRecord,
+): Promise<PackedScalarLayer> {
+  const scales = new Uint16Array(await read(source, module + SUFFIXES.scales, 'F16'))
+  if (!scales.every(isFiniteHalf)) throw notFinite(module + SUFFIXES.scales)
+  return {
+    rows: record.shape[0],
+    cols: record.shape[1],
+    bits: record.bits,
+    groupSize: record.group_size,
+    codes: new Uint8Array(await read(source, module + SUFFIXES.codes, 'U8')),
+    scales,
+    zeros: new Uint8Array(await read(source, module + SUFFIXES.zeros, 'U8')),
+  }
+}
+
+/** A tensor's bytes in a buffer of their own, aligned for any element. */
+async function read(source: TensorSource, name: string, dtype: Dtype): Promise<ArrayBuffer> {
+  const info = findTensor(source.tensors, name, 'the quantized checkpoint')
+  if (info.dtype !== dtype) {
+    throw new CheckpointError(
+      `${info.file}: ${name} is ${info.dtype}, expected ${dtype}. config.json and the weights do not belong together; ` +
+        'quantize the model again',
+    )
+  }
+  return Uint8Array.from(await source.readBytes(name)).buffer
+}
+
+function isFiniteHalf(half: number): boolean {
+  return (half & 0x7c00) !== 0x7c00
+}
+
+function notFinite(name: string): CheckpointError {
+  return new CheckpointError(`${name}: holds NaN or infinity; the file is damaged. Quantize the model again`)
+}

@@ -1,0 +1,31 @@
+import type { Matrix } from '../matrix.js'
+import { type PackedLayer, packLayer, unpackLayer } from './pack-layer.js'
+import {
+  dequantizeScalar,
+  type PackedScalarLayer,
+  packScalar,
+  type ScalarLayer,
+  unpackScalar,
+} from './scalar-layer.js'
+import { dequantizeLayer, type VqLayer } from './vq-layer.js'
+
+/** A layer of any of the methods. */
+export type QuantizedLayer = VqLayer | ScalarLayer
+
+/** The packed arrays of a layer of any of the methods. */
+export type PackedQuantizedLayer = PackedLayer | PackedScalarLayer
+
+/** The float32 weights (rows x cols) that a layer stands for. */
+export function dequantize(layer: QuantizedLayer): Matrix {
+  return 'layout' in layer ? dequantizeLayer(layer) : dequantizeScalar(layer)
+}
+
+/** The arrays of a layer exactly as a checkpoint stores them. */
+export function pack(layer: QuantizedLayer): PackedQuantizedLayer {
+  return 'layout' in layer ? packLayer(layer) : packScalar(layer)
+}
+
+/** The inverse of {@link pack}. */
+export function unpack(packed: PackedQuantizedLayer): QuantizedLayer {
+  return 'layout' in packed ? unpackLayer(packed) : unpackScalar(packed)
+}
