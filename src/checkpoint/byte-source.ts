@@ -110,12 +110,16 @@ async function identify(path: string): Promise<PooledFile> {
 
 async function openUnchanged(file: PooledFile): Promise<FileHandle> {
   const handle = await open(file.path, 'r')
-  const { size, mtimeMs } = await handle.stat()
-  if (size === file.size && mtimeMs === file.modified) return handle
-  await handle.close()
-  throw new CheckpointError(
-    `${file.path}: was changed while it was in use (${file.size} bytes before, ${size} now). Start again when nothing writes to it`,
-  )
+  try {
+    const { size, mtimeMs } = await handle.stat()
+    if (size === file.size && mtimeMs === file.modified) return handle
+    throw new CheckpointError(
+      `${file.path}: was changed while it was in use (${file.size} bytes before, ${size} now). Start again when nothing writes to it`,
+    )
+  } catch (error) {
+    await handle.close()
+    throw error
+  }
 }
 
 async function readExactly(

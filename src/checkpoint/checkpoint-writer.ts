@@ -56,7 +56,8 @@ export interface CheckpointWriter {
    */
   finish(): Promise<WrittenCheckpoint>
   /**
-   * Removes all that is temporary. Safe at any time, more than once, and without effect after `finish`.
+   * Removes all that is temporary; calls still waiting fail. Safe at any time, more than once, and without effect
+   * once `finish` is done.
    *
    * @throws CheckpointError naming the temporary folder when the system refuses to remove it
    */
