@@ -1,6 +1,6 @@
 import type { CodebookElements } from '../codebook/store-codebook.js'
-import { ShapeError } from '../errors.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/reference.js'
+import { requireLength } from './require-length.js'
 import {
   centroidsOf,
   columnGroupsOf,
@@ -41,18 +41,13 @@ export function unpackLayer(packed: PackedLayer): VqLayer {
   const width = layout.bits * layout.vectorDim
   const perRow = vectorsPerRow(layout)
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
-  requireLength('indices', packed.indices.length, layout.rows * packedRowBytes(perRow, width), layout)
-  requireLength('codebooks', codebooks.length, groups * centroidsOf(layout) * layout.vectorDim, layout)
-  requireLength('codebook scales', codebookScales.length, groups, layout)
+  const owner =
+    `a ${layout.rows} x ${layout.cols} layer of ${layout.vectorDim}-D vectors with ${layout.bits} bits and groups of ` +
+    `${layout.rowsPerGroup} x ${layout.columnsPerGroup}`
+  requireLength('indices', packed.indices.length, layout.rows * packedRowBytes(perRow, width), owner)
+  requireLength('codebooks', codebooks.length, groups * centroidsOf(layout) * layout.vectorDim, owner)
+  requireLength('codebook scales', codebookScales.length, groups, owner)
   const indices = new Uint16Array(layout.rows * perRow)
   unpackIndices(packed.indices, layout.rows, perRow, width, indices)
   return { layout, indices, codebookBits: codebooks instanceof Int8Array ? 8 : 16, codebooks, codebookScales }
-}
-
-function requireLength(what: string, found: number, expected: number, layout: VqLayout): void {
-  if (found === expected) return
-  throw new ShapeError(
-    `${what}: found ${found} elements, a ${layout.rows} x ${layout.cols} layer of ${layout.vectorDim}-D vectors with ` +
-      `${layout.bits} bits and groups of ${layout.rowsPerGroup} x ${layout.columnsPerGroup} needs ${expected}`,
-  )
 }

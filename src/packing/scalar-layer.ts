@@ -1,6 +1,7 @@
 import { floatToHalf, halfToFloat } from '../kernels/half.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/reference.js'
 import { type Matrix, matrix } from '../matrix.js'
+import { requireLength } from './require-length.js'
 
 /**
  * A layer quantized weight by weight: `w = (code - zero) * scale`, scale and zero shared by a run of `groupSize`
@@ -84,10 +85,18 @@ export function packScalar(layer: ScalarLayer): PackedScalarLayer {
   return { rows, cols, bits, groupSize, codes, scales, zeros }
 }
 
-/** The inverse of {@link packScalar}. */
+/**
+ * The inverse of {@link packScalar}.
+ *
+ * @throws ShapeError when an array's length does not follow from shape, bits and group size
+ */
 export function unpackScalar(packed: PackedScalarLayer): ScalarLayer {
   const { rows, cols, bits, groupSize, scales } = packed
   const groups = groupsPerRow(cols, groupSize)
+  const owner = `a ${rows} x ${cols} layer with ${bits} bits and groups of ${groupSize}`
+  requireLength('codes', packed.codes.length, rows * packedRowBytes(cols, bits), owner)
+  requireLength('scales', scales.length, rows * groups, owner)
+  requireLength('zeros', packed.zeros.length, packedRowBytes(rows * groups, bits), owner)
   const codes = new Uint8Array(rows * cols)
   unpackIndices(packed.codes, rows, cols, bits, codes)
   const zeros = new Uint8Array(rows * groups)

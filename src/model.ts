@@ -1,0 +1,33 @@
+export { type Checkpoint, openCheckpoint } from './checkpoint/checkpoint.js'
+export {
+  type CheckpointWriter,
+  type CheckpointWriterOptions,
+  createCheckpointWriter,
+  type WrittenCheckpoint,
+} from './checkpoint/checkpoint-writer.js'
+export type { Dtype } from './checkpoint/dtype.js'
+export type { QuantizationConfig } from './checkpoint/quantized-config.js'
+export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
+export { type LlamaConfig, supportedModelTypes } from './model/config.js'
+export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/engine.js'
+export { type LinearKind, type LinearLayer, linearLayers } from './model/linears.js'
+export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
+export type { WeightSource } from './model/weights.js'
+export { dequantize, type QuantizedLayer } from './packing/quantized-layer.js'
+export type { CalibrationOptions } from './pipeline/calibration.js'
+export {
+  type DequantizeModelOptions,
+  dequantizeModel,
+  type PlainDtype,
+  plainDtypes,
+} from './pipeline/dequantize-model.js'
+export { type EvaluateModelOptions, type Evaluation, evaluateModel } from './pipeline/evaluate-model.js'
+export { type ScoredModel, type ScoreOptions, type Scores, scoreModels } from './pipeline/evaluation.js'
+export { type InspectedWeight, type Inspection, inspectModel } from './pipeline/inspect-model.js'
+export { type OpenModel, openModel, withQuantizedLayers } from './pipeline/open-model.js'
+export type { OnProgress, Progress } from './pipeline/progress.js'
+export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize-model.js'
+export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize-options.js'
+export type { LayerReport, QuantizationReport } from './pipeline/report.js'
+export { readTokens, type TextSource } from './pipeline/text-source.js'
+export { cutWindows } from './pipeline/windows.js'

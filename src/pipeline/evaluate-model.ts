@@ -1,0 +1,67 @@
+import { type EngineName, startEngine } from '../model/engine.js'
+import { type Scores, scoreModels } from './evaluation.js'
+import { type OpenModel, openModel } from './open-model.js'
+import type { OnProgress } from './progress.js'
+import { readTokens, type TextSource } from './text-source.js'
+import { cutWindows } from './windows.js'
+
+/** What to score, and on what. */
+export interface EvaluateModelOptions {
+  /** A model folder, quantized or plain. */
+  model: string
+  /** The model in full precision: asks for KL divergence and top-1 agreement too. */
+  reference?: string
+  /** Held-out text: nothing that calibration has seen. */
+  text: TextSource
+  /** Tokens per window, default the model's context but 2048 at most. */
+  context?: number
+  /** Windows at most, from the start of the text on; default all. */
+  windows?: number
+  /** What runs the forward pass, default `'auto'`. */
+  engine?: EngineName
+  onProgress?: OnProgress
+  signal?: AbortSignal
+}
+
+/** Scores of a model, and the text they belong to. */
+export interface Evaluation extends Scores {
+  /** Scores of the reference on the same windows. */
+  readonly reference?: Scores
+  readonly context: number
+  readonly windows: number
+}
+
+/**
+ * Scores a model on text: perplexity, and against a reference `KL(reference || model)` in nats per scored token and
+ * top-1 agreement. The text is tokenized whole without special tokens and cut into windows of `context` tokens without
+ * overlap; each scores all its tokens but the first.
+ *
+ * @throws OptionError, TextError, CheckpointError, UnsupportedError, NumericError, each naming what is wrong; AbortedError
+ */
+export async function evaluateModel(options: EvaluateModelOptions): Promise<Evaluation> {
+  const model = await openModel(options.model)
+  let reference: OpenModel | undefined
+  try {
+    if (options.reference !== undefined) reference = await openModel(options.reference)
+    const context = options.context ?? Math.min(2048, model.config.maxPositions)
+    const tokens = await readTokens(options.text, options.model, model.config)
+    const windows = cutWindows(tokens, context, options.windows)
+    await startEngine(options.engine)
+    const scores = await scoreModels({
+      ...(reference && { reference }),
+      candidates: [model],
+      windows,
+      onProgress: ({ done, total }) => options.onProgress?.({ step: 'evaluating', done: done / total }),
+      ...(options.signal && { signal: options.signal }),
+    })
+    return {
+      ...scores.candidates[0],
+      ...(scores.reference && { reference: scores.reference }),
+      context,
+      windows: windows.length,
+    }
+  } finally {
+    await model.close()
+    await reference?.close()
+  }
+}

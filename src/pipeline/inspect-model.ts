@@ -1,0 +1,104 @@
+import { join } from 'node:path'
+import { openCheckpoint } from '../checkpoint/checkpoint.js'
+import { type ModuleRecord, parseQuantizationConfig } from '../checkpoint/quantized-config.js'
+import { storedNames } from '../checkpoint/quantized-tensors.js'
+import { findTensor, type TensorInfo } from '../checkpoint/tensor-source.js'
+
+/** One tensor, or the tensors that one quantized layer is stored in. */
+export interface InspectedWeight {
+  readonly name: string
+  readonly shape: readonly number[]
+  /** The dtype, or for a quantized layer its settings, e.g. `'vq 2-D 2 bits'`. */
+  readonly format: string
+  readonly quantized: boolean
+  /** 8 * bytes / weights. */
+  readonly bitsPerValue: number
+  readonly bytes: number
+  /** On the calibration activations; null where it was not measured. */
+  readonly relativeError: number | null
+}
+
+export interface Inspection {
+  readonly model: string
+  readonly architecture: string
+  /** The method, null for a plain model. */
+  readonly method: string | null
+  readonly settings: Readonly<Record<string, unknown>>
+  readonly weights: readonly InspectedWeight[]
+  /** Over quantized layers; null when there are none. */
+  readonly quantizedBitsPerValue: number | null
+  /** Bytes of all tensors. */
+  readonly bytes: number
+}
+
+/**
+ * Lists what a model folder holds, from its headers alone.
+ *
+ * @throws CheckpointError naming the file and what is wrong with it
+ */
+export async function inspectModel(model: string): Promise<Inspection> {
+  const checkpoint = await openCheckpoint(model)
+  try {
+    const quantization = parseQuantizationConfig(checkpoint.config, join(model, 'config.json'))
+    const stored = new Set<string>()
+    const weights: InspectedWeight[] = []
+    for (const [module, record] of Object.entries(quantization?.modules ?? {})) {
+      const names = storedNames(module, record)
+      for (const name of names) stored.add(name)
+      const parts = names.map((name) => findTensor(checkpoint.tensors, name, model))
+      weights.push(quantizedWeight(module, record, parts))
+    }
+    const quantized = weights.slice()
+    for (const tensor of checkpoint.tensors.values()) {
+      if (!stored.has(tensor.name)) weights.push(plainWeight(tensor))
+    }
+    const { architectures, model_type: modelType } = checkpoint.config
+    return {
+      model,
+      architecture: String(Array.isArray(architectures) ? architectures[0] : (modelType ?? 'unknown')),
+      method: quantization?.method ?? null,
+      settings: quantization?.settings ?? {},
+      weights,
+      quantizedBitsPerValue: quantized.length > 0 ? (8 * bytesOf(quantized)) / valuesOf(quantized) : null,
+      bytes: bytesOf(weights),
+    }
+  } finally {
+    await checkpoint.close()
+  }
+}
+
+function quantizedWeight(
+  module: string,
+  record: ModuleRecord,
+  parts: readonly TensorInfo[],
+): InspectedWeight {
+  const bytes = bytesOf(parts)
+  const { shape, bits } = record
+  const format =
+    record.format === 'vq'
+      ? `vq ${record.vector_dim}-D, ${bits} bits`
+      : `scalar, ${bits} bits, group ${record.group_size}`
+  return {
+    name: `${module}.weight`,
+    shape,
+    format,
+    quantized: true,
+    bitsPerValue: (8 * bytes) / (shape[0] * shape[1]),
+    bytes,
+    relativeError: record.relative_error,
+  }
+}
+
+function plainWeight({ name, shape, dtype, bytes }: TensorInfo): InspectedWeight {
+  const values = shape.reduce((product, size) => product * size, 1)
+  const bitsPerValue = values > 0 ? (8 * bytes) / values : 0
+  return { name, shape, format: dtype, quantized: false, bitsPerValue, bytes, relativeError: null }
+}
+
+function bytesOf(weights: readonly { readonly bytes: number }[]): number {
+  return weights.reduce((sum, { bytes }) => sum + bytes, 0)
+}
+
+function valuesOf(weights: readonly InspectedWeight[]): number {
+  return weights.reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0)
+}

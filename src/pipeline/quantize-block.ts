@@ -1,0 +1,77 @@
+import { quantizeGptq } from '../baselines/gptq.js'
+import { quantizeRtn } from '../baselines/rtn.js'
+import { ShapeError, throwIfAborted } from '../errors.js'
+import { turnOfEventLoop } from '../event-loop.js'
+import { quantizeLayer } from '../gptvq/quantize-layer.js'
+import { reconstructionError } from '../gptvq/reconstruction-error.js'
+import { type Matrix, matrix } from '../matrix.js'
+import type { LlamaConfig } from '../model/config.js'
+import { type LinearKind, type LinearLayer, linearLayers } from '../model/linears.js'
+import { readTensor, type WeightSource } from '../model/weights.js'
+import { dequantize, pack, type QuantizedLayer } from '../packing/quantized-layer.js'
+import type { PartProgress } from './progress.js'
+import type { MethodSettings } from './quantize-options.js'
+import { type LayerReport, layerReport, stopwatch } from './report.js'
+
+/** Receives each layer as soon as it is quantized, and the weights that it stands for. */
+export type OnQuantized = (
+  linear: LinearLayer,
+  layer: QuantizedLayer,
+  report: LayerReport,
+  values: Matrix,
+) => Promise<void>
+
+/** One block to be quantized. */
+export interface BlockWork {
+  readonly weights: WeightSource
+  readonly config: LlamaConfig
+  readonly index: number
+  readonly settings: MethodSettings
+  readonly deliver: OnQuantized
+  readonly onProgress: PartProgress
+  readonly signal: AbortSignal | undefined
+}
+
+/** Quantizes all linear layers of a block, one after the other. `hessians` is undefined for RTN, which needs none. */
+export async function quantizeBlock(
+  work: BlockWork,
+  hessians: ReadonlyMap<LinearKind, Matrix> | undefined,
+): Promise<void> {
+  const { weights, settings, deliver, onProgress, signal } = work
+  const linears = linearLayers(work.config, work.index)
+  const total = linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+  let before = 0
+  for (const linear of linears) {
+    const { name, kind, rows, cols } = linear
+    const progress = (done: number) => onProgress(`quantizing ${kind}`, (before + done * rows * cols) / total)
+    progress(0)
+    await turnOfEventLoop()
+    throwIfAborted(signal)
+    const weight = matrix(rows, cols, await readTensor(weights, name, [rows, cols], 'the shape of the layer'))
+    const hessian = hessians?.get(kind)
+    const lap = stopwatch()
+    const layer = await quantizeLinear(name, weight, hessian, settings, progress, signal)
+    const seconds = lap()
+    const values = dequantize(layer)
+    const error = hessian ? reconstructionError(weight, values, hessian).relative : null
+    const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), error, seconds)
+    await deliver(linear, layer, report, values)
+    before += rows * cols
+  }
+}
+
+async function quantizeLinear(
+  name: string,
+  weight: Matrix,
+  hessian: Matrix | undefined,
+  settings: MethodSettings,
+  onProgress: (done: number) => void,
+  signal: AbortSignal | undefined,
+): Promise<QuantizedLayer> {
+  if (settings.method === 'rtn') return quantizeRtn(weight, settings.options, name)
+  if (hessian === undefined)
+    throw new ShapeError(`${name}: method ${settings.method} needs a Hessian, none was given`)
+  const task = { name, onProgress, ...(signal && { signal }) }
+  if (settings.method === 'gptq') return quantizeGptq(weight, hessian, { ...settings.options, ...task })
+  return quantizeLayer(weight, hessian, { ...settings.options, ...task })
+}

@@ -1,0 +1,198 @@
+import { join } from 'node:path'
+import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
+import { checkpointWeights } from '../checkpoint/model-weights.js'
+import { CheckpointError } from '../errors.js'
+import type { VqOptions } from '../gptvq/options.js'
+import { disposeBlock, loadBlock, replaceLinear } from '../model/block.js'
+import { type LlamaConfig, parseLlamaConfig } from '../model/config.js'
+import { embedTokens } from '../model/embedding.js'
+import { type EngineName, startEngine } from '../model/engine.js'
+import type { WeightSource } from '../model/weights.js'
+import type { QuantizedLayer } from '../packing/quantized-layer.js'
+import { type Calibration, type CalibrationOptions, gatherCalibration } from './calibration.js'
+import { advance, collectHessians, type HiddenStates } from './hessians.js'
+import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from './output.js'
+import { type OnProgress, type PartProgress, partOf } from './progress.js'
+import { type BlockWork, type OnQuantized, quantizeBlock } from './quantize-block.js'
+import { type MethodSettings, type QuantizationMethod, resolveMethod } from './quantize-options.js'
+import { type LayerReport, type QuantizationReport, stopwatch, totalBitsPerValue } from './report.js'
+
+/** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
+export interface QuantizeModelOptions extends VqOptions, CalibrationOptions, OutputOptions {
+  /** A model folder in the Hugging Face layout. */
+  model: string
+  /** The folder to write. Left out, nothing is written; `onLayer` still receives every layer. */
+  output?: string
+  /** Default `'gptvq'`. For `'gptq'` and `'rtn'` `groupSize` counts weights of a row that share a scale, default 128. */
+  method?: QuantizationMethod
+  /** What runs the forward pass, default `'auto'`. */
+  engine?: EngineName
+  onProgress?: OnProgress
+  /** Receives every layer as it is done, by the name of its weight. */
+  onLayer?: (name: string, layer: QuantizedLayer) => void
+  /** Stops the work; nothing is written then. */
+  signal?: AbortSignal
+}
+
+/** Share of the whole work that writing a text for calibration takes, when the model does; for progress only. */
+const SAMPLING_SHARE = 0.15
+
+/**
+ * Quantizes the linear layers of a model block by block: the Hessians of a block come from calibration activations
+ * that flowed through the quantized blocks before it. In memory at a time: one block, the activations between two
+ * blocks, and the Hessians of one block.
+ *
+ * Embeddings, norms and head keep their bytes. The same options and files give the same bytes.
+ *
+ * @throws OptionError, TextError, CheckpointError, UnsupportedError, NumericError, each naming what is wrong;
+ *   AbortedError when `signal` fires. On any of them nothing is written and what was there before is kept
+ */
+export async function quantizeModel(options: QuantizeModelOptions): Promise<QuantizationReport> {
+  const settings = resolveMethod(options.method ?? 'gptvq', options)
+  const checkpoint = await openCheckpoint(options.model)
+  let output: QuantizedOutput | undefined
+  try {
+    const config = parseLlamaConfig(checkpoint.config, join(options.model, 'config.json'))
+    const weights = plainWeights(checkpoint)
+    if (options.output !== undefined) {
+      output = await createQuantizedOutput(options.output, checkpoint, settings, options)
+    }
+    return await run(options, settings, checkpoint, config, weights, output)
+  } finally {
+    await output?.discard()
+    await checkpoint.close()
+  }
+}
+
+function plainWeights(checkpoint: Checkpoint): WeightSource {
+  const weights = checkpointWeights(checkpoint)
+  if (weights.quantization === undefined) return weights
+  throw new CheckpointError(
+    `${checkpoint.folder}: is quantized already (method ${weights.quantization.method}); ` +
+      'give the model it was made from, or undo it first with `gptvq dequantize`',
+  )
+}
+
+async function run(
+  options: QuantizeModelOptions,
+  settings: MethodSettings,
+  checkpoint: Checkpoint,
+  config: LlamaConfig,
+  weights: WeightSource,
+  output: QuantizedOutput | undefined,
+): Promise<QuantizationReport> {
+  const { onProgress, onLayer, signal } = options
+  const total = stopwatch()
+  const lap = stopwatch()
+  const seconds = { calibration: 0, quantization: 0, total: 0 }
+  const layers: LayerReport[] = []
+  const deliver: OnQuantized = async (linear, layer, report) => {
+    onLayer?.(linear.name, layer)
+    layers.push(report)
+    await output?.addLayer(report.name, layer, report.relativeError)
+  }
+  const calibrated = settings.method !== 'rtn'
+  const start = calibrated && options.calibration === undefined ? SAMPLING_SHARE : 0
+  const calibration = calibrated
+    ? await calibrate(options, config, weights, partOf(onProgress, 0, start))
+    : undefined
+  const hidden = calibration && (await embed(calibration, weights, config))
+  seconds.calibration += lap()
+  for (let index = 0; index < config.layers; index++) {
+    const share = (1 - start) / config.layers
+    const progress = partOf(onProgress, start + share * index, start + share * (index + 1))
+    const inBlock: PartProgress = (step, done) =>
+      progress(`block ${index + 1} of ${config.layers}: ${step}`, done)
+    const work = { weights, config, index, settings, deliver, onProgress: inBlock, signal }
+    if (hidden) await quantizeCalibratedBlock(work, hidden, seconds)
+    else {
+      await quantizeBlock(work, undefined)
+      seconds.quantization += lap()
+    }
+  }
+  onProgress?.({ step: output ? `writing ${options.output}` : 'done', done: 1 })
+  const written = await output?.finish()
+  seconds.total = total()
+  return {
+    model: options.model,
+    output: options.output ?? null,
+    method: settings.method,
+    settings: settings.stated,
+    layers,
+    bitsPerValue: totalBitsPerValue(layers),
+    layerBytes: {
+      before: layers.reduce((sum, { name }) => sum + checkpoint.tensors.get(`${name}.weight`)!.bytes, 0),
+      after: layers.reduce((sum, { bytes }) => sum + bytes, 0),
+    },
+    outputBytes: written?.bytes ?? null,
+    calibration: calibration
+      ? { sequences: calibration.sequences.length, length: calibration.length, notes: calibration.notes }
+      : null,
+    seconds,
+  }
+}
+
+async function calibrate(
+  options: QuantizeModelOptions,
+  config: LlamaConfig,
+  weights: WeightSource,
+  onProgress: PartProgress,
+): Promise<Calibration> {
+  await startEngine(options.engine)
+  const sampling = (done: number, total: number) =>
+    onProgress('writing calibration text with the model', done / total)
+  return gatherCalibration(options, options.model, weights, config, sampling, options.signal)
+}
+
+async function embed(
+  { sequences, length }: Calibration,
+  weights: WeightSource,
+  config: LlamaConfig,
+): Promise<HiddenStates> {
+  const tokens = new Int32Array(sequences.length * length)
+  for (const [i, sequence] of sequences.entries()) tokens.set(sequence, i * length)
+  const data = await embedTokens(weights, config, tokens)
+  return { data, sequences: sequences.length, length, hiddenSize: config.hiddenSize }
+}
+
+/** Quantizes one block on the activations that reach it, then lets them flow through what it became. */
+async function quantizeCalibratedBlock(
+  work: BlockWork,
+  hidden: HiddenStates,
+  seconds: { calibration: number; quantization: number },
+): Promise<void> {
+  const { weights, config, index, signal } = work
+  const lap = stopwatch()
+  const block = await loadBlock(weights, config, index)
+  const part = (from: number, to: number) => (step: string, done: number) =>
+    work.onProgress(step, from + (to - from) * done)
+  try {
+    const collecting = part(0, 0.25)
+    const hessians = await collectHessians(
+      block,
+      hidden,
+      (done, total) => collecting('collecting Hessians', done / total),
+      signal,
+    )
+    seconds.calibration += lap()
+    const deliver: OnQuantized = async (linear, layer, report, values) => {
+      replaceLinear(block, linear.kind, values.data)
+      await work.deliver(linear, layer, report, values)
+    }
+    await quantizeBlock({ ...work, deliver, onProgress: part(0.25, 0.9) }, hessians)
+    seconds.quantization += lap()
+    const isLast = index + 1 === config.layers
+    const advancing = part(0.9, 1)
+    if (!isLast) {
+      await advance(
+        block,
+        hidden,
+        (done, total) => advancing('running the quantized block', done / total),
+        signal,
+      )
+    }
+    seconds.calibration += lap()
+  } finally {
+    disposeBlock(block)
+  }
+}

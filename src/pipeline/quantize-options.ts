@@ -1,0 +1,84 @@
+import type { ScalarOptions } from '../baselines/rtn.js'
+import { requireDamping, requireOneOf, requireWhole } from '../check-option.js'
+import { OptionError } from '../errors.js'
+import { resolveVqOptions, type VqOptions } from '../gptvq/options.js'
+
+/** How the linear layers are quantized. */
+export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'
+
+export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gptq', 'rtn']
+
+/** Options that the scalar methods have no use for. */
+const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
+  'vectorDim',
+  'columnsPerGroup',
+  'bpv',
+  'codebookBits',
+  'kmeansIterations',
+  'kmeansInit',
+  'vectorMetric',
+  'codebookUpdateSteps',
+  'refinementRounds',
+]
+
+/** A method with its checked options. */
+export type MethodSettings =
+  | {
+      readonly method: 'gptvq'
+      readonly options: VqOptions
+      readonly stated: Readonly<Record<string, unknown>>
+    }
+  | {
+      readonly method: 'gptq' | 'rtn'
+      readonly options: Required<ScalarOptions> & { readonly damping: number }
+      readonly stated: Readonly<Record<string, unknown>>
+    }
+
+/**
+ * Checks all options of a method before any work is done.
+ *
+ * @throws OptionError also for an option that the method has no use for, rather than ignoring it
+ */
+export function resolveMethod(method: QuantizationMethod, options: VqOptions): MethodSettings {
+  requireOneOf('method', method, quantizationMethods)
+  if (method === 'gptvq') {
+    const { groupSize, bpv, ...settings } = resolveVqOptions(options)
+    const target = groupSize === undefined ? { bpv: bpv ?? settings.bits + 0.125 } : { groupSize }
+    return { method, options: pickVqOptions(options), stated: { ...settings, ...target } }
+  }
+  for (const option of VECTOR_ONLY) {
+    if (options[option] !== undefined) {
+      throw new OptionError(
+        option,
+        `is of no use to method '${method}'; leave it out or choose method 'gptvq'`,
+      )
+    }
+  }
+  const { bits = 2, groupSize = 128, damping = 0.01 } = options
+  requireWhole('bits', bits, 1, 8)
+  requireWhole('groupSize', groupSize, 1)
+  requireDamping(damping)
+  const scalar = { bits, groupSize, damping }
+  return { method, options: scalar, stated: method === 'rtn' ? { bits, groupSize } : scalar }
+}
+
+function pickVqOptions(options: VqOptions): VqOptions {
+  const { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits, kmeansIterations, kmeansInit } =
+    options
+  const { damping, vectorMetric, codebookUpdateSteps, refinementRounds, seed } = options
+  return {
+    vectorDim,
+    bits,
+    groupSize,
+    columnsPerGroup,
+    bpv,
+    codebookBits,
+    kmeansIterations,
+    kmeansInit,
+    damping,
+    vectorMetric,
+    codebookUpdateSteps,
+    refinementRounds,
+    seed,
+  }
+}

@@ -1,0 +1,71 @@
+import { type BitsPerValue, bitsPerValue, packedBytes } from '../packing/bits-per-value.js'
+import type { PackedQuantizedLayer } from '../packing/quantized-layer.js'
+import type { QuantizationMethod } from './quantize-options.js'
+
+/** What became of one layer. */
+export interface LayerReport {
+  /** The weight's name less `.weight`. */
+  readonly name: string
+  readonly rows: number
+  readonly cols: number
+  readonly bitsPerValue: BitsPerValue
+  /** Bytes of its packed arrays. */
+  readonly bytes: number
+  /** `L / tr(W H W^T)` on the calibration activations, null for a method without them. */
+  readonly relativeError: number | null
+  readonly seconds: number
+}
+
+/** What {@link quantizeModel} did. */
+export interface QuantizationReport {
+  readonly model: string
+  /** The folder written, null when none was asked for. */
+  readonly output: string | null
+  readonly method: QuantizationMethod
+  /** The options in force, defaults included. */
+  readonly settings: Readonly<Record<string, unknown>>
+  readonly layers: readonly LayerReport[]
+  /** Over all quantized weights, counted from their bytes. */
+  readonly bitsPerValue: number
+  /** Bytes of the quantized layers before and after. */
+  readonly layerBytes: { readonly before: number; readonly after: number }
+  /** Bytes of all files written, null when none were. */
+  readonly outputBytes: number | null
+  /** Null for a method without calibration. */
+  readonly calibration: {
+    readonly sequences: number
+    readonly length: number
+    readonly notes: readonly string[]
+  } | null
+  readonly seconds: { readonly calibration: number; readonly quantization: number; readonly total: number }
+}
+
+/** The report of one layer. */
+export function layerReport(
+  name: string,
+  packed: PackedQuantizedLayer,
+  relativeError: number | null,
+  seconds: number,
+): LayerReport {
+  const { rows, cols } = 'layout' in packed ? packed.layout : packed
+  const bytes = packedBytes(packed)
+  return { name, rows, cols, bitsPerValue: bitsPerValue(packed), bytes, relativeError, seconds }
+}
+
+/** Bits per value over several layers: all their bytes over all their weights. */
+export function totalBitsPerValue(layers: readonly LayerReport[]): number {
+  const bytes = layers.reduce((sum, layer) => sum + layer.bytes, 0)
+  const weights = layers.reduce((sum, layer) => sum + layer.rows * layer.cols, 0)
+  return (8 * bytes) / weights
+}
+
+/** Seconds since the last call, for phases that follow each other. */
+export function stopwatch(): () => number {
+  let last = performance.now()
+  return () => {
+    const now = performance.now()
+    const seconds = (now - last) / 1000
+    last = now
+    return seconds
+  }
+}
