@@ -125,15 +125,24 @@ function readString(cursor: Cursor, expected: string): string {
   const { text, at: start } = cursor
   if (text[start] !== '"') throw unexpected(cursor, expected)
   let end = start + 1
-  while (end < text.length && text[end] !== '"') end += text[end] === '\\' ? 2 : 1
+  let plain = true
+  for (let code = text.charCodeAt(end); end < text.length && code !== QUOTE; code = text.charCodeAt(end)) {
+    if (code === BACKSLASH || code < SPACE) plain = false
+    end += code === BACKSLASH ? 2 : 1
+  }
   if (end >= text.length)
     throw damaged(cursor, `the text that begins at character ${start} has no closing quote`)
   cursor.at = end + 1
-  const value = parseString(text.slice(start, end + 1))
-  if (value === undefined)
+  const value = plain ? text.slice(start + 1, end) : parseString(text.slice(start, end + 1))
+  if (value === undefined) {
     throw damaged(cursor, `the text that begins at character ${start} is not valid JSON text`)
+  }
   return value
 }
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const SPACE = 0x20
 
 /** `undefined` when `json` has a forbidden control character or escape, or half a surrogate pair (no UTF-8 has it). */
 function parseString(json: string): string | undefined {

@@ -57,7 +57,7 @@ export async function prepareOutputFolder(
     }
     return { partial, place, discard }
   } catch (error) {
-    throw fileError(`cannot write ${folder}`, error)
+    throw fileError(`cannot write ${folder}, choose another output`, error)
   }
 }
 

@@ -40,7 +40,7 @@ export function takeTurns(folder: string, output: OutputFolder, closeFiles: () =
   }
   const fail = async (error: unknown): Promise<never> => {
     ended ??= `writing it failed before (${reasonInWords(error)})`
-    let remains = 'Nothing of it is left behind'
+    let remains = 'Nothing of it is left behind; make room or choose another output'
     try {
       await removeAll()
     } catch (second) {

@@ -126,9 +126,33 @@ describe('when the operating system refuses any one operation', () => {
     const writer = await createCheckpointWriterOn(system, join(parent, 'out'))
     const error = await errorOf(writer.finish())
     expect(error.message).toMatch(
-      /cannot write .*out: permission denied \(EACCES\)\. Nothing of it is left behind/,
+      /cannot write .*out: permission denied \(EACCES\)\. Nothing of it is left behind; make room or choose another output$/,
     )
     expect(await tree(parent)).toEqual({ 'out/': '' })
+  })
+})
+
+describe('when the operating system writes and reads less at a time than asked', () => {
+  it('the files are the same', async () => {
+    const [whole, piecemeal] = [await parentWithTokenizer(), await parentWithTokenizer()]
+    const few = (length: number) => Math.min(length, 7)
+    const inPieces = (handle: FileHandle) =>
+      new Proxy(handle, {
+        get(target, key) {
+          const member: unknown = Reflect.get(target, key)
+          if (typeof member !== 'function') return member
+          if (key !== 'write' && key !== 'read') return member.bind(target)
+          return (bytes: Uint8Array, offset: number, length: number, position: number) =>
+            member.call(target, bytes, offset, few(length), position)
+        },
+      })
+    const system: FileSystem = {
+      ...nodeFileSystem,
+      open: async (...args: Parameters<FileSystem['open']>) => inPieces(await nodeFileSystem.open(...args)),
+    }
+    await writeAll(nodeFileSystem, join(whole, 'out'))
+    await writeAll(system, join(piecemeal, 'out'))
+    expect(await tree(piecemeal)).toEqual(await tree(whole))
   })
 })
 
@@ -213,7 +237,7 @@ describe('an output that cannot be written', () => {
     for (const folder of [join(parent, 'file', 'out'), join(parent, 'file', 'deep', 'out')]) {
       const error = await errorOf(createCheckpointWriter(folder))
       expect(error).toBeInstanceOf(CheckpointError)
-      expect(error.message).toContain(`cannot write ${folder}: `)
+      expect(error.message).toContain(`cannot write ${folder}, choose another output: `)
       expect(error.message).toMatch(/file/)
     }
     expect(await readFile(join(parent, 'file'), 'utf8')).toBe('content')
@@ -231,7 +255,9 @@ describe('an output that cannot be written', () => {
     })
     const error = await errorOf(createCheckpointWriterOn(system, join(parent, 'new', 'out')))
     expect(error).toBeInstanceOf(CheckpointError)
-    expect(error.message).toContain(`cannot write ${join(parent, 'new', 'out')}: ${words}`)
+    expect(error.message).toContain(
+      `cannot write ${join(parent, 'new', 'out')}, choose another output: ${words}`,
+    )
     expect(await readdir(parent)).toEqual([])
   })
 
