@@ -137,8 +137,9 @@ export async function runBlock(
 
 /** Throws NumericError when a block's output is not finite. */
 export function assertFiniteHidden(hidden: Float32Array, block: LlamaBlock, length: number): void {
-  const at = hidden.findIndex((value) => !Number.isFinite(value))
-  if (at < 0) return
+  let at = 0
+  while (at < hidden.length && Number.isFinite(hidden[at])) at++
+  if (at === hidden.length) return
   const token = Math.floor(at / block.config.hiddenSize)
   throw new NumericError(
     `block ${block.index}: its output is ${hidden[at]} in sequence ${Math.floor(token / length)} of the batch, ` +

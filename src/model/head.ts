@@ -56,19 +56,21 @@ export async function openHead(source: WeightSource, config: LlamaConfig): Promi
       if (!Number.isInteger(tokens) || tokens === 0) {
         throw new ShapeError(`${hidden.length} hidden values are not whole rows of hidden_size ${hiddenSize}`)
       }
-      const logits = new Float32Array(tokens * vocabSize)
+      let logits: Float32Array | undefined
       const normed = tf.tidy(() => rmsNorm(tf.tensor2d(hidden, [tokens, hiddenSize]), norm, rmsNormEps))
       try {
         for (let first = 0; first < vocabSize; first += sliceRows) {
           const weight = await slice(first)
           const part = await takeFloats(tf.matMul(normed, weight))
           if (kept === undefined) weight.dispose()
+          if (part.length === tokens * vocabSize) return part
+          logits ??= new Float32Array(tokens * vocabSize)
           scatterColumns(part, logits, vocabSize, first)
         }
       } finally {
         normed.dispose()
       }
-      return logits
+      return logits ?? new Float32Array(0)
     },
     dispose: () => {
       tf.dispose([norm, ...(kept?.values() ?? [])])
