@@ -1,0 +1,8 @@
+import type { Command } from './command.js'
+import { dequantizeCommand } from './dequantize.js'
+import { evalCommand } from './eval.js'
+import { inspectCommand } from './inspect.js'
+import { quantizeCommand } from './quantize.js'
+
+/** All commands, in the order of the help. */
+export const commands: readonly Command[] = [quantizeCommand, evalCommand, inspectCommand, dequantizeCommand]

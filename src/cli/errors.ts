@@ -1,0 +1,103 @@
+import { AbortedError, GptvqError, OptionError } from '../errors.js'
+import { type FlagTable, flagName } from './flags.js'
+
+/** What the process exits with: done, failed, or called wrongly. */
+export const exitCodes = { ok: 0, failed: 1, usage: 2 } as const
+
+/** Signals that stop a command, and what the process exits with after each. */
+export const signalExitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
+
+export type StopSignal = keyof typeof signalExitCodes
+
+/** The command line itself is wrong. */
+export class UsageError extends Error {
+  /** The command whose help to point to. */
+  readonly command: string | undefined
+
+  constructor(message: string, command?: string) {
+    super(message)
+    this.name = 'UsageError'
+    this.command = command
+  }
+}
+
+/** How a run ends that did not succeed: what to print on stderr, and the exit code. */
+export interface Failure {
+  readonly message: string
+  readonly exitCode: number
+}
+
+/**
+ * Tells what went wrong in the words of the command line.
+ *
+ * @param command the command that ran, when it got as far
+ * @param flags its flags, which the names of options are translated into
+ * @param stoppedBy the reason of the abort signal, when it fired
+ * @param debug adds the stack to every error
+ */
+export function describeFailure(
+  error: unknown,
+  command: string | undefined,
+  flags: FlagTable,
+  stoppedBy: unknown,
+  debug: boolean,
+): Failure {
+  const failure = nameFailure(error, command, flags, stoppedBy)
+  const stack = stackOf(error)
+  if (!debug || failure.message.includes(stack)) return failure
+  return { ...failure, message: `${failure.message}\n${stack}` }
+}
+
+function nameFailure(
+  error: unknown,
+  command: string | undefined,
+  flags: FlagTable,
+  stoppedBy: unknown,
+): Failure {
+  if (error instanceof UsageError) return usageFailure(error.message, error.command)
+  if (error instanceof OptionError) return usageFailure(inFlags(error, flags), command)
+  if (error instanceof AbortedError) {
+    return { message: 'gptvq: stopped; nothing was written', exitCode: exitCodeOfSignal(stoppedBy) }
+  }
+  if (error instanceof GptvqError) return failed(error.message.replace(/ \(option \w+\)/g, ''))
+  if (isSystemError(error)) return failed(error.message)
+  if (error instanceof RangeError && error.message.includes('allocation failed')) {
+    return failed(`there is not enough memory (${error.message}); use fewer or shorter sequences`)
+  }
+  return failed(`this is a bug in gptvq, please report it with the lines below\n${stackOf(error)}`)
+}
+
+function failed(message: string): Failure {
+  return { message: `gptvq: ${message}`, exitCode: exitCodes.failed }
+}
+
+function usageFailure(message: string, command: string | undefined): Failure {
+  const help = command === undefined ? 'gptvq --help' : `gptvq help ${command}`
+  return { message: `gptvq: ${message}\nSee: ${help}`, exitCode: exitCodes.usage }
+}
+
+/** `groupSize: expected a multiple of vectorDim` becomes `--group-size: expected a multiple of --vector-dim`. */
+function inFlags(error: OptionError, flags: FlagTable): string {
+  if (!(error.option in flags)) return error.message
+  const text = error.message.slice(`${error.option}: `.length)
+  const spoken = Object.keys(flags).filter((option) => option === 'bpv' || /[A-Z]/.test(option))
+  const options = new RegExp(`\\b(${spoken.join('|')})\\b`, 'g')
+  const translated = spoken.length > 0 ? text.replace(options, (option) => flagName(option)) : text
+  return `${flagName(error.option)}: ${translated}`
+}
+
+function exitCodeOfSignal(reason: unknown): number {
+  return typeof reason === 'string' && reason in signalExitCodes
+    ? signalExitCodes[reason as StopSignal]
+    : signalExitCodes.SIGINT
+}
+
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error && 'code' in error
+}
+
+function stackOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const cause = error.cause === undefined ? '' : `\ncaused by ${stackOf(error.cause)}`
+  return `${error.stack ?? error.message}${cause}`
+}

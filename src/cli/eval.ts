@@ -1,0 +1,42 @@
+import type { Evaluation } from '../pipeline/evaluate-model.js'
+import type { Scores } from '../pipeline/evaluation-scores.js'
+import { defineCommand } from './command.js'
+import { evalFlags } from './flags.js'
+import { formatCount, formatError, formatShare } from './format.js'
+import { formatTable } from './table.js'
+
+/** `gptvq eval MODEL --text FILE` */
+export const evalCommand = defineCommand({
+  name: 'eval',
+  argument: 'MODEL',
+  summary: 'measure how well a model predicts a text',
+  about:
+    'Scores a model folder, quantized or plain, on a text: perplexity, and with --reference the KL divergence and how ' +
+    'often both models rank the same token first. The text is tokenized whole and cut into windows without overlap.',
+  examples: [
+    'eval ./my-model-2bit --reference ./my-model --text held-out.txt',
+    'eval ./my-model --text held-out.txt --context 256 --windows 200 --json',
+  ],
+  flags: evalFlags,
+  async run(model, options, { onProgress, signal }) {
+    const { evaluateModel } = await import('../pipeline/evaluate-model.js')
+    const evaluation = await evaluateModel({ model, ...options, onProgress, signal })
+    return { json: evaluation, text: scoreTable(evaluation, model, options.reference) }
+  },
+})
+
+function scoreTable(evaluation: Evaluation, model: string, reference: string | undefined): string {
+  const row = (name: string, { perplexity, klDivergence, top1Agreement, tokens }: Scores) => [
+    name,
+    perplexity.toPrecision(6),
+    formatError(klDivergence),
+    formatShare(top1Agreement),
+    String(tokens),
+  ]
+  const rows = [['', 'perplexity', 'KL (nats/token)', 'top-1 agreement', 'tokens'], row(model, evaluation)]
+  if (evaluation.reference && reference !== undefined) {
+    rows.push(row(`${reference} (reference)`, evaluation.reference))
+  }
+  const windows = `${formatCount(evaluation.windows, 'window')} of ${formatCount(evaluation.context, 'token')}`
+  return `${formatTable(rows, ['left', 'right', 'right', 'right', 'right'])}\n\n${windows}`
+}

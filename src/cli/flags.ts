@@ -1,0 +1,184 @@
+import type { KmeansInit } from '../codebook/seeds.js'
+import type { CodebookBits } from '../codebook/store-codebook.js'
+import type { VectorMetric, VqOptions } from '../gptvq/options.js'
+import type { EngineName } from '../model/engine.js'
+import type { DequantizeModelOptions, PlainDtype } from '../pipeline/dequantize-model.js'
+import type { EvaluateModelOptions } from '../pipeline/evaluate-model.js'
+import type { QuantizeModelOptions } from '../pipeline/quantize-model.js'
+
+/** One flag: what it takes, and what the help says of it. Parsing, help and error messages all read it from here. */
+export type Flag = FlagKind & {
+  readonly help: string
+  /** The default as the help shows it; the library fills it in. */
+  readonly default?: string
+  readonly required?: true
+}
+
+type FlagKind =
+  | { readonly kind: 'switch'; readonly short?: string }
+  | { readonly kind: 'path'; readonly value: 'DIR' | 'FILE' | 'MODEL' }
+  | { readonly kind: 'whole' | 'number' | 'bytes' }
+  | { readonly kind: 'choice'; readonly choices: readonly (string | number)[] }
+
+/** Flags by the name of the library's option; `flagName` gives the spelling on the command line. */
+export type FlagTable = Readonly<Record<string, Flag>>
+
+/** What a flag becomes. */
+export type FlagValue<F extends Flag> = F extends { kind: 'switch' }
+  ? boolean
+  : F extends { kind: 'path' }
+    ? string
+    : F extends { kind: 'choice'; choices: readonly (infer Choice)[] }
+      ? Choice
+      : number
+
+type RequiredNames<T extends FlagTable> = {
+  [Name in keyof T]: T[Name] extends { required: true } ? Name : never
+}[keyof T]
+
+/** The flags given, by option name. */
+export type FlagValues<T extends FlagTable> = {
+  [Name in RequiredNames<T>]: FlagValue<T[Name]>
+} & { [Name in Exclude<keyof T, RequiredNames<T>>]?: FlagValue<T[Name]> }
+
+/** `groupSize` is `--group-size` on the command line. */
+export function flagName(option: string): string {
+  return `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+}
+
+/** A flag for every option but the paths that a command names itself and what no flag can give. */
+type FlagsOf<Options> = FlagTable & Record<Exclude<keyof Options, 'model' | 'output' | CallerOnly>, Flag>
+
+type CallerOnly = 'onProgress' | 'onLayer' | 'signal'
+
+/** Flags that every command takes. */
+export const commonFlags = {
+  json: { kind: 'switch', help: 'print one JSON document and nothing else on standard output' },
+  quiet: { kind: 'switch', help: 'show no progress' },
+  help: { kind: 'switch', short: 'h', help: 'show this help' },
+} as const satisfies FlagTable
+
+const engine = {
+  kind: 'choice',
+  choices: ['auto', 'wasm', 'cpu', 'tensorflow'] satisfies readonly EngineName[],
+  help: 'what runs the model: wasm (embedded), cpu (plain JavaScript, slow), tensorflow (needs @tensorflow/tfjs-node)',
+  default: 'auto: tensorflow when it loads, else wasm',
+} as const satisfies Flag
+
+const force = { kind: 'switch', help: 'replace a model folder that is already there' } as const satisfies Flag
+
+const vectorFlags = {
+  vectorDim: {
+    kind: 'choice',
+    choices: [1, 2, 4] satisfies readonly VqOptions['vectorDim'][],
+    help: 'weights per vector',
+    default: '2',
+  },
+  bits: { kind: 'whole', help: 'index bits per weight, 1 to 8', default: '2' },
+  groupSize: {
+    kind: 'whole',
+    help: 'weights that share a codebook (for gptq and rtn: a scale); excludes --bpv',
+    default: 'chosen by --bpv; 128 for gptq and rtn',
+  },
+  columnsPerGroup: { kind: 'whole', help: 'columns per group', default: '256' },
+  bpv: {
+    kind: 'number',
+    help: 'bits per value at most, all stored bytes counted: picks the group size',
+    default: '--bits + 0.125',
+  },
+  codebookBits: {
+    kind: 'choice',
+    choices: [8, 16] satisfies readonly CodebookBits[],
+    help: 'bits of a stored codebook element',
+    default: '8',
+  },
+  kmeansIterations: { kind: 'whole', help: 'EM iterations per codebook at most', default: '100' },
+  kmeansInit: {
+    kind: 'choice',
+    choices: ['mahalanobis', 'kmeans++', 'cdf'] satisfies readonly KmeansInit[],
+    help: 'how the first centroids are chosen; cdf works with --vector-dim 1 only',
+    default: 'kmeans++',
+  },
+  damping: {
+    kind: 'number',
+    help: "share of the mean of the Hessian's diagonal that is added to it",
+    default: '0.01',
+  },
+  vectorMetric: {
+    kind: 'choice',
+    choices: ['full', 'diagonal'] satisfies readonly VectorMetric[],
+    help: 'how a vector measures its distance to a centroid',
+    default: 'full',
+  },
+  codebookUpdateSteps: {
+    kind: 'whole',
+    help: 'conjugate-gradient steps of a codebook update at most, 0 for none',
+    default: '32',
+  },
+  refinementRounds: {
+    kind: 'whole',
+    help: 'rounds of index refinement, each with a codebook update, 0 for none',
+    default: '2',
+  },
+  seed: {
+    kind: 'whole',
+    help: 'seed of all random choices; the same seed gives the same bytes',
+    default: '0',
+  },
+} as const satisfies Record<keyof VqOptions, Flag>
+
+export const quantizeFlags = {
+  out: { kind: 'path', value: 'DIR', required: true, help: 'the folder to write' },
+  calibration: {
+    kind: 'path',
+    value: 'FILE',
+    help: 'UTF-8 text that shows the model at work',
+    default: 'the model writes its own',
+  },
+  method: {
+    kind: 'choice',
+    choices: ['gptvq', 'gptq', 'rtn'] satisfies readonly QuantizeModelOptions['method'][],
+    help: 'vectors with a codebook, or the scalar methods it is held against',
+    default: 'gptvq',
+  },
+  ...vectorFlags,
+  sequences: { kind: 'whole', help: 'calibration sequences at most', default: '128' },
+  sequenceLength: {
+    kind: 'whole',
+    help: "tokens per calibration sequence; never more than the model's context",
+    default: '2048',
+  },
+  engine,
+  force,
+  maxShardBytes: {
+    kind: 'bytes',
+    help: 'bytes of tensors in one file, e.g. 5e9, 500MB or 2GiB',
+    default: '5GB',
+  },
+} as const satisfies FlagsOf<QuantizeModelOptions>
+
+export const evalFlags = {
+  text: { kind: 'path', value: 'FILE', required: true, help: 'UTF-8 text that calibration has not seen' },
+  reference: {
+    kind: 'path',
+    value: 'MODEL',
+    help: 'the model in full precision: adds KL divergence and top-1 agreement',
+  },
+  context: { kind: 'whole', help: 'tokens per window', default: "the model's context, 2048 at most" },
+  windows: { kind: 'whole', help: 'windows at most, from the start of the text on', default: 'all' },
+  engine,
+} as const satisfies FlagsOf<EvaluateModelOptions>
+
+export const inspectFlags = {} as const satisfies FlagTable
+
+export const dequantizeFlags = {
+  out: { kind: 'path', value: 'DIR', required: true, help: 'the folder to write' },
+  dtype: {
+    kind: 'choice',
+    choices: ['F32', 'F16', 'BF16'] satisfies readonly PlainDtype[],
+    help: 'how the weights are stored; F32 keeps every value bit for bit',
+    default: 'what each weight was before',
+  },
+  force,
+  maxShardBytes: quantizeFlags.maxShardBytes,
+} as const satisfies FlagsOf<DequantizeModelOptions>

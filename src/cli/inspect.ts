@@ -1,0 +1,65 @@
+import type { InspectedWeight, Inspection } from '../pipeline/inspect-model.js'
+import { defineCommand } from './command.js'
+import { inspectFlags } from './flags.js'
+import { formatBits, formatBytes, formatCount, formatError } from './format.js'
+import { describeSettings } from './quantize.js'
+import { formatTable, wrapText } from './table.js'
+
+/** `gptvq inspect MODEL` */
+export const inspectCommand = defineCommand({
+  name: 'inspect',
+  argument: 'MODEL',
+  summary: 'list the layers of a model: shape, format, bits per value, bytes, error',
+  about:
+    'Lists what a model folder holds, quantized or plain, from its headers alone. The error of a quantized layer is ' +
+    'the relative error that was measured on the calibration activations.',
+  examples: ['inspect ./my-model-2bit', 'inspect ./my-model --json'],
+  flags: inspectFlags,
+  async run(model) {
+    const { inspectModel } = await import('../pipeline/inspect-model.js')
+    const inspection = await inspectModel(model)
+    return { json: inspection, text: weightTable(inspection) }
+  },
+})
+
+function weightTable({ model, architecture, method, settings, weights }: Inspection): string {
+  const state = method === null ? 'not quantized' : `${method}, ${describeSettings(settings)}`
+  const quantized = weights.filter((weight) => weight.quantized)
+  const plain = weights.filter((weight) => !weight.quantized)
+  const rows = [
+    ['', 'shape', 'format', 'bits/value', 'bytes', 'error'],
+    [],
+    ...weights.map((weight) => [
+      weight.name,
+      weight.shape.join(' x ') || 'scalar',
+      weight.format,
+      formatBits(weight.bitsPerValue),
+      formatBytes(weight.bytes),
+      formatError(weight.relativeError),
+    ]),
+    [],
+  ]
+  if (quantized.length > 0) {
+    rows.push(totals(formatCount(quantized.length, 'quantized layer'), quantized))
+    rows.push(totals(formatCount(plain.length, 'other tensor'), plain))
+  }
+  rows.push(totals('together', weights))
+  const table = formatTable(rows, ['left', 'left', 'left', 'right', 'right', 'right'])
+  return [`${model}: ${architecture}`, ...wrapText(state, 100), '', table].join('\n')
+}
+
+/** Sums over weights, and the mean of their errors where all have one. */
+function totals(name: string, weights: readonly InspectedWeight[]): string[] {
+  let bytes = 0
+  let values = 0
+  let errors = 0
+  for (const weight of weights) {
+    bytes += weight.bytes
+    values += weight.shape.reduce((product, size) => product * size, 1)
+    errors += weight.relativeError ?? Number.NaN
+  }
+  const bits = values > 0 ? formatBits((8 * bytes) / values) : '-'
+  const error =
+    Number.isNaN(errors) || weights.length === 0 ? '-' : `mean ${formatError(errors / weights.length)}`
+  return [name, '', '', bits, formatBytes(bytes), error]
+}

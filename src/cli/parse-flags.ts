@@ -1,0 +1,134 @@
+import { parseArgs } from 'node:util'
+import { UsageError } from './errors.js'
+import { type Flag, type FlagTable, flagName } from './flags.js'
+import { suggestion } from './nearest.js'
+
+/** What a command was called with. */
+export interface ParsedArguments {
+  readonly positionals: readonly string[]
+  /** By option name; only the flags given. */
+  readonly values: Readonly<Record<string, string | number | boolean>>
+}
+
+/**
+ * Parses the arguments of a command. A flag given twice counts the last time.
+ *
+ * @param command the name that errors point to
+ * @throws UsageError naming the flag, what was found and what was expected
+ */
+export function parseFlags(command: string, args: readonly string[], table: FlagTable): ParsedArguments {
+  const options = new Map(Object.keys(table).map((option) => [flagName(option).slice(2), option]))
+  const positionals: string[] = []
+  const values: Record<string, string | number | boolean> = {}
+  for (const token of tokenize(args, table)) {
+    if (token.kind === 'positional') positionals.push(token.value)
+    if (token.kind !== 'option') continue
+    const option = options.get(token.name)
+    if (option === undefined) {
+      const near = suggestion(
+        token.rawName,
+        [...options.keys()].map((name) => `--${name}`),
+      )
+      throw new UsageError(`unknown flag ${token.rawName}${near}`, command)
+    }
+    const inline = token.inlineValue === true
+    try {
+      values[option] = readFlag(table[option], token.value, inline)
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error
+      throw new UsageError(`${flagName(option)}: ${error.message}`, command)
+    }
+  }
+  return { positionals, values }
+}
+
+/** Refuses a call that lacks a required flag. */
+export function requireFlags(command: string, { values }: ParsedArguments, table: FlagTable): void {
+  for (const [option, flag] of Object.entries(table)) {
+    if (!flag.required || option in values) continue
+    const value = flag.kind === 'path' ? flag.value : 'VALUE'
+    throw new UsageError(`${flagName(option)} ${value} is missing: ${flag.help}`, command)
+  }
+}
+
+function tokenize(args: readonly string[], table: FlagTable) {
+  const options: Record<string, { type: 'string' | 'boolean'; short?: string }> = {}
+  for (const [option, flag] of Object.entries(table)) {
+    options[flagName(option).slice(2)] =
+      flag.kind === 'switch'
+        ? { type: 'boolean', ...(flag.short && { short: flag.short }) }
+        : { type: 'string' }
+  }
+  // not strict: the package's own messages name neither what was expected nor the nearest flag
+  return parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true }).tokens
+}
+
+function readFlag(flag: Flag, text: string | undefined, inline: boolean): string | number | boolean {
+  if (flag.kind === 'switch') {
+    if (inline) throw new UsageError(`takes no value, got '${text}'`)
+    return true
+  }
+  const expected = expectation(flag)
+  if (text === undefined || text === '') throw new UsageError(`expected ${expected}, got nothing`)
+  if (!inline && /^-{1,2}[a-z]/i.test(text)) {
+    throw new UsageError(`expected ${expected}, got the flag ${text}`)
+  }
+  const value = readValue(flag, text)
+  if (value === undefined) throw new UsageError(`expected ${expected}, got '${text}'`)
+  return value
+}
+
+function expectation(flag: Flag): string {
+  switch (flag.kind) {
+    case 'choice':
+      return `one of ${flag.choices.join(', ')}`
+    case 'path':
+      return flag.value === 'FILE' ? 'the path of a file' : 'the path of a folder'
+    case 'whole':
+      return 'a whole number'
+    case 'bytes':
+      return 'a number of bytes, e.g. 5e9, 500MB or 2GiB'
+    default:
+      return 'a number'
+  }
+}
+
+function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): string | number | undefined {
+  switch (flag.kind) {
+    case 'choice':
+      return flag.choices.find((choice) => String(choice) === text)
+    case 'path':
+      return text
+    case 'whole': {
+      const value = readNumber(text)
+      return Number.isInteger(value) ? value : undefined
+    }
+    case 'number':
+      return readNumber(text)
+    case 'bytes':
+      return readBytes(text)
+  }
+}
+
+function readNumber(text: string): number | undefined {
+  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : undefined
+}
+
+const byteUnits: Readonly<Record<string, number>> = {
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+  tib: 2 ** 40,
+}
+
+function readBytes(text: string): number | undefined {
+  const [, digits, unit] = /^(.*?)\s*([kmgt]?i?b)?$/i.exec(text) ?? []
+  const value = readNumber(digits ?? '')
+  const scale = unit === undefined ? 1 : byteUnits[unit.toLowerCase()]
+  return value === undefined || scale === undefined ? undefined : value * scale
+}

@@ -1,0 +1,94 @@
+import { readdir } from 'node:fs/promises'
+import type { QuantizationReport } from '../pipeline/report.js'
+import { defineCommand } from './command.js'
+import { flagName, quantizeFlags } from './flags.js'
+import { formatArgument, formatBits, formatBytes, formatCount, formatError, formatSeconds } from './format.js'
+import { formatTable, wrapText } from './table.js'
+
+/** `gptvq quantize MODEL --out DIR` */
+export const quantizeCommand = defineCommand({
+  name: 'quantize',
+  argument: 'MODEL',
+  summary: 'compress the linear layers of a model',
+  about:
+    'Quantizes the linear layers of a Llama-family model folder (config.json, *.safetensors, tokenizer.json), block ' +
+    'by block on calibration text, and writes a compressed folder. Embeddings, norms and head keep their bytes. The ' +
+    "defaults are the paper's recommended setting: 2-D vectors, 2 bits, 2.125 bits per value. Without --calibration " +
+    'the model writes its own calibration text.',
+  examples: [
+    'quantize ./my-model --out ./my-model-2bit --calibration calibration.txt',
+    'quantize ./my-model --out ./my-model-3bit --bits 3 --sequences 64 --sequence-length 256',
+    'quantize ./my-model --out ./my-model-rtn --method rtn --bits 4',
+  ],
+  flags: quantizeFlags,
+  async run(model, { out, ...options }, { onProgress, signal }) {
+    const { quantizeModel } = await import('../pipeline/quantize-model.js')
+    const report = await quantizeModel({ model, output: out, ...options, onProgress, signal })
+    return { json: report, text: summary(report, await readdir(out)) }
+  },
+})
+
+function summary(report: QuantizationReport, files: readonly string[]): string {
+  const { model, output, method, settings, layerBytes, seconds } = report
+  const out = output ?? ''
+  const rows = [
+    ...labelled('method', wrapText(`${method}, ${describeSettings(settings)}`, 80)),
+    ['bits per value', formatBits(report.bitsPerValue)],
+    [
+      'layers',
+      `${report.layers.length}, ${formatBytes(layerBytes.before)} → ${formatBytes(layerBytes.after)}, ` +
+        `${(layerBytes.before / layerBytes.after).toFixed(2)} times smaller`,
+    ],
+    ['layer error', describeErrors(report)],
+    ...describeCalibration(report),
+    ['written', `${out}: ${formatCount(files.length, 'file')}, ${formatBytes(report.outputBytes ?? 0)}`],
+    ['time', describeTime(seconds)],
+  ]
+  const evaluate = `gptvq eval ${formatArgument(out)} --reference ${formatArgument(model)} --text FILE`
+  return [
+    `${model} is quantized.`,
+    '',
+    formatTable(rows, ['left', 'left']),
+    '',
+    'Next, on text that calibration has not seen:',
+    `  ${evaluate}`,
+  ].join('\n')
+}
+
+/** Settings as the flags that ask for them. */
+export function describeSettings(settings: Readonly<Record<string, unknown>>): string {
+  return Object.entries(settings)
+    .filter(([, value]) => value !== undefined)
+    .map(([option, value]) => `${flagName(option).slice(2)} ${value}`)
+    .join(', ')
+}
+
+function describeErrors({ layers }: QuantizationReport): string {
+  let sum = 0
+  let measured = 0
+  let worst: (typeof layers)[number] | undefined
+  for (const layer of layers) {
+    if (layer.relativeError === null) continue
+    sum += layer.relativeError
+    measured++
+    if (worst === undefined || layer.relativeError > (worst.relativeError ?? 0)) worst = layer
+  }
+  if (worst === undefined) return 'not measured, the method uses no calibration'
+  return `mean ${formatError(sum / measured)}, worst ${formatError(worst.relativeError)} (${worst.name})`
+}
+
+function describeCalibration({ calibration, method }: QuantizationReport): string[][] {
+  if (calibration === null) return [['calibration', `none, ${method} needs none`]]
+  const { sequences, length, notes } = calibration
+  const first = `${formatCount(sequences, 'sequence')} of ${formatCount(length, 'token')}`
+  return labelled('calibration', [first, ...notes])
+}
+
+/** Rows of a table whose first has the label. */
+function labelled(label: string, lines: readonly string[]): string[][] {
+  return lines.map((line, i) => [i === 0 ? label : '', line])
+}
+
+function describeTime({ calibration, quantization, total }: QuantizationReport['seconds']): string {
+  return `${formatSeconds(total)} (calibration ${formatSeconds(calibration)}, quantization ${formatSeconds(quantization)})`
+}

@@ -1,0 +1,118 @@
+import { readFile } from 'node:fs/promises'
+import type { Command } from './command.js'
+import { commands } from './commands.js'
+import { describeFailure, exitCodes, UsageError } from './errors.js'
+import { commonFlags, type FlagTable } from './flags.js'
+import { commandHelp, programHelp } from './help.js'
+import { suggestion } from './nearest.js'
+import { parseFlags, requireFlags } from './parse-flags.js'
+import { createProgress, type ProgressStream, quietProgress } from './progress-bar.js'
+
+/** What the command line touches of the process. */
+export interface CliStreams {
+  readonly stdout: ProgressStream
+  readonly stderr: ProgressStream
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** Its reason is the name of the signal, e.g. `'SIGINT'`. */
+  readonly signal?: AbortSignal
+}
+
+/**
+ * Runs the command line. Results go to `stdout`, all else to `stderr`.
+ *
+ * @param args without the program's name
+ * @returns the exit code: 0 done, 1 failed, 2 called wrongly, 130 and so on when stopped
+ */
+export async function runCli(args: readonly string[], streams: CliStreams): Promise<number> {
+  const command = commands.find(({ name }) => name === args[0])
+  try {
+    if (command !== undefined) await runCommand(command, args.slice(1), streams)
+    else await runWithoutCommand(args, streams)
+    return exitCodes.ok
+  } catch (error) {
+    const debug = Boolean(streams.env.GPTVQ_DEBUG) && streams.env.GPTVQ_DEBUG !== '0'
+    const flags: FlagTable = command?.flags ?? {}
+    const failure = describeFailure(error, command?.name, flags, streams.signal?.reason, debug)
+    streams.stderr.write(`${failure.message}\n`)
+    return failure.exitCode
+  }
+}
+
+async function runWithoutCommand(args: readonly string[], { stdout }: CliStreams): Promise<void> {
+  const [first, topic] = args
+  const print = (text: string) => stdout.write(`${text}\n`)
+  if (first === '--version' || first === '-v') print(await packageVersion())
+  else if (first === '--help' || first === '-h' || (first === 'help' && topic === undefined)) {
+    print(programHelp(commands, helpWidth(stdout)))
+  } else if (first === 'help') print(commandHelp(findCommand(topic), helpWidth(stdout)))
+  else if (first === undefined) {
+    throw new UsageError(`a command is missing: ${commands.map(({ name }) => name).join(', ')}`)
+  } else findCommand(first)
+}
+
+function findCommand(name: string): Command {
+  const command = commands.find((candidate) => candidate.name === name)
+  if (command !== undefined) return command
+  if (name.startsWith('-')) {
+    throw new UsageError(
+      `unknown flag ${name}${suggestion(name, ['--help', '--version'])}. The flags of a command follow its name`,
+    )
+  }
+  const near = suggestion(name, [...commands.map((candidate) => candidate.name), 'help'])
+  throw new UsageError(`unknown command '${name}'${near}`)
+}
+
+async function runCommand(command: Command, args: readonly string[], streams: CliStreams): Promise<void> {
+  const { stdout, stderr, env, signal } = streams
+  if (asksForHelp(args)) {
+    stdout.write(`${commandHelp(command, helpWidth(stdout))}\n`)
+    return
+  }
+  const parsed = parseFlags(command.name, args, { ...command.flags, ...commonFlags })
+  const path = onlyPath(command, parsed.positionals)
+  requireFlags(command.name, parsed, command.flags)
+  const { json, quiet, help: _, ...values } = parsed.values
+  const progress = quiet ? quietProgress(stderr) : createProgress(stderr, env, () => performance.now())
+  const announceStop = () => {
+    const again = signal?.reason === 'SIGINT' ? '; a second Ctrl-C ends the program at once' : ''
+    progress.note(`stopping${again}`)
+  }
+  signal?.addEventListener('abort', announceStop)
+  try {
+    const result = await command.run(path, values, { onProgress: progress.report, signal })
+    progress.close()
+    stdout.write(`${json ? JSON.stringify(result.json, null, 2) : result.text}\n`)
+  } finally {
+    progress.close()
+    signal?.removeEventListener('abort', announceStop)
+  }
+}
+
+/** Whether `--help` is among the flags; it is answered even when others are wrong or missing. */
+function asksForHelp(args: readonly string[]): boolean {
+  const end = args.indexOf('--')
+  const flags = end < 0 ? args : args.slice(0, end)
+  return flags.includes('--help') || flags.includes('-h')
+}
+
+function onlyPath({ name, argument }: Command, positionals: readonly string[]): string {
+  const [path, extra] = positionals
+  if (path === undefined || path === '') {
+    throw new UsageError(`${argument} is missing: gptvq ${name} ${argument} ...`, name)
+  }
+  if (extra !== undefined) {
+    throw new UsageError(`expected one ${argument}, got '${path}' and '${extra}'`, name)
+  }
+  return path
+}
+
+function helpWidth({ columns }: ProgressStream): number {
+  return Math.min(100, Math.max(40, (columns ?? 100) - 1))
+}
+
+/** The version of the package; its `package.json` lies two folders up, in the sources as in `dist`. */
+async function packageVersion(): Promise<string> {
+  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8')
+  const { version }: { version: string } = JSON.parse(text)
+  return version
+}
