@@ -89,6 +89,8 @@ const guarded = new WeakSet<object>()
 function guardAllocation({ wasm }: WasmBackend): void {
   if (guarded.has(wasm)) return
   guarded.add(wasm)
+  // the loader puts the real function in place at its first call; guard that one, not the stand-in
+  tf.scalar(0).dispose()
   const allocate = wasm._malloc
   wasm._malloc = (bytes) => {
     const address = allocate(bytes)
