@@ -92,7 +92,8 @@ function conjugateGradient(
       }
       const gain = length * energy[g]
       left[g] -= gain
-      if (!(gain > RELATIVE_IMPROVEMENT * left[g])) active[g] = 0
+      // a loss of nearly 0 may come out below 0 by rounding
+      if (!(gain > RELATIVE_IMPROVEMENT * Math.max(0, left[g]))) active[g] = 0
     }
     const preconditioned = precondition(blocks, residual, layout.vectorDim)
     const nextEnergy = dotByGroup(residual, preconditioned, unknowns)

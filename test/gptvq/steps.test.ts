@@ -1,0 +1,150 @@
+import { Matrix as Dense, inverse, pseudoInverse } from 'ml-matrix'
+import { describe, expect, it } from 'vitest'
+import { inverseFactorInPlace } from '../../src/cholesky.js'
+import { refineIndices } from '../../src/gptvq/refine-indices.js'
+import { type RowPanel, rowPanels } from '../../src/gptvq/row-panel.js'
+import { updateCodebooks } from '../../src/gptvq/update-codebooks.js'
+import { vectorMetrics } from '../../src/gptvq/vector-metric.js'
+import { decodeCodebooks, dequantizeLayer, matrix, quantizeLayer, type VqLayer } from '../../src/index.js'
+import type { Matrix } from '../../src/matrix.js'
+import { centroidsOf, vectorsPerRow } from '../../src/packing/vq-layer.js'
+import { gaussianMatrix, randomHessian } from '../support/random-matrix.js'
+import { dense, lossOf } from './oracle.js'
+
+const sum = (values: Float64Array) => values.reduce((a, b) => a + b, 0)
+
+/** A layer after its columns alone; 16-bit codebooks, so that rounding does not blur the comparison with float64. */
+async function walked(rows: number, cols: number, vectorDim: 1 | 2 | 4, seed: number) {
+  const weight = gaussianMatrix(rows, cols, seed)
+  const hessian = randomHessian(cols, 5 * cols, seed + 1)
+  const layer = await quantizeLayer(weight, hessian, {
+    vectorDim,
+    bits: vectorDim === 4 ? 1 : 2,
+    groupSize: 16 * 20,
+    columnsPerGroup: 20,
+    codebookBits: 16,
+    codebookUpdateSteps: 0,
+    refinementRounds: 0,
+  })
+  return { weight, hessian, layer }
+}
+
+function onlyPanel(weight: Matrix, hessian: Matrix, layer: VqLayer): RowPanel {
+  const panels = rowPanels(weight, hessian, layer, decodeCodebooks(layer))
+  expect(panels).toHaveLength(1)
+  return panels[0]
+}
+
+const shapes = [
+  [16, 40, 2],
+  [21, 50, 2],
+  [40, 37, 2],
+  [33, 45, 1],
+  [18, 43, 4],
+] as const
+
+describe('vectorMetrics', () => {
+  it.each([1, 2, 4])(
+    'are the inverse of the block of the inverse Hessian of all columns from P on, d = %i',
+    (d) => {
+      const n = 12
+      const hessian = randomHessian(n, 60, 3)
+      const factor = matrix(n, n, hessian.data.slice())
+      inverseFactorInPlace(factor)
+      const full = vectorMetrics(factor, d, 'full')
+      const diagonal = vectorMetrics(factor, d, 'diagonal')
+      for (let column = 0; column < n; column += d) {
+        const rest = inverse(dense(hessian).subMatrix(column, n - 1, column, n - 1))
+        const metric = inverse(rest.subMatrix(0, d - 1, 0, d - 1))
+        for (let a = 0; a < d; a++) {
+          for (let b = 0; b < d; b++) {
+            const at = column * d + a * d + b
+            expect(full[at]).toBeCloseTo(metric.get(a, b), 4)
+            const u = factor.data[(column + a) * n + column + a]
+            expect(diagonal[at]).toBeCloseTo(a === b ? 1 / u ** 2 : 0, 6)
+          }
+        }
+      }
+    },
+  )
+})
+
+describe('updateCodebooks', () => {
+  it.each(shapes)(
+    'reaches the least-squares optimum that a dense solver finds, %i x %i, d = %i',
+    async (rows, cols, d) => {
+      const { weight, hessian, layer } = await walked(rows, cols, d, 10)
+      const before = lossOf(weight, dequantizeLayer(layer), hessian)
+      const panel = onlyPanel(weight, hessian, layer)
+      const losses = updateCodebooks(panel, 400)
+      const after = lossOf(weight, dequantizeLayer(layer), hessian)
+      expect(sum(losses.before)).toBeCloseTo(before, 1)
+      expect(sum(losses.after) / after).toBeCloseTo(1, 4)
+      expect(after).toBeLessThan(before)
+      expect(after / optimalLoss(weight, hessian, layer)).toBeLessThan(1.005)
+    },
+  )
+
+  it('never raises the loss of any row group, whatever the number of steps', async () => {
+    for (const steps of [0, 1, 2, 5, 40]) {
+      const { weight, hessian, layer } = await walked(40, 60, 2, 20 + steps)
+      const { before, after } = updateCodebooks(onlyPanel(weight, hessian, layer), steps)
+      for (let g = 0; g < before.length; g++) expect(after[g]).toBeLessThanOrEqual(before[g])
+    }
+  })
+})
+
+describe('refineIndices', () => {
+  it.each(shapes)(
+    'never raises the loss and ends where no single index can lower it, %i x %i, d = %i',
+    async (rows, cols, d) => {
+      const { weight, hessian, layer } = await walked(rows, cols, d, 30)
+      const panel = onlyPanel(weight, hessian, layer)
+      let loss = lossOf(weight, dequantizeLayer(layer), hessian)
+      let sweeps = 0
+      while (refineIndices(panel) > 0 && sweeps++ < 100) {
+        const next = lossOf(weight, dequantizeLayer(layer), hessian)
+        expect(next).toBeLessThan(loss * (1 + 1e-6))
+        loss = next
+      }
+      expect(sweeps).toBeLessThan(100)
+      for (let trial = 0; trial < 40; trial++) {
+        const at = (trial * 7919) % (rows * vectorsPerRow(layer.layout))
+        const kept = layer.indices[at]
+        layer.indices[at] = (kept + 1 + (trial % (centroidsOf(layer.layout) - 1))) % centroidsOf(layer.layout)
+        expect(lossOf(weight, dequantizeLayer(layer), hessian)).toBeGreaterThan(loss * (1 - 1e-5))
+        layer.indices[at] = kept
+      }
+    },
+  )
+})
+
+/** The least loss that any codebooks reach with a layer's indices: row group by row group, by pseudoinverse. */
+function optimalLoss(weight: Matrix, hessian: Matrix, layer: VqLayer): number {
+  const { layout, indices } = layer
+  const { rows, cols, vectorDim: d, rowsPerGroup, columnsPerGroup } = layout
+  const size = centroidsOf(layout) * d
+  const unknowns = Math.ceil(cols / columnsPerGroup) * size
+  const h = dense(hessian)
+  let total = 0
+  for (let top = 0; top < rows; top += rowsPerGroup) {
+    const bottom = Math.min(top + rowsPerGroup, rows)
+    let normal = Dense.zeros(unknowns, unknowns)
+    let target = Dense.zeros(unknowns, 1)
+    let energy = 0
+    for (let r = top; r < bottom; r++) {
+      const choice = Dense.zeros(cols, unknowns)
+      for (let j = 0; j < cols; j++) {
+        const index = indices[r * vectorsPerRow(layout) + Math.floor(j / d)]
+        choice.set(j, Math.floor(j / columnsPerGroup) * size + index * d + (j % d), 1)
+      }
+      const w = Dense.columnVector(Array.from(weight.data.subarray(r * cols, (r + 1) * cols)))
+      const weighted = choice.transpose().mmul(h)
+      normal = normal.add(weighted.mmul(choice))
+      target = target.add(weighted.mmul(w))
+      energy += w.transpose().mmul(h).mmul(w).get(0, 0)
+    }
+    total += energy - target.transpose().mmul(pseudoInverse(normal)).mmul(target).get(0, 0)
+  }
+  return total
+}
