@@ -1,0 +1,47 @@
+import fc from 'fast-check'
+import type { CodebookBits } from '../../src/codebook/store-codebook.js'
+import { centroidsOf, emptyLayer, type VqLayer, type VqLayout } from '../../src/packing/vq-layer.js'
+import { randomGenerator } from '../../src/random.js'
+
+/** Layouts of any raggedness: rows and columns that no group and no vector divides. Indices of up to 8 bits. */
+export const layouts: fc.Arbitrary<VqLayout> = fc
+  .record({
+    rows: fc.integer({ min: 1, max: 11 }),
+    cols: fc.integer({ min: 1, max: 45 }),
+    vectorDim: fc.constantFrom(1, 2, 4),
+    bits: fc.integer({ min: 1, max: 4 }),
+    vectorsPerGroup: fc.integer({ min: 1, max: 12 }),
+    rowsPerGroup: fc.integer({ min: 1, max: 12 }),
+  })
+  .map(({ rows, cols, vectorDim, bits, vectorsPerGroup, rowsPerGroup }) => ({
+    rows,
+    cols,
+    vectorDim,
+    bits: Math.min(bits, 8 / vectorDim),
+    columnsPerGroup: vectorsPerGroup * vectorDim,
+    rowsPerGroup,
+  }))
+
+/** A layer of random indices, codebooks and scales. */
+export function randomLayer(layout: VqLayout, codebookBits: CodebookBits, seed: number): VqLayer {
+  const random = randomGenerator(seed)
+  const layer = emptyLayer(layout, codebookBits)
+  const { indices, codebooks, codebookScales } = layer
+  const k = centroidsOf(layout)
+  for (let i = 0; i < indices.length; i++) indices[i] = Math.floor(random() * k)
+  for (let i = 0; i < codebooks.length; i++) {
+    // int8, or halves from -1 to 1
+    codebooks[i] = codebookBits === 8 ? Math.floor(random() * 255) - 127 : randomHalf(random())
+  }
+  for (let i = 0; i < codebookScales.length; i++) codebookScales[i] = random()
+  return layer
+}
+
+function randomHalf(share: number): number {
+  const magnitude = Math.floor(share * 2 * 0x3c01)
+  return magnitude > 0x3c00 ? 0x8000 | (magnitude - 0x3c01) : magnitude
+}
+
+export const layers: fc.Arbitrary<VqLayer> = fc
+  .tuple(layouts, fc.constantFrom<CodebookBits>(8, 16), fc.nat(1e6))
+  .map(([layout, codebookBits, seed]) => randomLayer(layout, codebookBits, seed))

@@ -1,0 +1,115 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { OptionError } from '../../src/errors.js'
+import { bitsPerValue, packedBytes } from '../../src/packing/bits-per-value.js'
+import { layoutOf } from '../../src/packing/layout.js'
+import { type LayoutOptions, resolveLayoutOptions } from '../../src/packing/layout-options.js'
+import { packLayer } from '../../src/packing/pack-layer.js'
+import { emptyLayer, type VqLayout } from '../../src/packing/vq-layer.js'
+import { thrownBy } from '../support/tolerance.js'
+
+function cut(rows: number, cols: number, options: LayoutOptions): VqLayout {
+  return layoutOf(rows, cols, resolveLayoutOptions(options))
+}
+
+/** Bits of all packed arrays, from a layer packed in earnest. */
+function packedBits(layout: VqLayout, codebookBits: 8 | 16): number {
+  return 8 * packedBytes(packLayer(emptyLayer(layout, codebookBits)))
+}
+
+const requests = fc
+  .record({
+    rows: fc.integer({ min: 1, max: 300 }),
+    cols: fc.integer({ min: 1, max: 500 }),
+    vectorDim: fc.constantFrom<1 | 2 | 4>(1, 2, 4),
+    bits: fc.integer({ min: 1, max: 4 }),
+    codebookBits: fc.constantFrom<8 | 16>(8, 16),
+    vectorsPerGroup: fc.integer({ min: 1, max: 64 }),
+    extra: fc.double({ min: 0.01, max: 3, noNaN: true }),
+  })
+  .map(({ rows, cols, vectorDim, bits: anyBits, codebookBits, vectorsPerGroup, extra }) => {
+    const bits = Math.min(anyBits, 8 / vectorDim)
+    const columnsPerGroup = vectorDim * vectorsPerGroup
+    return { rows, cols, options: { vectorDim, bits, codebookBits, columnsPerGroup, bpv: bits + extra } }
+  })
+
+describe('layoutOf with bpv', () => {
+  it('keeps within it with the smallest groups that do, or says what is the least possible', () => {
+    let met = 0
+    let refused = 0
+    fc.assert(
+      fc.property(requests, ({ rows, cols, options }) => {
+        const { bpv, codebookBits } = options
+        const allowed = bpv * rows * cols
+        const one = { ...cut(rows, cols, { ...options, bpv: 1e9 }), rowsPerGroup: rows }
+        if (packedBits(one, codebookBits) > allowed) {
+          refused++
+          const error = thrownBy(() => cut(rows, cols, options))
+          expect(error).toBeInstanceOf(OptionError)
+          expect((error as OptionError).option).toBe('bpv')
+          const [, least] = /already takes (\d+\.\d+)/.exec((error as Error).message) ?? []
+          expect(Math.abs(Number(least) - packedBits(one, codebookBits) / (rows * cols))).toBeLessThan(1e-4)
+          const enough = cut(rows, cols, { ...options, bpv: Number(least) + 1e-4 })
+          expect(bitsPerValue(packLayer(emptyLayer(enough, codebookBits))).total).toBeLessThanOrEqual(
+            Number(least) + 1e-4,
+          )
+          return
+        }
+        met++
+        const layout = cut(rows, cols, options)
+        expect(packedBits(layout, codebookBits)).toBeLessThanOrEqual(allowed)
+        if (layout.rowsPerGroup > 1) {
+          const smaller = { ...layout, rowsPerGroup: layout.rowsPerGroup - 1 }
+          expect(packedBits(smaller, codebookBits)).toBeGreaterThan(allowed)
+        }
+      }),
+      { numRuns: 400 },
+    )
+    expect(met).toBeGreaterThan(20)
+    expect(refused).toBeGreaterThan(20)
+  })
+
+  it('names the layer, the option asked for and what to change when it cannot be met', () => {
+    const error = thrownBy(() => cut(4, 64, { bpv: 2.125 }))
+    expect((error as Error).message).toMatch(
+      /^bpv: 2\.125 cannot be met by a 4 x 64 layer .*already takes 3\.125.*; raise bpv/,
+    )
+  })
+})
+
+describe('layoutOf without bpv', () => {
+  it('aims at bits + 0.125: the paper’s setting, 2.125 bits with vectors of 2', () => {
+    const layout = cut(1152, 1024, {})
+    expect(layout).toEqual({
+      rows: 1152,
+      cols: 1024,
+      vectorDim: 2,
+      bits: 2,
+      columnsPerGroup: 256,
+      // a codebook of 16 x 2 x 8 bits with its 32-bit scale costs an eighth of a bit over 2304 weights
+      rowsPerGroup: 9,
+    })
+    expect(packedBits(layout, 8)).toBe(2.125 * 1152 * 1024)
+  })
+
+  it('takes one codebook per column group where a layer is too small for bits + 0.125', () => {
+    expect(cut(4, 64, {})).toMatchObject({ rowsPerGroup: 4, columnsPerGroup: 64 })
+  })
+
+  it('takes the rows that groupSize gives, and no more than there are', () => {
+    expect(cut(64, 512, { groupSize: 2048 })).toMatchObject({ rowsPerGroup: 8, columnsPerGroup: 256 })
+    expect(cut(5, 512, { groupSize: 2048 })).toMatchObject({ rowsPerGroup: 5, columnsPerGroup: 256 })
+    expect(cut(64, 512, { groupSize: 128 })).toMatchObject({ rowsPerGroup: 1, columnsPerGroup: 128 })
+  })
+
+  it('narrows groups to a layer that has fewer columns, filled up to whole vectors', () => {
+    expect(cut(64, 101, { groupSize: 2048, vectorDim: 2 })).toMatchObject({
+      columnsPerGroup: 102,
+      rowsPerGroup: 20,
+    })
+    expect(cut(64, 3, { groupSize: 256, vectorDim: 4, bits: 1 })).toMatchObject({
+      columnsPerGroup: 4,
+      rowsPerGroup: 64,
+    })
+  })
+})
