@@ -2,7 +2,7 @@ import { OptionError, ShapeError, throwIfAborted, UnsupportedError } from '../er
 import { disposeBlock, loadBlock, runBlock } from '../model/block.js'
 import type { LlamaConfig } from '../model/config.js'
 import { openEmbedding } from '../model/embedding.js'
-import { openHead } from '../model/head.js'
+import { type LlamaHead, openHead } from '../model/head.js'
 import type { WeightSource } from '../model/weights.js'
 import {
   emptySums,
@@ -136,9 +136,10 @@ async function finalHidden(
 ): Promise<Float32Array> {
   const embed = await openEmbedding(source, config)
   const width = context * config.hiddenSize
-  const hidden = new Float32Array(windows.length * width)
+  const tokens = new Int32Array(windows.length * context)
+  for (const [i, window] of windows.entries()) tokens.set(window, i * context)
+  const hidden = await embed(tokens)
   const batch = Math.max(1, Math.floor(batchTokens / context))
-  for (const [i, window] of windows.entries()) hidden.set(await embed(window), i * width)
   for (let index = 0; index < config.layers; index++) {
     const block = await loadBlock(source, config, index)
     try {
@@ -165,10 +166,11 @@ async function addScores(
 ): Promise<void> {
   const context = windows[0].length
   const positions = windows.length * context
-  const heads = await Promise.all(models.map(({ source, config }) => openHead(source, config)))
+  const heads: LlamaHead[] = []
   const largest = Math.max(...models.map(({ config }) => config.vocabSize))
   const step = Math.max(1, Math.min(batchTokens, Math.floor(heldLogits / largest)))
   try {
+    for (const { source, config } of models) heads.push(await openHead(source, config))
     for (let first = 0; first < positions; first += step) {
       const count = Math.min(step, positions - first)
       const part = { windows, context, first, count }
