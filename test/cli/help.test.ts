@@ -1,0 +1,103 @@
+import { readFile } from 'node:fs/promises'
+import { describe, expect, test } from 'vitest'
+import { commands } from '../../src/cli/commands.js'
+import {
+  commonFlags,
+  dequantizeFlags,
+  evalFlags,
+  type FlagTable,
+  flagName,
+  quantizeFlags,
+} from '../../src/cli/flags.js'
+import { parseFlags, requireFlags } from '../../src/cli/parse-flags.js'
+import { kmeansInits } from '../../src/codebook/seeds.js'
+import { engineNames } from '../../src/model/engine.js'
+import { plainDtypes } from '../../src/pipeline/dequantize-model.js'
+import { quantizationMethods, resolveMethod } from '../../src/pipeline/quantize-options.js'
+import { cli } from './support.js'
+
+/** Help wraps lines: compare its words. */
+const words = (text: string) => text.split(/\s+/).join(' ')
+
+describe('gptvq --help', () => {
+  test('names every command and succeeds', async () => {
+    const help = await cli(['--help'])
+    expect(help).toMatchObject({ code: 0, stderr: '' })
+    for (const { name, summary } of commands) {
+      expect(help.stdout).toContain(name)
+      expect(help.stdout).toContain(summary)
+    }
+  })
+
+  test('help and -h say the same', async () => {
+    const help = await cli(['--help'])
+    expect(await cli(['help'])).toEqual(help)
+    expect(await cli(['-h'])).toEqual(help)
+  })
+})
+
+test('--version prints the version of package.json', async () => {
+  const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8'))
+  expect(await cli(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
+  expect((await cli(['-v'])).stdout).toBe(`${version}\n`)
+})
+
+describe.each(commands)('gptvq $name --help', ({ name, flags, examples }) => {
+  test('explains every flag with its default, and shows examples', async () => {
+    const { code, stdout, stderr } = await cli([name, '--help'])
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    const table: FlagTable = { ...flags, ...commonFlags }
+    for (const [option, flag] of Object.entries(table)) {
+      const entry = words(stdout.slice(stdout.search(new RegExp(`${flagName(option)}( |\\n)`))))
+      expect(entry).toContain(flag.help)
+      if (flag.default !== undefined) expect(entry).toContain(`(default: ${flag.default})`)
+    }
+    for (const example of examples) expect(stdout).toContain(`gptvq ${example}`)
+  })
+
+  test('is the same as gptvq help, and answers even beside wrong flags', async () => {
+    const help = await cli([name, '--help'])
+    expect(await cli(['help', name])).toEqual(help)
+    expect(await cli([name, '--nonsense', '-h'])).toEqual(help)
+  })
+
+  test('shows examples that are right', () => {
+    for (const example of examples) {
+      const [command, ...args] = example.split(' ')
+      const table = { ...flags, ...commonFlags }
+      const parsed = parseFlags(command, args, table)
+      requireFlags(command, parsed, table)
+      expect({ command, paths: parsed.positionals.length }).toEqual({ command: name, paths: 1 })
+    }
+  })
+
+  test('fits the width of a narrow terminal but for what cannot be broken', async () => {
+    const { stdout } = await cli([name, '--help'])
+    for (const line of stdout.split('\n')) expect(line.length).toBeLessThan(100)
+  })
+})
+
+describe('the table of flags', () => {
+  test('states the defaults that the library has', () => {
+    const stated = resolveMethod('gptvq', {}).stated
+    for (const [option, value] of Object.entries(stated)) {
+      if (option === 'bpv') continue
+      expect({ option, default: quantizeFlags[option as keyof typeof quantizeFlags] }).toMatchObject({
+        option,
+        default: { default: String(value) },
+      })
+    }
+    expect(stated.bpv).toBe(Number(stated.bits) + 0.125)
+    expect(quantizeFlags.bpv.default).toBe('--bits + 0.125')
+    expect(resolveMethod('rtn', {}).stated.groupSize).toBe(128)
+    expect(quantizeFlags.groupSize.default).toContain('128 for gptq and rtn')
+  })
+
+  test('offers the choices that the library has', () => {
+    expect(quantizeFlags.engine.choices).toEqual(engineNames)
+    expect(evalFlags.engine.choices).toEqual(engineNames)
+    expect(quantizeFlags.method.choices).toEqual(quantizationMethods)
+    expect(quantizeFlags.kmeansInit.choices).toEqual(kmeansInits)
+    expect(dequantizeFlags.dtype.choices).toEqual(plainDtypes)
+  })
+})
