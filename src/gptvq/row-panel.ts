@@ -73,8 +73,10 @@ export function residualOf(panel: RowPanel): { residual: Float32Array; losses: F
   for (let i = 0; i < difference.length; i++) difference[i] = weight.data[firstRow * cols + i] - difference[i]
   const residual = timesHessian(panel, difference)
   const losses = new Float64Array(lastGroup - firstGroup)
-  for (let i = 0; i < residual.length; i++) {
-    losses[Math.floor(i / (cols * rowsPerGroup))] += difference[i] * residual[i]
+  const groupValues = cols * rowsPerGroup
+  for (let g = 0; g < losses.length; g++) {
+    const end = Math.min((g + 1) * groupValues, residual.length)
+    for (let i = g * groupValues; i < end; i++) losses[g] += difference[i] * residual[i]
   }
   return { residual, losses }
 }

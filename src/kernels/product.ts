@@ -26,22 +26,63 @@ export function multiplyAdd(
     for (let p = 0; p < k; p += 4) {
       const depth = Math.min(4, k - p)
       const b0 = bOffset + p * bStride + left
-      for (let i = 0; i < m; i++) {
-        const aRow = aOffset + i * aStride + p
-        const cRow = cOffset + i * cStride + left
-        if (depth === 4) {
-          addFourRows(alpha, a, aRow, b, b0, bStride, c, cRow, width)
-        } else {
+      if (depth < 4) {
+        for (let i = 0; i < m; i++) {
           for (let q = 0; q < depth; q++) {
-            addRow(alpha * a[aRow + q], b, b0 + q * bStride, c, cRow, width)
+            const factor = alpha * a[aOffset + i * aStride + p + q]
+            addRow(factor, b, b0 + q * bStride, c, cOffset + i * cStride + left, width)
           }
         }
+        continue
+      }
+      for (let i = 0; i < m; i += 2) {
+        const aRow = aOffset + i * aStride + p
+        const cRow = cOffset + i * cStride + left
+        if (i + 1 < m) addToTwoRows(alpha, a, aRow, aStride, b, b0, bStride, c, cRow, cStride, width)
+        else addToRow(alpha, a, aRow, b, b0, bStride, c, cRow, width)
       }
     }
   }
 }
 
-function addFourRows(
+/** Four rows of B into two rows of C: each value of B that is loaded is used twice. */
+function addToTwoRows(
+  alpha: number,
+  a: Float32Array,
+  aRow: number,
+  aStride: number,
+  b: Float32Array,
+  b0: number,
+  bStride: number,
+  c: Float32Array,
+  cRow: number,
+  cStride: number,
+  width: number,
+): void {
+  const aNext = aRow + aStride
+  const cNext = cRow + cStride
+  const a00 = alpha * a[aRow]
+  const a01 = alpha * a[aRow + 1]
+  const a02 = alpha * a[aRow + 2]
+  const a03 = alpha * a[aRow + 3]
+  const a10 = alpha * a[aNext]
+  const a11 = alpha * a[aNext + 1]
+  const a12 = alpha * a[aNext + 2]
+  const a13 = alpha * a[aNext + 3]
+  const b1 = b0 + bStride
+  const b2 = b1 + bStride
+  const b3 = b2 + bStride
+  for (let j = 0; j < width; j++) {
+    const x0 = b[b0 + j]
+    const x1 = b[b1 + j]
+    const x2 = b[b2 + j]
+    const x3 = b[b3 + j]
+    c[cRow + j] += a00 * x0 + a01 * x1 + a02 * x2 + a03 * x3
+    c[cNext + j] += a10 * x0 + a11 * x1 + a12 * x2 + a13 * x3
+  }
+}
+
+function addToRow(
   alpha: number,
   a: Float32Array,
   aRow: number,
