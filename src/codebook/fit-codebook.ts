@@ -1,3 +1,4 @@
+import { requireOneOf, requireWhole } from '../check-option.js'
 import { OptionError } from '../errors.js'
 import { assertFinite, type Matrix, matrix } from '../matrix.js'
 import { runEm } from './em.js'
@@ -41,12 +42,10 @@ export interface FittedCodebook {
 export function fitCodebook(vectors: Matrix, options: CodebookOptions): FittedCodebook {
   const { k, metric, init = 'mahalanobis', iterations = 100, seed = 0 } = options
   const { rows: n, cols: d } = vectors
-  requireInteger('k', k, 1, 65536)
-  requireInteger('iterations', iterations, 0, Number.MAX_SAFE_INTEGER)
-  if (!Number.isSafeInteger(seed)) throw new OptionError('seed', `expected a whole number, got ${seed}`)
-  if (!kmeansInits.includes(init)) {
-    throw new OptionError('init', `expected one of ${kmeansInits.join(', ')}, got '${init}'`)
-  }
+  requireWhole('k', k, 1, 65536)
+  requireWhole('iterations', iterations, 0)
+  requireWhole('seed', seed, 0)
+  requireOneOf('init', init, kmeansInits)
   if (init === 'cdf' && d !== 1) {
     throw new OptionError(
       'init',
@@ -59,10 +58,4 @@ export function fitCodebook(vectors: Matrix, options: CodebookOptions): FittedCo
   seedCodebook(init, vectors.data, n, d, measure, k, seed, codebook.data)
   const { assignments, losses } = runEm(vectors.data, n, d, measure, codebook.data, k, iterations)
   return { codebook, assignments, losses, loss: losses[losses.length - 1] }
-}
-
-function requireInteger(option: string, value: number, least: number, most: number): void {
-  if (!Number.isSafeInteger(value) || value < least || value > most) {
-    throw new OptionError(option, `expected a whole number from ${least} to ${most}, got ${value}`)
-  }
 }

@@ -7,6 +7,7 @@ import { parseQuantizationConfig } from '../checkpoint/quantized-config.js'
 import { readQuantizedLayer, storedNames } from '../checkpoint/quantized-tensors.js'
 import { CheckpointError, NumericError, throwIfAborted } from '../errors.js'
 import { dequantize } from '../packing/quantized-layer.js'
+import { requireDistinctFolders } from './distinct-folders.js'
 import { addConfig, copyFiles, copyTensors, type OutputOptions } from './output.js'
 import type { OnProgress } from './progress.js'
 
@@ -42,6 +43,7 @@ export async function dequantizeModel(options: DequantizeModelOptions): Promise<
       throw new CheckpointError(`${options.model}: is not quantized, so there is nothing to undo`)
     }
     const modules = Object.entries(quantization.modules)
+    await requireDistinctFolders(options.model, options.output)
     const writer = await createCheckpointWriter(options.output, options)
     try {
       const stored = new Set<string>()

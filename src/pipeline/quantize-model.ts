@@ -10,6 +10,8 @@ import { type EngineName, startEngine } from '../model/engine.js'
 import type { WeightSource } from '../model/weights.js'
 import type { QuantizedLayer } from '../packing/quantized-layer.js'
 import { type Calibration, type CalibrationOptions, gatherCalibration } from './calibration.js'
+import { checkLinearLayers } from './check-model.js'
+import { requireDistinctFolders } from './distinct-folders.js'
 import { advance, collectHessians, type HiddenStates } from './hessians.js'
 import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from './output.js'
 import { type OnProgress, type PartProgress, partOf } from './progress.js'
@@ -54,7 +56,9 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
   try {
     const config = parseLlamaConfig(checkpoint.config, join(options.model, 'config.json'))
     const weights = plainWeights(checkpoint)
+    checkLinearLayers(weights, config, settings)
     if (options.output !== undefined) {
+      await requireDistinctFolders(options.model, options.output)
       output = await createQuantizedOutput(options.output, checkpoint, settings, options)
     }
     return await run(options, settings, checkpoint, config, weights, output)
