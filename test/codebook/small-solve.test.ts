@@ -57,9 +57,14 @@ describe('solveSymmetric', () => {
     for (const size of [2 ** -100, 2 ** 100]) {
       expectClose(solved(DenseMatrix.mul(a, size), DenseMatrix.mul(b, size)), expected, 1e-12)
     }
-    const [flat, column] = [gramOf(1, 2, 3), gramOf(1, 2, 3).mmul(DenseMatrix.ones(2, 1))]
-    const shortest = solved(flat, column)
-    expectClose(solved(DenseMatrix.mul(flat, 1e-30), DenseMatrix.mul(column, 1e-30)), shortest, 1e-6)
+    for (let seed = 0; seed < 20; seed++) {
+      const flat = gramOf(1, 2, seed)
+      const column = flat.mmul(DenseMatrix.ones(2, 1))
+      const shortest = solved(flat, column)
+      for (const size of [1e-30, 1e30]) {
+        expectClose(solved(DenseMatrix.mul(flat, size), DenseMatrix.mul(column, size)), shortest, 1e-6)
+      }
+    }
   })
 
   it('reads A and b at their offsets and leaves them as they are', () => {

@@ -71,6 +71,14 @@ describe('scalarGrid', () => {
     )
   })
 
+  it('keeps the zero point a code where the scale is rounded down a lot, to the smallest half', () => {
+    for (let bits = 1; bits <= 8; bits++) {
+      const largestCode = 2 ** bits - 1
+      const low = -1.4 * 2 ** -24 * largestCode
+      expect(gridOf(low, 0, bits)).toMatchObject({ scale: 2 ** -24, zero: largestCode })
+    }
+  })
+
   it('gives a weight of 0 the value 0 exactly', () => {
     fc.assert(
       fc.property(ranges, ({ low, high, bits }) => {
