@@ -78,12 +78,13 @@ function usageFailure(message: string, command: string | undefined): Failure {
 
 /** `groupSize: expected a multiple of vectorDim` becomes `--group-size: expected a multiple of --vector-dim`. */
 function inFlags(error: OptionError, flags: FlagTable): string {
-  if (!(error.option in flags)) return error.message
+  const ownOption = error.option === 'output' ? 'out' : error.option
+  if (!(ownOption in flags)) return error.message
   const text = error.message.slice(`${error.option}: `.length)
   const spoken = Object.keys(flags).filter((option) => option === 'bpv' || /[A-Z]/.test(option))
   const options = new RegExp(`\\b(${spoken.join('|')})\\b`, 'g')
   const translated = spoken.length > 0 ? text.replace(options, (option) => flagName(option)) : text
-  return `${flagName(error.option)}: ${translated}`
+  return `${flagName(ownOption)}: ${translated}`
 }
 
 function exitCodeOfSignal(reason: unknown): number {

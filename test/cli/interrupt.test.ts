@@ -60,6 +60,8 @@ describe('a command that is stopped', () => {
     await writeTinyModel(model)
     await writeFile(calibration, tinyText(1000))
     expect((await cli(['quantize', model, '--out', quantized, '--method', 'rtn'])).code).toBe(0)
+    const plain = join(folder, 'plain')
+    expect((await cli(['dequantize', quantized, '--out', plain])).code).toBe(0)
     const before = await tree(folder)
     const calls = [
       ['quantize', model, '--out', join(folder, 'new'), '--calibration', calibration],
@@ -67,7 +69,7 @@ describe('a command that is stopped', () => {
       ['quantize', model, '--out', quantized, '--force', '--calibration', calibration],
       ['quantize', model, '--out', quantized, '--force', '--method', 'rtn'],
       ['dequantize', quantized, '--out', join(folder, 'new')],
-      ['dequantize', quantized, '--out', quantized, '--force'],
+      ['dequantize', quantized, '--out', plain, '--force'],
       ['eval', model, '--text', calibration],
     ]
     for (const args of calls) {

@@ -86,6 +86,16 @@ describe('a wrong call exits with 2 and says in three lines or fewer what is wro
     ],
     ['no sequences', () => quantize('--sequences', '0'), ['--sequences: expected', 'got 0']],
     ['one token', () => quantize('--sequence-length', '1'), ['--sequence-length: expected', 'got 1']],
+    [
+      'output over the model',
+      () => ['quantize', model, '--out', model, '--force'],
+      ['--out: ', 'is the folder of the model'],
+    ],
+    [
+      'output over the folder above',
+      () => ['quantize', model, '--out', folder, '--force'],
+      ['--out: ', 'or contains it'],
+    ],
     ['no shard', () => quantize('--max-shard-bytes', '0'), ['--max-shard-bytes: expected', 'got 0']],
   ]
 
