@@ -5,7 +5,7 @@ import { formatSeconds } from './format.js'
 export interface ProgressStream {
   write(text: string): unknown
   readonly isTTY?: boolean
-  /** Characters per line of a terminal; read anew for every drawing. */
+  /** Characters per line of a terminal, 0 where it does not tell; read anew for every drawing. */
   readonly columns?: number
 }
 
@@ -71,7 +71,7 @@ function barDisplay(
     report({ step, done }) {
       if (now() - drawnAt < drawEvery && done < 1) return
       drawnAt = now()
-      drawn = barLine(step, done, timeLeft(done), stream.columns ?? 80, colour)
+      drawn = barLine(step, done, timeLeft(done), stream.columns || 80, colour)
       stream.write(clearLine + drawn)
     },
     note(text) {

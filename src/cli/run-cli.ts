@@ -107,7 +107,7 @@ function onlyPath({ name, argument }: Command, positionals: readonly string[]): 
 }
 
 function helpWidth({ columns }: ProgressStream): number {
-  return Math.min(100, Math.max(40, (columns ?? 100) - 1))
+  return Math.min(100, Math.max(40, (columns || 100) - 1))
 }
 
 /** The version of the package; its `package.json` lies two folders up, in the sources as in `dist`. */

@@ -138,6 +138,16 @@ describe('on a terminal', () => {
     expect(written.map((text) => visible(text).length)).toEqual([119, 29])
   })
 
+  test('a terminal that does not tell its width counts as 80 columns', () => {
+    const drawn = [{ columns: 0 }, {}, { columns: 80 }].map((size) => {
+      const { written, progress } = setup({ isTTY: true, ...size })
+      progress.report({ step: 'x'.repeat(200), done: 0.5 })
+      return written[0]
+    })
+    expect(drawn[0]).toBe(drawn[2])
+    expect(drawn[1]).toBe(drawn[2])
+  })
+
   test('colour is left out when NO_COLOR asks for that', () => {
     const coloured = setup({ isTTY: true, columns: 80 })
     coloured.progress.report({ step: 'evaluating', done: 0.5 })
