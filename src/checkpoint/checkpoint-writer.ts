@@ -90,7 +90,7 @@ export function createCheckpointWriter(
   return createCheckpointWriterOn(nodeFileSystem, folder, options)
 }
 
-/** {@link createCheckpointWriter} on any file system. */
+/** {@link createCheckpointWriter} on any file system. @internal */
 export async function createCheckpointWriterOn(
   system: FileSystem,
   folder: string,

@@ -1,0 +1,82 @@
+// Packs the package, installs the tarball into an empty folder and uses it there as a stranger would: imported in
+// plain JavaScript, type-checked under both module resolutions, and from its command line.
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+
+const MOST_BYTES = 1e6
+const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm'
+const run = (command, args, cwd) =>
+  execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+
+function fail(message) {
+  console.error(`check-package: ${message}`)
+  process.exit(1)
+}
+
+const root = resolve(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '..')
+const folder = mkdtempSync(join(tmpdir(), 'gptvq-package-'))
+try {
+  const [packed] = JSON.parse(
+    run(npm, ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], root),
+  )
+  if (packed.size > MOST_BYTES) fail(`the tarball has ${packed.size} bytes, expected at most ${MOST_BYTES}`)
+  const stray = packed.files.find(({ path }) => /safetensors$|^examples|^test|^src/.test(path))
+  if (stray) fail(`the tarball holds ${stray.path}`)
+  for (const needed of ['README.md', 'LICENSE', 'dist/index.js', 'dist/model.d.ts', 'dist/cli/main.js']) {
+    if (!packed.files.some(({ path }) => path === needed)) fail(`the tarball lacks ${needed}`)
+  }
+
+  const app = join(folder, 'app')
+  mkdirSync(app)
+  writeFileSync(join(app, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module' }))
+  run(npm, ['install', '--no-audit', '--no-fund', join(folder, packed.filename)], app)
+
+  writeFileSync(
+    join(app, 'use.ts'),
+    `import { bitsPerValue, dequantizeLayer, HessianAccumulator, matrix, packLayer, quantizeLayer, type VqLayer } from 'gptvq'
+import { evaluateModel, inspectModel, quantizeModel, startEngine } from 'gptvq/model'
+const random = (rows: number, cols: number) =>
+  matrix(rows, cols, Float32Array.from({ length: rows * cols }, (_, i) => Math.sin(i * i)))
+const inputs = new HessianAccumulator(64)
+inputs.add(random(256, 64))
+const layer: VqLayer = await quantizeLayer(random(64, 64), inputs.hessian(), { bits: 2 })
+const bits: number = bitsPerValue(packLayer(layer)).total
+if (!(bits > 2 && bits <= 2.125) || dequantizeLayer(layer).rows !== 64) throw new Error(\`\${bits} bits\`)
+if ((await startEngine('wasm')) !== 'wasm') throw new Error('no engine')
+if ([evaluateModel, inspectModel, quantizeModel].some((f) => typeof f !== 'function')) throw new Error('exports')
+console.log('imported', bits)
+`,
+  )
+  const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
+  const compilerOptions = {
+    strict: true,
+    target: 'es2022',
+    lib: ['es2022', 'dom'],
+    types: [],
+    outDir: 'build',
+  }
+  writeFileSync(join(app, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['use.ts'] }))
+  const check = (module, resolution) =>
+    run(process.execPath, [tsc, '-p', '.', '--module', module, '--moduleResolution', resolution], app)
+  for (const [module, resolution] of [
+    ['esnext', 'bundler'],
+    ['node16', 'node16'],
+  ]) {
+    try {
+      check(module, resolution)
+    } catch (error) {
+      fail(`types do not resolve under moduleResolution ${resolution}:\n${error.stdout}`)
+    }
+  }
+  if (!run(process.execPath, ['build/use.js'], app).startsWith('imported')) fail('the import did not work')
+  const version = run(process.execPath, ['node_modules/gptvq/dist/cli/main.js', '--version'], app).trim()
+  if (!version.includes(packed.version))
+    fail(`the command line says version ${version}, expected ${packed.version}`)
+  console.log(
+    `package: ${packed.files.length} files, ${packed.size} bytes; imports, types and command line work`,
+  )
+} finally {
+  rmSync(folder, { recursive: true, force: true })
+}
