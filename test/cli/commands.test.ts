@@ -1,6 +1,7 @@
 import { readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { runCli } from '../../src/cli/run-cli.js'
 import {
   dequantizeModel,
   evaluateModel,
@@ -183,6 +184,20 @@ describe('gptvq quantize', () => {
   })
 })
 
+test('on a terminal the bar is gone before the result is printed', async () => {
+  const log: [stream: string, text: string][] = []
+  const stream = (name: string) => ({
+    isTTY: true,
+    columns: 80,
+    write: (written: string) => log.push([name, written]),
+  })
+  const streams = { stdout: stream('out'), stderr: stream('err'), env: {} }
+  expect(await runCli(['eval', model, '--text', text], streams)).toBe(0)
+  expect(log[0][1]).toContain('evaluating')
+  expect(log.at(-2)).toEqual(['err', '\r\x1b[2K'])
+  expect(log.at(-1)?.[0]).toBe('out')
+})
+
 describe('gptvq eval', () => {
   test('--json is what the library measures, for a quantized model against the plain one', async () => {
     const stdout = await succeed(
@@ -256,6 +271,10 @@ describe('gptvq inspect', () => {
     const total = (name: string) => rows.find(([first]) => first === name)
     expect(total('14 quantized layers')?.[1]).toBe(quantizedBitsPerValue?.toFixed(3))
     expect(total('7 other tensors')?.[1]).toBe('32.000')
+    const errors = weights.flatMap(({ relativeError }) => relativeError ?? [])
+    const mean = errors.reduce((sum, error) => sum + error) / errors.length
+    expect(total('14 quantized layers')?.at(-1)).toBe(`mean ${mean.toPrecision(3)}`)
+    expect(total('together')?.at(-1)).toBe('-')
     expect(total('together')?.[2]).toBe(`${(bytes / 1000).toPrecision(3)} kB`)
   })
 
