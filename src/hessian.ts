@@ -5,6 +5,9 @@ import { assertFinite, type Matrix, matrix } from './matrix.js'
 const TOKENS_PER_PANEL = 256
 const FEATURES_PER_TILE = 64
 
+/** The squares of a panel's values add up to less than the largest float32. */
+const LARGEST_ACTIVATION = 1e18
+
 /**
  * Sums `X^T X` over batches of a layer's inputs and gives the Hessian `H = (2 / tokens) X^T X` (DESIGN: mathematics, 1).
  *
@@ -33,7 +36,7 @@ export class HessianAccumulator {
    * Adds a batch of activations, tokens x inFeatures.
    *
    * @throws ShapeError when the width differs from `inFeatures`
-   * @throws NumericError on NaN or infinity; the sum so far is left as it was
+   * @throws NumericError on NaN, infinity or values whose squares float32 cannot hold; the sum so far is left as it was
    */
   add(activations: Matrix): void {
     if (activations.cols !== this.inFeatures) {
@@ -42,6 +45,7 @@ export class HessianAccumulator {
       )
     }
     assertFinite(activations, 'activations')
+    assertSquaresFit(activations)
     for (let first = 0; first < activations.rows; first += TOKENS_PER_PANEL) {
       const last = Math.min(first + TOKENS_PER_PANEL, activations.rows)
       this.#addUpper(upperGram(activations, first, last))
@@ -90,7 +94,7 @@ export class HessianAccumulator {
   /**
    * The Hessian so far, inFeatures x inFeatures, a new matrix. More batches may follow.
    *
-   * @throws NumericError when nothing was added yet
+   * @throws NumericError when nothing was added yet, or the sum outgrew float32
    */
   hessian(): Matrix {
     if (this.#tokens === 0) throw new NumericError('no activations were added, so there is no Hessian')
@@ -105,8 +109,19 @@ export class HessianAccumulator {
         result.data[j * n + i] = value
       }
     }
+    assertFinite(result, 'Hessian (its sum outgrew float32)')
     return result
   }
+}
+
+function assertSquaresFit(activations: Matrix): void {
+  const at = activations.data.findIndex((value) => Math.abs(value) > LARGEST_ACTIVATION)
+  if (at < 0) return
+  throw new NumericError(
+    `activations: found ${activations.data[at]} at row ${Math.floor(at / activations.cols)}, column ` +
+      `${at % activations.cols}; expected at most ${LARGEST_ACTIVATION}, larger squares outgrow float32. The model or ` +
+      'its input is damaged',
+  )
 }
 
 /** The upper triangle of `X^T X` over rows `first` to `last` of `x`; what lies below is unspecified. */

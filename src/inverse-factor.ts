@@ -43,7 +43,9 @@ export function dampedInverseFactor(
       factor.data[i * paddedSize + i] = 1
       continue
     }
-    for (let j = i; j < n; j++) factor.data[i * paddedSize + j] = hessian.data[i * n + j] * unit
+    for (let j = i; j < n; j++) {
+      if (!dead[j]) factor.data[i * paddedSize + j] = hessian.data[i * n + j] * unit
+    }
     factor.data[i * paddedSize + i] += damping
   }
   try {

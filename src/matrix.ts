@@ -39,11 +39,14 @@ export function copyMatrix(source: Matrix): Matrix {
 export function assertFinite(m: Matrix, name: string): void {
   const { data, cols } = m
   for (let i = 0; i < data.length; i++) {
-    if (!Number.isFinite(data[i])) {
-      throw new NumericError(
-        `${name}: found ${data[i]} at row ${Math.floor(i / cols)}, column ${i % cols}; expected finite numbers. ` +
-          'The file or the activations are damaged, or overflowed before they were stored',
-      )
-    }
+    if (!Number.isFinite(data[i])) throw nonFiniteError(data[i], i, cols, name)
   }
+}
+
+/** The error for element `index` of a row-major array of `cols` columns that is NaN or infinite. */
+export function nonFiniteError(value: number, index: number, cols: number, name: string): NumericError {
+  return new NumericError(
+    `${name}: found ${value} at row ${Math.floor(index / cols)}, column ${index % cols}; expected finite numbers. ` +
+      'The file or the activations are damaged, or overflowed before they were stored',
+  )
 }

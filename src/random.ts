@@ -13,7 +13,7 @@ function splitmix32(state: number): number {
  * the order or the thread it runs in.
  */
 export function deriveSeed(seed: number, ...path: number[]): number {
-  let state = splitmix32(seed | 0) ^ splitmix32(Math.floor(seed / 2 ** 32) | 0)
+  let state = splitmix32(splitmix32(seed | 0) ^ Math.floor(seed / 2 ** 32))
   for (const step of path) state = splitmix32(state ^ splitmix32(step | 0))
   return state >>> 0
 }

@@ -190,6 +190,14 @@ describe('HessianAccumulator', () => {
     expect(thrownBy(() => new HessianAccumulator(features))).toBeInstanceOf(ShapeError)
   })
 
+  it('says so when the sum outgrows float32', () => {
+    const accumulator = new HessianAccumulator(1)
+    for (let i = 0; i < 4; i++) accumulator.addGram(matrix(1, 1, Float32Array.of(3e38)), 1)
+    const error = thrownBy(() => accumulator.hessian())
+    expect(error).toBeInstanceOf(NumericError)
+    expect((error as Error).message).toMatch(/outgrew float32.*at row 0, column 0/)
+  })
+
   it('leaves the sum as it was when a batch is refused', () => {
     const good = randomActivations(3, 300, 6)
     const accumulator = accumulate([good])
@@ -198,6 +206,11 @@ describe('HessianAccumulator', () => {
     damaged.data[299 * 3 + 1] = Number.NaN
     const refused: [() => void, new (message: string) => Error, RegExp][] = [
       [() => accumulator.add(damaged), NumericError, /activations: found NaN at row 299, column 1/],
+      [
+        () => accumulator.add(matrix(1, 3, Float32Array.of(1, -2e18, 1))),
+        NumericError,
+        /found -1999999\d* at row 0, column 1.*squares outgrow float32/,
+      ],
       [() => accumulator.add(matrix(1, 4)), ShapeError, /4 columns.* 3 input features/],
       [() => accumulator.addGram(matrix(2, 3), 1), ShapeError, /2 x 3, expected 3 x 3/],
       [() => accumulator.addGram(matrix(3, 3), 0), ShapeError, /tokens.* 0/],

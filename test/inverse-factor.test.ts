@@ -35,6 +35,16 @@ function expectRefused(action: () => unknown, kind: new (message: string) => Err
   for (const part of parts) expect((error as Error).message).toContain(part)
 }
 
+describe('a column whose diagonal underflowed to 0', () => {
+  it('is untied from the columns before and after it', () => {
+    const h = matrix(3, 3, Float32Array.of(1, 0.2, 0.3, 0.2, 0, 0.2, 0.3, 0.2, 1))
+    const plain = dampedInverseFactor(h, 0.01, 3, 'layer').factor.data
+    expect(plain[1]).toBe(0)
+    expect(plain[5]).toBe(0)
+    expect(plain[4]).toBe(1)
+  })
+})
+
 describe('dampedInverseFactor', () => {
   it.each([0.01, 0.3])('U^T U is the inverse of the Hessian damped by %d of its mean diagonal', (damping) => {
     const h = randomHessian(90, 400, 2)

@@ -1,6 +1,5 @@
 import { requireDamping } from '../check-option.js'
-import { throwIfAborted } from '../errors.js'
-import { turnOfEventLoop } from '../event-loop.js'
+import { pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { copyMatrix, type Matrix } from '../matrix.js'
 import type { ScalarLayer } from '../packing/scalar-layer.js'
@@ -30,15 +29,15 @@ export async function quantizeGptq(
 ): Promise<ScalarLayer> {
   const { damping = 0.01, name = 'weight', signal } = options
   requireDamping(damping)
+  const pause = pacer(signal)
   const layer = emptyScalarLayer(weight, options, name)
   requireFit(weight, hessian, name)
   const { factor, dead } = dampedInverseFactor(hessian, damping, weight.cols, name)
   const work = copyMatrix(weight)
   for (let i = 0; i < work.data.length; i++) if (dead[i % work.cols]) work.data[i] = 0
   for (let start = 0; start < work.cols; start += layer.groupSize) {
-    await turnOfEventLoop()
-    throwIfAborted(signal)
-    fitGrids(work, start, layer)
+    await pause()
+    fitGrids(work, start, layer, name)
     quantizeGroup(work, factor, start, layer)
   }
   return layer

@@ -1,4 +1,5 @@
 import { requireWhole } from '../check-option.js'
+import { NumericError } from '../errors.js'
 import { halfToFloat } from '../kernels/half.js'
 import { assertFinite, type Matrix } from '../matrix.js'
 import { groupsPerRow, nearestCode, type ScalarLayer, scalarGrid } from '../packing/scalar-layer.js'
@@ -19,7 +20,7 @@ export interface ScalarOptions {
 export function quantizeRtn(weight: Matrix, options: ScalarOptions, name = 'weight'): ScalarLayer {
   const layer = emptyScalarLayer(weight, options, name)
   for (let start = 0; start < weight.cols; start += layer.groupSize) {
-    fitGrids(weight, start, layer)
+    fitGrids(weight, start, layer, name)
     for (let r = 0; r < weight.rows; r++) {
       for (let j = start; j < Math.min(start + layer.groupSize, weight.cols); j++) {
         quantizeWeight(weight.data[r * weight.cols + j], r, j, layer)
@@ -49,7 +50,7 @@ export function emptyScalarLayer(weight: Matrix, options: ScalarOptions, name: s
 }
 
 /** Sets scale and zero point of all rows' groups that start at column `start`, from the weights as they stand. */
-export function fitGrids(weights: Matrix, start: number, layer: ScalarLayer): void {
+export function fitGrids(weights: Matrix, start: number, layer: ScalarLayer, name: string): void {
   const end = Math.min(start + layer.groupSize, layer.cols)
   const perRow = groupsPerRow(layer.cols, layer.groupSize)
   for (let r = 0; r < layer.rows; r++) {
@@ -60,9 +61,15 @@ export function fitGrids(weights: Matrix, start: number, layer: ScalarLayer): vo
       low = Math.min(low, w)
       high = Math.max(high, w)
     }
-    const { scale, zero } = scalarGrid(low, high, layer.bits)
-    layer.scales[r * perRow + start / layer.groupSize] = scale
-    layer.zeros[r * perRow + start / layer.groupSize] = zero
+    const group = r * perRow + start / layer.groupSize
+    try {
+      const { scale, zero } = scalarGrid(low, high, layer.bits)
+      layer.scales[group] = scale
+      layer.zeros[group] = zero
+    } catch (error) {
+      if (!(error instanceof NumericError)) throw error
+      throw new NumericError(`${name}: row ${r}, column ${start} on: ${error.message}`)
+    }
   }
 }
 

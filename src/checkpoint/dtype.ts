@@ -122,3 +122,22 @@ function inHostOrder(bytes: Uint8Array, size: number): Uint8Array {
   }
   return copy
 }
+
+/** Width of a float, and where its exponent lies in its highest 16 bits: all ones there mean NaN or infinity. */
+const FLOAT_FORMATS: Record<FloatDtype, { readonly bytes: number; readonly exponentMask: number }> = {
+  F64: { bytes: 8, exponentMask: 0x7ff0 },
+  F32: { bytes: 4, exponentMask: 0x7f80 },
+  F16: { bytes: 2, exponentMask: 0x7c00 },
+  BF16: { bytes: 2, exponentMask: 0x7f80 },
+}
+
+/** The index of the first element that is NaN or infinite, -1 when all are finite or the dtype knows no such values. */
+export function firstNonFinite(dtype: Dtype, bytes: Uint8Array): number {
+  if (!isFloatDtype(dtype)) return -1
+  const { bytes: width, exponentMask } = FLOAT_FORMATS[dtype]
+  const [high, low] = [exponentMask >> 8, exponentMask & 0xff]
+  for (let top = width - 1; top < bytes.length; top += width) {
+    if ((bytes[top] & high) === high && (bytes[top - 1] & low) === low) return (top - width + 1) / width
+  }
+  return -1
+}

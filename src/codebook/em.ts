@@ -13,7 +13,8 @@ export interface EmResult {
 /**
  * k-means by expectation maximisation under a metric per vector (DESIGN: mathematics, 3-5): assign every vector to its
  * nearest centroid, then move each centroid to `(sum M_i)^+ sum M_i x_i` of its vectors. A centroid that lost all its
- * vectors is moved onto the vector fitted worst. Stops early when an assignment step changes nothing.
+ * vectors is moved onto the vector fitted worst. Stops early when an assignment step changes nothing or the
+ * loss no longer falls.
  *
  * @param vectors n x d
  * @param codebook k x d, holds the seeds on entry and the centroids on return
@@ -35,7 +36,8 @@ export function runEm(
     moveCentroids(state, codebook)
     const before = state.assignments.slice()
     losses.push(assign(state, codebook))
-    if (sameValues(before, state.assignments)) break
+    const fell = losses[losses.length - 1] < losses[losses.length - 2]
+    if (!fell || sameValues(before, state.assignments)) break
   }
   return { assignments: state.assignments, losses: Float64Array.from(losses) }
 }

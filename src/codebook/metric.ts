@@ -1,6 +1,9 @@
 import { NumericError, ShapeError } from '../errors.js'
 import type { Matrix } from '../matrix.js'
 
+/** By how much, in proportion, float32 rounding may disturb a metric. */
+const METRIC_TOLERANCE = 1e-5
+
 /** `period` symmetric d x d metrics, one after the other; vector `i` is measured by metric `i % period`. */
 export interface Metric {
   readonly period: number
@@ -18,7 +21,8 @@ export function identityMetric(d: number): Metric {
  * Reads a caller's metric: p x d (a diagonal per row) or p x d*d (a full symmetric matrix per row). `p` must divide
  * the number of vectors.
  *
- * @throws ShapeError when the shape is neither or does not divide; NumericError when a weight is negative, NaN or infinite
+ * @throws ShapeError when the shape is neither or does not divide; NumericError for NaN, infinity, negative weights and
+ *   matrices that are not symmetric or cannot be positive semidefinite
  */
 export function readMetric(metric: Matrix, n: number, d: number): Metric {
   const { rows: period, cols } = metric
@@ -39,19 +43,28 @@ export function readMetric(metric: Matrix, n: number, d: number): Metric {
       }
     }
   }
-  assertMetric(data, d)
+  assertMetric(data, period, d)
   return { period, data }
 }
 
-function assertMetric(data: Float64Array, d: number): void {
-  for (let i = 0; i < data.length; i++) {
-    const row = Math.floor(i / d) % d
-    const onDiagonal = i % d === row
-    if (!Number.isFinite(data[i]) || (onDiagonal && data[i] < 0)) {
-      const p = Math.floor(i / (d * d))
-      throw new NumericError(
-        `metric ${p}: found ${data[i]} at (${row}, ${i % d}); expected finite numbers, not negative on the diagonal`,
-      )
+function assertMetric(data: Float64Array, period: number, d: number): void {
+  for (let p = 0; p < period; p++) {
+    const at = (a: number, b: number) => data[(p * d + a) * d + b]
+    for (let a = 0; a < d; a++) {
+      if (!(at(a, a) >= 0 && at(a, a) < Number.POSITIVE_INFINITY)) {
+        throw new NumericError(
+          `metric ${p}: found ${at(a, a)} at (${a}, ${a}); expected a finite number not below 0`,
+        )
+      }
+      for (let b = 0; b < a; b++) {
+        const size = Math.sqrt(at(a, a) * at(b, b))
+        const isSymmetric = Math.abs(at(a, b) - at(b, a)) <= METRIC_TOLERANCE * size
+        if (isSymmetric && Math.abs(at(a, b)) <= (1 + METRIC_TOLERANCE) * size) continue
+        throw new NumericError(
+          `metric ${p}: found ${at(a, b)} at (${a}, ${b}) and ${at(b, a)} at (${b}, ${a}); expected equal numbers of ` +
+            `at most ${size}, as every positive semidefinite matrix has them`,
+        )
+      }
     }
   }
 }

@@ -32,7 +32,9 @@ export function storeCodebook(codebook: Float32Array, stored: CodebookElements, 
     return 0
   }
   const isByte = stored instanceof Int8Array
-  const scale = isByte ? Math.fround(largest / 127) : 2 ** Math.max(-126, Math.ceil(Math.log2(largest)))
+  const scale = isByte
+    ? Math.fround(largest / 127)
+    : 2 ** Math.min(127, Math.max(-126, Math.ceil(Math.log2(largest))))
   for (let i = 0; i < codebook.length; i++) {
     const ratio = scale > 0 ? codebook[i] / scale : 0
     stored[at + i] = isByte ? Math.max(-127, Math.min(127, Math.round(ratio))) : floatToHalf(ratio)

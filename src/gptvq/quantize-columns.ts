@@ -1,6 +1,7 @@
 import { runEm } from '../codebook/em.js'
 import { seedCodebook } from '../codebook/seeds.js'
 import { loadCodebook, storeCodebook } from '../codebook/store-codebook.js'
+import type { Pause } from '../event-loop.js'
 import { assignNearest, centroidNorms, projectVectors } from '../kernels/reference.js'
 import type { Matrix } from '../matrix.js'
 import {
@@ -39,18 +40,24 @@ export interface ColumnWalk {
  * to the weights as they stand when its group is reached, rounded to its stored form, and only then used, so that the
  * error feedback makes up for that rounding too.
  */
-export function quantizeColumnGroup(walk: ColumnWalk, columnGroup: number): void {
+export async function quantizeColumnGroup(
+  walk: ColumnWalk,
+  columnGroup: number,
+  pause: Pause,
+): Promise<void> {
   const { layout, work } = walk
   const start = columnGroup * layout.columnsPerGroup
   const end = Math.min(start + layout.columnsPerGroup, work.cols)
   const rowGroups = rowGroupsOf(layout)
   for (let rowGroup = 0; rowGroup < rowGroups; rowGroup++) {
+    await pause()
     fitGroup(walk, rowGroup, columnGroup, start, end)
   }
   for (let block = start; block < end; block += LAZY_COLUMNS) {
     const blockEnd = Math.min(block + LAZY_COLUMNS, end)
     const errors = new Float32Array(layout.rows * (blockEnd - block))
     for (let rowGroup = 0; rowGroup < rowGroups; rowGroup++) {
+      await pause()
       quantizeBlock(walk, rowGroup, columnGroup, block, blockEnd, errors)
     }
     flushErrors(work, errors, walk.factor, block, blockEnd)

@@ -1,5 +1,4 @@
-import { throwIfAborted } from '../errors.js'
-import { turnOfEventLoop } from '../event-loop.js'
+import { pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { layoutOf } from '../packing/layout.js'
@@ -40,6 +39,7 @@ export async function quantizeLayer(
 ): Promise<VqLayer> {
   const { name = 'weight', onProgress, signal } = options
   const settings = resolveVqOptions(options)
+  const pause = pacer(signal)
   requireFit(weight, hessian, name)
   const layout = layoutOf(weight.rows, weight.cols, settings)
   const paddedCols = Math.ceil(weight.cols / settings.vectorDim) * settings.vectorDim
@@ -58,19 +58,15 @@ export async function quantizeLayer(
   }
   const columnGroups = columnGroupsOf(layout)
   for (let group = 0; group < columnGroups; group++) {
-    await turnOfEventLoop()
-    throwIfAborted(signal)
-    quantizeColumnGroup(walk, group)
+    await quantizeColumnGroup(walk, group, pause)
     onProgress?.((COLUMNS_SHARE * (group + 1)) / columnGroups)
   }
   const panels = rowPanels(weight, hessian, layer, walk.codebooks)
   for (const [i, panel] of panels.entries()) {
-    await turnOfEventLoop()
-    throwIfAborted(signal)
-    updateCodebooks(panel, settings.codebookUpdateSteps)
+    await updateCodebooks(panel, settings.codebookUpdateSteps, pause)
     for (let round = 0; round < settings.refinementRounds; round++) {
-      refineIndices(panel)
-      updateCodebooks(panel, settings.codebookUpdateSteps)
+      await refineIndices(panel, pause)
+      await updateCodebooks(panel, settings.codebookUpdateSteps, pause)
     }
     onProgress?.(COLUMNS_SHARE + ((1 - COLUMNS_SHARE) * (i + 1)) / panels.length)
   }

@@ -1,3 +1,4 @@
+import type { Pause } from '../event-loop.js'
 import { assignNearest, centroidNorms } from '../kernels/reference.js'
 import { centroidsOf, columnGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
 import { type RowPanel, residualOf } from './row-panel.js'
@@ -11,10 +12,11 @@ import { type RowPanel, residualOf } from './row-panel.js'
  * @param panel its layer's indices are changed in place
  * @returns how many indices changed
  */
-export function refineIndices(panel: RowPanel): number {
+export async function refineIndices(panel: RowPanel, pause: Pause): Promise<number> {
   const { residual } = residualOf(panel)
   let changed = 0
   for (let rowGroup = panel.firstGroup; rowGroup < panel.lastGroup; rowGroup++) {
+    await pause()
     changed += refineRowGroup(panel, rowGroup, residual)
   }
   return changed

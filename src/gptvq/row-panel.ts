@@ -9,8 +9,8 @@ import {
   type VqLayout,
 } from '../packing/vq-layer.js'
 
-/** Floats of a panel; bounds the memory of the steps that need `(W - Q) H`. */
-const PANEL_VALUES = 2 ** 20
+/** Floats of a panel; bounds the memory of the steps that need `(W - Q) H`, and the time between two pauses. */
+const PANEL_VALUES = 2 ** 18
 
 /** Consecutive row groups of a layer, whose rows are multiplied with the Hessian together. */
 export interface RowPanel {

@@ -1,5 +1,6 @@
 import { solveSymmetric } from '../codebook/small-solve.js'
 import { loadCodebook, storeCodebook } from '../codebook/store-codebook.js'
+import type { Pause } from '../event-loop.js'
 import { centroidsOf, columnGroupsOf, lookUp, vectorsPerRow } from '../packing/vq-layer.js'
 import { type RowPanel, residualOf, timesHessian } from './row-panel.js'
 
@@ -18,10 +19,11 @@ const RELATIVE_IMPROVEMENT = 1e-4
  * @param steps conjugate-gradient steps at most
  * @returns the losses of the row groups before and after
  */
-export function updateCodebooks(
+export async function updateCodebooks(
   panel: RowPanel,
   steps: number,
-): { before: Float64Array; after: Float64Array } {
+  pause: Pause,
+): Promise<{ before: Float64Array; after: Float64Array }> {
   const { layer, layout, codebooks, firstGroup, lastGroup, unknowns } = panel
   const columnGroups = columnGroupsOf(layout)
   const values = [firstGroup * unknowns, lastGroup * unknowns] as const
@@ -30,7 +32,7 @@ export function updateCodebooks(
   const oldElements = layer.codebooks.slice(...values)
   const oldScales = layer.codebookScales.slice(...scales)
   const { residual, losses: before } = residualOf(panel)
-  conjugateGradient(panel, sumByCentroid(panel, residual), before, steps)
+  await conjugateGradient(panel, sumByCentroid(panel, residual), before, steps, pause)
   roundToStored(panel)
   const { losses: after } = residualOf(panel)
   for (let g = 0; g < after.length; g++) {
@@ -60,12 +62,13 @@ function roundToStored(panel: RowPanel): void {
 }
 
 /** Lowers the loss in `panel.codebooks`. `residual` (minus half the gradient) and `losses` are those of the start. */
-function conjugateGradient(
+async function conjugateGradient(
   panel: RowPanel,
   residual: Float64Array,
   losses: Float64Array,
   steps: number,
-): void {
+  pause: Pause,
+): Promise<void> {
   const { codebooks, firstGroup, lastGroup, unknowns, layout, layer, firstRow, lastRow } = panel
   const from = firstGroup * unknowns
   const solution = Float64Array.from(codebooks.subarray(from, lastGroup * unknowns))
@@ -78,6 +81,7 @@ function conjugateGradient(
   // a look-up reads the codebooks of a whole layer, so the direction is laid out as one
   const asCodebooks = new Float32Array(codebooks.length)
   for (let step = 0; step < steps && active.includes(1); step++) {
+    await pause()
     asCodebooks.set(direction, from)
     lookUp(layout, layer.indices, asCodebooks, firstRow, lastRow, lookedUp)
     const image = sumByCentroid(panel, timesHessian(panel, lookedUp))

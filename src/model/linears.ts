@@ -37,6 +37,11 @@ export function blockPrefix(index: number): string {
   return `model.layers.${index}.`
 }
 
+/** The linear layers of all blocks, in the order of the forward pass. */
+export function allLinearLayers(config: LlamaConfig): LinearLayer[] {
+  return Array.from({ length: config.layers }, (_, index) => linearLayers(config, index)).flat()
+}
+
 /** The linear layers of block `index` (counted from 0), in the order of {@link linearKinds}. */
 export function linearLayers(config: LlamaConfig, index: number): LinearLayer[] {
   const { hiddenSize, intermediateSize } = config

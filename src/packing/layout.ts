@@ -25,18 +25,23 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
   const target = bpv ?? bits + 0.125
   const whole = cut(rows)
   const least = storedBits(whole, settings.codebookBits)
-  if (least > target * rows * cols) {
+  // whole bits: 1.4 bits of 25 weights are 35, though 1.4 * 25 in floating point may fall short of it
+  const allowed = Math.floor(target * rows * cols * (1 + 1e-12))
+  if (least > allowed) {
     if (bpv === undefined) return whole
     throw new OptionError(
       'bpv',
       `${bpv} cannot be met by a ${rows} x ${cols} layer with vectorDim ${vectorDim} and ${bits} bits: ` +
-        `one codebook per ${columnsPerGroup} columns already takes ${(least / (rows * cols)).toFixed(4)}; ` +
+        `one codebook per ${columnsPerGroup} columns already takes ${roundedUp(least / (rows * cols))}; ` +
         'raise bpv or columnsPerGroup, or lower bits or vectorDim',
     )
   }
-  return cut(
-    fewestRows(rows, (count) => storedBits(cut(count), settings.codebookBits) <= target * rows * cols),
-  )
+  return cut(fewestRows(rows, (count) => storedBits(cut(count), settings.codebookBits) <= allowed))
+}
+
+/** To four digits and up, so that the figure an error names is one that works. */
+function roundedUp(bits: number): number {
+  return Math.ceil(bits * 1e4) / 1e4
 }
 
 /** The least number of rows that fits, given that all of them fit. Fewer row groups never take more bits. */

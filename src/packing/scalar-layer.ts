@@ -1,3 +1,4 @@
+import { NumericError } from '../errors.js'
 import { floatToHalf, halfToFloat } from '../kernels/half.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/reference.js'
 import { type Matrix, matrix } from '../matrix.js'
@@ -43,6 +44,8 @@ export function groupsPerRow(cols: number, groupSize: number): number {
 /**
  * The scale and zero point that spread `2^bits` codes over `low` to `high` (both taken together with 0):
  * `scale = (high - low) / (2^bits - 1)` rounded to a half, `zero = round(-low / scale)`.
+ *
+ * @throws NumericError when the scale is beyond the range of a half
  */
 export function scalarGrid(low: number, high: number, bits: number): { scale: number; zero: number } {
   const from = Math.min(0, low)
@@ -52,7 +55,13 @@ export function scalarGrid(low: number, high: number, bits: number): { scale: nu
   if (spread === 0) return { scale: floatToHalf(1), zero: 0 }
   // a spread below the smallest half still needs a scale that is not zero
   const scale = Math.max(1, floatToHalf(spread / largestCode))
-  return { scale, zero: Math.min(largestCode, Math.round(-from / halfToFloat(scale))) }
+  if (!Number.isFinite(halfToFloat(scale))) {
+    throw new NumericError(
+      `weights from ${from} to ${to} with ${bits} bits need a scale of ${spread / largestCode}, which no half holds ` +
+        '(65504 at most); more bits make it smaller',
+    )
+  }
+  return { scale, zero: Math.min(largestCode, Math.round((0 - from) / halfToFloat(scale))) }
 }
 
 /** The code nearest to `weight` on a grid. */

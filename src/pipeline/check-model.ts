@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js'
 import type { LlamaConfig } from '../model/config.js'
-import { linearLayers } from '../model/linears.js'
+import { allLinearLayers } from '../model/linears.js'
 import { assertTensorShape, type WeightSource } from '../model/weights.js'
 import { layoutOf } from '../packing/layout.js'
 import { resolveLayoutOptions } from '../packing/layout-options.js'
@@ -17,16 +17,14 @@ export function checkLinearLayers(
   config: LlamaConfig,
   settings: MethodSettings,
 ): void {
-  for (let index = 0; index < config.layers; index++) {
-    for (const { name, rows, cols } of linearLayers(config, index)) {
-      assertTensorShape(weights, name, [rows, cols], 'hidden_size, intermediate_size, heads and head_dim')
-      if (settings.method !== 'gptvq') continue
-      try {
-        layoutOf(rows, cols, resolveLayoutOptions(settings.options))
-      } catch (error) {
-        if (!(error instanceof OptionError)) throw error
-        throw new OptionError(error.option, `${name}: ${error.message.slice(error.option.length + 2)}`)
-      }
+  for (const { name, rows, cols } of allLinearLayers(config)) {
+    assertTensorShape(weights, name, [rows, cols], 'hidden_size, intermediate_size, heads and head_dim')
+    if (settings.method !== 'gptvq') continue
+    try {
+      layoutOf(rows, cols, resolveLayoutOptions(settings.options))
+    } catch (error) {
+      if (!(error instanceof OptionError)) throw error
+      throw new OptionError(error.option, `${name}: ${error.message.slice(error.option.length + 2)}`)
     }
   }
 }

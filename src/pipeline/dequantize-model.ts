@@ -55,7 +55,7 @@ export async function dequantizeModel(options: DequantizeModelOptions): Promise<
         await writer.add(`${module}.weight`, dtype ?? record.dtype, record.shape, values)
         for (const name of storedNames(module, record)) stored.add(name)
       }
-      await copyTensors(checkpoint, writer, (name) => !stored.has(name))
+      await copyTensors(checkpoint, writer, (name) => !stored.has(name), signal)
       await copyFiles(checkpoint, writer)
       await addConfig(writer, config)
       throwIfAborted(signal)

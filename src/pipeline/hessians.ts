@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
-import { NumericError, throwIfAborted } from '../errors.js'
+import { NumericError } from '../errors.js'
+import { pacer } from '../event-loop.js'
 import { HessianAccumulator } from '../hessian.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { type LlamaBlock, runBlock } from '../model/block.js'
@@ -74,8 +75,9 @@ async function forEachBatch(
 ): Promise<void> {
   const perBatch = Math.max(1, Math.floor(TOKENS_PER_BATCH / length))
   const values = length * hiddenSize
+  const pause = pacer(signal)
   for (let first = 0; first < sequences; first += perBatch) {
-    throwIfAborted(signal)
+    await pause()
     const count = Math.min(perBatch, sequences - first)
     await run(data.subarray(first * values, (first + count) * values), count)
     onBatch(first + count, sequences)

@@ -1,17 +1,17 @@
 import { join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
-import { CheckpointError } from '../errors.js'
+import { CheckpointError, throwIfAborted } from '../errors.js'
 import type { VqOptions } from '../gptvq/options.js'
 import { disposeBlock, loadBlock, replaceLinear } from '../model/block.js'
 import { type LlamaConfig, parseLlamaConfig } from '../model/config.js'
 import { embedTokens } from '../model/embedding.js'
 import { type EngineName, startEngine } from '../model/engine.js'
+import { allLinearLayers } from '../model/linears.js'
 import type { WeightSource } from '../model/weights.js'
 import type { QuantizedLayer } from '../packing/quantized-layer.js'
 import { type Calibration, type CalibrationOptions, gatherCalibration } from './calibration.js'
 import { checkLinearLayers } from './check-model.js'
-import { requireDistinctFolders } from './distinct-folders.js'
 import { advance, collectHessians, type HiddenStates } from './hessians.js'
 import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from './output.js'
 import { type OnProgress, type PartProgress, partOf } from './progress.js'
@@ -58,8 +58,8 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
     const weights = plainWeights(checkpoint)
     checkLinearLayers(weights, config, settings)
     if (options.output !== undefined) {
-      await requireDistinctFolders(options.model, options.output)
-      output = await createQuantizedOutput(options.output, checkpoint, settings, options)
+      const replaced = new Set(allLinearLayers(config).map(({ name }) => name))
+      output = await createQuantizedOutput(options.output, checkpoint, replaced, settings, options)
     }
     return await run(options, settings, checkpoint, config, weights, output)
   } finally {
@@ -115,6 +115,7 @@ async function run(
     }
   }
   onProgress?.({ step: output ? `writing ${options.output}` : 'done', done: 1 })
+  throwIfAborted(signal)
   const written = await output?.finish()
   seconds.total = total()
   return {

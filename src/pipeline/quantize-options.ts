@@ -2,14 +2,18 @@ import type { ScalarOptions } from '../baselines/rtn.js'
 import { requireDamping, requireOneOf, requireWhole } from '../check-option.js'
 import { OptionError } from '../errors.js'
 import { resolveVqOptions, type VqOptions } from '../gptvq/options.js'
+import type { CalibrationOptions } from './calibration.js'
 
 /** How the linear layers are quantized. */
 export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'
 
 export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gptq', 'rtn']
 
+/** Options of GPTVQ and of calibration, as far as a method is concerned. */
+type MethodOptions = VqOptions & CalibrationOptions
+
 /** Options that the scalar methods have no use for. */
-const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
+const VECTOR_ONLY: readonly (keyof MethodOptions)[] = [
   'vectorDim',
   'columnsPerGroup',
   'bpv',
@@ -19,6 +23,15 @@ const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
   'vectorMetric',
   'codebookUpdateSteps',
   'refinementRounds',
+]
+
+/** Options that RTN, which looks at no activations, has no use for either. */
+const CALIBRATED_ONLY: readonly (keyof MethodOptions)[] = [
+  'damping',
+  'calibration',
+  'sequences',
+  'sequenceLength',
+  'seed',
 ]
 
 /** A method with its checked options. */
@@ -39,27 +52,36 @@ export type MethodSettings =
  *
  * @throws OptionError also for an option that the method has no use for, rather than ignoring it
  */
-export function resolveMethod(method: QuantizationMethod, options: VqOptions): MethodSettings {
+export function resolveMethod(method: QuantizationMethod, options: MethodOptions): MethodSettings {
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
     const { groupSize, bpv, ...settings } = resolveVqOptions(options)
     const target = groupSize === undefined ? { bpv: bpv ?? settings.bits + 0.125 } : { groupSize }
     return { method, options: pickVqOptions(options), stated: { ...settings, ...target } }
   }
-  for (const option of VECTOR_ONLY) {
-    if (options[option] !== undefined) {
-      throw new OptionError(
-        option,
-        `is of no use to method '${method}'; leave it out or choose method 'gptvq'`,
-      )
-    }
-  }
+  refuseUseless(method, options, VECTOR_ONLY, "'gptvq'")
+  if (method === 'rtn') refuseUseless(method, options, CALIBRATED_ONLY, "'gptq' or 'gptvq'")
   const { bits = 2, groupSize = 128, damping = 0.01 } = options
   requireWhole('bits', bits, 1, 8)
   requireWhole('groupSize', groupSize, 1)
   requireDamping(damping)
   const scalar = { bits, groupSize, damping }
   return { method, options: scalar, stated: method === 'rtn' ? { bits, groupSize } : scalar }
+}
+
+function refuseUseless(
+  method: QuantizationMethod,
+  options: MethodOptions,
+  useless: readonly (keyof MethodOptions)[],
+  others: string,
+): void {
+  for (const option of useless) {
+    if (options[option] === undefined) continue
+    throw new OptionError(
+      option,
+      `is of no use to method '${method}'; leave it out or choose method ${others}`,
+    )
+  }
 }
 
 function pickVqOptions(options: VqOptions): VqOptions {

@@ -148,8 +148,7 @@ describe('gptvq quantize', () => {
       '3',
       '--group-size',
       '16',
-      '--calibration',
-      calibration,
+      ...(method === 'rtn' ? [] : ['--calibration', calibration]),
       '--json',
     ]
     const report: QuantizationReport = JSON.parse(

@@ -155,6 +155,15 @@ describe.each<CodebookBits>([8, 16])('storeCodebook with %d bits', (bits) => {
     },
   )
 
+  it('stores the largest float32 in halves without infinity', () => {
+    const codebook = Float32Array.of(3.4e38, -1.7e38)
+    const elements = codebookElements(16, 2)
+    const scale = storeCodebook(codebook, elements, 0)
+    const loaded = new Float32Array(2)
+    loadCodebook(elements, 0, scale, loaded)
+    for (let i = 0; i < 2; i++) expect(Math.abs(loaded[i] / codebook[i] - 1)).toBeLessThan(2 ** -11)
+  })
+
   it('stores the smallest float32 without NaN', () => {
     const { loaded } = stored(Float32Array.of(1e-45, -1e-44, 1e-40), bits)
     expect(loaded.every(Number.isFinite)).toBe(true)

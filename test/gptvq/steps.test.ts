@@ -11,6 +11,8 @@ import { centroidsOf, vectorsPerRow } from '../../src/packing/vq-layer.js'
 import { gaussianMatrix, randomHessian } from '../support/random-matrix.js'
 import { dense, lossOf } from './oracle.js'
 
+const noPause = async () => {}
+
 const sum = (values: Float64Array) => values.reduce((a, b) => a + b, 0)
 
 /** A layer after its columns alone; 16-bit codebooks, so that rounding does not blur the comparison with float64. */
@@ -76,7 +78,7 @@ describe('updateCodebooks', () => {
       const { weight, hessian, layer } = await walked(rows, cols, d, 10)
       const before = lossOf(weight, dequantizeLayer(layer), hessian)
       const panel = onlyPanel(weight, hessian, layer)
-      const losses = updateCodebooks(panel, 400)
+      const losses = await updateCodebooks(panel, 400, noPause)
       const after = lossOf(weight, dequantizeLayer(layer), hessian)
       expect(sum(losses.before)).toBeCloseTo(before, 1)
       expect(sum(losses.after) / after).toBeCloseTo(1, 4)
@@ -88,7 +90,7 @@ describe('updateCodebooks', () => {
   it('never raises the loss of any row group, whatever the number of steps', async () => {
     for (const steps of [0, 1, 2, 5, 40]) {
       const { weight, hessian, layer } = await walked(40, 60, 2, 20 + steps)
-      const { before, after } = updateCodebooks(onlyPanel(weight, hessian, layer), steps)
+      const { before, after } = await updateCodebooks(onlyPanel(weight, hessian, layer), steps, noPause)
       for (let g = 0; g < before.length; g++) expect(after[g]).toBeLessThanOrEqual(before[g])
     }
   })
@@ -102,7 +104,7 @@ describe('refineIndices', () => {
       const panel = onlyPanel(weight, hessian, layer)
       let loss = lossOf(weight, dequantizeLayer(layer), hessian)
       let sweeps = 0
-      while (refineIndices(panel) > 0 && sweeps++ < 100) {
+      while ((await refineIndices(panel, noPause)) > 0 && sweeps++ < 100) {
         const next = lossOf(weight, dequantizeLayer(layer), hessian)
         expect(next).toBeLessThan(loss * (1 + 1e-6))
         loss = next

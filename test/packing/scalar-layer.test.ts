@@ -151,6 +151,15 @@ describe('scalarGrid', () => {
   })
 })
 
+describe('scalarGrid beyond the range of a half', () => {
+  it('refuses, naming the scale it would need', () => {
+    expect(() => scalarGrid(0, 1e6, 2)).toThrow(
+      /weights from 0 to 1000000 with 2 bits need a scale of 333333/,
+    )
+    expect(scalarGrid(0, 1e6, 8).scale).toBeGreaterThan(0)
+  })
+})
+
 describe('nearestCode', () => {
   it('stays within the codes for weights far outside the grid', () => {
     expect(nearestCode(1e30, 0.5, 3, 4)).toBe(15)

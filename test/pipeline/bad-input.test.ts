@@ -76,10 +76,18 @@ test.each(badCalls)('%s: the command line exits with 2 for an option, else with 
   expect(await tree(folder)).toEqual(before)
 })
 
+/** RTN refuses the options of a calibration that it has no use for. */
+const rtn = {
+  method: 'rtn',
+  calibration: undefined,
+  sequences: undefined,
+  sequenceLength: undefined,
+} as const
+
 test.each(Object.entries(badModels))('rtn, which runs no model, refuses %s too', async (_, bad) => {
   const options = await prepareCase(bad)
   const before = await tree(folder)
-  expectError(await errorOf(quantizeModel({ ...options, method: 'rtn' })), bad)
+  expectError(await errorOf(quantizeModel({ ...options, ...rtn })), bad)
   expect(await tree(folder)).toEqual(before)
 })
 
@@ -127,8 +135,8 @@ describe('output that cannot be written', () => {
 test('a model that is quantized already is refused, and the way back is named', async () => {
   await cp(earlierOutput(), model, { recursive: true })
   const before = await tree(folder)
-  for (const method of ['gptvq', 'rtn'] as const) {
-    const error = await errorOf(quantizeModel({ model, output, calibration, method }))
+  for (const options of [{ calibration }, rtn]) {
+    const error = await errorOf(quantizeModel({ model, output, ...options }))
     expect(error).toBeInstanceOf(CheckpointError)
     expect(error.message).toMatch(/model: is quantized already \(method rtn\).*gptvq dequantize/)
   }
@@ -164,7 +172,9 @@ describe('a signal', () => {
   test('stops the model while it writes its own calibration text', () =>
     stopAt('writing calibration text', { calibration: undefined, sequences: 2 }))
 
-  test.each(['gptq', 'rtn'] as const)('stops %s', (method) => stopAt('block 2 of 2', { method }))
+  test('stops gptq', () => stopAt('block 2 of 2', { method: 'gptq' }))
+  test('stops rtn', () => stopAt('block 2 of 2', rtn))
+  test('stops all just before the folder is moved to its place', () => stopAt('writing', rtn))
 
   test('that has fired already stops all before it begins', () =>
     stopAt('nothing', { signal: AbortSignal.abort() }))
