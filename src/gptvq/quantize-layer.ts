@@ -6,7 +6,7 @@ import { columnGroupsOf, decodeCodebooks, emptyLayer, type VqLayer } from '../pa
 import { resolveVqOptions, type VqOptions } from './options.js'
 import { type ColumnWalk, quantizeColumnGroup } from './quantize-columns.js'
 import { refineIndices } from './refine-indices.js'
-import { rowPanels } from './row-panel.js'
+import { rowPanels, stateOf } from './row-panel.js'
 import { updateCodebooks } from './update-codebooks.js'
 import { vectorMetrics } from './vector-metric.js'
 
@@ -63,10 +63,10 @@ export async function quantizeLayer(
   }
   const panels = rowPanels(weight, hessian, layer, walk.codebooks)
   for (const [i, panel] of panels.entries()) {
-    await updateCodebooks(panel, settings.codebookUpdateSteps, pause)
+    let state = await updateCodebooks(panel, stateOf(panel), settings.codebookUpdateSteps, pause)
     for (let round = 0; round < settings.refinementRounds; round++) {
-      await refineIndices(panel, pause)
-      await updateCodebooks(panel, settings.codebookUpdateSteps, pause)
+      await refineIndices(panel, state, pause)
+      state = await updateCodebooks(panel, state, settings.codebookUpdateSteps, pause)
     }
     onProgress?.(COLUMNS_SHARE + ((1 - COLUMNS_SHARE) * (i + 1)) / panels.length)
   }

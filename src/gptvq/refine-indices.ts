@@ -1,7 +1,7 @@
 import type { Pause } from '../event-loop.js'
 import { assignNearest, centroidNorms } from '../kernels/reference.js'
 import { centroidsOf, columnGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
-import { type RowPanel, residualOf } from './row-panel.js'
+import type { PanelState, RowPanel } from './row-panel.js'
 
 /**
  * One sweep of coordinate descent over the indices of a panel, the codebooks fixed. With the residual
@@ -10,19 +10,19 @@ import { type RowPanel, residualOf } from './row-panel.js'
  * `tr((W-Q) H (W-Q)^T)` never rises.
  *
  * @param panel its layer's indices are changed in place
+ * @param state the panel's state, kept up to date in place
  * @returns how many indices changed
  */
-export async function refineIndices(panel: RowPanel, pause: Pause): Promise<number> {
-  const { residual } = residualOf(panel)
+export async function refineIndices(panel: RowPanel, state: PanelState, pause: Pause): Promise<number> {
   let changed = 0
   for (let rowGroup = panel.firstGroup; rowGroup < panel.lastGroup; rowGroup++) {
     await pause()
-    changed += refineRowGroup(panel, rowGroup, residual)
+    changed += refineRowGroup(panel, rowGroup, state)
   }
   return changed
 }
 
-function refineRowGroup(panel: RowPanel, rowGroup: number, residual: Float32Array): number {
+function refineRowGroup(panel: RowPanel, rowGroup: number, { residual, losses }: PanelState): number {
   const { hessian, layout, layer, codebooks, firstRow } = panel
   const { cols, vectorDim: d, rowsPerGroup, columnsPerGroup } = layout
   const k = centroidsOf(layout)
@@ -63,6 +63,7 @@ function refineRowGroup(panel: RowPanel, rowGroup: number, residual: Float32Arra
       for (let a = 0; a < d; a++) presentScore -= 2 * projected[r * d + a] * codebook[present * d + a]
       if (!(scores[r] < presentScore)) continue
       layer.indices[index] = nearest[r]
+      losses[rowGroup - panel.firstGroup] += scores[r] - presentScore
       changed++
       const row = (top - firstRow + r) * cols
       for (let a = 0; a < width; a++) {

@@ -64,8 +64,16 @@ export function rowPanels(
   return panels
 }
 
-/** `(W - Q) H` of a panel's rows, and the loss `tr((W - Q) H (W - Q)^T)` of each of its row groups. */
-export function residualOf(panel: RowPanel): { residual: Float32Array; losses: Float64Array } {
+/** How far a panel is from its weights; it goes from step to step, so that none has to work it out again. */
+export interface PanelState {
+  /** `(W - Q) H`, panel rows x cols. */
+  readonly residual: Float32Array
+  /** `tr((W - Q) H (W - Q)^T)` of each row group. */
+  readonly losses: Float64Array
+}
+
+/** Works out the state of a panel from its indices and codebooks. */
+export function stateOf(panel: RowPanel): PanelState {
   const { weight, layout, layer, codebooks, firstRow, lastRow, firstGroup, lastGroup } = panel
   const { cols, rowsPerGroup } = layout
   const difference = new Float32Array((lastRow - firstRow) * cols)

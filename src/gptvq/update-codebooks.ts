@@ -2,10 +2,10 @@ import { solveSymmetric } from '../codebook/small-solve.js'
 import { loadCodebook, storeCodebook } from '../codebook/store-codebook.js'
 import type { Pause } from '../event-loop.js'
 import { centroidsOf, columnGroupsOf, lookUp, vectorsPerRow } from '../packing/vq-layer.js'
-import { type RowPanel, residualOf, timesHessian } from './row-panel.js'
+import { type PanelState, type RowPanel, stateOf, timesHessian } from './row-panel.js'
 
 /** A row group is done when a step lowers its loss by less than this share. */
-const RELATIVE_IMPROVEMENT = 1e-4
+const RELATIVE_IMPROVEMENT = 1e-3
 
 /**
  * Moves the codebooks of a panel to lower the true loss `L = tr((W-Q) H (W-Q)^T)`, the indices fixed (DESIGN:
@@ -16,14 +16,16 @@ const RELATIVE_IMPROVEMENT = 1e-4
  * the loss never rises.
  *
  * @param panel its layer and codebooks are changed in place
+ * @param before the panel's state
  * @param steps conjugate-gradient steps at most
- * @returns the losses of the row groups before and after
+ * @returns the state after
  */
 export async function updateCodebooks(
   panel: RowPanel,
+  before: PanelState,
   steps: number,
   pause: Pause,
-): Promise<{ before: Float64Array; after: Float64Array }> {
+): Promise<PanelState> {
   const { layer, layout, codebooks, firstGroup, lastGroup, unknowns } = panel
   const columnGroups = columnGroupsOf(layout)
   const values = [firstGroup * unknowns, lastGroup * unknowns] as const
@@ -31,12 +33,12 @@ export async function updateCodebooks(
   const oldCodebooks = codebooks.slice(...values)
   const oldElements = layer.codebooks.slice(...values)
   const oldScales = layer.codebookScales.slice(...scales)
-  const { residual, losses: before } = residualOf(panel)
-  await conjugateGradient(panel, sumByCentroid(panel, residual), before, steps, pause)
+  if (steps === 0) return before
+  await conjugateGradient(panel, sumByCentroid(panel, before.residual), before.losses, steps, pause)
   roundToStored(panel)
-  const { losses: after } = residualOf(panel)
-  for (let g = 0; g < after.length; g++) {
-    if (after[g] <= before[g]) continue
+  const after = stateOf(panel)
+  for (let g = 0; g < after.losses.length; g++) {
+    if (after.losses[g] <= before.losses[g]) continue
     const from = g * unknowns
     codebooks.set(oldCodebooks.subarray(from, from + unknowns), values[0] + from)
     layer.codebooks.set(oldElements.subarray(from, from + unknowns), values[0] + from)
@@ -44,9 +46,11 @@ export async function updateCodebooks(
       oldScales.subarray(g * columnGroups, (g + 1) * columnGroups),
       scales[0] + g * columnGroups,
     )
-    after[g] = before[g]
+    const rows = g * layout.rowsPerGroup * layout.cols
+    after.residual.set(before.residual.subarray(rows, rows + layout.rowsPerGroup * layout.cols), rows)
+    after.losses[g] = before.losses[g]
   }
-  return { before, after }
+  return after
 }
 
 function roundToStored(panel: RowPanel): void {

@@ -2,13 +2,14 @@ import { Matrix as Dense, inverse, pseudoInverse } from 'ml-matrix'
 import { describe, expect, it } from 'vitest'
 import { inverseFactorInPlace } from '../../src/cholesky.js'
 import { refineIndices } from '../../src/gptvq/refine-indices.js'
-import { type RowPanel, rowPanels } from '../../src/gptvq/row-panel.js'
+import { type PanelState, type RowPanel, rowPanels, stateOf } from '../../src/gptvq/row-panel.js'
 import { updateCodebooks } from '../../src/gptvq/update-codebooks.js'
 import { vectorMetrics } from '../../src/gptvq/vector-metric.js'
 import { decodeCodebooks, dequantizeLayer, matrix, quantizeLayer, type VqLayer } from '../../src/index.js'
 import type { Matrix } from '../../src/matrix.js'
 import { centroidsOf, vectorsPerRow } from '../../src/packing/vq-layer.js'
 import { gaussianMatrix, randomHessian } from '../support/random-matrix.js'
+import { largestDifference } from '../support/tolerance.js'
 import { dense, lossOf } from './oracle.js'
 
 const noPause = async () => {}
@@ -72,54 +73,74 @@ describe('vectorMetrics', () => {
 })
 
 describe('updateCodebooks', () => {
-  it.each(shapes)(
-    'reaches the least-squares optimum that a dense solver finds, %i x %i, d = %i',
-    async (rows, cols, d) => {
-      const { weight, hessian, layer } = await walked(rows, cols, d, 10)
-      const before = lossOf(weight, dequantizeLayer(layer), hessian)
-      const panel = onlyPanel(weight, hessian, layer)
-      const losses = await updateCodebooks(panel, 400, noPause)
-      const after = lossOf(weight, dequantizeLayer(layer), hessian)
-      expect(sum(losses.before)).toBeCloseTo(before, 1)
-      expect(sum(losses.after) / after).toBeCloseTo(1, 4)
-      expect(after).toBeLessThan(before)
-      expect(after / optimalLoss(weight, hessian, layer)).toBeLessThan(1.005)
-    },
-  )
+  it.each(shapes)('reaches the optimum that a dense solver finds, %i x %i, d = %i', async (rows, cols, d) => {
+    const { weight, hessian, layer } = await walked(rows, cols, d, 10)
+    const before = lossOf(weight, dequantizeLayer(layer), hessian)
+    const panel = onlyPanel(weight, hessian, layer)
+    const start = stateOf(panel)
+    const end = await updateCodebooks(panel, start, 400, noPause)
+    const after = lossOf(weight, dequantizeLayer(layer), hessian)
+    expect(sum(start.losses) / before).toBeCloseTo(1, 4)
+    expect(sum(end.losses) / after).toBeCloseTo(1, 4)
+    expect(after).toBeLessThan(before)
+    expect(after / optimalLoss(weight, hessian, layer)).toBeLessThan(1.005)
+  })
 
   it('never raises the loss of any row group, whatever the number of steps', async () => {
     for (const steps of [0, 1, 2, 5, 40]) {
       const { weight, hessian, layer } = await walked(40, 60, 2, 20 + steps)
-      const { before, after } = await updateCodebooks(onlyPanel(weight, hessian, layer), steps, noPause)
-      for (let g = 0; g < before.length; g++) expect(after[g]).toBeLessThanOrEqual(before[g])
+      const panel = onlyPanel(weight, hessian, layer)
+      const before = stateOf(panel)
+      const after = await updateCodebooks(panel, before, steps, noPause)
+      for (let g = 0; g < before.losses.length; g++) {
+        expect(after.losses[g]).toBeLessThanOrEqual(before.losses[g])
+      }
+      expectSameState(after, stateOf(panel))
     }
+  })
+
+  it('keeps the codebooks, indices and state of a row group that cannot be improved', async () => {
+    const { weight, hessian, layer } = await walked(40, 60, 2, 26)
+    const panel = onlyPanel(weight, hessian, layer)
+    let state = stateOf(panel)
+    for (let i = 0; i < 30; i++) state = await updateCodebooks(panel, state, 40, noPause)
+    expectSameState(state, stateOf(panel))
+    expect(decodeCodebooks(layer)).toEqual(panel.codebooks)
   })
 })
 
 describe('refineIndices', () => {
-  it.each(shapes)(
-    'never raises the loss and ends where no single index can lower it, %i x %i, d = %i',
-    async (rows, cols, d) => {
-      const { weight, hessian, layer } = await walked(rows, cols, d, 30)
-      const panel = onlyPanel(weight, hessian, layer)
-      let loss = lossOf(weight, dequantizeLayer(layer), hessian)
-      let sweeps = 0
-      while ((await refineIndices(panel, noPause)) > 0 && sweeps++ < 100) {
-        const next = lossOf(weight, dequantizeLayer(layer), hessian)
-        expect(next).toBeLessThan(loss * (1 + 1e-6))
-        loss = next
-      }
-      expect(sweeps).toBeLessThan(100)
-      for (let trial = 0; trial < 40; trial++) {
-        const at = (trial * 7919) % (rows * vectorsPerRow(layer.layout))
-        const kept = layer.indices[at]
-        layer.indices[at] = (kept + 1 + (trial % (centroidsOf(layer.layout) - 1))) % centroidsOf(layer.layout)
-        expect(lossOf(weight, dequantizeLayer(layer), hessian)).toBeGreaterThan(loss * (1 - 1e-5))
-        layer.indices[at] = kept
-      }
-    },
-  )
+  it.each(shapes)('ends where no single index can lower the loss, %i x %i, d = %i', async (rows, cols, d) => {
+    const { weight, hessian, layer } = await walked(rows, cols, d, 30)
+    const panel = onlyPanel(weight, hessian, layer)
+    const state = stateOf(panel)
+    let loss = lossOf(weight, dequantizeLayer(layer), hessian)
+    let sweeps = 0
+    while ((await refineIndices(panel, state, noPause)) > 0 && sweeps++ < 100) {
+      const next = lossOf(weight, dequantizeLayer(layer), hessian)
+      expect(next).toBeLessThan(loss * (1 + 1e-6))
+      loss = next
+    }
+    expect(sweeps).toBeLessThan(100)
+    expectSameState(state, stateOf(panel))
+    for (let trial = 0; trial < 40; trial++) {
+      const at = (trial * 7919) % (rows * vectorsPerRow(layer.layout))
+      const kept = layer.indices[at]
+      layer.indices[at] = (kept + 1 + (trial % (centroidsOf(layer.layout) - 1))) % centroidsOf(layer.layout)
+      expect(lossOf(weight, dequantizeLayer(layer), hessian)).toBeGreaterThan(loss * (1 - 1e-5))
+      layer.indices[at] = kept
+    }
+  })
 })
+
+/** The state that went from step to step against the one worked out anew. */
+function expectSameState(carried: PanelState, anew: PanelState): void {
+  const size = Math.max(...anew.residual.map(Math.abs))
+  expect(largestDifference(carried.residual, anew.residual)).toBeLessThan(1e-4 * size)
+  for (let g = 0; g < anew.losses.length; g++) {
+    expect(Math.abs(carried.losses[g] / anew.losses[g] - 1)).toBeLessThan(1e-4)
+  }
+}
 
 /** The least loss that any codebooks reach with a layer's indices: row group by row group, by pseudoinverse. */
 function optimalLoss(weight: Matrix, hessian: Matrix, layer: VqLayer): number {
