@@ -25,7 +25,7 @@ import { formatTable } from '../src/cli/table.js'
 const model = fileURLToPath(new URL('models/tiny-llama', import.meta.url))
 const output = 'out/tiny-llama-gptvq'
 const context = 256
-const windowCount = 64
+const windowCount = 32
 
 const methods: { name: string; options: Partial<QuantizeModelOptions> }[] = [
   { name: 'RTN', options: { method: 'rtn' } },
