@@ -1,6 +1,7 @@
 import { requireWhole } from '../check-option.js'
 import { TextError } from '../errors.js'
 import type { LlamaConfig } from '../model/config.js'
+import { assertTokenIds } from '../model/embedding.js'
 import { sampleSequences } from '../model/sampling.js'
 import type { WeightSource } from '../model/weights.js'
 import { deriveSeed, randomGenerator } from '../random.js'
@@ -83,6 +84,7 @@ function given(sequences: readonly Int32Array[], config: LlamaConfig): Calibrati
         `expected one length for all, from 2 to the model's context of ${config.maxPositions}`,
     )
   }
+  for (const sequence of sequences) assertTokenIds(sequence, config.vocabSize)
   return { sequences, length, notes: [] }
 }
 
