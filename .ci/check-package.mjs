@@ -11,8 +11,7 @@ const run = (command, args, cwd) =>
   execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
 function fail(message) {
-  console.error(`check-package: ${message}`)
-  process.exit(1)
+  throw new Error(`check-package: ${message}`)
 }
 
 const root = resolve(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '..')
