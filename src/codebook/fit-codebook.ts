@@ -33,7 +33,7 @@ export interface FittedCodebook {
 }
 
 /**
- * Fits `k` centroids to vectors (n x d, any d) by k-means under a metric per vector (paper, section 3.2).
+ * Fits `k` centroids to vectors (n x d, any d) by k-means under a metric per vector (van Baalen et al. 2024).
  * With fewer distinct vectors than centroids some centroids stay unused; that is not an error.
  *
  * @throws OptionError naming the option that cannot work; ShapeError for a metric that does not fit;

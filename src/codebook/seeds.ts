@@ -11,7 +11,7 @@ export const kmeansInits: readonly KmeansInit[] = ['mahalanobis', 'kmeans++', 'c
 /**
  * Chooses `k` seeds among the `n` vectors (n x d) and writes them to `codebook` (k x d).
  *
- * - `mahalanobis`: sort by Mahalanobis distance to the mean, take evenly spaced vectors (paper, section 3.2)
+ * - `mahalanobis`: sort by Mahalanobis distance to the mean, take evenly spaced vectors (van Baalen et al. 2024)
  * - `kmeans++`: draw each seed with probability proportional to its distance, in the metric, to the seeds before it
  * - `cdf`: evenly spaced quantiles, d = 1 only
  *
