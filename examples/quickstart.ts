@@ -71,7 +71,7 @@ async function compare(): Promise<Row[]> {
         bits: 2,
         ...(options.method !== 'rtn' && {
           calibration: `${model}/texts/calibration.txt`,
-          sequences: 64,
+          sequences: 48,
           sequenceLength: context,
         }),
         ...options,
