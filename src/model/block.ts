@@ -6,7 +6,11 @@ import { assertEngineHolds } from './engine.js'
 import { blockPrefix, type LinearKind, type LinearLayer, linearInputGroups, linearLayers } from './linears.js'
 import { halfTurnMatrix, ropeTables } from './rope.js'
 import { takeFloats } from './tensors.js'
-import { readTensor, type WeightSource } from './weights.js'
+import { assertTensorShape, readTensor, type WeightSource } from './weights.js'
+
+/** The norms of a block, each of hiddenSize values. */
+const inputNorm = 'input_layernorm'
+const attentionNorm = 'post_attention_layernorm'
 
 /** One block's weights as tensors of the running engine. Free them with {@link disposeBlock}. */
 export interface LlamaBlock {
@@ -24,6 +28,29 @@ export interface LlamaBlock {
  * `tf.tidy`: the tensor is gone afterwards, and so is what is computed from it, unless kept or read.
  */
 export type InputListener = (kinds: readonly LinearKind[], input: tf.Tensor2D) => void
+
+/**
+ * Checks, without reading them, that all tensors of block `index` are there and have the shapes that `config` asks for.
+ *
+ * @throws CheckpointError naming the first that is missing or of another shape
+ */
+export function assertBlockTensors(source: WeightSource, config: LlamaConfig, index: number): void {
+  for (const { kind, name, biasName, rows, cols } of linearLayers(config, index)) {
+    assertTensorShape(source, name, [rows, cols], linearSizes(kind))
+    if (biasName !== undefined) assertTensorShape(source, biasName, [rows], `rows of ${kind}`)
+  }
+  for (const norm of [inputNorm, attentionNorm]) {
+    assertTensorShape(source, normName(index, norm), [config.hiddenSize], 'hidden_size')
+  }
+}
+
+function linearSizes(kind: LinearKind): string {
+  return `rows and columns of ${kind} from hidden_size, intermediate_size, heads and head_dim`
+}
+
+function normName(index: number, norm: string): string {
+  return `${blockPrefix(index)}${norm}.weight`
+}
 
 /**
  * Loads block `index` (counted from 0) onto the running engine.
@@ -46,18 +73,14 @@ export async function loadBlock(
     return tensor
   }
   const norm = async (name: string) =>
-    keep(
-      tf.tensor1d(
-        await readTensor(source, `${blockPrefix(index)}${name}.weight`, [config.hiddenSize], 'hidden_size'),
-      ),
-    )
+    keep(tf.tensor1d(await readTensor(source, normName(index, name), [config.hiddenSize], 'hidden_size')))
   try {
     const weights: Partial<Record<LinearKind, tf.Tensor2D>> = {}
     const biases: Partial<Record<LinearKind, tf.Tensor1D>> = {}
     for (const layer of linears) {
       const { kind, name, biasName, rows, cols } = layer
-      const why = `rows and columns of ${kind} from hidden_size, intermediate_size, heads and head_dim`
-      weights[kind] = keep(transposedWeight(layer, await readTensor(source, name, [rows, cols], why)))
+      const read = await readTensor(source, name, [rows, cols], linearSizes(kind))
+      weights[kind] = keep(transposedWeight(layer, read))
       if (biasName !== undefined) {
         biases[kind] = keep(tf.tensor1d(await readTensor(source, biasName, [rows], `rows of ${kind}`)))
       }
@@ -67,8 +90,8 @@ export async function loadBlock(
       index,
       weights: weights as Record<LinearKind, tf.Tensor2D>,
       biases,
-      inputNorm: await norm('input_layernorm'),
-      attentionNorm: await norm('post_attention_layernorm'),
+      inputNorm: await norm(inputNorm),
+      attentionNorm: await norm(attentionNorm),
     }
   } catch (error) {
     tf.dispose(loaded)

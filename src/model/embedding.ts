@@ -16,13 +16,22 @@ const runBytes = 2 ** 24
 export type Embedding = (tokens: Int32Array) => Promise<Float32Array>
 
 /**
+ * Checks, without reading it, that the input embedding is there and has the shape that `config` asks for.
+ *
+ * @throws CheckpointError when it is missing or has another shape
+ */
+export function assertEmbedding(source: WeightSource, { vocabSize, hiddenSize }: LlamaConfig): void {
+  assertTensorShape(source, embeddingName, [vocabSize, hiddenSize], 'vocab_size and hidden_size')
+}
+
+/**
  * Opens the input embedding of a model.
  *
  * @throws CheckpointError when the tensor is missing or has another shape
  */
 export async function openEmbedding(source: WeightSource, config: LlamaConfig): Promise<Embedding> {
   const { vocabSize, hiddenSize } = config
-  assertTensorShape(source, embeddingName, [vocabSize, hiddenSize], 'vocab_size and hidden_size')
+  assertEmbedding(source, config)
   if (4 * vocabSize * hiddenSize <= keptBytes) {
     const table = await readRows(source, embeddingName, 0, vocabSize)
     return async (tokens) => {

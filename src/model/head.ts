@@ -24,6 +24,25 @@ export interface LlamaHead {
   dispose(): void
 }
 
+const normName = 'model.norm.weight'
+
+/**
+ * Checks, without reading them, that the final norm and the output projection are there and have the shapes that
+ * `config` asks for.
+ *
+ * @throws CheckpointError naming the one that is missing or of another shape
+ */
+export function assertHead(source: WeightSource, config: LlamaConfig): void {
+  const { vocabSize, hiddenSize, tieWordEmbeddings } = config
+  const why = `vocab_size and hidden_size; tie_word_embeddings is ${tieWordEmbeddings}`
+  assertTensorShape(source, projectionName(config), [vocabSize, hiddenSize], why)
+  assertTensorShape(source, normName, [hiddenSize], 'hidden_size')
+}
+
+function projectionName({ tieWordEmbeddings }: LlamaConfig): string {
+  return tieWordEmbeddings ? embeddingName : 'lm_head.weight'
+}
+
 /**
  * Opens the head of a model on the running engine: `model.norm` and `lm_head`, or the embedding where they are tied.
  * It is multiplied by slices of the vocabulary, so that it never has to be one tensor.
@@ -32,10 +51,9 @@ export interface LlamaHead {
  */
 export async function openHead(source: WeightSource, config: LlamaConfig): Promise<LlamaHead> {
   const { vocabSize, hiddenSize, rmsNormEps } = config
-  const name = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
-  const tied = `tie_word_embeddings is ${config.tieWordEmbeddings}`
-  assertTensorShape(source, name, [vocabSize, hiddenSize], `vocab_size and hidden_size; ${tied}`)
-  const norm = tf.tensor1d(await readTensor(source, 'model.norm.weight', [hiddenSize], 'hidden_size'))
+  const name = projectionName(config)
+  assertHead(source, config)
+  const norm = tf.tensor1d(await readTensor(source, normName, [hiddenSize], 'hidden_size'))
   const sliceRows = Math.max(1, Math.floor(sliceBytes / (4 * hiddenSize)))
   const kept = 4 * vocabSize * hiddenSize <= keptBytes ? new Map<number, tf.Tensor2D>() : undefined
 

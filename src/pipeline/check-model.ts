@@ -1,27 +1,29 @@
 import { OptionError } from '../errors.js'
+import { assertBlockTensors } from '../model/block.js'
 import type { LlamaConfig } from '../model/config.js'
+import { assertEmbedding } from '../model/embedding.js'
+import { assertHead } from '../model/head.js'
 import { allLinearLayers } from '../model/linears.js'
-import { assertTensorShape, type WeightSource } from '../model/weights.js'
+import type { WeightSource } from '../model/weights.js'
 import { layoutOf } from '../packing/layout.js'
 import { resolveLayoutOptions } from '../packing/layout-options.js'
 import type { MethodSettings } from './quantize-options.js'
 
 /**
- * Finds before the work begins what would stop it halfway: a linear layer that is missing or of another shape, and
- * bits per value that a layer is too small for.
+ * Finds before the work begins what would stop it halfway, or leave a model that cannot be run: a tensor that is missing
+ * or of another shape, and bits per value that a layer is too small for. Reads no weights.
  *
- * @throws CheckpointError, OptionError naming the layer
+ * @throws CheckpointError, OptionError naming the tensor or layer
  */
-export function checkLinearLayers(
-  weights: WeightSource,
-  config: LlamaConfig,
-  settings: MethodSettings,
-): void {
+export function checkModel(weights: WeightSource, config: LlamaConfig, settings: MethodSettings): void {
+  assertEmbedding(weights, config)
+  for (let index = 0; index < config.layers; index++) assertBlockTensors(weights, config, index)
+  assertHead(weights, config)
+  if (settings.method !== 'gptvq') return
+  const layout = resolveLayoutOptions(settings.options)
   for (const { name, rows, cols } of allLinearLayers(config)) {
-    assertTensorShape(weights, name, [rows, cols], 'hidden_size, intermediate_size, heads and head_dim')
-    if (settings.method !== 'gptvq') continue
     try {
-      layoutOf(rows, cols, resolveLayoutOptions(settings.options))
+      layoutOf(rows, cols, layout)
     } catch (error) {
       if (!(error instanceof OptionError)) throw error
       throw new OptionError(error.option, `${name}: ${error.message.slice(error.option.length + 2)}`)

@@ -11,7 +11,7 @@ import { allLinearLayers } from '../model/linears.js'
 import type { WeightSource } from '../model/weights.js'
 import type { QuantizedLayer } from '../packing/quantized-layer.js'
 import { type Calibration, type CalibrationOptions, gatherCalibration } from './calibration.js'
-import { checkLinearLayers } from './check-model.js'
+import { checkModel } from './check-model.js'
 import { advance, collectHessians, type HiddenStates } from './hessians.js'
 import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from './output.js'
 import { type OnProgress, type PartProgress, partOf } from './progress.js'
@@ -56,7 +56,7 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
   try {
     const config = parseLlamaConfig(checkpoint.config, join(options.model, 'config.json'))
     const weights = plainWeights(checkpoint)
-    checkLinearLayers(weights, config, settings)
+    checkModel(weights, config, settings)
     if (options.output !== undefined) {
       const replaced = new Set(allLinearLayers(config).map(({ name }) => name))
       output = await createQuantizedOutput(options.output, checkpoint, replaced, settings, options)

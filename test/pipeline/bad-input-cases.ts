@@ -35,6 +35,12 @@ export const edit =
 /** A tensor to damage. */
 export const up = 'model.layers.1.mlp.up_proj.weight'
 
+const without = (name: string, ...says: string[]): BadInput => ({
+  model: { tensors: (tensors) => tensors.delete(name) },
+  error: CheckpointError,
+  says: [`${name}: no such tensor`, ...says],
+})
+
 /** Bad for every method. */
 export const badModels: Record<string, BadInput> = {
   'a missing folder': {
@@ -93,10 +99,15 @@ export const badModels: Record<string, BadInput> = {
     error: CheckpointError,
     says: [/model\.safetensors/],
   },
-  'a missing tensor': {
-    model: { tensors: (tensors) => tensors.delete(up) },
+  'a missing tensor': without(up, '48 x 32'),
+  'a missing embedding': without('model.embed_tokens.weight', '258 x 32'),
+  'a missing norm of a block': without('model.layers.1.post_attention_layernorm.weight', '32'),
+  'a missing final norm': without('model.norm.weight', '32'),
+  'a missing head that is not tied': without('lm_head.weight', '258 x 32', 'tie_word_embeddings is false'),
+  'a missing bias': {
+    model: { config: { attention_bias: true } },
     error: CheckpointError,
-    says: [`${up}: no such tensor`, '48 x 32'],
+    says: ['model.layers.0.self_attn.q_proj.bias: no such tensor', '32'],
   },
   'a tensor of the wrong shape': {
     model: {
