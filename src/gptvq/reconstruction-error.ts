@@ -1,4 +1,4 @@
-import { ShapeError } from '../errors.js'
+import { NumericError, ShapeError } from '../errors.js'
 import { multiplyAdd } from '../kernels/reference.js'
 import type { Matrix } from '../matrix.js'
 
@@ -17,6 +17,7 @@ export interface ReconstructionError {
  * (undamped) `hessian` (in x in), relative to the outputs' energy (DESIGN: mathematics, 1).
  *
  * @throws ShapeError when the three do not fit together
+ * @throws NumericError when one of them holds NaN or infinity, or numbers so large that `W H` outgrows float32
  */
 export function reconstructionError(weight: Matrix, quantized: Matrix, hessian: Matrix): ReconstructionError {
   const { rows, cols } = weight
@@ -30,6 +31,12 @@ export function reconstructionError(weight: Matrix, quantized: Matrix, hessian: 
   for (let i = 0; i < difference.length; i++) difference[i] = weight.data[i] - quantized.data[i]
   const energy = hessianEnergy(weight.data, rows, hessian)
   const loss = Math.max(0, hessianEnergy(difference, rows, hessian))
+  if (!Number.isFinite(energy) || !Number.isFinite(loss)) {
+    throw new NumericError(
+      `the error of a layer cannot be measured: tr(W H W^T) is ${energy} and the loss ${loss}, expected finite numbers. ` +
+        'Weights or Hessian hold NaN or infinity, or their product outgrows float32',
+    )
+  }
   const relative = loss === 0 ? 0 : loss / energy
   return { relative, snrDb: -10 * Math.log10(relative) }
 }
