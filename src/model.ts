@@ -5,12 +5,13 @@ export {
   createCheckpointWriter,
   type WrittenCheckpoint,
 } from './checkpoint/checkpoint-writer.js'
-export type { Dtype } from './checkpoint/dtype.js'
-export type { QuantizationConfig } from './checkpoint/quantized-config.js'
+export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
+export type { ModuleRecord, QuantizationConfig } from './checkpoint/quantized-config.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
-export { type LlamaConfig, supportedModelTypes } from './model/config.js'
+export { type LlamaConfig, type ModelType, supportedModelTypes } from './model/config.js'
 export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/engine.js'
 export { type LinearKind, type LinearLayer, linearLayers } from './model/linears.js'
+export type { RopeScaling } from './model/rope-config.js'
 export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
 export type { WeightSource } from './model/weights.js'
 export { dequantize, type QuantizedLayer } from './packing/quantized-layer.js'
@@ -22,9 +23,16 @@ export {
   plainDtypes,
 } from './pipeline/dequantize-model.js'
 export { type EvaluateModelOptions, type Evaluation, evaluateModel } from './pipeline/evaluate-model.js'
-export { type ScoredModel, type ScoreOptions, type Scores, scoreModels } from './pipeline/evaluation.js'
+export {
+  type ScoredModel,
+  type ScoreOptions,
+  type ScoreProgress,
+  type Scores,
+  scoreModels,
+} from './pipeline/evaluation.js'
 export { type InspectedWeight, type Inspection, inspectModel } from './pipeline/inspect-model.js'
 export { type OpenModel, openModel, withQuantizedLayers } from './pipeline/open-model.js'
+export type { OutputOptions } from './pipeline/output.js'
 export type { OnProgress, Progress } from './pipeline/progress.js'
 export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize-model.js'
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize-options.js'
