@@ -45,7 +45,7 @@ function weightTable({ model, architecture, method, settings, weights }: Inspect
   }
   rows.push(totals('together', weights))
   const table = formatTable(rows, ['left', 'left', 'left', 'right', 'right', 'right'])
-  return [`${model}: ${architecture}`, ...wrapText(state, 100), '', table].join('\n')
+  return [`${model}: ${architecture}`, ...wrapText(state, 79), '', table].join('\n')
 }
 
 /** Sums over weights, and the mean of their errors where all have one. */

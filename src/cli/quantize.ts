@@ -32,7 +32,7 @@ function summary(report: QuantizationReport, files: readonly string[]): string {
   const { model, output, method, settings, layerBytes, seconds } = report
   const out = output ?? ''
   const rows = [
-    ...labelled('method', wrapText(`${method}, ${describeSettings(settings)}`, 80)),
+    ...labelled('method', wrapText(`${method}, ${describeSettings(settings)}`, 63)),
     ['bits per value', formatBits(report.bitsPerValue)],
     [
       'layers',

@@ -128,6 +128,19 @@ describe('gptvq quantize', () => {
     expect(rows.get('time')).toMatch(/ s \(calibration .* s, quantization .* s\)$/)
   })
 
+  test('its settings, and those that inspect names, fit a terminal of 80 columns', async () => {
+    const lines = [printed, await succeed('inspect', quantized)].flatMap((text) => text.split('\n'))
+    const first = lines.findIndex((line) => line.startsWith('method '))
+    const settings = lines.slice(
+      first,
+      lines.findIndex((line) => line.startsWith('bits per value')),
+    )
+    const heading = lines.findIndex((line) => line.startsWith('gptvq, vector-dim 2'))
+    settings.push(...lines.slice(heading, lines.indexOf('', heading)))
+    expect(settings.filter((line) => line.includes('damping')).length).toBe(2)
+    expect(settings.filter((line) => line.length >= 80)).toEqual([])
+  })
+
   test('names the command that measures the result, which works', async () => {
     const next = printed.split('\n').find((line) => line.startsWith('  gptvq eval ')) ?? ''
     const args = next.trim().split(' ').slice(1)
