@@ -96,8 +96,3 @@ export function timesHessian(panel: RowPanel, rows: Float32Array): Float32Array 
   multiplyAdd(rows.length / n, n, n, 1, rows, 0, n, panel.hessian.data, 0, n, product, 0, n)
   return product
 }
-
-/** The sum of the values. */
-export function total(values: Float64Array): number {
-  return values.reduce((sum, value) => sum + value, 0)
-}

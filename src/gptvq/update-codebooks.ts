@@ -26,6 +26,7 @@ export async function updateCodebooks(
   steps: number,
   pause: Pause,
 ): Promise<PanelState> {
+  if (steps === 0) return before
   const { layer, layout, codebooks, firstGroup, lastGroup, unknowns } = panel
   const columnGroups = columnGroupsOf(layout)
   const values = [firstGroup * unknowns, lastGroup * unknowns] as const
@@ -33,7 +34,6 @@ export async function updateCodebooks(
   const oldCodebooks = codebooks.slice(...values)
   const oldElements = layer.codebooks.slice(...values)
   const oldScales = layer.codebookScales.slice(...scales)
-  if (steps === 0) return before
   await conjugateGradient(panel, sumByCentroid(panel, before.residual), before.losses, steps, pause)
   roundToStored(panel)
   const after = stateOf(panel)
