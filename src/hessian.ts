@@ -1,9 +1,9 @@
 import { NumericError, ShapeError } from './errors.js'
-import { multiplyTransposedAdd } from './kernels/reference.js'
+import { wholeBlock } from './kernels/contract.js'
+import { kernels } from './kernels/kernels.js'
 import { assertFinite, type Matrix, matrix } from './matrix.js'
 
 const TOKENS_PER_PANEL = 256
-const FEATURES_PER_TILE = 64
 
 /** The squares of a panel's values add up to less than the largest float32. */
 const LARGEST_ACTIVATION = 1e18
@@ -127,31 +127,7 @@ function assertSquaresFit(activations: Matrix): void {
 /** The upper triangle of `X^T X` over rows `first` to `last` of `x`; what lies below is unspecified. */
 function upperGram(x: Matrix, first: number, last: number): Float32Array {
   const n = x.cols
-  const tokens = last - first
   const gram = new Float32Array(n * n)
-  const features = new Float32Array(n * tokens)
-  for (let t = 0; t < tokens; t++) {
-    const row = (first + t) * n
-    for (let j = 0; j < n; j++) features[j * tokens + t] = x.data[row + j]
-  }
-  for (let i = 0; i < n; i += FEATURES_PER_TILE) {
-    const height = Math.min(FEATURES_PER_TILE, n - i)
-    const at = i * tokens
-    multiplyTransposedAdd(
-      height,
-      n - i,
-      tokens,
-      1,
-      features,
-      at,
-      tokens,
-      features,
-      at,
-      tokens,
-      gram,
-      i * n + i,
-      n,
-    )
-  }
+  kernels().gram(last - first, n, { data: x.data, offset: first * n, stride: n }, wholeBlock(gram, n))
   return gram
 }

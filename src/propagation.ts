@@ -1,4 +1,5 @@
-import { multiplyAdd } from './kernels/reference.js'
+import { wholeBlock } from './kernels/contract.js'
+import { kernels } from './kernels/kernels.js'
 import type { Matrix } from './matrix.js'
 
 /**
@@ -54,5 +55,7 @@ export function flushErrors(
   if (rest <= 0) return
   const { data: u, cols: n } = factor
   const width = end - start
-  multiplyAdd(work.rows, rest, width, -1, errors, 0, width, u, start * n + end, n, work.data, end, work.cols)
+  const factorRight = { data: u, offset: start * n + end, stride: n }
+  const workRight = { data: work.data, offset: end, stride: work.cols }
+  kernels().gemm('AB', work.rows, rest, width, -1, wholeBlock(errors, width), factorRight, 1, workRight)
 }

@@ -1,4 +1,4 @@
-import { assignNearest, centroidNorms, projectVectors } from '../kernels/reference.js'
+import { assignNearest, centroidNorms, projectVectors } from '../kernels/reference/assign.js'
 import { type Random, randomGenerator } from '../random.js'
 import type { Metric } from './metric.js'
 import { solveSymmetric } from './small-solve.js'

@@ -1,39 +1,12 @@
-import { runEm } from '../codebook/em.js'
-import { seedCodebook } from '../codebook/seeds.js'
-import { loadCodebook, storeCodebook } from '../codebook/store-codebook.js'
 import type { Pause } from '../event-loop.js'
-import { assignNearest, centroidNorms, projectVectors } from '../kernels/reference.js'
-import type { Matrix } from '../matrix.js'
-import {
-  centroidsOf,
-  columnGroupsOf,
-  rowGroupsOf,
-  type VqLayer,
-  type VqLayout,
-  vectorsPerRow,
-} from '../packing/vq-layer.js'
+import { assignNearest, centroidNorms, projectVectors } from '../kernels/reference/assign.js'
+import { centroidsOf, columnGroupsOf, rowGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
 import { flushErrors, solveError, spreadError } from '../propagation.js'
-import { deriveSeed } from '../random.js'
-import type { VqSettings } from './options.js'
+import type { ColumnWalk } from './column-walk.js'
+import { fitColumnGroup } from './fit-codebooks.js'
 
 /** Columns quantized before their errors reach all later columns; a multiple of every vectorDim. */
 const LAZY_COLUMNS = 128
-
-/** The parts of a layer while its columns are walked from left to right. */
-export interface ColumnWalk {
-  readonly layout: VqLayout
-  readonly settings: VqSettings
-  /** rows x padded columns: weights that already absorbed the error of the columns before. Overwritten. */
-  readonly work: Matrix
-  /** `U`, padded columns square. */
-  readonly factor: Matrix
-  /** vectors per row x d x d. */
-  readonly metrics: Float64Array
-  /** Receives indices, codebooks and their scales. */
-  readonly layer: VqLayer
-  /** The stored codebooks as floats, groups x k x d. */
-  readonly codebooks: Float32Array
-}
 
 /**
  * Fits the codebooks of one column group, then quantizes its columns (DESIGN: mathematics, 3-5). A codebook is fitted
@@ -49,10 +22,7 @@ export async function quantizeColumnGroup(
   const start = columnGroup * layout.columnsPerGroup
   const end = Math.min(start + layout.columnsPerGroup, work.cols)
   const rowGroups = rowGroupsOf(layout)
-  for (let rowGroup = 0; rowGroup < rowGroups; rowGroup++) {
-    await pause()
-    fitGroup(walk, rowGroup, columnGroup, start, end)
-  }
+  await fitColumnGroup(walk, columnGroup, start, end, pause)
   for (let block = start; block < end; block += LAZY_COLUMNS) {
     const blockEnd = Math.min(block + LAZY_COLUMNS, end)
     const errors = new Float32Array(layout.rows * (blockEnd - block))
@@ -62,29 +32,6 @@ export async function quantizeColumnGroup(
     }
     flushErrors(work, errors, walk.factor, block, blockEnd)
   }
-}
-
-function fitGroup(walk: ColumnWalk, rowGroup: number, columnGroup: number, start: number, end: number): void {
-  const { layout, settings, work, metrics, layer } = walk
-  const { vectorDim: d, rowsPerGroup } = layout
-  const k = centroidsOf(layout)
-  const firstRow = rowGroup * rowsPerGroup
-  const rows = Math.min(rowsPerGroup, layout.rows - firstRow)
-  const width = end - start
-  const vectors = new Float32Array(rows * width)
-  for (let r = 0; r < rows; r++) {
-    const at = (firstRow + r) * work.cols
-    vectors.set(work.data.subarray(at + start, at + end), r * width)
-  }
-  const n = vectors.length / d
-  const metric = { period: width / d, data: metrics.subarray(start * d, end * d) }
-  const group = rowGroup * columnGroupsOf(layout) + columnGroup
-  const codebook = walk.codebooks.subarray(group * k * d, (group + 1) * k * d)
-  const seed = deriveSeed(settings.seed, rowGroup, columnGroup)
-  seedCodebook(settings.kmeansInit, vectors, n, d, metric, k, seed, codebook)
-  runEm(vectors, n, d, metric, codebook, k, settings.kmeansIterations)
-  layer.codebookScales[group] = storeCodebook(codebook, layer.codebooks, group * k * d)
-  loadCodebook(layer.codebooks, group * k * d, layer.codebookScales[group], codebook)
 }
 
 /** Quantizes columns `start` to `end` of one row group; what each vector leaves to later columns goes to `errors`. */

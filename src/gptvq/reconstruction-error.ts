@@ -1,5 +1,6 @@
 import { NumericError, ShapeError } from '../errors.js'
-import { multiplyAdd } from '../kernels/reference.js'
+import { wholeBlock } from '../kernels/contract.js'
+import { kernels } from '../kernels/kernels.js'
 import type { Matrix } from '../matrix.js'
 
 /** Floats of a panel of rows; bounds the memory of the losses of a large layer. */
@@ -49,8 +50,8 @@ function hessianEnergy(d: Float32Array, rows: number, hessian: Matrix): number {
   let energy = 0
   for (let first = 0; first < rows; first += panelRows) {
     const height = Math.min(panelRows, rows - first)
-    product.fill(0)
-    multiplyAdd(height, n, n, 1, d, first * n, n, hessian.data, 0, n, product, 0, n)
+    const panel = { data: d, offset: first * n, stride: n }
+    kernels().gemm('AB', height, n, n, 1, panel, wholeBlock(hessian.data, n), 0, wholeBlock(product, n))
     for (let i = 0; i < height * n; i++) energy += d[first * n + i] * product[i]
   }
   return energy

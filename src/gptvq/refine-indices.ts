@@ -1,5 +1,5 @@
 import type { Pause } from '../event-loop.js'
-import { assignNearest, centroidNorms } from '../kernels/reference.js'
+import { assignNearest, centroidNorms } from '../kernels/reference/assign.js'
 import { centroidsOf, columnGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
 import type { PanelState, RowPanel } from './row-panel.js'
 

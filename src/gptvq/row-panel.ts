@@ -1,4 +1,5 @@
-import { multiplyAdd } from '../kernels/reference.js'
+import { wholeBlock } from '../kernels/contract.js'
+import { kernels } from '../kernels/kernels.js'
 import type { Matrix } from '../matrix.js'
 import {
   centroidsOf,
@@ -93,6 +94,7 @@ export function stateOf(panel: RowPanel): PanelState {
 export function timesHessian(panel: RowPanel, rows: Float32Array): Float32Array {
   const n = panel.layout.cols
   const product = new Float32Array(rows.length)
-  multiplyAdd(rows.length / n, n, n, 1, rows, 0, n, panel.hessian.data, 0, n, product, 0, n)
+  const [left, hessian] = [wholeBlock(rows, n), wholeBlock(panel.hessian.data, n)]
+  kernels().gemm('AB', rows.length / n, n, n, 1, left, hessian, 0, wholeBlock(product, n))
   return product
 }

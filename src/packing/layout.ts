@@ -1,5 +1,5 @@
 import { OptionError } from '../errors.js'
-import { packedRowBytes } from '../kernels/reference.js'
+import { packedRowBytes } from '../kernels/bits.js'
 import type { LayoutSettings } from './layout-options.js'
 import { centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayout, vectorsPerRow } from './vq-layer.js'
 

@@ -1,5 +1,5 @@
 import type { CodebookElements } from '../codebook/store-codebook.js'
-import { packedRowBytes, packIndices, unpackIndices } from '../kernels/reference.js'
+import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
 import { requireLength } from './require-length.js'
 import {
   centroidsOf,

@@ -1,6 +1,6 @@
 import { NumericError } from '../errors.js'
+import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
 import { floatToHalf, halfToFloat } from '../kernels/half.js'
-import { packedRowBytes, packIndices, unpackIndices } from '../kernels/reference.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { requireLength } from './require-length.js'
 

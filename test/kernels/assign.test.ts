@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { assignNearest, centroidNorms, projectVectors } from '../../src/kernels/assign.js'
+import { assignNearest, centroidNorms, projectVectors } from '../../src/kernels/reference/assign.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
 
 interface Search {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { dot, multiplyAdd, multiplyTransposedAdd } from '../../src/kernels/product.js'
+import { dot, multiplyAdd, multiplyTransposedAdd } from '../../src/kernels/reference/product.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
 import { FLOAT32_ROUNDING } from '../support/tolerance.js'
 

@@ -1,0 +1,42 @@
+/** What the host calls: `takeTiles` on its own thread, `work` on every other. */
+import { DONE, KIND, LEFT, LIMIT, STOP, scratchOf, TOTAL, WAKE } from './job'
+import { multiplyTile, packRight } from './product'
+
+/** How often an idle worker looks for the next job before it sleeps: waking it takes longer than most pauses. */
+const LOOKS: i32 = 4000
+
+/** Does tiles of the posted job until none is left. Thread 0 is the caller's. */
+export function takeTiles(thread: i32): void {
+  for (;;) {
+    const left = atomic.sub<i32>(LEFT, 1)
+    if (left <= 0) return
+    const total = atomic.load<i32>(TOTAL)
+    runTile(atomic.load<i32>(KIND), total - left, thread)
+    if (atomic.add<i32>(DONE, 1) + 1 == total) atomic.notify(DONE, 1)
+  }
+}
+
+/** The life of a worker: takes tiles, sleeps, until it is told to stop. */
+export function work(thread: i32): void {
+  while (!atomic.load<i32>(STOP)) {
+    const seen = atomic.load<i32>(WAKE)
+    if (thread < atomic.load<i32>(LIMIT)) {
+      takeTiles(thread)
+      let looks = LOOKS
+      while (looks > 0 && atomic.load<i32>(WAKE) == seen) looks--
+      if (looks > 0) continue
+    }
+    atomic.wait<i32>(WAKE, seen, -1)
+  }
+}
+
+function runTile(kind: i32, tile: i32, thread: i32): void {
+  switch (kind) {
+    case 0:
+      return packRight(tile)
+    case 1:
+      return multiplyTile(tile, scratchOf(thread))
+    default:
+      unreachable()
+  }
+}

@@ -1,0 +1,46 @@
+import { requireWhole } from '../check-option.js'
+import type { KernelName, Kernels } from './contract.js'
+import { referenceKernels } from './reference/kernels.js'
+import { availableThreads } from './wasm/available-threads.js'
+import { wasmKernels } from './wasm/kernels.js'
+import type { Pool } from './wasm/pool.js'
+import { bestBuild, type KernelBuild, startRuntime } from './wasm/runtime.js'
+
+let current: Kernels | undefined
+let pool: Pool | undefined
+let threads: number | undefined
+
+/** The kernels in use; started at the first call: the fastest build that the engine runs. */
+export function kernels(): Kernels {
+  current ??= start(bestBuild())
+  return current
+}
+
+/** Makes `name` the kernels in use. For tests and benchmarks; the default is the fastest. */
+export function useKernels(name: KernelName): Kernels {
+  current = name === 'reference' ? referenceKernels : start(name)
+  return current
+}
+
+/**
+ * Sets how many threads the kernels use from now on, in the whole process; results do not depend on it. Default: the
+ * environment variable `GPTVQ_THREADS`, else the cores that the process may use.
+ *
+ * @throws OptionError when `count` is not a whole number from 1 to 256
+ */
+export function setThreads(count: number): void {
+  requireWhole('threads', count, 1, 256)
+  threads = count
+  if (pool !== undefined) pool.threads = count
+}
+
+/** How many threads the kernels use: see {@link setThreads}. */
+export function threadCount(): number {
+  threads ??= availableThreads()
+  return threads
+}
+
+function start(build: KernelBuild): Kernels {
+  pool = { runtime: startRuntime(build), threads: threadCount(), workers: 0 }
+  return wasmKernels(pool)
+}

@@ -1,0 +1,18 @@
+/** The job board at the start of the kernels' memory: byte addresses as in `assembly/job.ts`. */
+export const WAKE = 0
+export const LEFT = 64
+export const DONE = 128
+export const TOTAL = 192
+export const KIND = 196
+export const LIMIT = 200
+export const STOP = 204
+export const FAILED = 208
+export const SCRATCH = 212
+export const SCRATCH_BYTES = 216
+export const PARAMS = 256
+
+/** What a job does with each of its tiles; the numbers of `runTile` in `assembly/index.ts`. */
+export const jobKinds = {
+  packRight: 0,
+  multiplyTile: 1,
+} as const

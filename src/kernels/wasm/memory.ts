@@ -1,0 +1,93 @@
+import { UnsupportedError } from '../../errors.js'
+
+const PAGE = 65536
+/** Largest memory of the modules; what they work on is copied in by panels that are far smaller. */
+const MOST_PAGES = 32768
+/** The job board and the modules' own data. */
+const RESERVED = 2 * PAGE
+const ALIGNMENT = 64
+
+/** A stretch of memory: where it starts and how many bytes it has. */
+interface Stretch {
+  readonly at: number
+  readonly bytes: number
+}
+
+/** The memory that kernels and their threads share, and what of it is free. */
+export interface KernelMemory {
+  readonly memory: WebAssembly.Memory
+  /** In rising order, no two of them adjacent. */
+  free: Stretch[]
+  readonly taken: Map<number, number>
+}
+
+export function createMemory(): KernelMemory {
+  const memory = new WebAssembly.Memory({ initial: RESERVED / PAGE, maximum: MOST_PAGES, shared: true })
+  return { memory, free: [], taken: new Map() }
+}
+
+/**
+ * Takes `bytes` bytes, first fit, and returns their address. The content is unspecified. Views of the memory that were
+ * made before stay valid.
+ *
+ * @throws UnsupportedError when the memory is exhausted
+ */
+export function allocate(heap: KernelMemory, bytes: number): number {
+  const wanted = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT)
+  let index = heap.free.findIndex((stretch) => stretch.bytes >= wanted)
+  if (index < 0) {
+    grow(heap, wanted)
+    index = heap.free.length - 1
+  }
+  const { at, bytes: room } = heap.free[index]
+  if (room === wanted) heap.free.splice(index, 1)
+  else heap.free[index] = { at: at + wanted, bytes: room - wanted }
+  heap.taken.set(at, wanted)
+  return at
+}
+
+/** Gives back what {@link allocate} returned. */
+export function release(heap: KernelMemory, at: number): void {
+  const bytes = heap.taken.get(at)
+  if (bytes === undefined) throw new RangeError(`kernel memory at ${at} is not in use`)
+  heap.taken.delete(at)
+  insertFree(heap, { at, bytes })
+}
+
+/** Adds memory at the end, joined with free memory that lies there already. */
+function grow(heap: KernelMemory, wanted: number): void {
+  const end = heap.memory.buffer.byteLength
+  const last = heap.free.at(-1)
+  const atEnd = last !== undefined && last.at + last.bytes === end ? last.bytes : 0
+  const pages = Math.ceil((wanted - atEnd) / PAGE)
+  try {
+    heap.memory.grow(pages)
+  } catch (cause) {
+    throw new UnsupportedError(
+      `the kernels are out of memory: ${wanted} bytes wanted, ${end} in use of at most ${MOST_PAGES * PAGE}; ` +
+        'quantize fewer layers at once',
+      { cause },
+    )
+  }
+  insertFree(heap, { at: end, bytes: pages * PAGE })
+}
+
+function insertFree(heap: KernelMemory, stretch: Stretch): void {
+  let { at, bytes } = stretch
+  let index = heap.free.findIndex((other) => other.at > at)
+  if (index < 0) index = heap.free.length
+  let removed = 0
+  const after = heap.free[index]
+  if (after !== undefined && at + bytes === after.at) {
+    bytes += after.bytes
+    removed = 1
+  }
+  const before = heap.free[index - 1]
+  if (before !== undefined && before.at + before.bytes === at) {
+    at = before.at
+    bytes += before.bytes
+    index--
+    removed++
+  }
+  heap.free.splice(index, removed, { at, bytes })
+}

@@ -1,0 +1,111 @@
+import { UnsupportedError } from '../../errors.js'
+import { DONE, FAILED, KIND, LEFT, LIMIT, PARAMS, SCRATCH, SCRATCH_BYTES, TOTAL, WAKE } from './job.js'
+import { allocate, release } from './memory.js'
+import type { Runtime } from './runtime.js'
+import { hasWorkers, startWorker } from './workers.js'
+
+/** Milliseconds without a finished tile after which a worker counts as dead; tiles take milliseconds. */
+const PATIENCE = 60_000
+/** Looks at the job board before the caller sleeps until the last tile is done. */
+const LOOKS = 4000
+
+/** A parameter of a job: a 32-bit integer, or a number of another type. */
+export type JobParam = number | { readonly f32: number } | { readonly f64: number }
+
+/** A runtime and the workers that share its memory. */
+export interface Pool {
+  readonly runtime: Runtime
+  /** Threads that take part in a job, the caller included. */
+  threads: number
+  /** Workers started so far; the caller is thread 0, they follow. */
+  workers: number
+}
+
+/**
+ * Does a job: hands its tiles to the threads and returns when all are done.
+ *
+ * @param scratchBytes memory of its own that each thread needs
+ * @throws UnsupportedError when a worker died
+ */
+export function runJob(
+  pool: Pool,
+  kind: number,
+  tiles: number,
+  params: readonly JobParam[],
+  scratchBytes: number,
+): void {
+  if (tiles === 0) return
+  const { heap } = pool.runtime
+  const threads = Math.min(pool.threads, tiles)
+  ensureWorkers(pool, threads - 1)
+  const scratch = scratchBytes > 0 ? allocate(heap, threads * aligned(scratchBytes)) : 0
+  try {
+    const board = new Int32Array(heap.memory.buffer, 0, 1024)
+    writeParams(heap.memory.buffer, params)
+    board[KIND / 4] = kind
+    board[TOTAL / 4] = tiles
+    board[LIMIT / 4] = threads
+    board[SCRATCH / 4] = scratch
+    board[SCRATCH_BYTES / 4] = aligned(scratchBytes)
+    Atomics.store(board, DONE / 4, 0)
+    Atomics.store(board, LEFT / 4, tiles)
+    if (threads > 1) {
+      Atomics.add(board, WAKE / 4, 1)
+      Atomics.notify(board, WAKE / 4)
+    }
+    pool.runtime.takeTiles(0)
+    awaitDone(board, tiles)
+  } finally {
+    if (scratch !== 0) release(heap, scratch)
+  }
+}
+
+const aligned = (bytes: number) => Math.ceil(bytes / 64) * 64
+
+function writeParams(memory: ArrayBufferLike, params: readonly JobParam[]): void {
+  const view = new DataView(memory, PARAMS)
+  for (const [i, value] of params.entries()) {
+    if (typeof value === 'number') view.setInt32(8 * i, value, true)
+    else if ('f32' in value) view.setFloat32(8 * i, value.f32, true)
+    else view.setFloat64(8 * i, value.f64, true)
+  }
+}
+
+function ensureWorkers(pool: Pool, wanted: number): void {
+  if (!hasWorkers()) return
+  const { module, heap } = pool.runtime
+  while (pool.workers < wanted) {
+    pool.workers++
+    startWorker(module, heap.memory, pool.workers)
+  }
+}
+
+/** Waits until all tiles are done. Where the thread must not sleep (a page's own) it looks again and again. */
+function awaitDone(board: Int32Array, tiles: number): void {
+  const isDone = () => Atomics.load(board, DONE / 4) === tiles
+  for (let look = 0; look < LOOKS; look++) if (isDone()) return
+  let lastDone = -1
+  let since = performance.now()
+  while (!isDone()) {
+    const done = Atomics.load(board, DONE / 4)
+    if (done !== lastDone) {
+      lastDone = done
+      since = performance.now()
+    }
+    if (Atomics.load(board, FAILED / 4) !== 0 || performance.now() - since > PATIENCE) {
+      throw new UnsupportedError(
+        `a worker thread of the kernels ended or hangs: ${done} of ${tiles} parts of a job are done. ` +
+          'Set GPTVQ_THREADS=1 to go on without threads',
+      )
+    }
+    sleep(board, done)
+  }
+}
+
+function sleep(board: Int32Array, done: number): void {
+  try {
+    Atomics.wait(board, DONE / 4, done, 1000)
+  } catch {
+    // a page's main thread may not sleep; it goes on looking
+  }
+}

@@ -1,0 +1,58 @@
+import type { Block } from '../contract.js'
+import { allocate, type KernelMemory, release } from './memory.js'
+
+/** Copies between ordinary arrays and the kernels' memory. */
+
+/** Writes a block (rows x cols) to `at`, its rows packed one after the other. */
+export function copyIn(
+  heap: KernelMemory,
+  block: Block,
+  row: number,
+  column: number,
+  rows: number,
+  cols: number,
+  at: number,
+): void {
+  const { data, stride } = block
+  const target = new Float32Array(heap.memory.buffer, at, rows * cols)
+  const start = block.offset + row * stride + column
+  if (stride === cols) {
+    target.set(data.subarray(start, start + rows * cols))
+    return
+  }
+  for (let r = 0; r < rows; r++) {
+    const from = start + r * stride
+    target.set(data.subarray(from, from + cols), r * cols)
+  }
+}
+
+/** The inverse of {@link copyIn}. */
+export function copyOut(
+  heap: KernelMemory,
+  at: number,
+  block: Block,
+  row: number,
+  column: number,
+  rows: number,
+  cols: number,
+): void {
+  const { data, stride } = block
+  const source = new Float32Array(heap.memory.buffer, at, rows * cols)
+  const start = block.offset + row * stride + column
+  if (stride === cols) {
+    data.set(source, start)
+    return
+  }
+  for (let r = 0; r < rows; r++) data.set(source.subarray(r * cols, (r + 1) * cols), start + r * stride)
+}
+
+/** Runs `use` with memory for each of `bytes`, given back at the end. */
+export function withMemory<T>(heap: KernelMemory, bytes: readonly number[], use: (...at: number[]) => T): T {
+  const taken: number[] = []
+  try {
+    for (const count of bytes) taken.push(allocate(heap, count))
+    return use(...taken)
+  } finally {
+    for (const at of taken) release(heap, at)
+  }
+}
