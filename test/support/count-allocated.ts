@@ -26,7 +26,8 @@ function spyOn(name: 'Float32Array' | 'Float64Array') {
     [name]: new Proxy(original, {
       construct(target, args, newTarget) {
         const made = Reflect.construct(target, args, newTarget)
-        return args[0] instanceof ArrayBuffer ? made : count(made)
+        const isView = args[0] instanceof ArrayBuffer || args[0] instanceof SharedArrayBuffer
+        return isView ? made : count(made)
       },
     }),
   })

@@ -6,8 +6,8 @@ import { multiplyAdd } from './simd'
  * loop reads both in order; ROWS x COLUMNS sums stay in registers over one panel of the inner dimension.
  */
 const COLUMNS: i32 = 8
-// 16 vector registers: larger tiles spill. A fused multiply-add needs no register for the product.
-const ROWS: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 5
+// 16 vector registers, and engines without relaxed SIMD keep several products waiting in them: larger tiles spill
+const ROWS: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 4
 
 /** Strips of B that one tile of the packing job copies. */
 const STRIPS_PER_TILE: i32 = 8
@@ -102,7 +102,7 @@ export function multiplyTile(tile: i32, scratch: usize): void {
   const bottom = min(top + tileRows, m)
   const right = min(left + tileColumns, n)
   if (top + diagonal >= right) return
-  const edge = scratch
+  const sums = scratch
   const rows = scratch + 512
   for (let row = top; row < bottom; row += ROWS) {
     const to = rows + <usize>((row - top) * depth) * 4
@@ -116,52 +116,46 @@ export function multiplyTile(tile: i32, scratch: usize): void {
     for (let row = top; row < bottom; row += ROWS) {
       if (row + diagonal >= column + width) break
       const height = min(ROWS, bottom - row)
-      const from = rows + <usize>((row - top) * depth) * 4
-      const at = c + <usize>row * cStride + <usize>column * 4
-      if (height == ROWS && width == COLUMNS) {
-        multiplyStrips(from, strip, depth, alpha, isAdding, at, cStride)
-      } else {
-        multiplyStrips(from, strip, depth, alpha, 0, edge, COLUMNS * 4)
-        addEdge(edge, height, width, isAdding, at, cStride)
-      }
+      multiplyStrips(rows + <usize>((row - top) * depth) * 4, strip, depth, sums)
+      putSums(sums, height, width, alpha, isAdding, c + <usize>row * cStride + <usize>column * 4, cStride)
     }
   }
 }
 
-function addEdge(edge: usize, height: i32, width: i32, isAdding: i32, c: usize, stride: usize): void {
-  for (let i = 0; i < height; i++) {
-    const row = c + <usize>i * stride
-    for (let j = 0; j < width; j++) {
-      const at = row + <usize>j * 4
-      const value = load<f32>(edge + <usize>(i * COLUMNS + j) * 4)
-      store<f32>(at, isAdding ? load<f32>(at) + value : value)
-    }
-  }
-}
-
-// @ts-expect-error: decorator
-@inline
-function put(at: usize, alpha: v128, left: v128, right: v128, isAdding: i32): void {
-  left = f32x4.mul(left, alpha)
-  right = f32x4.mul(right, alpha)
-  if (isAdding) {
-    left = f32x4.add(v128.load(at), left)
-    right = f32x4.add(v128.load(at, 16), right)
-  }
-  v128.store(at, left)
-  v128.store(at, right, 16)
-}
-
-/** `C = alpha A B` or `C += alpha A B` for one strip of A (ROWS rows) and one of B (COLUMNS columns). */
-function multiplyStrips(
-  a: usize,
-  b: usize,
-  depth: i32,
+/** `C = alpha S` or `C += alpha S` for the sums of one strip of A and one of B. */
+function putSums(
+  sums: usize,
+  height: i32,
+  width: i32,
   alpha: f32,
   isAdding: i32,
   c: usize,
   stride: usize,
 ): void {
+  const factor = f32x4.splat(alpha)
+  for (let i = 0; i < height; i++) {
+    if (width == COLUMNS) {
+      let left = f32x4.mul(v128.load(sums), factor)
+      let right = f32x4.mul(v128.load(sums, 16), factor)
+      if (isAdding) {
+        left = f32x4.add(v128.load(c), left)
+        right = f32x4.add(v128.load(c, 16), right)
+      }
+      v128.store(c, left)
+      v128.store(c, right, 16)
+    } else {
+      for (let j: usize = 0; j < <usize>width; j++) {
+        const value = load<f32>(sums + 4 * j) * alpha
+        store<f32>(c + 4 * j, isAdding ? load<f32>(c + 4 * j) + value : value)
+      }
+    }
+    sums += COLUMNS * 4
+    c += stride
+  }
+}
+
+/** The product of one strip of A (ROWS rows) and one of B (COLUMNS columns), written to `sums`. */
+function multiplyStrips(a: usize, b: usize, depth: i32, sums: usize): void {
   let s00 = f32x4.splat(0)
   let s01 = f32x4.splat(0)
   let s10 = f32x4.splat(0)
@@ -190,10 +184,10 @@ function multiplyStrips(
     x = v128.load_splat<f32>(a, 12)
     s30 = multiplyAdd(x, b0, s30)
     s31 = multiplyAdd(x, b1, s31)
-    x = v128.load_splat<f32>(a, 16)
-    s40 = multiplyAdd(x, b0, s40)
-    s41 = multiplyAdd(x, b1, s41)
     if (ROWS == 6) {
+      x = v128.load_splat<f32>(a, 16)
+      s40 = multiplyAdd(x, b0, s40)
+      s41 = multiplyAdd(x, b1, s41)
       x = v128.load_splat<f32>(a, 20)
       s50 = multiplyAdd(x, b0, s50)
       s51 = multiplyAdd(x, b1, s51)
@@ -201,11 +195,18 @@ function multiplyStrips(
     a += ROWS * 4
     b += COLUMNS * 4
   } while (a < end)
-  const factor = f32x4.splat(alpha)
-  put(c, factor, s00, s01, isAdding)
-  put(c + stride, factor, s10, s11, isAdding)
-  put(c + 2 * stride, factor, s20, s21, isAdding)
-  put(c + 3 * stride, factor, s30, s31, isAdding)
-  put(c + 4 * stride, factor, s40, s41, isAdding)
-  if (ROWS == 6) put(c + 5 * stride, factor, s50, s51, isAdding)
+  v128.store(sums, s00, 0)
+  v128.store(sums, s01, 16)
+  v128.store(sums, s10, 32)
+  v128.store(sums, s11, 48)
+  v128.store(sums, s20, 64)
+  v128.store(sums, s21, 80)
+  v128.store(sums, s30, 96)
+  v128.store(sums, s31, 112)
+  if (ROWS == 6) {
+    v128.store(sums, s40, 128)
+    v128.store(sums, s41, 144)
+    v128.store(sums, s50, 160)
+    v128.store(sums, s51, 176)
+  }
 }

@@ -5,7 +5,7 @@ import { copyIn, copyOut, withMemory } from './stage.js'
 
 /** Values of the inner dimension that are summed in registers before they reach C. */
 const DEPTH = 256
-/** Rows of a tile: whole strips of 5 (baseline) and of 6 (relaxed). */
+/** Rows of a tile: whole strips of 4 (baseline) and of 6 (relaxed). */
 const TILE_ROWS = 120
 const TILE_COLUMNS = 256
 /** Columns that the packing of B hands out at once. */
