@@ -12,21 +12,36 @@ const SOLVED_TOGETHER = 512
  * (DESIGN: mathematics, 2). The lower triangle becomes zero.
  *
  * `H` is factored from its last row up, `H = R R^T` with `R` upper triangular; then `U = R^-1`. So the inverse of `H`
- * itself is never formed, and the whole takes one matrix and three panels of 64 rows. Only the upper triangle of `h` is read.
+ * itself is never formed, and the whole takes one matrix and two panels of 64 rows. Only the upper triangle of `h` is read.
  *
  * @throws NumericError when `h` is not positive definite; `h` then holds no meaningful values
  */
 export function inverseFactorInPlace(h: Matrix): void {
   if (h.rows !== h.cols) throw new ShapeError(`a Hessian is square, got ${h.rows} x ${h.cols}`)
-  upperFactorInPlace(h.data, h.rows)
-  invertUpperInPlace(h.data, h.rows)
+  const room: Workspace = {
+    inverse: new Float32Array(BLOCK * BLOCK),
+    column: new Float64Array(BLOCK),
+    panel: new Float32Array(BLOCK * h.rows),
+    rest: new Float32Array(BLOCK * h.rows),
+  }
+  upperFactorInPlace(h.data, h.rows, room)
+  invertUpperInPlace(h.data, h.rows, room)
+}
+
+/** What the steps below write beside the matrix. */
+interface Workspace {
+  /** Inverse of a square on the diagonal, and one column of it. */
+  readonly inverse: Float32Array
+  readonly column: Float64Array
+  /** Two panels of BLOCK rows. */
+  readonly panel: Float32Array
+  readonly rest: Float32Array
 }
 
 /** `H = R R^T`, R upper triangular, by blocks of columns from the right; everything right of a block is final. */
-function upperFactorInPlace(h: Float32Array, n: number): void {
+function upperFactorInPlace(h: Float32Array, n: number, room: Workspace): void {
   const { gemm } = kernels()
-  const inverse = new Float32Array(BLOCK * BLOCK)
-  const above = new Float32Array(n * BLOCK)
+  const { inverse, panel: above } = room
   for (let end = n; end > 0; end -= BLOCK) {
     const start = Math.max(0, end - BLOCK)
     const width = end - start
@@ -40,7 +55,7 @@ function upperFactorInPlace(h: Float32Array, n: number): void {
     factorBlock(h, n, start, end)
     if (start === 0) break
     // R[0..start, block] = H[0..start, block] R[block, block]^-T
-    invertBlock(h, n, start, width, inverse)
+    invertBlock(h, n, start, width, room)
     copyRows(h, start, n, start, width, above)
     gemm('ABt', start, width, width, 1, wholeBlock(above, width), wholeBlock(inverse, width), 0, column)
   }
@@ -70,10 +85,10 @@ function factorBlock(h: Float32Array, n: number, start: number, end: number): vo
   }
 }
 
-/** The inverse (width x width) of the upper triangular square of `r` whose first row and column are `start`. */
-function invertBlock(r: Float32Array, n: number, start: number, width: number, inverse: Float32Array): void {
+/** Writes to `room.inverse` the inverse (width x width) of the upper triangular square of `r` whose first row and column are `start`. */
+function invertBlock(r: Float32Array, n: number, start: number, width: number, room: Workspace): void {
+  const { inverse, column } = room
   inverse.fill(0)
-  const column = new Float64Array(width)
   for (let j = 0; j < width; j++) {
     for (let i = j; i >= 0; i--) {
       const row = (start + i) * n + start
@@ -98,16 +113,14 @@ function copyRows(
 }
 
 /** `R` becomes `R^-1`, by blocks of rows from the bottom: `U_I = R_II^-1 (I - R_I,rest U_rest)`. */
-function invertUpperInPlace(r: Float32Array, n: number): void {
+function invertUpperInPlace(r: Float32Array, n: number, room: Workspace): void {
   const { gemm } = kernels()
-  const inverse = new Float32Array(BLOCK * BLOCK)
-  const panel = new Float32Array(BLOCK * n)
-  const rows = new Float32Array(BLOCK * n)
+  const { inverse, panel, rest: rows } = room
   for (let end = n; end > 0; end -= BLOCK) {
     const start = Math.max(0, end - BLOCK)
     const height = end - start
     const rest = n - end
-    invertBlock(r, n, start, height, inverse)
+    invertBlock(r, n, start, height, room)
     for (let i = 0; i < height; i++) {
       const row = (start + i) * n
       panel.set(r.subarray(row + end, row + n), i * rest)
