@@ -3,7 +3,7 @@ import type { KernelName, Kernels } from './contract.js'
 import { referenceKernels } from './reference/kernels.js'
 import { availableThreads } from './wasm/available-threads.js'
 import { wasmKernels } from './wasm/kernels.js'
-import type { Pool } from './wasm/pool.js'
+import { createPool, type Pool, stopWorkers } from './wasm/pool.js'
 import { bestBuild, type KernelBuild, startRuntime } from './wasm/runtime.js'
 
 let current: Kernels | undefined
@@ -18,6 +18,8 @@ export function kernels(): Kernels {
 
 /** Makes `name` the kernels in use. For tests and benchmarks; the default is the fastest. */
 export function useKernels(name: KernelName): Kernels {
+  if (pool !== undefined) stopWorkers(pool)
+  pool = undefined
   current = name === 'reference' ? referenceKernels : start(name)
   return current
 }
@@ -41,6 +43,6 @@ export function threadCount(): number {
 }
 
 function start(build: KernelBuild): Kernels {
-  pool = { runtime: startRuntime(build), threads: threadCount(), workers: 0 }
+  pool = createPool(startRuntime(build), threadCount())
   return wasmKernels(pool)
 }

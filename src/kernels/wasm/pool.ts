@@ -1,5 +1,5 @@
 import { UnsupportedError } from '../../errors.js'
-import { DONE, FAILED, KIND, LEFT, LIMIT, PARAMS, SCRATCH, SCRATCH_BYTES, TOTAL, WAKE } from './job.js'
+import { DONE, FAILED, KIND, LEFT, LIMIT, PARAMS, SCRATCH, SCRATCH_BYTES, STOP, TOTAL, WAKE } from './job.js'
 import { allocate, release } from './memory.js'
 import type { Runtime } from './runtime.js'
 import { hasWorkers, startWorker } from './workers.js'
@@ -21,6 +21,23 @@ export interface Pool {
   workers: number
 }
 
+/** A pool that starts its workers when a job first needs them. */
+export function createPool(runtime: Runtime, threads: number): Pool {
+  return { runtime, threads, workers: 0 }
+}
+
+/** Ends the workers of a pool that does nothing any more. */
+export function stopWorkers(pool: Pool): void {
+  const board = boardOf(pool.runtime)
+  Atomics.store(board, STOP / 4, 1)
+  Atomics.add(board, WAKE / 4, 1)
+  Atomics.notify(board, WAKE / 4)
+}
+
+function boardOf(runtime: Runtime): Int32Array {
+  return new Int32Array(runtime.heap.memory.buffer, 0, PARAMS / 4)
+}
+
 /**
  * Does a job: hands its tiles to the threads and returns when all are done.
  *
@@ -40,7 +57,8 @@ export function runJob(
   ensureWorkers(pool, threads - 1)
   const scratch = scratchBytes > 0 ? allocate(heap, threads * aligned(scratchBytes)) : 0
   try {
-    const board = new Int32Array(heap.memory.buffer, 0, 1024)
+    const board = boardOf(pool.runtime)
+    assertAlive(board, 0, tiles)
     writeParams(heap.memory.buffer, params)
     board[KIND / 4] = kind
     board[TOTAL / 4] = tiles
@@ -92,14 +110,19 @@ function awaitDone(board: Int32Array, tiles: number): void {
       lastDone = done
       since = performance.now()
     }
-    if (Atomics.load(board, FAILED / 4) !== 0 || performance.now() - since > PATIENCE) {
-      throw new UnsupportedError(
-        `a worker thread of the kernels ended or hangs: ${done} of ${tiles} parts of a job are done. ` +
-          'Set GPTVQ_THREADS=1 to go on without threads',
-      )
-    }
+    if (performance.now() - since > PATIENCE) Atomics.store(board, FAILED / 4, 1)
+    assertAlive(board, done, tiles)
     sleep(board, done)
   }
+}
+
+/** A pool with a dead worker does no further job: what that worker held may be half done. */
+function assertAlive(board: Int32Array, done: number, tiles: number): void {
+  if (Atomics.load(board, FAILED / 4) === 0) return
+  throw new UnsupportedError(
+    `a worker thread of the kernels died or hangs: ${done} of ${tiles} parts of a job are done. ` +
+      'Start the program again; if it happens again, with the environment variable GPTVQ_THREADS=1',
+  )
 }
 
 function sleep(board: Int32Array, done: number): void {

@@ -75,8 +75,11 @@ function multiplyByPanels(
   beta: 0 | 1,
   most: number,
 ): void {
-  if (m === 0 || n === 0) return
   const { form, a, b, c, isUpper } = product
+  if (k === 0 && beta === 0) {
+    for (let i = 0; i < m; i++) c.data.fill(0, c.offset + i * c.stride, c.offset + i * c.stride + n)
+  }
+  if (m === 0 || n === 0 || k === 0) return
   const { heap } = pool.runtime
   const panel = planPanel(m, n, k, most)
   const { rows, columns, depth } = panel

@@ -1,0 +1,90 @@
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, describe, expect, it } from 'vitest'
+import { OptionError, UnsupportedError } from '../../src/errors.js'
+import { kernels, setThreads, threadCount, useKernels } from '../../src/kernels/kernels.js'
+import { availableThreads } from '../../src/kernels/wasm/available-threads.js'
+import { jobKinds } from '../../src/kernels/wasm/job.js'
+import { createPool, runJob } from '../../src/kernels/wasm/pool.js'
+import { bestBuild, startRuntime } from '../../src/kernels/wasm/runtime.js'
+import { startWorker } from '../../src/kernels/wasm/workers.js'
+import { thrownBy } from '../support/tolerance.js'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+
+describe('the threads of the kernels', () => {
+  it('never keep a process alive, and end with it', () => {
+    const script = `
+      import { kernels, setThreads } from './src/kernels/kernels.ts'
+      setThreads(3)
+      const block = () => ({ data: new Float32Array(600 * 600).fill(1), offset: 0, stride: 600 })
+      const c = block()
+      kernels().gemm('AB', 600, 600, 600, 1, block(), block(), 0, c)
+      console.log(c.data[0], c.data[359999])`
+    const tsx = join(root, 'node_modules', 'tsx', 'dist', 'cli.mjs')
+    const output = execFileSync(process.execPath, [tsx, '--input-type=module', '-e', script], {
+      cwd: root,
+      timeout: 60_000,
+    })
+    expect(String(output).trim()).toBe('600 600')
+  })
+
+  it('a worker that dies is an error that says what to do, not a hang', async () => {
+    const runtime = startRuntime(bestBuild())
+    const pool = createPool(runtime, 2)
+    // a module without the function that workers live in
+    const empty = new WebAssembly.Module(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0))
+    const worker = startWorker(empty, runtime.heap.memory, 1)
+    pool.workers = 1
+    await new Promise<void>((resolve) => worker.on('exit', () => resolve()))
+    const error = thrownBy(() => runJob(pool, jobKinds.packRight, 2, [0, 0, 0, 0, 0, 0], 0))
+    expect(error).toBeInstanceOf(UnsupportedError)
+    expect(String(error)).toMatch(/worker thread.*died.*GPTVQ_THREADS=1/)
+  })
+})
+
+describe('the number of threads', () => {
+  const before = process.env.GPTVQ_THREADS
+  afterEach(() => {
+    if (before === undefined) delete process.env.GPTVQ_THREADS
+    else process.env.GPTVQ_THREADS = before
+  })
+
+  it('is GPTVQ_THREADS where that is set', () => {
+    process.env.GPTVQ_THREADS = '3'
+    expect(availableThreads()).toBe(3)
+  })
+
+  it('is otherwise at least one and at most the cores', () => {
+    process.env.GPTVQ_THREADS = ''
+    expect(availableThreads()).toBeGreaterThanOrEqual(1)
+    expect(availableThreads()).toBeLessThanOrEqual(256)
+  })
+
+  it.each(['0', '-1', '1.5', 'two', '1000'])('refuses GPTVQ_THREADS=%s', (value) => {
+    process.env.GPTVQ_THREADS = value
+    expect(() => availableThreads()).toThrow(OptionError)
+    expect(() => availableThreads()).toThrow(value)
+  })
+
+  it.each([0, 2.5, 257, Number.NaN])('refuses setThreads(%s)', (count) => {
+    expect(() => setThreads(count)).toThrow(OptionError)
+  })
+
+  it('can be changed at any time', () => {
+    const given = threadCount()
+    setThreads(1)
+    expect(threadCount()).toBe(1)
+    setThreads(given)
+  })
+})
+
+describe('the kernels in use', () => {
+  it('are the fastest build that the engine runs, unless told otherwise', () => {
+    expect(kernels().name).toBe(bestBuild())
+    expect(useKernels('reference').name).toBe('reference')
+    expect(kernels().name).toBe('reference')
+    expect(useKernels('baseline').name).toBe('baseline')
+  })
+})
