@@ -28,6 +28,7 @@ export {
   floatToHalf,
   halfToFloat,
 } from './kernels/half.js'
+export { setThreads, threadCount } from './kernels/kernels.js'
 export { type Matrix, matrix } from './matrix.js'
 export { type BitsPerValue, bitsPerValue, packedBytes } from './packing/bits-per-value.js'
 export type { LayoutOptions } from './packing/layout-options.js'

@@ -65,6 +65,12 @@ const engine = {
   default: 'auto: tensorflow when it loads, else wasm',
 } as const satisfies Flag
 
+const threads = {
+  kind: 'whole',
+  help: 'threads; the result does not depend on them',
+  default: 'GPTVQ_THREADS, else the cores there are',
+} as const satisfies Flag
+
 const force = { kind: 'switch', help: 'replace a model folder that is already there' } as const satisfies Flag
 
 const vectorFlags = {
@@ -149,6 +155,7 @@ export const quantizeFlags = {
     default: '2048',
   },
   engine,
+  threads,
   force,
   maxShardBytes: {
     kind: 'bytes',
@@ -167,6 +174,7 @@ export const evalFlags = {
   context: { kind: 'whole', help: 'tokens per window', default: "the model's context, 2048 at most" },
   windows: { kind: 'whole', help: 'windows at most, from the start of the text on', default: 'all' },
   engine,
+  threads,
 } as const satisfies FlagsOf<EvaluateModelOptions>
 
 export const inspectFlags = {} as const satisfies FlagTable

@@ -1,3 +1,4 @@
+import { setThreads } from '../kernels/kernels.js'
 import { type EngineName, startEngine } from '../model/engine.js'
 import { type Scores, scoreModels } from './evaluation.js'
 import { type OpenModel, openModel } from './open-model.js'
@@ -19,6 +20,8 @@ export interface EvaluateModelOptions {
   windows?: number
   /** What runs the forward pass, default `'auto'`. */
   engine?: EngineName
+  /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
+  threads?: number
   onProgress?: OnProgress
   signal?: AbortSignal
 }
@@ -39,6 +42,7 @@ export interface Evaluation extends Scores {
  * @throws OptionError, TextError, CheckpointError, UnsupportedError, NumericError, each naming what is wrong; AbortedError
  */
 export async function evaluateModel(options: EvaluateModelOptions): Promise<Evaluation> {
+  if (options.threads !== undefined) setThreads(options.threads)
   const model = await openModel(options.model)
   let reference: OpenModel | undefined
   try {

@@ -3,6 +3,7 @@ import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
 import { CheckpointError, throwIfAborted } from '../errors.js'
 import type { VqOptions } from '../gptvq/options.js'
+import { setThreads } from '../kernels/kernels.js'
 import { disposeBlock, loadBlock, replaceLinear } from '../model/block.js'
 import { type LlamaConfig, parseLlamaConfig } from '../model/config.js'
 import { embedTokens } from '../model/embedding.js'
@@ -29,6 +30,8 @@ export interface QuantizeModelOptions extends VqOptions, CalibrationOptions, Out
   method?: QuantizationMethod
   /** What runs the forward pass, default `'auto'`. */
   engine?: EngineName
+  /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
+  threads?: number
   onProgress?: OnProgress
   /** Receives every layer as it is done, by the name of its weight. */
   onLayer?: (name: string, layer: QuantizedLayer) => void
@@ -51,6 +54,7 @@ const SAMPLING_SHARE = 0.15
  */
 export async function quantizeModel(options: QuantizeModelOptions): Promise<QuantizationReport> {
   const settings = resolveMethod(options.method ?? 'gptvq', options)
+  if (options.threads !== undefined) setThreads(options.threads)
   const checkpoint = await openCheckpoint(options.model)
   let output: QuantizedOutput | undefined
   try {
