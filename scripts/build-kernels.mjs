@@ -5,7 +5,6 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import asc from 'assemblyscript/asc'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const source = join(root, 'src/kernels/assembly')
@@ -31,6 +30,7 @@ if (!existsSync(target) || !readFileSync(target, 'utf8').startsWith(stamp)) {
 }
 
 async function compile(features) {
+  const { default: asc } = await import('assemblyscript/asc')
   const folder = mkdtempSync(join(tmpdir(), 'gptvq-kernels-'))
   try {
     const outFile = join(folder, 'kernels.wasm')
