@@ -1,0 +1,80 @@
+import { fileURLToPath } from 'node:url'
+import { type Matrix, matrix } from 'gptvq'
+import { type LinearLayer, linearLayers, type OpenModel, openModel, startEngine } from 'gptvq/model'
+import { disposeBlock, loadBlock } from '../src/model/block.js'
+import { embedTokens } from '../src/model/embedding.js'
+import { gatherCalibration } from '../src/pipeline/calibration.js'
+import { advance, collectHessians, type HiddenStates } from '../src/pipeline/hessians.js'
+
+/** A layer with the Hessian that it is quantized by, and one of inputs that quantization does not see. */
+export interface BenchmarkLayer {
+  readonly name: string
+  readonly weight: Matrix
+  readonly hessian: Matrix
+  readonly heldOut: Matrix
+}
+
+const folder = fileURLToPath(new URL('../examples/models/tiny-llama', import.meta.url))
+const LENGTH = 256
+
+/** One layer of each kind of input, each of another block, and of each shape that the model has. */
+const chosen = [
+  { block: 0, kind: 'self_attn.k_proj' },
+  { block: 1, kind: 'self_attn.o_proj' },
+  { block: 2, kind: 'mlp.gate_proj' },
+  { block: 3, kind: 'mlp.down_proj' },
+] as const
+
+/**
+ * Layers of the embedded model. Hessians are those of the full model's activations on `sequences` sequences of its
+ * calibration text, held-out ones on as many of its evaluation text.
+ */
+export async function realLayers(sequences: number, blocks: number): Promise<BenchmarkLayer[]> {
+  await startEngine('wasm')
+  const model = await openModel(folder)
+  try {
+    const [calibration, evaluation] = [
+      await hiddenStates(model, 'calibration', sequences),
+      await hiddenStates(model, 'evaluation', sequences),
+    ]
+    const layers: BenchmarkLayer[] = []
+    for (let index = 0; index < blocks; index++) {
+      const block = await loadBlock(model.source, model.config, index)
+      try {
+        const hessians = await collectHessians(block, calibration, () => {})
+        const heldOut = await collectHessians(block, evaluation, () => {})
+        for (const linear of linearLayers(model.config, index).filter(({ kind }) => isChosen(index, kind))) {
+          const { name, kind, rows, cols } = linear
+          const weight = matrix(rows, cols, await model.source.floats(name))
+          layers.push({ name, weight, hessian: hessians.get(kind)!, heldOut: heldOut.get(kind)! })
+        }
+        await advance(block, calibration, () => {})
+        await advance(block, evaluation, () => {})
+      } finally {
+        disposeBlock(block)
+      }
+    }
+    return layers
+  } finally {
+    await model.close()
+  }
+}
+
+function isChosen(index: number, layer: LinearLayer['kind']): boolean {
+  return chosen.some(({ block, kind }) => block === index && kind === layer)
+}
+
+async function hiddenStates(
+  { source, config }: OpenModel,
+  text: 'calibration' | 'evaluation',
+  count: number,
+): Promise<HiddenStates> {
+  const options = {
+    calibration: `${folder}/texts/${text}.txt`,
+    sequences: count,
+    sequenceLength: LENGTH,
+  }
+  const { sequences } = await gatherCalibration(options, folder, source, config, () => {})
+  const data = await embedTokens(source, config, Int32Array.from(sequences.flatMap((run) => [...run])))
+  return { data, sequences: sequences.length, length: LENGTH, hiddenSize: config.hiddenSize }
+}

@@ -1,0 +1,34 @@
+import type { Table } from './report.js'
+
+/** What a suite is asked for. */
+export interface SuiteOptions {
+  /** Small sizes and few runs: shows that everything works, measures nothing. */
+  readonly quick: boolean
+  /** The large layers too, which take minutes. */
+  readonly full: boolean
+}
+
+interface Suite {
+  readonly summary: string
+  readonly load: () => Promise<{ run: (options: SuiteOptions) => Promise<Table[]> }>
+}
+
+/** All suites in the order they run. A suite is loaded in its own process only. */
+export const suites: Readonly<Record<string, Suite>> = {
+  accuracy: {
+    summary: 'reconstruction error of GPTVQ, GPTQ, RTN and plain k-means at 2 to 4.5 bits per value',
+    load: () => import('./accuracy.js'),
+  },
+  kernels: {
+    summary: 'products and clustering against plain loops and other packages',
+    load: () => import('./kernels.js'),
+  },
+  layer: {
+    summary: 'whole layers: time, phases, memory, growth with size',
+    load: () => import('./layer.js'),
+  },
+  model: {
+    summary: "the quickstart's phases: seconds and tokens per second",
+    load: () => import('./model.js'),
+  },
+}
