@@ -12,7 +12,7 @@ const target = join(root, 'src/kernels/wasm/binaries.ts')
 
 const digest = createHash('sha256')
   .update(readFileSync(fileURLToPath(import.meta.url)))
-  .update(asc.version)
+  .update(readFileSync(join(root, 'node_modules/assemblyscript/package.json')))
 for (const file of readdirSync(source).sort()) digest.update(file).update(readFileSync(join(source, file)))
 const stamp = `// made by scripts/build-kernels.mjs from sources with SHA-256 ${digest.digest('hex')}`
 
