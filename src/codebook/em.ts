@@ -1,120 +1,103 @@
-import { assignNearest, centroidNorms, projectVectors } from '../kernels/reference/assign.js'
-import type { Metric } from './metric.js'
+import type { Clustering, ClusterProblem } from '../kernels/contract.js'
 import { solveSymmetric } from './small-solve.js'
 
-/** What {@link runEm} found; the codebook itself is written into the caller's array. */
-export interface EmResult {
-  /** Index of each vector's centroid. */
-  readonly assignments: Uint16Array
-  /** `sum_i dist(x_i, c_assigned)` after every assignment step; never rises. The last is the final loss. */
-  readonly losses: Float64Array
-}
-
 /**
- * k-means by expectation maximisation under a metric per vector (DESIGN: mathematics, 3-5): assign every vector to its
- * nearest centroid, then move each centroid to `(sum M_i)^+ sum M_i x_i` of its vectors. A centroid that lost all its
- * vectors is moved onto the vector fitted worst. Stops early when an assignment step changes nothing or the
- * loss no longer falls.
+ * k-means by expectation maximisation under a metric per vector (DESIGN: mathematics, 3-5), on all groups of `clustering`
+ * side by side: assign every vector to its nearest centroid, then move each centroid to `(sum M_i)^+ sum M_i x_i` of its
+ * vectors. A centroid that lost all its vectors is moved onto the vector fitted worst. A group stops early when an
+ * assignment step changes nothing or its loss no longer falls.
  *
- * @param vectors n x d
- * @param codebook k x d, holds the seeds on entry and the centroids on return
+ * @param clustering opened on `problem`; holds the seeds on entry, the centroids and assignments on return
+ * @returns per group `sum_i dist(x_i, c_assigned)` after every assignment step; rises by no more than rounding
  */
-export function runEm(
-  vectors: Float32Array,
-  n: number,
-  d: number,
-  metric: Metric,
-  codebook: Float32Array,
-  k: number,
-  iterations: number,
-): EmResult {
-  const state = makeState(vectors, n, d, metric, k)
-  const losses: number[] = []
-  losses.push(assign(state, codebook))
-  for (let i = 0; i < iterations; i++) {
-    repairEmptyClusters(state)
-    moveCentroids(state, codebook)
-    const before = state.assignments.slice()
-    losses.push(assign(state, codebook))
-    const fell = losses[losses.length - 1] < losses[losses.length - 2]
-    if (!fell || sameValues(before, state.assignments)) break
+export function runEm(clustering: Clustering, problem: ClusterProblem, iterations: number): Float64Array[] {
+  const { active, losses, changed } = clustering
+  const history: number[][] = problem.groups.map(() => [])
+  active.fill(1)
+  clustering.assign()
+  for (const [group, past] of history.entries()) past.push(losses[group])
+  for (let i = 0; i < iterations && active.includes(1); i++) {
+    moveCentroids(clustering, problem)
+    clustering.assign()
+    for (const [group, past] of history.entries()) {
+      if (active[group] === 0) continue
+      const fell = losses[group] < past[past.length - 1]
+      past.push(losses[group])
+      if (!fell || changed[group] === 0) active[group] = 0
+    }
   }
-  return { assignments: state.assignments, losses: Float64Array.from(losses) }
+  return history.map((past) => Float64Array.from(past))
 }
 
-interface EmState {
-  readonly vectors: Float32Array
-  readonly n: number
-  readonly d: number
-  readonly k: number
-  readonly metric: Metric
-  readonly projected: Float64Array
-  readonly energies: Float64Array
-  readonly norms: Float64Array
-  readonly scores: Float64Array
-  readonly assignments: Uint16Array
-}
-
-function makeState(vectors: Float32Array, n: number, d: number, metric: Metric, k: number): EmState {
-  const projected = new Float64Array(n * d)
-  const energies = new Float64Array(n)
-  projectVectors(vectors, n, d, metric.data, metric.period, projected, energies)
-  const norms = new Float64Array(metric.period * k)
-  const scores = new Float64Array(n)
-  return { vectors, n, d, k, metric, projected, energies, norms, scores, assignments: new Uint16Array(n) }
-}
-
-function assign(state: EmState, codebook: Float32Array): number {
-  const { n, d, k, metric, projected, energies, norms, scores, assignments } = state
-  centroidNorms(codebook, k, d, metric.data, metric.period, norms)
-  assignNearest(projected, n, d, codebook, k, norms, metric.period, assignments, scores)
-  let loss = 0
-  for (let i = 0; i < n; i++) loss += Math.max(0, scores[i] + energies[i])
-  return loss
+/** One step of all active groups, those with empty clusters after these got vectors. */
+function moveCentroids(clustering: Clustering, problem: ClusterProblem): void {
+  const { active, empty } = clustering
+  clustering.move(false)
+  solveRest(clustering, problem, (group) => empty[group] === 0)
+  const before = active.slice()
+  for (let group = 0; group < active.length; group++) {
+    if (active[group] === 0) continue
+    if (empty[group] > 0) repairEmptyClusters(clustering, problem, group)
+    else active[group] = 0
+  }
+  if (active.includes(1)) {
+    clustering.move(true)
+    solveRest(clustering, problem, () => true)
+  }
+  active.set(before)
 }
 
 /** Gives each empty cluster the worst-fitted vector that is not alone in its own. */
-function repairEmptyClusters(state: EmState): void {
-  const { n, k, assignments, scores, energies } = state
+function repairEmptyClusters(clustering: Clustering, problem: ClusterProblem, group: number): void {
+  const { k } = problem
+  const assignments = clustering.assignments(group)
+  const distances = clustering.distances(group)
+  const n = assignments.length
   const counts = new Uint32Array(k)
   for (let i = 0; i < n; i++) counts[assignments[i]]++
-  if (!counts.includes(0)) return
-  const distance = (i: number) => scores[i] + energies[i]
-  const worstFirst = Uint32Array.from(assignments.keys()).sort((i, j) => distance(j) - distance(i) || i - j)
+  const worstFirst = Uint32Array.from(assignments.keys()).sort((i, j) => distances[j] - distances[i] || i - j)
   let next = 0
   for (let cluster = 0; cluster < k; cluster++) {
     if (counts[cluster] > 0) continue
     while (next < n && counts[assignments[worstFirst[next]]] < 2) next++
     // what remains lies on its centroid to within rounding: there are fewer distinct vectors than centroids
-    if (next === n || distance(worstFirst[next]) <= 1e-12 * energies[worstFirst[next]]) return
+    if (next === n) return
     const vector = worstFirst[next++]
+    if (distances[vector] <= 1e-12 * energyOf(problem, group, vector)) return
     counts[assignments[vector]]--
     assignments[vector] = cluster
     counts[cluster] = 1
   }
 }
 
-function moveCentroids(state: EmState, codebook: Float32Array): void {
-  const { n, d, k, metric, projected, assignments } = state
-  const weights = new Float64Array(k * d * d)
-  const sums = new Float64Array(k * d)
-  const counts = new Uint32Array(k)
-  for (let i = 0; i < n; i++) {
-    const c = assignments[i]
-    const m = (i % metric.period) * d * d
-    for (let a = 0; a < d; a++) sums[c * d + a] += projected[i * d + a]
-    for (let a = 0; a < d * d; a++) weights[c * d * d + a] += metric.data[m + a]
-    counts[c]++
+/** `x^T M x` of one vector. */
+function energyOf({ d, metric, period, groups }: ClusterProblem, group: number, vector: number): number {
+  const at = vector * d
+  const m = (vector % period) * d * d
+  let energy = 0
+  for (let a = 0; a < d; a++) {
+    for (let b = 0; b < d; b++) {
+      energy += groups[group][at + a] * metric[m + a * d + b] * groups[group][at + b]
+    }
   }
-  const centroid = new Float64Array(d)
-  for (let c = 0; c < k; c++) {
-    if (counts[c] === 0) continue
-    solveSymmetric(weights, c * d * d, sums, c * d, d, centroid)
-    codebook.set(centroid, c * d)
-  }
+  return energy
 }
 
-function sameValues(a: Uint16Array, b: Uint16Array): boolean {
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
+/** Solves the systems that have no unique solution: the shortest one is taken. */
+function solveRest(
+  clustering: Clustering,
+  { d, k }: ClusterProblem,
+  isMoved: (group: number) => boolean,
+): void {
+  const { active, unsolved } = clustering
+  const centroid = new Float64Array(d)
+  for (let group = 0; group < active.length; group++) {
+    if (active[group] === 0 || unsolved[group] === 0 || !isMoved(group)) continue
+    const { counts, weights, sums } = clustering.systems(group)
+    for (let j = 0; j < k; j++) {
+      if (counts[j] === 0) continue
+      solveSymmetric(weights, j * d * d, sums, j * d, d, centroid)
+      clustering.setCentroid(group, j, centroid)
+    }
+  }
 }

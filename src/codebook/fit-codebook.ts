@@ -1,9 +1,10 @@
 import { requireOneOf, requireWhole } from '../check-option.js'
 import { OptionError } from '../errors.js'
+import { kernels } from '../kernels/kernels.js'
 import { assertFinite, type Matrix, matrix } from '../matrix.js'
 import { runEm } from './em.js'
 import { identityMetric, readMetric } from './metric.js'
-import { type KmeansInit, kmeansInits, seedCodebook } from './seeds.js'
+import { type KmeansInit, kmeansInits, seedCodebooks } from './seeds.js'
 
 export interface CodebookOptions {
   /** Number of centroids, 1 to 65536. */
@@ -28,7 +29,7 @@ export interface FittedCodebook {
   readonly assignments: Uint16Array
   /** Sum of the distances of all vectors to their centroids. */
   readonly loss: number
-  /** The loss after every assignment step, the last one last; never rises. */
+  /** The loss after every assignment step, the last one last; rises by no more than float32 rounding. */
   readonly losses: Float64Array
 }
 
@@ -54,8 +55,19 @@ export function fitCodebook(vectors: Matrix, options: CodebookOptions): FittedCo
   }
   assertFinite(vectors, 'vectors')
   const measure = metric ? readMetric(metric, n, d) : identityMetric(d)
-  const codebook = matrix(k, d)
-  seedCodebook(init, vectors.data, n, d, measure, k, seed, codebook.data)
-  const { assignments, losses } = runEm(vectors.data, n, d, measure, codebook.data, k, iterations)
-  return { codebook, assignments, losses, loss: losses[losses.length - 1] }
+  const problem = { d, k, groups: [vectors.data], metric: measure.data, period: measure.period }
+  const clustering = kernels().openClustering(problem)
+  try {
+    seedCodebooks(init, clustering, problem, [seed])
+    const [losses] = runEm(clustering, problem, iterations)
+    const codebook = matrix(k, d, clustering.codebook(0))
+    return {
+      codebook,
+      assignments: clustering.assignments(0).slice(),
+      losses,
+      loss: losses[losses.length - 1],
+    }
+  } finally {
+    clustering.close()
+  }
 }

@@ -1,66 +1,72 @@
-import { assignNearest, centroidNorms, projectVectors } from '../kernels/reference/assign.js'
-import { type Random, randomGenerator } from '../random.js'
-import type { Metric } from './metric.js'
+import type { Clustering, ClusterProblem } from '../kernels/contract.js'
+import { randomGenerator } from '../random.js'
 import { solveSymmetric } from './small-solve.js'
 
-/** How the first centroids are chosen: see {@link seedCodebook}. */
+/** How the first centroids are chosen: see {@link seedCodebooks}. */
 export type KmeansInit = 'mahalanobis' | 'kmeans++' | 'cdf'
 
 export const kmeansInits: readonly KmeansInit[] = ['mahalanobis', 'kmeans++', 'cdf']
 
 /**
- * Chooses `k` seeds among the `n` vectors (n x d) and writes them to `codebook` (k x d).
+ * Chooses `k` seeds among the vectors of each group of `clustering`, which was opened on `problem`, for its centroids.
  *
  * - `mahalanobis`: sort by Mahalanobis distance to the mean, take evenly spaced vectors (van Baalen et al. 2024)
  * - `kmeans++`: draw each seed with probability proportional to its distance, in the metric, to the seeds before it
  * - `cdf`: evenly spaced quantiles, d = 1 only
  *
  * With fewer vectors than seeds, vectors repeat.
+ *
+ * @param seeds of the random numbers, one per group
  */
-export function seedCodebook(
+export function seedCodebooks(
   init: KmeansInit,
-  vectors: Float32Array,
-  n: number,
-  d: number,
-  metric: Metric,
-  k: number,
-  seed: number,
-  codebook: Float32Array,
+  clustering: Clustering,
+  problem: ClusterProblem,
+  seeds: readonly number[],
 ): void {
-  if (init === 'kmeans++') seedByDistance(vectors, n, d, metric, k, randomGenerator(seed), codebook)
-  else if (init === 'mahalanobis') {
-    takeEvenly(sortedBy(mahalanobisDistances(vectors, n, d)), 'ends', vectors, d, k, codebook)
-  } else {
-    takeEvenly(sortedBy(Float64Array.from(vectors)), 'middles', vectors, d, k, codebook)
+  const { d, k, groups } = problem
+  if (init === 'kmeans++') {
+    seedByDistance(clustering, problem, seeds)
+    return
+  }
+  for (const [group, vectors] of groups.entries()) {
+    const isCdf = init === 'cdf'
+    const keys = isCdf ? Float64Array.from(vectors) : mahalanobisDistances(vectors, vectors.length / d, d)
+    const ranked = evenRanks(keys.length, k, isCdf ? 'middles' : 'ends')
+    const order = sortedBy(keys)
+    for (let j = 0; j < k; j++) clustering.placeSeed(group, j, order[ranked[j]])
   }
 }
 
+/** Indices of `keys` in rising order of the keys, equal ones in their own order. */
 function sortedBy(keys: Float64Array): Uint32Array {
-  return Uint32Array.from(keys.keys()).sort((i, j) => keys[i] - keys[j] || i - j)
+  // typed arrays sort numbers many times faster than by a function that compares
+  const sorted = keys.slice().sort()
+  const order = new Uint32Array(keys.length)
+  const equals = new Uint32Array(keys.length)
+  for (let i = 0; i < keys.length; i++) {
+    let [low, high] = [0, keys.length]
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (sorted[middle] < keys[i]) low = middle + 1
+      else high = middle
+    }
+    order[low + equals[low]++] = i
+  }
+  return order
 }
 
-/** Takes k of the vectors in `order`: from end to end, or from the middles of k equal stretches. */
-function takeEvenly(
-  order: Uint32Array,
-  from: 'ends' | 'middles',
-  vectors: Float32Array,
-  d: number,
-  k: number,
-  codebook: Float32Array,
-): void {
-  const n = order.length
-  for (let j = 0; j < k; j++) {
-    const rank =
-      from === 'middles' ? Math.floor(((j + 0.5) * n) / k) : Math.round((j * (n - 1)) / Math.max(1, k - 1))
-    const at = order[rank] * d
-    codebook.set(vectors.subarray(at, at + d), j * d)
-  }
+/** k of n ranks: from end to end, or the middles of k equal stretches. */
+function evenRanks(n: number, k: number, from: 'ends' | 'middles'): Uint32Array {
+  return Uint32Array.from({ length: k }, (_, j) =>
+    from === 'middles' ? Math.floor(((j + 0.5) * n) / k) : Math.round((j * (n - 1)) / Math.max(1, k - 1)),
+  )
 }
 
 /** Squared Mahalanobis distances of the vectors to their mean, under their own covariance. */
 function mahalanobisDistances(vectors: Float32Array, n: number, d: number): Float64Array {
   const mean = new Float64Array(d)
-  for (let i = 0; i < n * d; i++) mean[i % d] += vectors[i] / n
+  for (let i = 0; i < n; i++) for (let a = 0; a < d; a++) mean[a] += vectors[i * d + a] / n
   const covariance = new Float64Array(d * d)
   const centred = new Float64Array(d)
   for (let i = 0; i < n; i++) {
@@ -68,52 +74,44 @@ function mahalanobisDistances(vectors: Float32Array, n: number, d: number): Floa
     for (let a = 0; a < d; a++)
       for (let b = 0; b < d; b++) covariance[a * d + b] += (centred[a] * centred[b]) / n
   }
+  const precision = inverseOf(covariance, d)
   const distances = new Float64Array(n)
-  const whitened = new Float64Array(d)
   for (let i = 0; i < n; i++) {
+    let distance = 0
     for (let a = 0; a < d; a++) centred[a] = vectors[i * d + a] - mean[a]
-    solveSymmetric(covariance, 0, centred, 0, d, whitened)
-    for (let a = 0; a < d; a++) distances[i] += centred[a] * whitened[a]
+    for (let a = 0; a < d; a++) {
+      for (let b = 0; b < d; b++) distance += centred[a] * precision[a * d + b] * centred[b]
+    }
+    distances[i] = distance
   }
   return distances
 }
 
-function seedByDistance(
-  vectors: Float32Array,
-  n: number,
-  d: number,
-  metric: Metric,
-  k: number,
-  random: Random,
-  codebook: Float32Array,
-): void {
-  const projected = new Float64Array(n * d)
-  const energies = new Float64Array(n)
-  projectVectors(vectors, n, d, metric.data, metric.period, projected, energies)
-  const norms = new Float64Array(metric.period)
-  const scores = new Float64Array(n)
-  const assignments = new Uint16Array(n)
-  const nearest = new Float64Array(n).fill(Number.POSITIVE_INFINITY)
-  let chosen = Math.floor(random() * n)
-  for (let j = 0; j < k; j++) {
-    const centroid = vectors.subarray(chosen * d, chosen * d + d)
-    codebook.set(centroid, j * d)
-    centroidNorms(centroid, 1, d, metric.data, metric.period, norms)
-    assignNearest(projected, n, d, centroid, 1, norms, metric.period, assignments, scores)
-    let total = 0
-    for (let i = 0; i < n; i++) {
-      nearest[i] = Math.max(0, Math.min(nearest[i], scores[i] + energies[i]))
-      total += nearest[i]
-    }
-    chosen = total > 0 ? drawProportionally(nearest, total, random) : Math.floor(random() * n)
+/** The inverse of a symmetric d x d matrix, its pseudoinverse where it has none. */
+function inverseOf(matrix: Float64Array, d: number): Float64Array {
+  const inverse = new Float64Array(d * d)
+  const unit = new Float64Array(d)
+  for (let a = 0; a < d; a++) {
+    unit.fill(0)
+    unit[a] = 1
+    solveSymmetric(matrix, 0, unit, 0, d, inverse.subarray(a * d, (a + 1) * d))
   }
+  return inverse
 }
 
-function drawProportionally(shares: Float64Array, total: number, random: Random): number {
-  let rest = random() * total
-  for (let i = 0; i < shares.length; i++) {
-    rest -= shares[i]
-    if (rest < 0) return i
+function seedByDistance(
+  clustering: Clustering,
+  { d, k, groups }: ClusterProblem,
+  seeds: readonly number[],
+): void {
+  const randoms = seeds.map(randomGenerator)
+  const uniforms = new Float64Array(groups.length)
+  for (const [group, vectors] of groups.entries()) {
+    clustering.placeSeed(group, 0, Math.floor((randoms[group]() * vectors.length) / d))
   }
-  return shares.length - 1
+  clustering.active.fill(1)
+  for (let j = 1; j < k; j++) {
+    for (const [group, random] of randoms.entries()) uniforms[group] = random()
+    clustering.drawSeeds(j, uniforms)
+  }
 }

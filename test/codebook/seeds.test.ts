@@ -1,22 +1,15 @@
 import fc from 'fast-check'
 import { Matrix as DenseMatrix } from 'ml-matrix'
 import { describe, expect, it } from 'vitest'
-import { identityMetric, readMetric } from '../../src/codebook/metric.js'
-import { type KmeansInit, kmeansInits, seedCodebook } from '../../src/codebook/seeds.js'
+import { identityMetric, type Metric, readMetric } from '../../src/codebook/metric.js'
+import { type KmeansInit, kmeansInits } from '../../src/codebook/seeds.js'
 import { type Matrix, matrix } from '../../src/matrix.js'
 import { dense, exactInverse } from '../support/float64-algebra.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
+import { seedsOf as seedsUnder } from './seeding.js'
 
-function seedsOf(
-  init: KmeansInit,
-  vectors: Matrix,
-  k: number,
-  seed = 0,
-  metric = identityMetric(vectors.cols),
-): Matrix {
-  const codebook = matrix(k, vectors.cols)
-  seedCodebook(init, vectors.data, vectors.rows, vectors.cols, metric, k, seed, codebook.data)
-  return codebook
+function seedsOf(init: KmeansInit, vectors: Matrix, k: number, seed = 0, metric?: Metric): Matrix {
+  return seedsUnder(init, vectors, k, seed, metric ?? identityMetric(vectors.cols))
 }
 
 function row(m: Matrix, i: number): string {

@@ -1,6 +1,10 @@
 /** What the host calls: `takeTiles` on its own thread, `work` on every other. */
+import { assignTile, projectTile } from './clustering'
+import { moveTile, sumTile } from './clustering-move'
+import { quantizeTile, refineTile } from './columns'
 import { DONE, KIND, LEFT, LIMIT, STOP, scratchOf, TOTAL, WAKE } from './job'
 import { multiplyTile, packRight } from './product'
+import { drawSeedTile, measureSeedTile } from './seeds'
 
 /** How often an idle worker looks for the next job before it sleeps: waking it takes longer than most pauses. */
 const LOOKS: i32 = 4000
@@ -36,6 +40,22 @@ function runTile(kind: i32, tile: i32, thread: i32): void {
       return packRight(tile)
     case 1:
       return multiplyTile(tile, scratchOf(thread))
+    case 10:
+      return projectTile(tile)
+    case 11:
+      return assignTile(tile, scratchOf(thread))
+    case 12:
+      return sumTile(tile)
+    case 13:
+      return moveTile(tile, scratchOf(thread))
+    case 14:
+      return measureSeedTile(tile, scratchOf(thread))
+    case 15:
+      return drawSeedTile(tile)
+    case 20:
+      return quantizeTile(tile, scratchOf(thread))
+    case 21:
+      return refineTile(tile, scratchOf(thread))
     default:
       unreachable()
   }

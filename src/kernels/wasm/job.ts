@@ -15,4 +15,12 @@ export const PARAMS = 256
 export const jobKinds = {
   packRight: 0,
   multiplyTile: 1,
+  project: 10,
+  assign: 11,
+  sumClusters: 12,
+  moveCentroids: 13,
+  measureSeed: 14,
+  drawSeed: 15,
+  quantizeColumns: 20,
+  refineColumns: 21,
 } as const

@@ -1,0 +1,67 @@
+import { param } from './job'
+
+/**
+ * k-means under a metric per vector. Vectors lie dimension by dimension ("planes"), every group from a multiple of 8 on;
+ * vector i of a group has the metric of column `i % PERIOD`, PERIOD being a multiple of 8, so that 8 adjacent vectors
+ * have 8 adjacent metrics. Tables of a session, 8 bytes each, as `wasm/clustering.ts` writes them.
+ */
+export const enum Field {
+  DIMENSIONS,
+  CENTROIDS,
+  PERIOD,
+  /** Bytes from one dimension to the next. */
+  PLANE,
+  VECTORS,
+  PROJECTED,
+  /** Groups x k x d. */
+  CODEBOOKS,
+  /** Groups x d: what is taken off vectors and centroids before the search, so that rounding stays small. */
+  CENTRES,
+  ASSIGNMENTS,
+  DISTANCES,
+  /** A byte per group: 0 when it is left out. */
+  ACTIVE,
+  /** Per 8 columns, the quadratic form of the metric scaled to 1: upper triangle x 8, off the diagonal doubled. */
+  FORMS,
+  /** Per column: what its form is to be multiplied by. */
+  WEIGHTS,
+  /** Per column: upper triangle of the weighted metric, then 1. */
+  METRICS,
+  /** Group, first vector, end, first vector of the group: 4 integers per tile. */
+  TILES,
+  /** Sum of weighted distances per tile. */
+  LOSSES,
+  /** Assignments that changed, per tile. */
+  CHANGED,
+  SUM_TILES,
+  /** Per tile of SUM_TILES, per centroid: sum of M x, sum of M (upper triangle), count. */
+  SUMS,
+  /** First sum tile, sum tiles, first tile, tiles, first vector, vectors: 6 integers per group. */
+  GROUPS,
+  /** Empty clusters per group. */
+  EMPTY,
+  /** Clusters per group whose system has no safe solution. */
+  UNSOLVED,
+  /** A number in [0, 1) per group. */
+  UNIFORM,
+}
+
+// @ts-expect-error: decorator
+@inline
+export function field(name: Field): usize {
+  return load<usize>(param<usize>(0) + (<usize>name << 3))
+}
+
+// @ts-expect-error: decorator
+@inline
+export function triangleOf(d: i32): i32 {
+  return (d * (d + 1)) >> 1
+}
+
+/** A row of a metric: where M_ab lies in its upper triangle. */
+// @ts-expect-error: decorator
+@inline
+export function triangleAt(a: i32, b: i32, d: i32): i32 {
+  const row = min(a, b)
+  return row * d - ((row * (row - 1)) >> 1) + max(a, b) - row
+}

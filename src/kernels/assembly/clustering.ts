@@ -1,0 +1,154 @@
+import { Field, field, triangleAt, triangleOf } from './clustering-session'
+import { addDistances, measure, weighted } from './distances'
+import { aligned } from './job'
+import { search1, search2, search4, searchAny } from './search'
+import { multiplyAdd } from './simd'
+
+/** Centroids whose norms are kept at once. */
+const NORMS: i32 = 256
+
+/** `M (x - centre)`, scaled as the forms are. */
+export function projectTile(tile: i32): void {
+  const entry = field(Field.TILES) + (<usize>tile << 4)
+  const d = <i32>field(Field.DIMENSIONS)
+  const period = <i32>field(Field.PERIOD)
+  const plane = field(Field.PLANE)
+  const centre = field(Field.CENTRES) + <usize>(load<i32>(entry) * d) * 4
+  const first = load<i32>(entry, 4)
+  const end = load<i32>(entry, 8)
+  const row = <usize>(triangleOf(d) + 1) * 8
+  let column = (first - load<i32>(entry, 12)) % period
+  for (let i = first; i < end; i++) {
+    const x = field(Field.VECTORS) + <usize>i * 4
+    const y = field(Field.PROJECTED) + <usize>i * 4
+    const metric = field(Field.METRICS) + <usize>column * row
+    const scale = 1 / load<f64>(field(Field.WEIGHTS) + <usize>column * 8)
+    for (let a = 0; a < d; a++) {
+      let sum: f64 = 0
+      for (let b = 0; b < d; b++) {
+        const offset = <f64>load<f32>(x + <usize>b * plane) - <f64>load<f32>(centre + <usize>b * 4)
+        sum += load<f64>(metric + <usize>triangleAt(a, b, d) * 8) * offset
+      }
+      store<f32>(y + <usize>a * plane, <f32>(sum * scale))
+    }
+    if (++column == period) column = 0
+  }
+}
+
+/** Nearest centroids, distances, their weighted sum and the number of changes of one tile. */
+export function assignTile(tile: i32, scratch: usize): void {
+  const entry = field(Field.TILES) + (<usize>tile << 4)
+  const group = load<i32>(entry)
+  if (!load<u8>(field(Field.ACTIVE) + <usize>group)) return
+  const d = <i32>field(Field.DIMENSIONS)
+  const k = <i32>field(Field.CENTROIDS)
+  const period = <i32>field(Field.PERIOD)
+  const plane = field(Field.PLANE)
+  const first = load<i32>(entry, 4)
+  const end = load<i32>(entry, 8)
+  const start = load<i32>(entry, 12)
+  const triangle = triangleOf(d)
+  const codebook = field(Field.CODEBOOKS) + <usize>(group * k * d) * 4
+  const sums = scratch
+  const offsets = sums + 64
+  const norms = offsets + (<usize>d << 5)
+  const centred = norms + NORMS * 32
+  const products = centred + aligned(<usize>(k * d) * 4)
+  const best = products + aligned(<usize>(k * triangle) * 4)
+  centre(codebook, field(Field.CENTRES) + <usize>(group * d) * 4, k, d, centred, products)
+  let loss: f64 = 0
+  let changed = 0
+  const firstEnd = min(first + period, end)
+  for (let at = first; at < firstEnd; at += 8) {
+    const column = (at - start) % period
+    const form = field(Field.FORMS) + <usize>(column >> 3) * <usize>(triangle << 5)
+    const rows = (end - at + period - 1) / period
+    for (let row = best; row < best + (<usize>rows << 6); row += 64) {
+      v128.store(row, f32x4.splat(Infinity))
+      v128.store(row, f32x4.splat(Infinity), 16)
+      v128.store(row, i32x4.splat(0), 32)
+      v128.store(row, i32x4.splat(0), 48)
+    }
+    const y = field(Field.PROJECTED) + <usize>at * 4
+    for (let from = 0; from < k; from += NORMS) {
+      const count = min(NORMS, k - from)
+      const centroids = centred + <usize>(from * d) * 4
+      halfNorms(form, products + <usize>(from * triangle) * 4, count, triangle, norms)
+      if (d == 2) search2(y, plane, rows, <usize>period * 4, centroids, count, norms, from, best)
+      else if (d == 1) search1(y, rows, <usize>period * 4, centroids, count, norms, from, best)
+      else if (d == 4) search4(y, plane, rows, <usize>period * 4, centroids, count, norms, from, best)
+      else searchAny(y, plane, d, rows, <usize>period * 4, centroids, count, norms, from, best)
+    }
+    memory.fill(sums, 0, 64)
+    let row = best
+    for (let i = at; i < end; i += period) {
+      const valid = min(8, end - i)
+      const to = field(Field.ASSIGNMENTS) + <usize>i * 2
+      const nearest = i16x8.narrow_i32x4_u(v128.load(row, 32), v128.load(row, 48))
+      const same = i16x8.bitmask(i16x8.eq(nearest, v128.load(to))) | (0xffff << valid)
+      changed += 8 - popcnt(same & 0xff)
+      v128.store(to, nearest)
+      const x = field(Field.VECTORS) + <usize>i * 4
+      for (let a = 0; a < d; a++) {
+        const from = x + <usize>a * plane
+        const value = codebook + <usize>a * 4
+        const offset = offsets + (<usize>a << 5)
+        v128.store(offset, f32x4.sub(v128.load(from), gather(value, d, row + 32)))
+        v128.store(offset, f32x4.sub(v128.load(from, 16), gather(value, d, row + 48)), 16)
+      }
+      measure(offsets, d, form, valid, field(Field.DISTANCES) + <usize>i * 4)
+      addDistances(field(Field.DISTANCES) + <usize>i * 4, sums, valid)
+      row += 64
+    }
+    loss += weighted(sums, field(Field.WEIGHTS) + <usize>column * 8)
+  }
+  store<f64>(field(Field.LOSSES) + <usize>tile * 8, loss)
+  store<i32>(field(Field.CHANGED) + <usize>tile * 4, changed)
+}
+
+/** Centroids less the centre, and half the products of their coordinates in the order of a form. */
+function centre(codebook: usize, centre: usize, k: i32, d: i32, centred: usize, products: usize): void {
+  for (let j = 0; j < k; j++) {
+    for (let a = 0; a < d; a++) {
+      store<f32>(centred + <usize>a * 4, load<f32>(codebook + <usize>a * 4) - load<f32>(centre + <usize>a * 4))
+    }
+    for (let a = 0; a < d; a++) {
+      const half = load<f32>(centred + <usize>a * 4) * 0.5
+      for (let b = a; b < d; b++) {
+        store<f32>(products, half * load<f32>(centred + <usize>b * 4))
+        products += 4
+      }
+    }
+    codebook += <usize>d * 4
+    centred += <usize>d * 4
+  }
+}
+
+/** `c^T M c / 2` of `count` centroids under the metrics of 8 columns. */
+function halfNorms(form: usize, products: usize, count: i32, triangle: i32, norms: usize): void {
+  const end = norms + (<usize>count << 5)
+  for (let to = norms; to < end; to += 32) {
+    let left = f32x4.splat(0)
+    let right = f32x4.splat(0)
+    let q = form
+    for (let t = 0; t < triangle; t++) {
+      const product = v128.load_splat<f32>(products)
+      left = multiplyAdd(product, v128.load(q), left)
+      right = multiplyAdd(product, v128.load(q, 16), right)
+      products += 4
+      q += 32
+    }
+    v128.store(to, left)
+    v128.store(to, right, 16)
+  }
+}
+
+/** One coordinate of the centroids of 4 vectors. */
+// @ts-expect-error: decorator
+@inline
+function gather(codebook: usize, d: i32, indices: usize): v128 {
+  let values = v128.load32_zero(codebook + <usize>(load<i32>(indices) * d) * 4)
+  values = v128.load32_lane(codebook + <usize>(load<i32>(indices, 4) * d) * 4, values, 1)
+  values = v128.load32_lane(codebook + <usize>(load<i32>(indices, 8) * d) * 4, values, 2)
+  return v128.load32_lane(codebook + <usize>(load<i32>(indices, 12) * d) * 4, values, 3)
+}

@@ -1,0 +1,62 @@
+import { multiplyAdd } from './simd'
+
+/** `v^T M v` of 8 vectors `offsets` (d x 8), not below 0; 0 for those from `valid` on. */
+// @ts-expect-error: decorator
+@inline
+export function measure(offsets: usize, d: i32, form: usize, valid: i32, distances: usize): void {
+  for (let half: usize = 0; half < 32; half += 16) {
+    const v = offsets + half
+    const q = form + half
+    let sum: v128
+    if (d == 1) {
+      const v0 = v128.load(v)
+      sum = f32x4.mul(f32x4.mul(v128.load(q), v0), v0)
+    } else if (d == 2) {
+      const v0 = v128.load(v)
+      const v1 = v128.load(v, 32)
+      const inner = multiplyAdd(v128.load(q, 32), v1, f32x4.mul(v128.load(q), v0))
+      sum = multiplyAdd(v0, inner, f32x4.mul(f32x4.mul(v128.load(q, 64), v1), v1))
+    } else {
+      sum = quadraticForm(v, q, d)
+    }
+    v128.store(distances + half, f32x4.pmax(f32x4.splat(0), sum))
+  }
+  for (let lane = valid; lane < 8; lane++) store<f32>(distances + (<usize>lane << 2), 0)
+}
+
+function quadraticForm(v: usize, q: usize, d: i32): v128 {
+  let sum = f32x4.splat(0)
+  for (let a = 0; a < d; a++) {
+    let inner = f32x4.splat(0)
+    for (let b = a; b < d; b++) {
+      inner = multiplyAdd(v128.load(q), v128.load(v + (<usize>b << 5)), inner)
+      q += 32
+    }
+    sum = multiplyAdd(v128.load(v + (<usize>a << 5)), inner, sum)
+  }
+  return sum
+}
+
+/** Adds 8 distances to as many sums. */
+// @ts-expect-error: decorator
+@inline
+export function addDistances(distances: usize, sums: usize, valid: i32): void {
+  if (valid < 8) {
+    for (let lane: usize = 0; lane < <usize>valid; lane++) {
+      store<f64>(sums + lane * 8, load<f64>(sums + lane * 8) + <f64>load<f32>(distances + lane * 4))
+    }
+    return
+  }
+  v128.store(sums, f64x2.add(v128.load(sums), f64x2.promote_low_f32x4(v128.load64_zero(distances))))
+  v128.store(sums, f64x2.add(v128.load(sums, 16), f64x2.promote_low_f32x4(v128.load64_zero(distances, 8))), 16)
+  v128.store(sums, f64x2.add(v128.load(sums, 32), f64x2.promote_low_f32x4(v128.load64_zero(distances, 16))), 32)
+  v128.store(sums, f64x2.add(v128.load(sums, 48), f64x2.promote_low_f32x4(v128.load64_zero(distances, 24))), 48)
+}
+
+// @ts-expect-error: decorator
+@inline
+export function weighted(sums: usize, weights: usize): f64 {
+  let sum: f64 = 0
+  for (let lane: usize = 0; lane < 64; lane += 8) sum += load<f64>(sums + lane) * load<f64>(weights + lane)
+  return sum
+}
