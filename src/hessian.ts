@@ -3,7 +3,11 @@ import { wholeBlock } from './kernels/contract.js'
 import { kernels } from './kernels/kernels.js'
 import { assertFinite, type Matrix, matrix } from './matrix.js'
 
-const TOKENS_PER_PANEL = 256
+/** Tokens whose products are summed in float32; what panels give is summed with its rounding errors. */
+const TOKENS_PER_PANEL = 2048
+
+/** Side of the squares in which the sums and, across the diagonal, their rounding errors are walked. */
+const TILE = 64
 
 /** The squares of a panel's values add up to less than the largest float32. */
 const LARGEST_ACTIVATION = 1e18
@@ -44,7 +48,6 @@ export class HessianAccumulator {
         `activations have ${activations.cols} columns, the accumulator was made for ${this.inFeatures} input features`,
       )
     }
-    assertFinite(activations, 'activations')
     assertSquaresFit(activations)
     for (let first = 0; first < activations.rows; first += TOKENS_PER_PANEL) {
       const last = Math.min(first + TOKENS_PER_PANEL, activations.rows)
@@ -81,14 +84,14 @@ export class HessianAccumulator {
       const diagonal = sums[i * n + i] + errors[i] + gram[i * n + i]
       sums[i * n + i] = diagonal
       errors[i] = diagonal - sums[i * n + i]
-      for (let j = i + 1; j < n; j++) {
-        const upper = i * n + j
-        const lower = j * n + i
+    }
+    forEachUpperRun(n, (upper, length, lower) => {
+      for (let j = 0; j < length; j++, upper++, lower += n) {
         const exact = sums[upper] + sums[lower] + gram[upper]
         sums[upper] = exact
         sums[lower] = exact - sums[upper]
       }
-    }
+    })
   }
 
   /**
@@ -103,24 +106,46 @@ export class HessianAccumulator {
     const result = matrix(n, n)
     for (let i = 0; i < n; i++) {
       result.data[i * n + i] = (this.#sums[i * n + i] + this.#diagonalErrors[i]) * factor
-      for (let j = i + 1; j < n; j++) {
-        const value = (this.#sums[i * n + j] + this.#sums[j * n + i]) * factor
-        result.data[i * n + j] = value
-        result.data[j * n + i] = value
-      }
     }
+    const sums = this.#sums
+    forEachUpperRun(n, (upper, length, lower) => {
+      for (let j = 0; j < length; j++, upper++, lower += n) {
+        const value = (sums[upper] + sums[lower]) * factor
+        result.data[upper] = value
+        result.data[lower] = value
+      }
+    })
     assertFinite(result, 'Hessian (its sum outgrew float32)')
     return result
   }
 }
 
+/**
+ * Walks an n x n matrix above its diagonal, tile by tile so that both triangles stay in the cache: runs of `length`
+ * elements of a row from index `upper` on, whose mirror images start at `lower` and lie n apart.
+ */
+function forEachUpperRun(n: number, visit: (upper: number, length: number, lower: number) => void): void {
+  for (let top = 0; top < n; top += TILE) {
+    for (let left = top; left < n; left += TILE) {
+      const right = Math.min(left + TILE, n)
+      for (let i = top; i < Math.min(top + TILE, n); i++) {
+        const first = Math.max(left, i + 1)
+        if (first < right) visit(i * n + first, right - first, first * n + i)
+      }
+    }
+  }
+}
+
 function assertSquaresFit(activations: Matrix): void {
-  const at = activations.data.findIndex((value) => Math.abs(value) > LARGEST_ACTIVATION)
-  if (at < 0) return
+  const { data, cols } = activations
+  let at = 0
+  // false for NaN too
+  while (at < data.length && Math.abs(data[at]) <= LARGEST_ACTIVATION) at++
+  if (at === data.length) return
+  assertFinite(activations, 'activations')
   throw new NumericError(
-    `activations: found ${activations.data[at]} at row ${Math.floor(at / activations.cols)}, column ` +
-      `${at % activations.cols}; expected at most ${LARGEST_ACTIVATION}, larger squares outgrow float32. The model or ` +
-      'its input is damaged',
+    `activations: found ${data[at]} at row ${Math.floor(at / cols)}, column ${at % cols}; expected at most ` +
+      `${LARGEST_ACTIVATION}, larger squares outgrow float32. The model or its input is damaged`,
   )
 }
 

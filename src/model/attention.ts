@@ -1,7 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core'
 
-/** Queries of one head that are scored at once; bounds the memory of long contexts and skips most masked scores. */
+/** Queries of a sequence that are scored at once; bounds the memory of long contexts and skips most masked scores. */
 const queryChunk = 512
+
+/** Scores that are held at once: few enough to stay near the processor. */
+const heldScores = 2 ** 20
 
 /** Stands for minus infinity: added to a score, it makes the probability exactly 0 in float32. */
 const masked = -1e30
@@ -17,8 +20,6 @@ interface QueryChunk {
 
 /**
  * Causal attention with shared key-value heads: query head `h` reads key-value head `floor(h * kvHeads / heads)`.
- * Made of plain 2-D products, one per sequence and key-value head, because the wasm engine's batched and transposed
- * products are ten times slower than those.
  *
  * @param queries batch x length x heads x headDim
  * @param keys batch x length x kvHeads x headDim
@@ -34,52 +35,63 @@ export function causalAttention(
 ): tf.Tensor2D {
   const [batch, length, heads, headDim] = queries.shape
   const kvHeads = keys.shape[2]
-  const scaled = tf.mul(queries, 1 / Math.sqrt(headDim))
-  const queryParts = splitByHead(tf.transpose(scaled, [0, 2, 1, 3]), batch, kvHeads)
-  const keyParts = splitByHead(tf.transpose(keys, [0, 2, 3, 1]), batch, kvHeads)
-  const valueParts = splitByHead(tf.transpose(values, [0, 2, 1, 3]), batch, kvHeads)
+  const group = heads / kvHeads
+  const byHead = (x: tf.Tensor, perPart: number) =>
+    tf.reshape<tf.Rank.R4>(tf.transpose(x, [0, 2, 1, 3]), [batch * kvHeads, perPart, length, headDim])
+  const asked = byHead(tf.mul(queries, 1 / Math.sqrt(headDim)), group)
+  const seen = byHead(keys, 1)
+  const mixed = byHead(values, 1)
   const chunks = queryChunks(length, window)
-  const attended = queryParts.map((part, i) =>
-    tf.tidy(() => attendHead(part, keyParts[i], valueParts[i], chunks)),
-  )
-  const byHead = tf.reshape(tf.concat(attended), [batch, heads, length, headDim])
-  return tf.reshape(tf.transpose(byHead, [0, 2, 1, 3]), [batch * length, heads * headDim])
+  const perTurn = Math.max(1, Math.floor(heldScores / (group * chunks[0].count * chunks[0].keys)))
+  const attended: tf.Tensor4D[] = []
+  for (let first = 0; first < batch * kvHeads; first += perTurn) {
+    const count = Math.min(perTurn, batch * kvHeads - first)
+    const part = (x: tf.Tensor4D) => tf.slice4d(x, [first, 0, 0, 0], [count, ...x.shape.slice(1)] as Shape4D)
+    attended.push(tf.tidy(() => attendHeads(part(asked), part(seen), part(mixed), chunks)))
+  }
+  const whole = tf.reshape(joined(attended, 0), [batch, heads, length, headDim])
+  return tf.reshape(tf.transpose(whole, [0, 2, 1, 3]), [batch * length, heads * headDim])
 }
 
-/** Cuts batch x (kvHeads * n) x ... into batch * kvHeads tensors 1 x n x .... In two steps: a cut reads all it cuts. */
-function splitByHead(tensor: tf.Tensor, batch: number, kvHeads: number): tf.Tensor4D[] {
-  return tf.split(tensor, batch).flatMap((sequence) => tf.split(sequence, kvHeads, 1) as tf.Tensor4D[])
-}
+type Shape4D = [number, number, number, number]
 
 /**
- * @param queries 1 x group x length x headDim
- * @param keys 1 x 1 x headDim x length
- * @param values 1 x 1 x length x headDim
- * @returns 1 x group x length x headDim
+ * @param queries count x group x length x headDim
+ * @param keys count x 1 x length x headDim
+ * @param values count x 1 x length x headDim
+ * @returns count x group x length x headDim
  */
-function attendHead(
+function attendHeads(
   queries: tf.Tensor4D,
   keys: tf.Tensor4D,
   values: tf.Tensor4D,
   chunks: readonly QueryChunk[],
 ): tf.Tensor4D {
-  const [, group, length, headDim] = queries.shape
-  const parts = chunks.map(({ first, count, firstKey, keys: seen, mask }) => {
-    const asked = count === length ? queries : tf.slice(queries, [0, 0, first, 0], [1, group, count, headDim])
-    const key = seen === length ? keys : tf.slice(keys, [0, 0, 0, firstKey], [1, 1, headDim, seen])
-    const value = seen === length ? values : tf.slice(values, [0, 0, firstKey, 0], [1, 1, seen, headDim])
-    const scores = tf.matMul(
-      tf.reshape<tf.Rank.R2>(asked, [group * count, headDim]),
-      tf.reshape<tf.Rank.R2>(key, [headDim, seen]),
-    )
-    const weights = tf.softmax(tf.add(tf.reshape(scores, [group, count, seen]), mask))
-    const mixed = tf.matMul(
-      tf.reshape<tf.Rank.R2>(weights, [group * count, seen]),
-      tf.reshape<tf.Rank.R2>(value, [seen, headDim]),
-    )
-    return tf.reshape<tf.Rank.R4>(mixed, [1, group, count, headDim])
+  const [count, group, length, headDim] = queries.shape
+  const rows = (x: tf.Tensor4D, first: number, size: number) =>
+    size === length ? x : tf.slice4d(x, [0, 0, first, 0], [count, x.shape[1], size, headDim])
+  const parts = chunks.map((chunk) => {
+    const asked = tf.reshape<tf.Rank.R3>(rows(queries, chunk.first, chunk.count), [
+      count,
+      group * chunk.count,
+      headDim,
+    ])
+    const seen = tf.reshape<tf.Rank.R3>(rows(keys, chunk.firstKey, chunk.keys), [count, chunk.keys, headDim])
+    const mixed = tf.reshape<tf.Rank.R3>(rows(values, chunk.firstKey, chunk.keys), [
+      count,
+      chunk.keys,
+      headDim,
+    ])
+    const scores = tf.reshape(tf.matMul(asked, seen, false, true), [count * group, chunk.count, chunk.keys])
+    const weights = tf.softmax(tf.add(scores, chunk.mask))
+    const attended = tf.matMul(tf.reshape(weights, [count, group * chunk.count, chunk.keys]), mixed)
+    return tf.reshape<tf.Rank.R4>(attended, [count, group, chunk.count, headDim])
   })
-  return parts.length === 1 ? parts[0] : tf.concat(parts, 2)
+  return joined(parts, 2)
+}
+
+function joined(parts: tf.Tensor4D[], axis: number): tf.Tensor4D {
+  return parts.length === 1 ? parts[0] : tf.concat(parts, axis)
 }
 
 function queryChunks(length: number, window: number | undefined): QueryChunk[] {

@@ -161,7 +161,8 @@ export async function runBlock(
 /** Throws NumericError when a block's output is not finite. */
 export function assertFiniteHidden(hidden: Float32Array, block: LlamaBlock, length: number): void {
   let at = 0
-  while (at < hidden.length && Number.isFinite(hidden[at])) at++
+  // what is finite times 0 is 0; several times as fast as asking Number.isFinite
+  while (at < hidden.length && hidden[at] * 0 === 0) at++
   if (at === hidden.length) return
   const token = Math.floor(at / block.config.hiddenSize)
   throw new NumericError(

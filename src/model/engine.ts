@@ -1,6 +1,7 @@
 import util from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
 import { OptionError, UnsupportedError } from '../errors.js'
+import { useOwnProducts } from './matmul-kernel.js'
 
 /** Where the forward pass runs: see {@link startEngine}. */
 export type EngineName = 'auto' | 'wasm' | 'cpu' | 'tensorflow'
@@ -14,7 +15,7 @@ export const engineNames: readonly EngineName[] = ['auto', 'wasm', 'cpu', 'tenso
 /**
  * Makes an engine the one that all following tfjs operations of the process run on.
  *
- * - `'wasm'`: WebAssembly with SIMD, embedded; one thread, at most 4 GiB
+ * - `'wasm'`: WebAssembly with SIMD, embedded; matrix products on all threads, all else on one; at most 4 GiB
  * - `'cpu'`: plain JavaScript, embedded; slow, for comparison
  * - `'tensorflow'`: the native library of `@tensorflow/tfjs-node`, which the user installs
  * - `'auto'`: `'tensorflow'` when it loads, else `'wasm'`
@@ -74,6 +75,7 @@ async function startWasm(): Promise<'wasm'> {
     }
   }
   guardAllocation(tf.backend() as unknown as WasmBackend)
+  useOwnProducts()
   return 'wasm'
 }
 

@@ -1,4 +1,5 @@
 import { NumericError } from '../errors.js'
+import { expOfNegative } from './exp.js'
 
 /** How well a model predicts a text. */
 export interface Scores {
@@ -46,43 +47,63 @@ export interface Prediction {
 /**
  * @param logits one per token of the vocabulary
  * @param where how the error names the position
+ * @param probabilities filled with the probability of each token, where given
  * @throws NumericError when a logit is NaN or infinite
  */
-export function prediction(logits: Float32Array, where: () => string): Prediction {
+export function prediction(
+  logits: Float32Array,
+  where: () => string,
+  probabilities?: Float64Array,
+): Prediction {
+  const top = topToken(logits, where)
+  const largest = logits[top]
+  let sum = 0
+  if (probabilities === undefined) {
+    for (let token = 0; token < logits.length; token++) sum += expOfNegative(logits[token] - largest)
+  } else {
+    for (let token = 0; token < logits.length; token++) {
+      const share = expOfNegative(logits[token] - largest)
+      probabilities[token] = share
+      sum += share
+    }
+    const scale = 1 / sum
+    for (let token = 0; token < logits.length; token++) probabilities[token] *= scale
+  }
+  return { logits, logSumExp: largest + Math.log(sum), top }
+}
+
+function topToken(logits: Float32Array, where: () => string): number {
   let top = 0
   let largest = Number.NEGATIVE_INFINITY
+  // stays 0 as long as all logits are finite
+  let zero = 0
   for (let token = 0; token < logits.length; token++) {
     const logit = logits[token]
-    if (!Number.isFinite(logit)) {
-      throw new NumericError(
-        `${where()}: the logit of token ${token} is ${logit}; expected finite numbers. The weights are damaged, or the ` +
-          'config.json is of another model',
-      )
-    }
+    zero += logit * 0
     if (logit > largest) {
       largest = logit
       top = token
     }
   }
-  let sum = 0
-  for (let token = 0; token < logits.length; token++) sum += Math.exp(logits[token] - largest)
-  return { logits, logSumExp: largest + Math.log(sum), top }
-}
-
-/** Probabilities of a prediction, written into `target` (one per token of the vocabulary). */
-export function probabilities({ logits, logSumExp }: Prediction, target: Float64Array): void {
-  for (let token = 0; token < logits.length; token++) target[token] = Math.exp(logits[token] - logSumExp)
+  if (zero === 0) return top
+  const token = logits.findIndex((logit) => !Number.isFinite(logit))
+  throw new NumericError(
+    `${where()}: the logit of token ${token} is ${logits[token]}; expected finite numbers. The weights are damaged, ` +
+      'or the config.json is of another model',
+  )
 }
 
 /**
  * KL(reference || model) of one position, in nats.
  *
- * @param weights the reference's {@link probabilities}
+ * @param weights the reference's probabilities
  */
 export function klDivergence(reference: Prediction, weights: Float64Array, model: Prediction): number {
+  const expected = reference.logits
+  const actual = model.logits
   let gap = 0
   for (let token = 0; token < weights.length; token++) {
-    gap += weights[token] * (reference.logits[token] - model.logits[token])
+    gap += weights[token] * (expected[token] - actual[token])
   }
   return gap + model.logSumExp - reference.logSumExp
 }

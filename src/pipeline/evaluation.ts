@@ -10,7 +10,6 @@ import {
   meanScores,
   type Prediction,
   prediction,
-  probabilities,
   type ScoreSums,
   type Scores,
 } from './evaluation-scores.js'
@@ -178,9 +177,11 @@ async function addScores(
       for (const [i, { config }] of models.entries()) {
         const { hiddenSize, vocabSize } = config
         const rows = hidden[i].subarray(first * hiddenSize, (first + count) * hiddenSize)
-        const predictions = predictionsOf(await heads[i].logits(rows), vocabSize, part)
+        const logits = await heads[i].logits(rows)
+        const weights = compared && i === 0 ? new Float64Array(count * vocabSize) : undefined
+        const predictions = predictionsOf(logits, vocabSize, part, weights)
         addNll(predictions, part, sums[i])
-        if (compared && i === 0) against = comparison(predictions, vocabSize)
+        if (weights !== undefined) against = { predictions, weights, vocabSize }
         else if (against !== undefined) addComparison(against, predictions, sums[i])
         const finished = (end: number) => Math.floor(end / context)
         advance(finished(first + count) - finished(first))
@@ -199,17 +200,23 @@ interface Part {
   readonly count: number
 }
 
-/** The predictions of a part; undefined at the last position of a window, which predicts nothing that is known. */
+/**
+ * The predictions of a part; undefined at the last position of a window, which predicts nothing that is known.
+ *
+ * @param weights filled with their probabilities, positions x vocabSize, where given
+ */
 function predictionsOf(
   logits: Float32Array,
   vocabSize: number,
   { context, first, count }: Part,
+  weights?: Float64Array,
 ): (Prediction | undefined)[] {
   return Array.from({ length: count }, (_, i) => {
     const position = (first + i) % context
     if (position === context - 1) return undefined
     const where = () => `window ${Math.floor((first + i) / context)}, position ${position}`
-    return prediction(logits.subarray(i * vocabSize, (i + 1) * vocabSize), where)
+    const [start, end] = [i * vocabSize, (i + 1) * vocabSize]
+    return prediction(logits.subarray(start, end), where, weights?.subarray(start, end))
   })
 }
 
@@ -229,14 +236,6 @@ interface Comparison {
   readonly predictions: readonly (Prediction | undefined)[]
   readonly weights: Float64Array
   readonly vocabSize: number
-}
-
-function comparison(predictions: readonly (Prediction | undefined)[], vocabSize: number): Comparison {
-  const weights = new Float64Array(predictions.length * vocabSize)
-  predictions.forEach((predicted, i) => {
-    if (predicted) probabilities(predicted, weights.subarray(i * vocabSize, (i + 1) * vocabSize))
-  })
-  return { predictions, weights, vocabSize }
 }
 
 function addComparison(

@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs-core'
+import type * as tf from '@tensorflow/tfjs-core'
 import { NumericError } from '../errors.js'
 import { pacer } from '../event-loop.js'
 import { HessianAccumulator } from '../hessian.js'
@@ -35,10 +35,8 @@ export async function collectHessians(
     const [tokens, inFeatures] = input.shape
     const accumulator = accumulators.get(kinds) ?? new HessianAccumulator(inFeatures)
     accumulators.set(kinds, accumulator)
-    // transposed first: the wasm engine multiplies transposed operands by a loop that is 20 times slower
-    const gram = tf.matMul(tf.transpose(input), input).dataSync() as Float32Array
     try {
-      accumulator.addGram(matrix(inFeatures, inFeatures, gram), tokens)
+      accumulator.add(matrix(tokens, inFeatures, input.dataSync<'float32'>()))
     } catch (error) {
       if (!(error instanceof NumericError)) throw error
       throw new NumericError(`input of ${blockPrefix(block.index)}${kinds.join(', ')}: ${error.message}`)
