@@ -14,6 +14,8 @@ export interface LayerRun {
   readonly rows: number
   /** Inputs. */
   readonly cols: number
+  /** Rows and columns of the layer that is quantized first, untimed. */
+  readonly warmUp: number
   readonly threads: number
   readonly repeats: number
   readonly options: VqOptions
@@ -32,14 +34,12 @@ export interface LayerFigures {
 
 type TimedTask = LayerTask & { onPhase: (phase: Phase, seconds: number) => void }
 
-const WARM_UP_SIZE = 256
-
 const task = JSON.parse(process.argv[2]) as LayerRun
 setThreads(task.threads)
 process.send!(await figuresOf(task), () => process.disconnect())
 
 async function figuresOf(run: LayerRun): Promise<LayerFigures> {
-  await quantize({ ...run, rows: WARM_UP_SIZE, cols: WARM_UP_SIZE })
+  await quantize({ ...run, rows: run.warmUp, cols: run.warmUp })
   const results = []
   let peakBytes = peak()
   if (run.rows > 0) {

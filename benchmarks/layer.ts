@@ -33,13 +33,14 @@ interface Measured {
 /** Whole layers: how long, in which phase, in how much memory, and how that grows. */
 export async function run({ quick, full }: SuiteOptions): Promise<Table[]> {
   const most = threadCount()
-  const idle = await inOwnProcess({ rows: 0, cols: 0, threads: most, repeats: 0, options: {} })
+  const warmUp = quick ? 32 : 256
+  const idle = await inOwnProcess({ rows: 0, cols: 0, warmUp, threads: most, repeats: 0, options: {} })
   const measured: Measured[] = []
   for (const shape of shapes(quick, full)) {
     for (const { name, options } of layerSettings) {
-      for (const threads of threadCounts(shape, most)) {
-        const repeats = shape.rows <= 1024 ? 3 : 1
-        const figures = await inOwnProcess({ ...shape, threads, repeats, options })
+      for (const threads of quick ? [most] : threadCounts(shape, most)) {
+        const repeats = shape.rows <= 1024 && !quick ? 3 : 1
+        const figures = await inOwnProcess({ ...shape, warmUp, threads, repeats, options })
         measured.push({ shape, settings: name, threads, figures, idleBytes: idle.peakBytes })
       }
     }

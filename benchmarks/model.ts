@@ -1,4 +1,3 @@
-import { fileURLToPath } from 'node:url'
 import {
   cutWindows,
   type OpenModel,
@@ -12,12 +11,13 @@ import {
   startEngine,
   withQuantizedLayers,
 } from 'gptvq/model'
-import { secondsOf, spreadOf, timingOf } from './harness.js'
+import { disposeBlock, loadBlock } from '../src/model/block.js'
+import { useEngineProducts, useOwnProducts } from '../src/model/matmul-kernel.js'
+import { advance, collectHessians, type HiddenStates } from '../src/pipeline/hessians.js'
+import { medianOf, secondsOf, spreadOf, timingOf } from './harness.js'
+import { hiddenStates, modelFolder, sequenceLength } from './real-layers.js'
 import type { Row, Table } from './report.js'
 import type { SuiteOptions } from './suites.js'
-
-const folder = fileURLToPath(new URL('../examples/models/tiny-llama', import.meta.url))
-const CONTEXT = 256
 
 const methods: readonly { name: string; options: Partial<QuantizeModelOptions> }[] = [
   { name: 'RTN', options: { method: 'rtn' } },
@@ -39,21 +39,19 @@ interface Lap {
   readonly tokens: number | null
 }
 
-/** The quickstart's phases on the embedded model. */
+/** The quickstart's phases on the embedded model, and what the engine's own products would make of them. */
 export async function run({ quick }: SuiteOptions): Promise<Table[]> {
   await startEngine('wasm')
-  const model = await openModel(folder)
+  const model = await openModel(modelFolder)
   try {
-    const text = await readTokens(`${folder}/texts/evaluation.txt`, folder, model.config)
-    const work: Work = {
-      model,
-      sequences: quick ? 2 : 48,
-      windows: cutWindows(text, CONTEXT, quick ? 2 : 32),
-    }
+    const text = await readTokens(`${modelFolder}/texts/evaluation.txt`, modelFolder, model.config)
+    const windows = cutWindows(text, sequenceLength, quick ? 2 : 32)
+    const work: Work = { model, sequences: quick ? 2 : 48, windows }
+    const rounds = quick ? 1 : 3
     const compared = quick ? methods.slice(0, 2) : methods
     const laps: Lap[][] = []
-    for (let round = 0; round < (quick ? 1 : 3); round++) laps.push(await quickstart(work, compared))
-    return [phaseTable(laps, work)]
+    for (let round = 0; round < rounds; round++) laps.push(await quickstart(work, compared))
+    return [phaseTable(laps, work), await productsTable(work, rounds)]
   } finally {
     await model.close()
   }
@@ -65,12 +63,12 @@ async function quickstart({ model, sequences, windows }: Work, compared: typeof 
   for (const { name, options } of compared) {
     const layers = new Map<string, QuantizedLayer>()
     const { seconds, calibration } = await quantizeModel({
-      model: folder,
+      model: modelFolder,
       bits: 2,
       ...(options.method !== 'rtn' && {
-        calibration: `${folder}/texts/calibration.txt`,
+        calibration: `${modelFolder}/texts/calibration.txt`,
         sequences,
-        sequenceLength: CONTEXT,
+        sequenceLength,
       }),
       ...options,
       engine: 'wasm',
@@ -84,7 +82,7 @@ async function quickstart({ model, sequences, windows }: Work, compared: typeof 
     candidates.push({ source: withQuantizedLayers(model.source, layers), config: model.config })
   }
   const seconds = await secondsOf(() => scoreModels({ reference: model, candidates, windows }))
-  const tokens = (candidates.length + 1) * windows.length * CONTEXT
+  const tokens = (candidates.length + 1) * windows.length * sequenceLength
   laps.push({ phase: `evaluation of ${candidates.length + 1} models`, seconds, tokens })
   return laps
 }
@@ -105,8 +103,8 @@ function phaseTable(laps: readonly Lap[][], { sequences, windows }: Work): Table
     title: 'The embedded model, phase by phase',
     note:
       `What \`npm run quickstart\` does, less writing and reading back: ${sequences} calibration sequences and ` +
-      `${windows.length} evaluation windows of ${CONTEXT} tokens. Calibration reads and tokenizes its text, runs the ` +
-      'model twice and sums the Hessians; evaluation runs the models and compares all their predictions.',
+      `${windows.length} evaluation windows of ${sequenceLength} tokens. Calibration reads and tokenizes its text, runs ` +
+      'the model twice and sums the Hessians; evaluation runs the models and compares all their predictions.',
     columns: [
       { key: 'phase', label: 'phase' },
       { key: 'seconds', label: 'seconds', digits: 3 },
@@ -118,5 +116,77 @@ function phaseTable(laps: readonly Lap[][], { sequences, windows }: Work): Table
     rows,
     keys: ['phase'],
     compared: 'seconds',
+  }
+}
+
+/** Calibration and evaluation with the products of this package and with those of the wasm engine, in turn. */
+async function productsTable(work: Work, rounds: number): Promise<Table> {
+  const { model, sequences, windows } = work
+  const score = () => scoreModels({ reference: model, candidates: [model], windows })
+  const embedded = await hiddenStates(model, 'calibration', sequences)
+  const tasks = [
+    {
+      phase: 'calibration',
+      tokens: sequences * sequenceLength,
+      perform: () => calibrate(model, { ...embedded, data: embedded.data.slice() }),
+    },
+    { phase: 'evaluation', tokens: 2 * windows.length * sequenceLength, perform: score },
+  ]
+  const rows: Row[] = []
+  for (const { phase, tokens, perform } of tasks) {
+    const samples = { own: [] as number[], engine: [] as number[] }
+    await perform()
+    for (let round = 0; round < rounds; round++) {
+      samples.own.push(await secondsOf(perform))
+      useEngineProducts()
+      samples.engine.push(await secondsOf(perform))
+      useOwnProducts()
+    }
+    rows.push(comparison(phase, medianOf(samples.own), medianOf(samples.engine), tokens))
+  }
+  const sum = (key: string) => rows.reduce((total, row) => total + (row[key] as number), 0)
+  rows.push(comparison('both', sum('own'), sum('engine'), sum('tokens')))
+  return {
+    id: 'model-products',
+    title: 'The forward pass with products of this package and of the engine',
+    note:
+      'The same work with the matrix products of this package in the wasm engine, as is the default, and with those ' +
+      'that tfjs-backend-wasm comes with. Texts are tokenized before; evaluation: the full model against itself.',
+    columns: [
+      { key: 'phase', label: 'phase' },
+      { key: 'own', label: 'own products, s', digits: 3 },
+      { key: 'engine', label: "engine's, s", digits: 3 },
+      { key: 'ownRate', label: 'own, tokens per second', decimals: 0 },
+      { key: 'engineRate', label: "engine's, tokens per second", decimals: 0 },
+      { key: 'ratio', label: 'times as fast', digits: 3 },
+    ],
+    rows,
+    keys: ['phase'],
+    compared: 'own',
+  }
+}
+
+function comparison(phase: string, own: number, engine: number, tokens: number): Row {
+  return {
+    phase,
+    tokens,
+    own,
+    engine,
+    ownRate: tokens / own,
+    engineRate: tokens / engine,
+    ratio: engine / own,
+  }
+}
+
+/** What calibration runs, with nothing in between: Hessians of every block, activations on to the next. */
+async function calibrate(model: OpenModel, hidden: HiddenStates): Promise<void> {
+  for (let index = 0; index < model.config.layers; index++) {
+    const block = await loadBlock(model.source, model.config, index)
+    try {
+      await collectHessians(block, hidden, () => {})
+      if (index + 1 < model.config.layers) await advance(block, hidden, () => {})
+    } finally {
+      disposeBlock(block)
+    }
   }
 }

@@ -14,8 +14,10 @@ export interface BenchmarkLayer {
   readonly heldOut: Matrix
 }
 
-const folder = fileURLToPath(new URL('../examples/models/tiny-llama', import.meta.url))
-const LENGTH = 256
+/** The embedded model. */
+export const modelFolder = fileURLToPath(new URL('../examples/models/tiny-llama', import.meta.url))
+/** Tokens of a sequence, the model's context. */
+export const sequenceLength = 256
 
 /** One layer of each kind of input, each of another block, and of each shape that the model has. */
 const chosen = [
@@ -31,7 +33,7 @@ const chosen = [
  */
 export async function realLayers(sequences: number, blocks: number): Promise<BenchmarkLayer[]> {
   await startEngine('wasm')
-  const model = await openModel(folder)
+  const model = await openModel(modelFolder)
   try {
     const [calibration, evaluation] = [
       await hiddenStates(model, 'calibration', sequences),
@@ -64,17 +66,18 @@ function isChosen(index: number, layer: LinearLayer['kind']): boolean {
   return chosen.some(({ block, kind }) => block === index && kind === layer)
 }
 
-async function hiddenStates(
+/** The embeddings of `count` sequences of one of the model's texts: what flows into its first block. */
+export async function hiddenStates(
   { source, config }: OpenModel,
   text: 'calibration' | 'evaluation',
   count: number,
 ): Promise<HiddenStates> {
   const options = {
-    calibration: `${folder}/texts/${text}.txt`,
+    calibration: `${modelFolder}/texts/${text}.txt`,
     sequences: count,
-    sequenceLength: LENGTH,
+    sequenceLength,
   }
-  const { sequences } = await gatherCalibration(options, folder, source, config, () => {})
+  const { sequences } = await gatherCalibration(options, modelFolder, source, config, () => {})
   const data = await embedTokens(source, config, Int32Array.from(sequences.flatMap((run) => [...run])))
-  return { data, sequences: sequences.length, length: LENGTH, hiddenSize: config.hiddenSize }
+  return { data, sequences: sequences.length, length: sequenceLength, hiddenSize: config.hiddenSize }
 }
