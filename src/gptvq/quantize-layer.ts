@@ -1,10 +1,10 @@
-import { pacer } from '../event-loop.js'
+import { type Pause, pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { layoutOf } from '../packing/layout.js'
 import { columnGroupsOf, decodeCodebooks, emptyLayer, type VqLayer } from '../packing/vq-layer.js'
 import type { ColumnWalk } from './column-walk.js'
-import { resolveVqOptions, type VqOptions } from './options.js'
+import { resolveVqOptions, type VqOptions, type VqSettings } from './options.js'
 import { quantizeColumnGroup } from './quantize-columns.js'
 import { refineIndices } from './refine-indices.js'
 import { rowPanels, stateOf } from './row-panel.js'
@@ -38,40 +38,64 @@ export async function quantizeLayer(
   hessian: Matrix,
   options: VqOptions & LayerTask = {},
 ): Promise<VqLayer> {
-  const { name = 'weight', onProgress, signal } = options
+  const { name = 'weight', onProgress = () => {}, signal } = options
   const settings = resolveVqOptions(options)
   const pause = pacer(signal)
   requireFit(weight, hessian, name)
+  const { layer, codebooks } = await walkColumns(weight, hessian, settings, name, pause, (done) =>
+    onProgress(COLUMNS_SHARE * done),
+  )
+  await descendOnLoss(weight, hessian, layer, codebooks, settings, pause, (done) =>
+    onProgress(COLUMNS_SHARE + (1 - COLUMNS_SHARE) * done),
+  )
+  return layer
+}
+
+/** Quantizes all columns, one after the other. */
+async function walkColumns(
+  weight: Matrix,
+  hessian: Matrix,
+  settings: VqSettings,
+  name: string,
+  pause: Pause,
+  onProgress: (done: number) => void,
+): Promise<Pick<ColumnWalk, 'layer' | 'codebooks'>> {
   const layout = layoutOf(weight.rows, weight.cols, settings)
   const paddedCols = Math.ceil(weight.cols / settings.vectorDim) * settings.vectorDim
   const { factor, dead } = dampedInverseFactor(hessian, settings.damping, paddedCols, name)
   const metrics = vectorMetrics(factor, settings.vectorDim, settings.vectorMetric)
   const layer = emptyLayer(layout, settings.codebookBits)
   const work = padWithout(weight, dead, paddedCols)
-  const walk: ColumnWalk = {
-    layout,
-    settings,
-    work,
-    factor,
-    metrics,
-    layer,
-    codebooks: decodeCodebooks(layer),
-  }
+  const codebooks = decodeCodebooks(layer)
+  const walk: ColumnWalk = { layout, settings, work, factor, metrics, layer, codebooks }
   const columnGroups = columnGroupsOf(layout)
   for (let group = 0; group < columnGroups; group++) {
     await quantizeColumnGroup(walk, group, pause)
-    onProgress?.((COLUMNS_SHARE * (group + 1)) / columnGroups)
+    onProgress((group + 1) / columnGroups)
   }
-  const panels = rowPanels(weight, hessian, layer, walk.codebooks)
+  return { layer, codebooks }
+}
+
+/** Codebook updates and rounds of refinement on the true loss, as many as the settings ask for. */
+async function descendOnLoss(
+  weight: Matrix,
+  hessian: Matrix,
+  layer: VqLayer,
+  codebooks: Float32Array,
+  { codebookUpdateSteps, refinementRounds }: VqSettings,
+  pause: Pause,
+  onProgress: (done: number) => void,
+): Promise<void> {
+  if (codebookUpdateSteps === 0 && refinementRounds === 0) return onProgress(1)
+  const panels = rowPanels(weight, hessian, layer, codebooks)
   for (const [i, panel] of panels.entries()) {
-    let state = await updateCodebooks(panel, stateOf(panel), settings.codebookUpdateSteps, pause)
-    for (let round = 0; round < settings.refinementRounds; round++) {
+    let state = await updateCodebooks(panel, stateOf(panel), codebookUpdateSteps, pause)
+    for (let round = 0; round < refinementRounds; round++) {
       await refineIndices(panel, state, pause)
-      state = await updateCodebooks(panel, state, settings.codebookUpdateSteps, pause)
+      state = await updateCodebooks(panel, state, codebookUpdateSteps, pause)
     }
-    onProgress?.(COLUMNS_SHARE + ((1 - COLUMNS_SHARE) * (i + 1)) / panels.length)
+    onProgress((i + 1) / panels.length)
   }
-  return layer
 }
 
 /** A copy of the weights with dead columns set to 0 and zero columns added up to `paddedCols`. */

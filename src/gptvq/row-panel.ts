@@ -10,8 +10,13 @@ import {
   type VqLayout,
 } from '../packing/vq-layer.js'
 
-/** Floats of a panel; bounds the memory of the steps that need `(W - Q) H`, and the time between two pauses. */
-const PANEL_VALUES = 2 ** 18
+/**
+ * Floats of a panel; bounds the memory of the steps that need `(W - Q) H` (three panels of floats), and the time
+ * between two pauses.
+ */
+const PANEL_VALUES = 2 ** 21
+/** Rows of a panel at least, however wide the layer: every panel reads the whole Hessian. */
+const LEAST_ROWS = 256
 
 /** Consecutive row groups of a layer, whose rows are multiplied with the Hessian together. */
 export interface RowPanel {
@@ -30,6 +35,13 @@ export interface RowPanel {
   readonly lastRow: number
   /** Codebook values of one row group: column groups x k x d. */
   readonly unknowns: number
+  readonly buffers: PanelBuffers
+}
+
+/** Room for a panel's rows and their product with the Hessian; all panels of a layer use it in turn. */
+export interface PanelBuffers {
+  readonly rows: Float32Array
+  readonly product: Float32Array
 }
 
 /** Cuts a layer into panels of whole row groups. `codebooks` are the layer's stored codebooks as floats. */
@@ -42,7 +54,10 @@ export function rowPanels(
   const { layout } = layer
   const { cols, rows, rowsPerGroup } = layout
   const rowGroups = rowGroupsOf(layout)
-  const height = Math.max(1, Math.floor(PANEL_VALUES / (cols * rowsPerGroup)))
+  const panelRows = Math.max(LEAST_ROWS, PANEL_VALUES / cols)
+  const height = Math.min(rowGroups, Math.max(1, Math.floor(panelRows / rowsPerGroup)))
+  const values = Math.min(rows, height * rowsPerGroup) * cols
+  const buffers = { rows: new Float32Array(values), product: new Float32Array(values) }
   const unknowns = columnGroupsOf(layout) * centroidsOf(layout) * layout.vectorDim
   const panels: RowPanel[] = []
   for (let firstGroup = 0; firstGroup < rowGroups; firstGroup += height) {
@@ -60,6 +75,7 @@ export function rowPanels(
       firstRow,
       lastRow,
       unknowns,
+      buffers,
     })
   }
   return panels
@@ -73,28 +89,40 @@ export interface PanelState {
   readonly losses: Float64Array
 }
 
-/** Works out the state of a panel from its indices and codebooks. */
-export function stateOf(panel: RowPanel): PanelState {
-  const { weight, layout, layer, codebooks, firstRow, lastRow, firstGroup, lastGroup } = panel
+/**
+ * Works out the state of a panel from its indices and codebooks.
+ *
+ * @param residual receives the residual, panel rows x cols; by default a new array
+ */
+export function stateOf(panel: RowPanel, residual?: Float32Array): PanelState {
+  const { weight, layout, layer, codebooks, firstRow, lastRow, firstGroup, lastGroup, buffers } = panel
   const { cols, rowsPerGroup } = layout
-  const difference = new Float32Array((lastRow - firstRow) * cols)
+  const values = (lastRow - firstRow) * cols
+  const difference = buffers.rows
   lookUp(layout, layer.indices, codebooks, firstRow, lastRow, difference)
-  for (let i = 0; i < difference.length; i++) difference[i] = weight.data[firstRow * cols + i] - difference[i]
-  const residual = timesHessian(panel, difference)
+  const at = firstRow * cols
+  for (let i = 0; i < values; i++) difference[i] = weight.data[at + i] - difference[i]
+  const product = residual ?? new Float32Array(values)
+  timesHessian(panel, difference, lastRow - firstRow, product)
   const losses = new Float64Array(lastGroup - firstGroup)
   const groupValues = cols * rowsPerGroup
   for (let g = 0; g < losses.length; g++) {
-    const end = Math.min((g + 1) * groupValues, residual.length)
-    for (let i = g * groupValues; i < end; i++) losses[g] += difference[i] * residual[i]
+    const end = Math.min((g + 1) * groupValues, values)
+    let loss = 0
+    for (let i = g * groupValues; i < end; i++) loss += difference[i] * product[i]
+    losses[g] = loss
   }
-  return { residual, losses }
+  return { residual: product, losses }
 }
 
-/** `rows H` for rows of the layer's width. */
-export function timesHessian(panel: RowPanel, rows: Float32Array): Float32Array {
+/** `product = rows H` for the first `count` rows of the layer's width. */
+export function timesHessian(
+  panel: RowPanel,
+  rows: Float32Array,
+  count: number,
+  product: Float32Array,
+): void {
   const n = panel.layout.cols
-  const product = new Float32Array(rows.length)
-  const [left, hessian] = [wholeBlock(rows, n), wholeBlock(panel.hessian.data, n)]
-  kernels().gemm('AB', rows.length / n, n, n, 1, left, hessian, 0, wholeBlock(product, n))
-  return product
+  const hessian = wholeBlock(panel.hessian.data, n)
+  kernels().gemm('AB', count, n, n, 1, wholeBlock(rows, n), hessian, 0, wholeBlock(product, n))
 }

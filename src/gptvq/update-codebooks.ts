@@ -1,7 +1,7 @@
-import { solveSymmetric } from '../codebook/small-solve.js'
 import { loadCodebook, storeCodebook } from '../codebook/store-codebook.js'
 import type { Pause } from '../event-loop.js'
-import { centroidsOf, columnGroupsOf, lookUp, vectorsPerRow } from '../packing/vq-layer.js'
+import { centroidsOf, columnGroupsOf, lookUp } from '../packing/vq-layer.js'
+import { inverseBlocks, precondition, rowsOfGroup, sumByCentroid } from './normal-equations.js'
 import { type PanelState, type RowPanel, stateOf, timesHessian } from './row-panel.js'
 
 /** A row group is done when a step lowers its loss by less than this share. */
@@ -16,7 +16,7 @@ const RELATIVE_IMPROVEMENT = 1e-3
  * the loss never rises.
  *
  * @param panel its layer and codebooks are changed in place
- * @param before the panel's state
+ * @param before the panel's state; its residual is overwritten by that of the state after
  * @param steps conjugate-gradient steps at most
  * @returns the state after
  */
@@ -34,11 +34,17 @@ export async function updateCodebooks(
   const oldCodebooks = codebooks.slice(...values)
   const oldElements = layer.codebooks.slice(...values)
   const oldScales = layer.codebookScales.slice(...scales)
-  await conjugateGradient(panel, sumByCentroid(panel, before.residual), before.losses, steps, pause)
+  await conjugateGradient(panel, before, steps, pause)
   roundToStored(panel)
-  const after = stateOf(panel)
+  const after = stateOf(panel, panel.buffers.product)
+  const groupValues = layout.rowsPerGroup * layout.cols
+  const panelValues = before.residual.length
   for (let g = 0; g < after.losses.length; g++) {
-    if (after.losses[g] <= before.losses[g]) continue
+    if (after.losses[g] <= before.losses[g]) {
+      const rows = [g * groupValues, Math.min((g + 1) * groupValues, panelValues)] as const
+      before.residual.set(after.residual.subarray(...rows), rows[0])
+      continue
+    }
     const from = g * unknowns
     codebooks.set(oldCodebooks.subarray(from, from + unknowns), values[0] + from)
     layer.codebooks.set(oldElements.subarray(from, from + unknowns), values[0] + from)
@@ -46,11 +52,9 @@ export async function updateCodebooks(
       oldScales.subarray(g * columnGroups, (g + 1) * columnGroups),
       scales[0] + g * columnGroups,
     )
-    const rows = g * layout.rowsPerGroup * layout.cols
-    after.residual.set(before.residual.subarray(rows, rows + layout.rowsPerGroup * layout.cols), rows)
     after.losses[g] = before.losses[g]
   }
-  return after
+  return { residual: before.residual, losses: after.losses }
 }
 
 function roundToStored(panel: RowPanel): void {
@@ -65,112 +69,89 @@ function roundToStored(panel: RowPanel): void {
   }
 }
 
-/** Lowers the loss in `panel.codebooks`. `residual` (minus half the gradient) and `losses` are those of the start. */
+/** The codebooks of one row group on their way down. */
+interface Descent {
+  /** Counted within the panel. */
+  readonly group: number
+  readonly solution: Float64Array
+  /** Minus half the gradient of the loss. */
+  readonly residual: Float64Array
+  readonly inverses: Float64Array
+  readonly direction: Float64Array
+  /** `residual . P residual` with the preconditioner `P`. */
+  energy: number
+  loss: number
+}
+
+/** Lowers the loss in `panel.codebooks`, which are not rounded to their stored form yet. */
 async function conjugateGradient(
   panel: RowPanel,
-  residual: Float64Array,
-  losses: Float64Array,
+  before: PanelState,
   steps: number,
   pause: Pause,
 ): Promise<void> {
-  const { codebooks, firstGroup, lastGroup, unknowns, layout, layer, firstRow, lastRow } = panel
-  const from = firstGroup * unknowns
-  const solution = Float64Array.from(codebooks.subarray(from, lastGroup * unknowns))
-  const blocks = preconditionerBlocks(panel)
-  const left = losses.slice()
-  const active = new Uint8Array(losses.length).fill(1)
-  const direction = precondition(blocks, residual, layout.vectorDim)
-  const energy = dotByGroup(residual, direction, unknowns)
-  const lookedUp = new Float32Array((lastRow - firstRow) * layout.cols)
-  // a look-up reads the codebooks of a whole layer, so the direction is laid out as one
-  const asCodebooks = new Float32Array(codebooks.length)
-  for (let step = 0; step < steps && active.includes(1); step++) {
+  const { codebooks, firstGroup, unknowns, layout, layer, buffers } = panel
+  const groups = Array.from(before.losses, (loss, group) => startDescent(panel, group, before.residual, loss))
+  // a look-up reads the codebooks of a whole layer, so the directions are laid out as one
+  const directions = new Float32Array(codebooks.length)
+  const image = new Float64Array(unknowns)
+  const scratch = new Float64Array(unknowns)
+  let active = groups
+  for (let step = 0; step < steps && active.length > 0; step++) {
     await pause()
-    asCodebooks.set(direction, from)
-    lookUp(layout, layer.indices, asCodebooks, firstRow, lastRow, lookedUp)
-    const image = sumByCentroid(panel, timesHessian(panel, lookedUp))
-    const curvature = dotByGroup(direction, image, unknowns)
-    for (let g = 0; g < active.length; g++) {
-      if (!active[g]) continue
-      // no curvature left: the loss cannot fall along this direction
-      const length = curvature[g] > 0 ? energy[g] / curvature[g] : 0
-      for (let i = g * unknowns; i < (g + 1) * unknowns; i++) {
-        solution[i] += length * direction[i]
-        residual[i] -= length * image[i]
-      }
-      const gain = length * energy[g]
-      left[g] -= gain
-      // a loss of nearly 0 may come out below 0 by rounding
-      if (!(gain > RELATIVE_IMPROVEMENT * Math.max(0, left[g]))) active[g] = 0
+    let rows = 0
+    for (const { group, direction } of active) {
+      directions.set(direction, (firstGroup + group) * unknowns)
+      const [top, bottom] = rowsOfGroup(panel, group)
+      lookUp(layout, layer.indices, directions, top, bottom, buffers.rows.subarray(rows * layout.cols))
+      rows += bottom - top
     }
-    const preconditioned = precondition(blocks, residual, layout.vectorDim)
-    const nextEnergy = dotByGroup(residual, preconditioned, unknowns)
-    for (let i = 0; i < direction.length; i++) {
-      const g = Math.floor(i / unknowns)
-      direction[i] = active[g] ? preconditioned[i] + (nextEnergy[g] / energy[g]) * direction[i] : 0
-    }
-    energy.set(nextEnergy)
+    timesHessian(panel, buffers.rows, rows, buffers.product)
+    let first = 0
+    active = active.filter((descent) => {
+      const [top, bottom] = rowsOfGroup(panel, descent.group)
+      sumByCentroid(panel, descent.group, buffers.product, first, image)
+      first += bottom - top
+      return goDown(descent, image, layout.vectorDim, scratch)
+    })
   }
-  codebooks.set(solution, from)
+  for (const { group, solution } of groups) codebooks.set(solution, (firstGroup + group) * unknowns)
 }
 
-/** Adds up `values` (panel rows x cols) over the weights that share a codebook value: the transpose of a look-up. */
-function sumByCentroid(panel: RowPanel, values: Float32Array): Float64Array {
-  const { cols } = panel.layout
-  const sums = new Float64Array((panel.lastGroup - panel.firstGroup) * panel.unknowns)
-  forEachVector(panel, (row, column, width, unknown) => {
-    const at = row * cols + column
-    for (let a = 0; a < width; a++) sums[unknown + a] += values[at + a]
-  })
-  return sums
-}
-
-/** For each centroid, the sum of `H_PP` over its vectors: the d x d blocks on the diagonal of the least-squares problem. */
-function preconditionerBlocks(panel: RowPanel): Float64Array {
-  const { hessian, layout, firstGroup, lastGroup, unknowns } = panel
-  const { cols, vectorDim: d } = layout
-  const blocks = new Float64Array((lastGroup - firstGroup) * unknowns * d)
-  forEachVector(panel, (_row, column, width, unknown) => {
-    for (let a = 0; a < width; a++) {
-      const h = (column + a) * cols + column
-      for (let b = 0; b < width; b++) blocks[(unknown + a) * d + b] += hessian.data[h + b]
-    }
-  })
-  return blocks
+/** @param residual of the panel's weights, panel rows x cols */
+function startDescent(panel: RowPanel, group: number, residual: Float32Array, loss: number): Descent {
+  const { codebooks, firstGroup, firstRow, unknowns, layout } = panel
+  const [top] = rowsOfGroup(panel, group)
+  const at = (firstGroup + group) * unknowns
+  const inverses = inverseBlocks(panel, group)
+  const sums = new Float64Array(unknowns)
+  sumByCentroid(panel, group, residual, top - firstRow, sums)
+  const direction = new Float64Array(unknowns)
+  const energy = precondition(inverses, sums, layout.vectorDim, direction)
+  const solution = Float64Array.from(codebooks.subarray(at, at + unknowns))
+  return { group, solution, residual: sums, inverses, direction, energy, loss }
 }
 
 /**
- * Visits all vectors of a panel: their row within the panel, their first column, their width (less than d only at the
- * end of a ragged row) and where their centroid's values start among the panel's unknowns.
+ * One step along the direction, whose image under the least-squares problem's matrix is `image`; then the next
+ * direction. Returns whether another step is worth it.
  */
-function forEachVector(
-  panel: RowPanel,
-  visit: (row: number, column: number, width: number, unknown: number) => void,
-): void {
-  const { layout, layer, firstRow, lastRow, firstGroup, unknowns } = panel
-  const { cols, vectorDim: d, rowsPerGroup } = layout
-  const size = centroidsOf(layout) * d
-  const perRow = vectorsPerRow(layout)
-  const perGroup = layout.columnsPerGroup / d
-  for (let r = firstRow; r < lastRow; r++) {
-    const base = (Math.floor(r / rowsPerGroup) - firstGroup) * unknowns
-    for (let v = 0; v < perRow; v++) {
-      const unknown = base + Math.floor(v / perGroup) * size + layer.indices[r * perRow + v] * d
-      visit(r - firstRow, v * d, Math.min(d, cols - v * d), unknown)
-    }
+function goDown(descent: Descent, image: Float64Array, d: number, scratch: Float64Array): boolean {
+  const { solution, residual, inverses, direction, energy } = descent
+  let curvature = 0
+  for (let i = 0; i < image.length; i++) curvature += direction[i] * image[i]
+  // no curvature left: the loss cannot fall along this direction
+  const length = curvature > 0 ? energy / curvature : 0
+  for (let i = 0; i < image.length; i++) {
+    solution[i] += length * direction[i]
+    residual[i] -= length * image[i]
   }
-}
-
-function precondition(blocks: Float64Array, residual: Float64Array, d: number): Float64Array {
-  const result = new Float64Array(residual.length)
-  for (let at = 0; at < residual.length; at += d) {
-    solveSymmetric(blocks, at * d, residual, at, d, result.subarray(at, at + d))
-  }
-  return result
-}
-
-function dotByGroup(a: Float64Array, b: Float64Array, unknowns: number): Float64Array {
-  const sums = new Float64Array(a.length / unknowns)
-  for (let i = 0; i < a.length; i++) sums[Math.floor(i / unknowns)] += a[i] * b[i]
-  return sums
+  const gain = length * energy
+  descent.loss -= gain
+  // a loss of nearly 0 may come out below 0 by rounding
+  if (!(gain > RELATIVE_IMPROVEMENT * Math.max(0, descent.loss))) return false
+  descent.energy = precondition(inverses, residual, d, scratch)
+  const turn = descent.energy / energy
+  for (let i = 0; i < direction.length; i++) direction[i] = scratch[i] + turn * direction[i]
+  return true
 }

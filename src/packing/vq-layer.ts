@@ -99,19 +99,54 @@ export function lookUp(
   lastRow: number,
   target: Float32Array,
 ): void {
-  const { cols, vectorDim: d, rowsPerGroup } = layout
+  const { cols, vectorDim: d, rowsPerGroup, columnsPerGroup } = layout
   const codebookSize = centroidsOf(layout) * d
   const perRow = vectorsPerRow(layout)
-  const perGroup = layout.columnsPerGroup / d
   const columnGroups = columnGroupsOf(layout)
   for (let r = firstRow; r < lastRow; r++) {
     const rowGroup = Math.floor(r / rowsPerGroup)
-    const row = (r - firstRow) * cols
-    for (let v = 0; v < perRow; v++) {
-      const group = rowGroup * columnGroups + Math.floor(v / perGroup)
-      const centroid = group * codebookSize + indices[r * perRow + v] * d
-      const width = Math.min(d, cols - v * d)
-      for (let a = 0; a < width; a++) target[row + v * d + a] = codebooks[centroid + a]
+    for (let g = 0; g < columnGroups; g++) {
+      const start = g * columnsPerGroup
+      const codebook = (rowGroup * columnGroups + g) * codebookSize
+      const index = r * perRow + start / d
+      const to = (r - firstRow) * cols
+      copyCentroids(
+        codebooks,
+        codebook,
+        d,
+        indices,
+        index,
+        target,
+        to + start,
+        to + Math.min(cols, start + columnsPerGroup),
+      )
     }
+  }
+}
+
+/** Fills `target` from `start` to `end` with the centroids that consecutive indices name; the last may be cut short. */
+function copyCentroids(
+  codebooks: Float32Array,
+  codebook: number,
+  d: number,
+  indices: Uint16Array,
+  index: number,
+  target: Float32Array,
+  start: number,
+  end: number,
+): void {
+  let i = index
+  let at = start
+  if (d === 2) {
+    for (; at + 2 <= end; at += 2) {
+      const centroid = codebook + 2 * indices[i++]
+      target[at] = codebooks[centroid]
+      target[at + 1] = codebooks[centroid + 1]
+    }
+  }
+  for (; at < end; at += d) {
+    const centroid = codebook + d * indices[i++]
+    const width = Math.min(d, end - at)
+    for (let a = 0; a < width; a++) target[at + a] = codebooks[centroid + a]
   }
 }

@@ -1,0 +1,198 @@
+import { aligned, param } from './job'
+import { measureCentroids, nearestCentroid, paddedCentroids, spreadCodebook } from './nearest'
+import { multiplySubtract } from './simd'
+
+/**
+ * Vectors of a block of columns from left to right: `quantizeTile` and `refineTile`. A tile is a few rows that share a
+ * codebook. All matrices of a job have rows of `stride` bytes, whole SIMD registers; what pads them is zero.
+ *
+ * A vector changes the columns behind it in whole registers, so also some before it in its own register: those have
+ * been read for the last time.
+ */
+
+/** The table of tiles: its first row, how many rows, number of its codebook, and how many indices it changed. */
+const TILE_BYTES: usize = 16
+
+/** Space for one vector's values at the start of the scratch: y (or -2 y), errors and reciprocals in float64. */
+const VECTOR_BYTES: usize = 256
+const EXACT: usize = 32
+const RECIPROCALS: usize = 64
+const METRIC: usize = 96
+
+/** See `ColumnKernels.quantizeColumns`. */
+export function quantizeTile(tile: i32, scratch: usize): void {
+  const entry = param<usize>(0) + <usize>tile * TILE_BYTES
+  const firstRow = load<usize>(entry)
+  const rows = load<i32>(entry, 4)
+  const d = param<i32>(1)
+  const k = param<i32>(2)
+  const width = param<i32>(3)
+  const stride = param<usize>(4)
+  const work = param<usize>(5) + firstRow * stride
+  const factor = param<usize>(6)
+  const metrics = param<usize>(7)
+  const codebook = param<usize>(8) + load<usize>(entry, 8) * <usize>(k * d) * 4
+  const perRow = <usize>(width / d) * 2
+  const indices = param<usize>(9) + firstRow * perRow
+  const errors = param<usize>(10) + firstRow * stride
+  const padded = paddedCentroids(k)
+  const coordinates = scratch + VECTOR_BYTES
+  const norms = coordinates + aligned(<usize>(padded * d) * 4)
+  spreadCodebook(codebook, k, d, coordinates)
+  for (let column = 0; column < width; column += d) {
+    const at = <usize>column * 4
+    const u = factor + <usize>column * stride
+    const metric = metrics + at * d
+    measureCentroids(coordinates, k, d, metric, norms)
+    invertDiagonal(u + at, stride, d, scratch + RECIPROCALS)
+    const from = <usize>((column + d) & ~3) * 4
+    for (let r: usize = 0; r < <usize>rows; r++) {
+      const x = work + r * stride + at
+      project(metric, x, d, scratch)
+      const nearest = nearestCentroid(scratch, d, coordinates, padded, norms)
+      store<u16>(indices + r * perRow + <usize>(column / d) * 2, <u16>nearest)
+      const error = errors + r * stride + at
+      solveError(x, codebook + <usize>(nearest * d) * 4, u + at, stride, d, scratch, error)
+      spread(error, d, u + from, stride, work + r * stride + from, stride - from)
+    }
+  }
+}
+
+/** `-2 M x` in float32. */
+// @ts-expect-error: decorator
+@inline
+function project(metric: usize, x: usize, d: i32, y: usize): void {
+  for (let a = 0; a < d; a++) {
+    let sum: f32 = 0
+    for (let b = 0; b < d; b++) sum += load<f32>(metric + <usize>(a * d + b) * 4) * load<f32>(x + <usize>b * 4)
+    store<f32>(y + <usize>a * 4, -2 * sum)
+  }
+}
+
+// @ts-expect-error: decorator
+@inline
+function invertDiagonal(u: usize, stride: usize, d: i32, to: usize): void {
+  for (let a: usize = 0; a < <usize>d; a++) store<f64>(to + 8 * a, 1 / <f64>load<f32>(u + a * (stride + 4)))
+}
+
+/** `(x - c) U_PP^-1`, solved in float64 and stored in float32. */
+// @ts-expect-error: decorator
+@inline
+function solveError(x: usize, c: usize, u: usize, stride: usize, d: i32, scratch: usize, error: usize): void {
+  const exact = scratch + EXACT
+  for (let a: usize = 0; a < <usize>d; a++) {
+    let sum = <f64>load<f32>(x + 4 * a) - <f64>load<f32>(c + 4 * a)
+    for (let b: usize = 0; b < a; b++) sum -= load<f64>(exact + 8 * b) * <f64>load<f32>(u + b * stride + 4 * a)
+    sum *= load<f64>(scratch + RECIPROCALS + 8 * a)
+    store<f64>(exact + 8 * a, sum)
+    store<f32>(error + 4 * a, <f32>sum)
+  }
+}
+
+/** `row -= sum_a factors[a] matrix[a]` over `bytes` bytes, whole registers. */
+// @ts-expect-error: decorator
+@inline
+function spread(factors: usize, d: i32, matrix: usize, stride: usize, row: usize, bytes: usize): void {
+  const end = row + bytes
+  const f0 = v128.load_splat<f32>(factors)
+  if (d == 1) {
+    while (row < end) {
+      v128.store(row, multiplySubtract(f0, v128.load(matrix), v128.load(row)))
+      row += 16
+      matrix += 16
+    }
+    return
+  }
+  const f1 = v128.load_splat<f32>(factors, 4)
+  if (d == 2) {
+    while (row < end) {
+      const sum = multiplySubtract(f0, v128.load(matrix), v128.load(row))
+      v128.store(row, multiplySubtract(f1, v128.load(matrix + stride), sum))
+      row += 16
+      matrix += 16
+    }
+    return
+  }
+  const f2 = v128.load_splat<f32>(factors, 8)
+  const f3 = v128.load_splat<f32>(factors, 12)
+  while (row < end) {
+    let sum = multiplySubtract(f0, v128.load(matrix), v128.load(row))
+    sum = multiplySubtract(f1, v128.load(matrix + stride), sum)
+    sum = multiplySubtract(f2, v128.load(matrix + 2 * stride), sum)
+    v128.store(row, multiplySubtract(f3, v128.load(matrix + 3 * stride), sum))
+    row += 16
+    matrix += 16
+  }
+}
+
+/** See `ColumnKernels.refineColumns`. */
+export function refineTile(tile: i32, scratch: usize): void {
+  const entry = param<usize>(0) + <usize>tile * TILE_BYTES
+  const firstRow = load<usize>(entry)
+  const rows = load<i32>(entry, 4)
+  const d = param<i32>(1)
+  const k = param<i32>(2)
+  const width = param<i32>(3)
+  const stride = param<usize>(4)
+  const residual = param<usize>(5) + firstRow * stride
+  const hessian = param<usize>(6)
+  const changes = param<usize>(7) + firstRow * 8
+  const codebook = param<usize>(8) + load<usize>(entry, 8) * <usize>(k * d) * 4
+  const perRow = <usize>(width / d) * 2
+  const indices = param<usize>(9) + firstRow * perRow
+  const steps = param<usize>(10) + firstRow * stride
+  const padded = paddedCentroids(k)
+  const coordinates = scratch + VECTOR_BYTES
+  const norms = coordinates + aligned(<usize>(padded * d) * 4)
+  const metric = scratch + METRIC
+  spreadCodebook(codebook, k, d, coordinates)
+  memory.fill(steps, 0, <usize>rows * stride)
+  memory.fill(changes, 0, <usize>rows * 8)
+  let changed = 0
+  for (let column = 0; column < width; column += d) {
+    const at = <usize>column * 4
+    const h = hessian + <usize>column * stride
+    const from = <usize>((column + d) & ~3) * 4
+    for (let a: usize = 0; a < <usize>d; a++) {
+      memory.copy(metric + a * <usize>d * 4, h + a * stride + at, <usize>d * 4)
+    }
+    measureCentroids(coordinates, k, d, metric, norms)
+    for (let r: usize = 0; r < <usize>rows; r++) {
+      const pull = residual + r * stride + at
+      const index = indices + r * perRow + <usize>(column / d) * 2
+      const present = codebook + <usize>load<u16>(index) * <usize>d * 4
+      project(metric, present, d, scratch)
+      for (let a: usize = 0; a < <usize>d; a++) {
+        store<f32>(scratch + 4 * a, load<f32>(scratch + 4 * a) - 2 * load<f32>(pull + 4 * a))
+      }
+      const nearest = nearestCentroid(scratch, d, coordinates, padded, norms)
+      if (nearest == <i32>load<u16>(index)) continue
+      const centroid = codebook + <usize>(nearest * d) * 4
+      const change = lossChange(present, centroid, metric, pull, d)
+      if (!(change < 0)) continue
+      changed++
+      store<u16>(index, <u16>nearest)
+      store<f64>(changes + 8 * r, load<f64>(changes + 8 * r) + change)
+      const step = steps + r * stride + at
+      for (let a: usize = 0; a < <usize>d; a++) {
+        store<f32>(step + 4 * a, load<f32>(centroid + 4 * a) - load<f32>(present + 4 * a))
+      }
+      spread(step, d, h + from, stride, residual + r * stride + from, stride - from)
+    }
+  }
+  store<i32>(entry, changed, 12)
+}
+
+/** `s^T M s - 2 s . R_P` for the step `s` from the present centroid to another, in float64. */
+function lossChange(present: usize, centroid: usize, metric: usize, pull: usize, d: i32): f64 {
+  let change: f64 = 0
+  for (let a: usize = 0; a < <usize>d; a++) {
+    let sum = -2 * <f64>load<f32>(pull + 4 * a)
+    for (let b: usize = 0; b < <usize>d; b++) {
+      const step = <f64>load<f32>(centroid + 4 * b) - <f64>load<f32>(present + 4 * b)
+      sum += <f64>load<f32>(metric + 4 * (a * <usize>d + b)) * step
+    }
+    change += (<f64>load<f32>(centroid + 4 * a) - <f64>load<f32>(present + 4 * a)) * sum
+  }
+  return change
+}

@@ -1,0 +1,194 @@
+import type { Block, ColumnKernels, ColumnTask, ColumnWalkTask } from '../contract.js'
+import { jobKinds } from './job.js'
+import { type Pool, runJob } from './pool.js'
+import { withMemory } from './stage.js'
+
+/** Rows that one tile takes from left to right; all of them share a codebook. */
+const TILE_ROWS = 32
+/** Floats of one task that are in the kernels' memory at once; larger tasks are done some rows at a time. */
+const STAGED_VALUES = 2 ** 24
+/** Bytes of scratch for the values of one vector. */
+const VECTOR_BYTES = 256
+
+/** The columns' kernels on `pool`; about `stagedValues` floats are in the kernels' memory at once. */
+export function columnKernels(pool: Pool, stagedValues = STAGED_VALUES): ColumnKernels {
+  return {
+    quantizeColumns(task) {
+      const { work, factor, errors } = task
+      const metrics = scaledMetrics(task)
+      for (const part of partsOf(task, stagedValues)) {
+        runPart(pool, part, {
+          kind: jobKinds.quantizeColumns,
+          source: rowsFrom(work, part.firstRow - task.firstRow),
+          square: factor,
+          extraBytes: metrics.byteLength,
+          fillExtra: (memory, at) => new Float32Array(memory, at, metrics.length).set(metrics),
+          result: rowsFrom(errors, part.firstRow - task.firstRow),
+        })
+      }
+    },
+
+    refineColumns(task) {
+      const { residual, hessian, steps, changes } = task
+      let changed = 0
+      for (const part of partsOf(task, stagedValues)) {
+        const skipped = part.firstRow - task.firstRow
+        changed += runPart(pool, part, {
+          kind: jobKinds.refineColumns,
+          source: rowsFrom(residual, skipped),
+          square: hessian,
+          extraBytes: 8 * part.rows,
+          readExtra: (memory, at) => changes.set(new Float64Array(memory, at, part.rows), skipped),
+          result: rowsFrom(steps, skipped),
+        })
+      }
+      return changed
+    },
+  }
+}
+
+function rowsFrom(block: Block, row: number): Block {
+  return { ...block, offset: block.offset + row * block.stride }
+}
+
+/** The metrics in float32, each divided by its largest value: that moves no distance past another. */
+function scaledMetrics({ metrics, vectorDim: d }: ColumnWalkTask): Float32Array {
+  const scaled = new Float32Array(metrics.length)
+  for (let at = 0; at < metrics.length; at += d * d) {
+    let largest = 0
+    for (let i = 0; i < d * d; i++) largest = Math.max(largest, metrics[at + i])
+    if (largest > 0) for (let i = 0; i < d * d; i++) scaled[at + i] = metrics[at + i] / largest
+  }
+  return scaled
+}
+
+/** Cuts a task into runs of rows that fit into the kernels' memory. */
+function partsOf(task: ColumnTask, most: number): ColumnTask[] {
+  const { rows, width, firstRow, rowsPerGroup, centroids, vectorDim } = task
+  const codebook = centroids * vectorDim
+  const room = Math.max(0, most - width * width - 2 * codebook)
+  const height = Math.max(1, Math.floor(room / (3 * width + codebook / rowsPerGroup)))
+  const parts: ColumnTask[] = []
+  for (let row = 0; row < rows; row += height) {
+    parts.push({
+      ...task,
+      rows: Math.min(height, rows - row),
+      firstRow: firstRow + row,
+      indexOffset: task.indexOffset + row * task.indexStride,
+    })
+  }
+  return parts
+}
+
+/** What a walk and a refinement differ in; `extra` are the metrics of the one, the changes of the loss of the other. */
+interface Pass {
+  readonly kind: number
+  /** rows x width, copied in. */
+  readonly source: Block
+  /** width x width, copied in. */
+  readonly square: Block
+  readonly extraBytes: number
+  readonly fillExtra?: (memory: ArrayBufferLike, at: number) => void
+  readonly readExtra?: (memory: ArrayBufferLike, at: number) => void
+  /** rows x width, copied out. */
+  readonly result: Block
+}
+
+/** Returns how many indices the tiles say that they changed. */
+function runPart(pool: Pool, task: ColumnTask, pass: Pass): number {
+  const { rows, width, vectorDim: d, centroids: k, firstRow, rowsPerGroup } = task
+  if (rows === 0) return 0
+  const { heap } = pool.runtime
+  const vectors = Math.ceil(width / d)
+  const stride = Math.ceil((vectors * d) / 4) * 4
+  const firstGroup = Math.floor(firstRow / rowsPerGroup)
+  const groups = Math.floor((firstRow + rows - 1) / rowsPerGroup) - firstGroup + 1
+  const tiles = tilesOf(task)
+  const bytes = [
+    tiles.byteLength,
+    4 * rows * stride,
+    4 * vectors * d * stride,
+    pass.extraBytes,
+    4 * groups * k * d,
+    2 * rows * vectors,
+    4 * rows * stride,
+  ]
+  return withMemory(heap, bytes, (atTiles, atSource, atSquare, atExtra, atCodebooks, atIndices, atResult) => {
+    const memory = heap.memory.buffer
+    const table = new Int32Array(memory, atTiles, tiles.length)
+    const codebooks = new Float32Array(memory, atCodebooks, groups * k * d)
+    const indices = new Uint16Array(memory, atIndices, rows * vectors)
+    table.set(tiles)
+    padIn(memory, atSource, pass.source, rows, rows, width, stride)
+    padIn(memory, atSquare, pass.square, width, vectors * d, width, stride)
+    pass.fillExtra?.(memory, atExtra)
+    for (let g = 0; g < groups; g++) {
+      const from = task.codebookOffset + (firstGroup + g) * task.codebookStride
+      codebooks.set(task.codebooks.subarray(from, from + k * d), g * k * d)
+    }
+    for (let r = 0; r < rows; r++) {
+      const from = task.indexOffset + r * task.indexStride
+      indices.set(task.indices.subarray(from, from + vectors), r * vectors)
+    }
+    const params = [atTiles, d, k, vectors * d, 4 * stride, atSource, atSquare, atExtra, atCodebooks]
+    const padded = Math.ceil(k / 4) * 4
+    const scratch = VECTOR_BYTES + 4 * padded * (d + 1)
+    runJob(pool, pass.kind, tiles.length / 4, [...params, atIndices, atResult], scratch)
+    for (let r = 0; r < rows; r++) {
+      const to = task.indexOffset + r * task.indexStride
+      task.indices.set(indices.subarray(r * vectors, (r + 1) * vectors), to)
+    }
+    padOut(memory, atResult, pass.result, rows, width, stride)
+    pass.readExtra?.(memory, atExtra)
+    let changed = 0
+    for (let at = 3; at < table.length; at += 4) changed += table[at]
+    return changed
+  })
+}
+
+/** Four numbers for each tile: first row, rows, number of its codebook among those copied in, and 0. */
+function tilesOf({ rows, firstRow, rowsPerGroup }: ColumnTask): Int32Array {
+  const firstGroup = Math.floor(firstRow / rowsPerGroup)
+  const tiles: number[] = []
+  for (let row = 0; row < rows; ) {
+    const group = Math.floor((firstRow + row) / rowsPerGroup)
+    const groupEnd = Math.min((group + 1) * rowsPerGroup - firstRow, rows)
+    const height = Math.min(TILE_ROWS, groupEnd - row)
+    tiles.push(row, height, group - firstGroup, 0)
+    row += height
+  }
+  return Int32Array.from(tiles)
+}
+
+/** Copies a block of rows x width to `at`; zeros fill it up to `paddedRows` rows of `stride` values. */
+function padIn(
+  memory: ArrayBufferLike,
+  at: number,
+  block: Block,
+  rows: number,
+  paddedRows: number,
+  width: number,
+  stride: number,
+): void {
+  const target = new Float32Array(memory, at, paddedRows * stride)
+  if (stride > width || paddedRows > rows) target.fill(0)
+  for (let r = 0; r < rows; r++) {
+    const from = block.offset + r * block.stride
+    target.set(block.data.subarray(from, from + width), r * stride)
+  }
+}
+
+function padOut(
+  memory: ArrayBufferLike,
+  at: number,
+  block: Block,
+  rows: number,
+  width: number,
+  stride: number,
+): void {
+  const source = new Float32Array(memory, at, rows * stride)
+  for (let r = 0; r < rows; r++) {
+    const from = r * stride
+    block.data.set(source.subarray(from, from + width), block.offset + r * block.stride)
+  }
+}
