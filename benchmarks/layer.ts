@@ -10,8 +10,8 @@ import { generatorInWords } from './synthetic.js'
 
 /** The paper's 2-D setting, and what this package does unless told otherwise. */
 const layerSettings: readonly { name: string; options: VqOptions }[] = [
-  { name: 'paper', options: { vectorDim: 2, bits: 2, bpv: 2.125, refinementRounds: 0 } },
-  { name: 'default', options: { vectorDim: 2, bits: 2, bpv: 2.125 } },
+  { name: 'paper', options: { vectorDim: 2, bits: 2, refinementRounds: 0 } },
+  { name: 'default', options: { vectorDim: 2, bits: 2 } },
 ]
 
 const phaseNames: readonly Phase[] = ['factor', 'codebooks', 'columns', 'update', 'refine', 'pack']
