@@ -97,6 +97,12 @@ describe.each(implementations)('fitCodebook with $name kernels', ({ name, roundi
           expect(losses[400] - losses[500]).toBeLessThanOrEqual(rounding * energyOf(problem))
           return
         }
+        const [previous, last] = losses.subarray(-2)
+        if (last >= previous) {
+          // the end by a loss that no longer falls: rounding may have left vectors on the other side
+          expect(last - previous).toBeLessThanOrEqual(rounding * energyOf(problem))
+          return
+        }
         for (let j = 0; j < k; j++) {
           const members = [...assignments.keys()].filter((i) => assignments[i] === j)
           for (let a = 0; a < vectors.cols; a++) {

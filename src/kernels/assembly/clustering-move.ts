@@ -28,6 +28,7 @@ export function sumTile(tile: i32): void {
     const to = sums + <usize>load<u16>(index) * size
     if (d == 2) addVector2(x, plane, metric, to)
     else if (d == 1) addVector1(x, metric, to)
+    else if (d == 4) addVector4(x, plane, metric, to)
     else addVector(x, plane, metric, d, triangle, to)
     index += 2
     x += 4
@@ -57,6 +58,37 @@ function addVector2(x: usize, plane: usize, metric: usize, to: usize): void {
   v128.store(to, f64x2.add(v128.load(to), product))
   v128.store(to, f64x2.add(v128.load(to, 16), top), 16)
   v128.store(to, f64x2.add(v128.load(to, 32), last), 32)
+}
+
+// @ts-expect-error: decorator
+@inline
+function addVector4(x: usize, plane: usize, metric: usize, to: usize): void {
+  const x0 = f64x2.splat(<f64>load<f32>(x))
+  const x1 = f64x2.splat(<f64>load<f32>(x + plane))
+  const x2 = f64x2.splat(<f64>load<f32>(x + 2 * plane))
+  const x3 = f64x2.splat(<f64>load<f32>(x + 3 * plane))
+  // rows of the upper triangle start at 0, 4, 7 and 9; columns below the diagonal are rows above it
+  const m01 = v128.load(metric)
+  const m23 = v128.load(metric, 16)
+  const m12 = v128.load(metric, 8)
+  const m1112 = v128.load(metric, 32)
+  const m1213 = v128.load(metric, 40)
+  const m2223 = v128.load(metric, 56)
+  const m3 = v128.load(metric, 72)
+  let top = f64x2.mul(m01, x0)
+  top = f64x2.add(top, f64x2.mul(v128.shuffle<f64>(m12, m1112, 0, 2), x1))
+  top = f64x2.add(top, f64x2.mul(v128.shuffle<f64>(m23, m1213, 0, 2), x2))
+  top = f64x2.add(top, f64x2.mul(v128.shuffle<f64>(m23, m1213, 1, 3), x3))
+  let bottom = f64x2.mul(m23, x0)
+  bottom = f64x2.add(bottom, f64x2.mul(m1213, x1))
+  bottom = f64x2.add(bottom, f64x2.mul(m2223, x2))
+  bottom = f64x2.add(bottom, f64x2.mul(v128.shuffle<f64>(m2223, m3, 1, 2), x3))
+  v128.store(to, f64x2.add(v128.load(to), top))
+  v128.store(to, f64x2.add(v128.load(to, 16), bottom), 16)
+  for (let t: usize = 0; t < 80; t += 16) {
+    v128.store(to + t, f64x2.add(v128.load(to + t, 32), v128.load(metric + t)), 32)
+  }
+  store<f64>(to, load<f64>(to, 112) + 1, 112)
 }
 
 // @ts-expect-error: decorator

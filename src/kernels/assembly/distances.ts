@@ -40,17 +40,12 @@ function quadraticForm(v: usize, q: usize, d: i32): v128 {
 /** Adds 8 distances to as many sums. */
 // @ts-expect-error: decorator
 @inline
-export function addDistances(distances: usize, sums: usize, valid: i32): void {
-  if (valid < 8) {
-    for (let lane: usize = 0; lane < <usize>valid; lane++) {
-      store<f64>(sums + lane * 8, load<f64>(sums + lane * 8) + <f64>load<f32>(distances + lane * 4))
-    }
-    return
+export function addDistances(distances: usize, sums: usize): void {
+  for (let pair: usize = 0; pair < 4; pair++) {
+    const to = sums + (pair << 4)
+    const two = f64x2.promote_low_f32x4(v128.load64_zero(distances + (pair << 3)))
+    v128.store(to, f64x2.add(v128.load(to), two))
   }
-  v128.store(sums, f64x2.add(v128.load(sums), f64x2.promote_low_f32x4(v128.load64_zero(distances))))
-  v128.store(sums, f64x2.add(v128.load(sums, 16), f64x2.promote_low_f32x4(v128.load64_zero(distances, 8))), 16)
-  v128.store(sums, f64x2.add(v128.load(sums, 32), f64x2.promote_low_f32x4(v128.load64_zero(distances, 16))), 32)
-  v128.store(sums, f64x2.add(v128.load(sums, 48), f64x2.promote_low_f32x4(v128.load64_zero(distances, 24))), 48)
 }
 
 // @ts-expect-error: decorator

@@ -5,43 +5,46 @@ import { multiplySubtract } from './simd'
  * row. Indices only rise, so that where a score is less the index becomes the larger of the two.
  */
 
+/**
+ * In one dimension the nearest centroid is the same in every metric, so that plain differences decide, which float32
+ * holds exactly where it matters. A metric of 0 leaves index 0.
+ */
 export function search1(
-  y: usize,
+  x: usize,
   rows: i32,
   step: usize,
   centroids: usize,
   count: i32,
-  norms: usize,
-  from: i32,
+  form: usize,
   best: usize,
 ): void {
-  const end = norms + (<usize>count << 5)
+  const end = centroids + (<usize>count << 2)
   const one = i32x4.splat(1)
+  const leftMask = f32x4.ne(v128.load(form), f32x4.splat(0))
+  const rightMask = f32x4.ne(v128.load(form, 16), f32x4.splat(0))
   for (let r = 0; r < rows; r++) {
-    const left0 = v128.load(y)
-    const right0 = v128.load(y, 16)
+    const left0 = v128.load(x)
+    const right0 = v128.load(x, 16)
     let leftLeast = v128.load(best)
     let rightLeast = v128.load(best, 16)
     let leftIndex = v128.load(best, 32)
     let rightIndex = v128.load(best, 48)
-    let index = i32x4.splat(from)
-    let c = centroids
-    for (let norm = norms; norm < end; norm += 32) {
+    let index = i32x4.splat(0)
+    for (let c = centroids; c < end; c += 4) {
       const value = v128.load_splat<f32>(c)
-      const left = multiplySubtract(left0, value, v128.load(norm))
-      const right = multiplySubtract(right0, value, v128.load(norm, 16))
+      const left = f32x4.abs(f32x4.sub(left0, value))
+      const right = f32x4.abs(f32x4.sub(right0, value))
       leftIndex = i32x4.max_s(leftIndex, v128.and(f32x4.lt(left, leftLeast), index))
       rightIndex = i32x4.max_s(rightIndex, v128.and(f32x4.lt(right, rightLeast), index))
       leftLeast = f32x4.pmin(leftLeast, left)
       rightLeast = f32x4.pmin(rightLeast, right)
       index = i32x4.add(index, one)
-      c += 4
     }
     v128.store(best, leftLeast)
     v128.store(best, rightLeast, 16)
-    v128.store(best, leftIndex, 32)
-    v128.store(best, rightIndex, 48)
-    y += step
+    v128.store(best, v128.and(leftIndex, leftMask), 32)
+    v128.store(best, v128.and(rightIndex, rightMask), 48)
+    x += step
     best += 64
   }
 }

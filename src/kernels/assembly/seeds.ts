@@ -45,7 +45,7 @@ export function measureSeedTile(tile: i32, scratch: usize): void {
         v128.store(least, f32x4.pmin(v128.load(least), v128.load(distances)))
         v128.store(least, f32x4.pmin(v128.load(least, 16), v128.load(distances, 16)), 16)
       }
-      addDistances(least, sums, valid)
+      addDistances(least, sums)
     }
     total += weighted(sums, field(Field.WEIGHTS) + <usize>column * 8)
   }
