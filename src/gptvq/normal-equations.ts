@@ -7,6 +7,9 @@ import type { RowPanel } from './row-panel.js'
  * are counted within their panel, their unknowns (column groups x k x d) from 0.
  */
 
+/** Share of a 2 x 2 block's diagonal product that its determinant must exceed for the closed form to be exact enough. */
+const WELL_CONDITIONED = 1e-6
+
 /** The rows of a group within the layer, the second exclusive. */
 export function rowsOfGroup({ layout, firstGroup }: RowPanel, group: number): readonly [number, number] {
   const top = (firstGroup + group) * layout.rowsPerGroup
@@ -54,21 +57,32 @@ export function sumByCentroid(
   }
 }
 
+/** `H_PP` of every vector of a row, vectors x d x d; beyond the end of a ragged row zero. */
+export function vectorBlocks({ hessian, layout }: RowPanel): Float64Array {
+  const { cols, vectorDim: d } = layout
+  const blocks = new Float64Array(vectorsPerRow(layout) * d * d)
+  for (let i = 0; i < cols; i++) {
+    const first = i - (i % d)
+    for (let j = first; j < Math.min(first + d, cols); j++) {
+      blocks[i * d + j - first] = hessian.data[i * cols + j]
+    }
+  }
+  return blocks
+}
+
 /**
  * For each centroid the inverse (the pseudoinverse of a singular one) of the sum of `H_PP` over its vectors: the d x d
  * blocks on the diagonal of the least-squares problem, unknowns x d.
+ *
+ * @param perVector see {@link vectorBlocks}
  */
-export function inverseBlocks(panel: RowPanel, group: number): Float64Array {
-  const { layout, unknowns } = panel
-  const d = layout.vectorDim
-  const blocks = diagonalBlocks(panel, group)
-  const inverse = new Float64Array(d * d)
+export function inverseBlocks(panel: RowPanel, group: number, perVector: Float64Array): Float64Array {
+  const d = panel.layout.vectorDim
+  const blocks = sumBlocks(panel, group, perVector)
   const unit = new Float64Array(d)
-  for (let at = 0; at < unknowns * d; at += d * d) {
-    let trace = 0
-    for (let a = 0; a < d; a++) trace += blocks[at + a * d + a]
-    // a centroid without vectors: its inverse is zero as well
-    if (trace === 0) continue
+  const inverse = new Float64Array(d * d)
+  for (let at = 0; at < blocks.length; at += d * d) {
+    if (invertEasy(blocks, at, d)) continue
     for (let a = 0; a < d; a++) {
       unit.fill(0)
       unit[a] = 1
@@ -79,25 +93,42 @@ export function inverseBlocks(panel: RowPanel, group: number): Float64Array {
   return blocks
 }
 
-function diagonalBlocks(panel: RowPanel, group: number): Float64Array {
-  const { hessian, layout, layer, unknowns } = panel
-  const { cols, vectorDim: d, columnsPerGroup } = layout
-  const size = centroidsOf(layout) * d
+function sumBlocks(panel: RowPanel, group: number, perVector: Float64Array): Float64Array {
+  const { layout, layer, unknowns } = panel
+  const { vectorDim: d, columnsPerGroup } = layout
+  const size = centroidsOf(layout) * d * d
+  const blockSize = d * d
   const perRow = vectorsPerRow(layout)
+  const perGroup = columnsPerGroup / d
   const blocks = new Float64Array(unknowns * d)
   const [top, bottom] = rowsOfGroup(panel, group)
-  for (let column = 0; column < cols; column += d) {
-    const codebook = Math.floor(column / columnsPerGroup) * size
-    const width = Math.min(d, cols - column)
-    for (let r = top; r < bottom; r++) {
-      const unknown = codebook + d * layer.indices[r * perRow + column / d]
-      for (let a = 0; a < width; a++) {
-        const h = (column + a) * cols + column
-        for (let b = 0; b < width; b++) blocks[(unknown + a) * d + b] += hessian.data[h + b]
+  for (let r = top; r < bottom; r++) {
+    for (let start = 0, codebook = 0; start < perRow; start += perGroup, codebook += size) {
+      const end = Math.min(perRow, start + perGroup)
+      for (let v = start; v < end; v++) {
+        const to = codebook + blockSize * layer.indices[r * perRow + v]
+        const from = blockSize * v
+        for (let i = 0; i < blockSize; i++) blocks[to + i] += perVector[from + i]
       }
     }
   }
   return blocks
+}
+
+/** Inverts, in place, the block of a centroid without vectors (to zero) and well-conditioned ones of two dimensions. */
+function invertEasy(blocks: Float64Array, at: number, d: number): boolean {
+  let trace = 0
+  for (let a = 0; a < d; a++) trace += blocks[at + a * d + a]
+  if (trace === 0) return true
+  if (d !== 2) return false
+  const [a, b, c] = [blocks[at], blocks[at + 1], blocks[at + 3]]
+  const determinant = a * c - b * b
+  if (!(determinant > WELL_CONDITIONED * a * c)) return false
+  blocks[at] = c / determinant
+  blocks[at + 1] = -b / determinant
+  blocks[at + 2] = -b / determinant
+  blocks[at + 3] = a / determinant
+  return true
 }
 
 /** `result = P residual` for the d x d blocks `P` of {@link inverseBlocks}; returns `residual . result`. */

@@ -1,7 +1,7 @@
 import { loadCodebook, storeCodebook } from '../codebook/store-codebook.js'
 import type { Pause } from '../event-loop.js'
 import { centroidsOf, columnGroupsOf, lookUp } from '../packing/vq-layer.js'
-import { inverseBlocks, precondition, rowsOfGroup, sumByCentroid } from './normal-equations.js'
+import { inverseBlocks, precondition, rowsOfGroup, sumByCentroid, vectorBlocks } from './normal-equations.js'
 import { type PanelState, type RowPanel, stateOf, timesHessian } from './row-panel.js'
 
 /** A row group is done when a step lowers its loss by less than this share. */
@@ -91,7 +91,10 @@ async function conjugateGradient(
   pause: Pause,
 ): Promise<void> {
   const { codebooks, firstGroup, unknowns, layout, layer, buffers } = panel
-  const groups = Array.from(before.losses, (loss, group) => startDescent(panel, group, before.residual, loss))
+  const perVector = vectorBlocks(panel)
+  const groups = Array.from(before.losses, (loss, group) =>
+    startDescent(panel, group, perVector, before.residual, loss),
+  )
   // a look-up reads the codebooks of a whole layer, so the directions are laid out as one
   const directions = new Float32Array(codebooks.length)
   const image = new Float64Array(unknowns)
@@ -118,12 +121,21 @@ async function conjugateGradient(
   for (const { group, solution } of groups) codebooks.set(solution, (firstGroup + group) * unknowns)
 }
 
-/** @param residual of the panel's weights, panel rows x cols */
-function startDescent(panel: RowPanel, group: number, residual: Float32Array, loss: number): Descent {
+/**
+ * @param perVector see {@link vectorBlocks}
+ * @param residual of the panel's weights, panel rows x cols
+ */
+function startDescent(
+  panel: RowPanel,
+  group: number,
+  perVector: Float64Array,
+  residual: Float32Array,
+  loss: number,
+): Descent {
   const { codebooks, firstGroup, firstRow, unknowns, layout } = panel
   const [top] = rowsOfGroup(panel, group)
   const at = (firstGroup + group) * unknowns
-  const inverses = inverseBlocks(panel, group)
+  const inverses = inverseBlocks(panel, group, perVector)
   const sums = new Float64Array(unknowns)
   sumByCentroid(panel, group, residual, top - firstRow, sums)
   const direction = new Float64Array(unknowns)
