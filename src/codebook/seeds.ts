@@ -30,6 +30,7 @@ export function seedCodebooks(
     return
   }
   for (const [group, vectors] of groups.entries()) {
+    if (vectors.length === 0) continue
     const isCdf = init === 'cdf'
     const keys = isCdf ? Float64Array.from(vectors) : mahalanobisDistances(vectors, vectors.length / d, d)
     const ranked = evenRanks(keys.length, k, isCdf ? 'middles' : 'ends')
@@ -107,9 +108,11 @@ function seedByDistance(
   const randoms = seeds.map(randomGenerator)
   const uniforms = new Float64Array(groups.length)
   for (const [group, vectors] of groups.entries()) {
-    clustering.placeSeed(group, 0, Math.floor((randoms[group]() * vectors.length) / d))
+    clustering.active[group] = Number(vectors.length > 0)
+    if (vectors.length > 0) {
+      clustering.placeSeed(group, 0, Math.floor(randoms[group]() * (vectors.length / d)))
+    }
   }
-  clustering.active.fill(1)
   for (let j = 1; j < k; j++) {
     for (const [group, random] of randoms.entries()) uniforms[group] = random()
     clustering.drawSeeds(j, uniforms)

@@ -10,7 +10,7 @@ import type { ColumnWalk } from './column-walk.js'
 
 /** Bytes of vectors in the kernels' memory at once, and distances measured between two pauses, unless a group has more. */
 const BATCH_BYTES = 2 ** 25
-const BATCH_DISTANCES = 2 ** 31
+const BATCH_DISTANCES = 2 ** 30
 
 /**
  * Fits the codebooks of one column group (columns `start` to `end`), each to the weights of its rows as they stand, and

@@ -134,7 +134,8 @@ export interface ClusterSystems {
  *
  * `reference` works in float64. `baseline` and `relaxed` search in float32 after centring and scaling each group, so a
  * centroid they take for the nearest is off by at most some `2^-22` of the largest `(x - m)^T M (x - m)` of vectors and
- * centroids, `m` being the group's mean; distances are off by `2^-21` of their own size for a diagonal metric.
+ * centroids, `m` being the group's mean (in one dimension the nearest is found whatever the metric); distances are off
+ * by `2^-21` of their own size for a diagonal metric.
  */
 export interface Clustering {
   readonly active: Uint8Array
