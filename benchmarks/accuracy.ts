@@ -26,14 +26,14 @@ export async function run({ quick }: SuiteOptions): Promise<Table[]> {
       `A synthetic layer of ${size} x ${size}, heavy-tailed weights`,
       `Generator (\`benchmarks/synthetic.ts\`): ${generatorInWords}; ${8 * size} tokens, and as many held out.`,
       [heavyTailed],
-      settings({ quick, large: true }),
+      settings({ quick, large: !quick }),
     ),
     await accuracyTable(
       'gaussian',
       `A synthetic layer of ${size} x ${size}, Gaussian weights`,
       'Weights independent and normal, inputs as above: the case without outliers among the weights.',
       [gaussian],
-      settings({ quick, large: true }),
+      settings({ quick, large: !quick }),
     ),
   ]
 }
@@ -57,7 +57,10 @@ async function accuracyTable(
   compared: readonly Setting[],
 ): Promise<Table> {
   const points: Point[] = []
-  for (const setting of compared) points.push(await measure(setting, layers))
+  for (const setting of compared) {
+    console.error(`accuracy: ${id}, ${setting.method}, ${setting.setting}`)
+    points.push(await measure(setting, layers))
+  }
   const scalar = points.filter(({ method }) => method === 'GPTQ')
   return {
     id,

@@ -16,6 +16,9 @@ const layerSettings: readonly { name: string; options: VqOptions }[] = [
 
 const phaseNames: readonly Phase[] = ['factor', 'codebooks', 'columns', 'update', 'refine', 'pack']
 
+/** Float32 bytes of weights and Hessian below which a peak says nothing about them. */
+const SMALLEST_MEASURABLE = 8e6
+
 interface Shape {
   readonly rows: number
   readonly cols: number
@@ -34,14 +37,19 @@ interface Measured {
 export async function run({ quick, full }: SuiteOptions): Promise<Table[]> {
   const most = threadCount()
   const warmUp = quick ? 32 : 256
-  const idle = await inOwnProcess({ rows: 0, cols: 0, warmUp, threads: most, repeats: 0, options: {} })
+  const idleBytes = new Map<number, number>()
+  for (const threads of [1, most]) {
+    const idle = await inOwnProcess({ rows: 0, cols: 0, warmUp, threads, repeats: 0, options: {} })
+    idleBytes.set(threads, idle.peakBytes)
+  }
   const measured: Measured[] = []
   for (const shape of shapes(quick, full)) {
     for (const { name, options } of layerSettings) {
       for (const threads of quick ? [most] : threadCounts(shape, most)) {
         const repeats = shape.rows <= 1024 && !quick ? 3 : 1
+        console.error(`layer: ${shape.rows} x ${shape.cols}, ${name}, threads: ${threads}`)
         const figures = await inOwnProcess({ ...shape, warmUp, threads, repeats, options })
-        measured.push({ shape, settings: name, threads, figures, idleBytes: idle.peakBytes })
+        measured.push({ shape, settings: name, threads, figures, idleBytes: idleBytes.get(threads)! })
       }
     }
   }
@@ -207,7 +215,8 @@ function memoryTable(measured: readonly Measured[]): Table {
     title: 'Peak memory of a layer',
     note:
       'Largest resident set of the process less that of one that quantized nothing larger than the warm-up; weights and ' +
-      'Hessian, which the caller holds, included. In inputs: over the float32 bytes of weights and Hessian.',
+      'Hessian, which the caller holds, included. In inputs: over the float32 bytes of weights and Hessian, where these ' +
+      'stand out from the few MB by which processes differ anyway.',
     columns: [
       ...nameColumns,
       { key: 'megabytes', label: 'peak MB', decimals: 0 },
@@ -218,7 +227,8 @@ function memoryTable(measured: readonly Measured[]): Table {
       const { rows, cols } = layer.shape
       const inputs = 4 * (rows * cols + cols * cols)
       const bytes = Math.max(0, layer.figures.peakBytes - layer.idleBytes)
-      return { ...nameOf(layer), megabytes: bytes / 1e6, inputs: inputs / 1e6, ratio: bytes / inputs }
+      const ratio = inputs < SMALLEST_MEASURABLE ? null : bytes / inputs
+      return { ...nameOf(layer), megabytes: bytes / 1e6, inputs: inputs / 1e6, ratio }
     }),
     keys,
     compared: 'megabytes',

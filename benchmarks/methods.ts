@@ -28,7 +28,9 @@ export interface Setting {
   readonly quantize: (weight: Matrix, hessian: Matrix) => Promise<Quantized>
 }
 
-/** Settings that fit a layer's size between 2 and 4.5 bits per value; `large` for layers of 2^18 weights and more. */
+type Vector = [vectorDim: 1 | 2 | 4, options: LayoutOptions]
+
+/** Settings that fit a layer's size between 2 and 4.5 bits per value; `large` for a layer of 512 columns and 2^18 weights. */
 export function settings({ quick, large }: { quick: boolean; large: boolean }): Setting[] {
   if (quick) {
     return [
@@ -44,22 +46,23 @@ export function settings({ quick, large }: { quick: boolean; large: boolean }): 
     [128, 32].map((groupSize) => ({ bits, groupSize })),
   )
   const affordable = scalar.filter(({ bits, groupSize }) => bits + (16 + bits) / groupSize! <= 4.5)
-  const vector: [dim: 1 | 2 | 4, options: LayoutOptions][] = [
-    ...[2, 3, 4].map((bits): [1, LayoutOptions] => [1, { bits }]),
-    [1, { bits: 2, bpv: 2.5 }],
+  const dims: (1 | 2 | 4)[] = [1, 2, 4]
+  // ml-kmeans takes minutes for larger codebooks
+  const plain: Vector[] = dims.flatMap((dim) =>
+    (dim === 4 ? [2] : [2, 3, 4]).map((bits): Vector => [dim, { bits }]),
+  )
+  const own: Vector[] = [
+    ...plain,
+    ...dims.map((dim): Vector => [dim, { bits: 2, bpv: 2.5 }]),
     [1, { bits: 3, bpv: 3.5 }],
-    ...[2, 3, 4].map((bits): [2, LayoutOptions] => [2, { bits }]),
-    [2, { bits: 2, bpv: 2.5 }],
     [2, { bits: 3, bpv: 3.5 }],
-    [4, { bits: 2 }],
-    [4, { bits: 2, bpv: 2.5 }],
-    ...(large ? [[4, { bits: 3, groupSize: 2 ** 18, columnsPerGroup: 512 }] as [4, LayoutOptions]] : []),
+    ...(large ? [[4, { bits: 3, groupSize: 2 ** 18, columnsPerGroup: 512 }] satisfies Vector] : []),
   ]
   return [
     ...affordable.map(({ bits, groupSize }) => rtn(bits, groupSize!)),
     ...affordable.map(({ bits, groupSize }) => gptq(bits, groupSize!)),
-    ...vector.map(([dim, options]) => kmeans(dim, options)),
-    ...vector.map(([dim, options]) => gptvq(dim, options)),
+    ...plain.map(([dim, options]) => kmeans(dim, options)),
+    ...own.map(([dim, options]) => gptvq(dim, options)),
   ]
 }
 
