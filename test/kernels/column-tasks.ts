@@ -70,11 +70,10 @@ export function refineTask(shape: Shape): { weights: Float64Array; task: RefineT
   const task = columnTask(shape, random)
   const hessian = randomHessian(width, 2 * width + 5, shape.seed + 1)
   const weights = Float64Array.from({ length: rows * width }, () => randomNormal(random))
+  const difference = weights.map((w, i) => w - weightOf(task, Math.floor(i / width), i % width))
   const residual = block(rows, width, gap, (r, j) => {
     let sum = 0
-    for (let i = 0; i < width; i++) {
-      sum += (weights[r * width + i] - weightOf(task, r, i)) * hessian.data[i * width + j]
-    }
+    for (let i = 0; i < width; i++) sum += difference[r * width + i] * hessian.data[i * width + j]
     return sum
   })
   return {
