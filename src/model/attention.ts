@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 
 /** Queries of a sequence that are scored at once; bounds the memory of long contexts and skips most masked scores. */
-const queryChunk = 512
+const queryChunk = 128
 
 /** Scores that are held at once: few enough to stay near the processor. */
 const heldScores = 2 ** 20

@@ -145,17 +145,40 @@ export async function runBlock(
   length: number,
   options: { readonly onInput?: InputListener } = {},
 ): Promise<Float32Array> {
-  const { hiddenSize } = block.config
-  if (hidden.length !== batch * length * hiddenSize) {
-    throw new ShapeError(
-      `block ${block.index}: ${batch} sequences of ${length} tokens need ${batch * length * hiddenSize} hidden values, ` +
-        `found ${hidden.length}`,
-    )
-  }
-  const input = () => tf.tensor2d(hidden, [batch * length, hiddenSize])
+  assertHiddenSize(block, hidden, batch, length)
+  const input = () => tf.tensor2d(hidden, [batch * length, block.config.hiddenSize])
   const output = await takeFloats(tf.tidy(() => blockForward(block, input(), batch, length, options.onInput)))
   assertFiniteHidden(output, block, length)
   return output
+}
+
+/**
+ * Hands `onInput` the inputs of a block's linear layers and spares what follows the last of them: the block's output.
+ *
+ * @param hidden (batch * length) x hiddenSize, row-major
+ */
+export function visitInputs(
+  block: LlamaBlock,
+  hidden: Float32Array,
+  batch: number,
+  length: number,
+  onInput: InputListener,
+): void {
+  assertHiddenSize(block, hidden, batch, length)
+  tf.tidy(() => {
+    const input = tf.tensor2d(hidden, [batch * length, block.config.hiddenSize])
+    const { queries, keys, values } = attentionInputs(block, input, batch, length, 0, onInput)
+    gatedInput(block, input, causalAttention(queries, keys, values, block.config.slidingWindow), onInput)
+  })
+}
+
+function assertHiddenSize(block: LlamaBlock, hidden: Float32Array, batch: number, length: number): void {
+  const { hiddenSize } = block.config
+  if (hidden.length === batch * length * hiddenSize) return
+  throw new ShapeError(
+    `block ${block.index}: ${batch} sequences of ${length} tokens need ${batch * length * hiddenSize} hidden values, ` +
+      `found ${hidden.length}`,
+  )
 }
 
 /** Throws NumericError when a block's output is not finite. */
@@ -228,6 +251,17 @@ export function afterAttention(
   attended: tf.Tensor2D,
   onInput?: InputListener,
 ): tf.Tensor2D {
+  const { middle, gated } = gatedInput(block, hidden, attended, onInput)
+  return tf.add<tf.Tensor2D>(middle, linear(block, 'mlp.down_proj', gated))
+}
+
+/** The same up to the last linear layer: the residual and that layer's input. */
+function gatedInput(
+  block: LlamaBlock,
+  hidden: tf.Tensor2D,
+  attended: tf.Tensor2D,
+  onInput?: InputListener,
+): { middle: tf.Tensor2D; gated: tf.Tensor2D } {
   onInput?.(linearInputGroups[1], attended)
   const middle = tf.add<tf.Tensor2D>(hidden, linear(block, 'self_attn.o_proj', attended))
   const input = rmsNorm(middle, block.attentionNorm, block.config.rmsNormEps)
@@ -235,7 +269,7 @@ export function afterAttention(
   const gate = linear(block, 'mlp.gate_proj', input)
   const gated = tf.mul<tf.Tensor2D>(tf.mul(gate, tf.sigmoid(gate)), linear(block, 'mlp.up_proj', input))
   onInput?.(linearInputGroups[3], gated)
-  return tf.add<tf.Tensor2D>(middle, linear(block, 'mlp.down_proj', gated))
+  return { middle, gated }
 }
 
 function linear(block: LlamaBlock, kind: LinearKind, input: tf.Tensor2D): tf.Tensor2D {

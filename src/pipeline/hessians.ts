@@ -3,7 +3,7 @@ import { NumericError } from '../errors.js'
 import { pacer } from '../event-loop.js'
 import { HessianAccumulator } from '../hessian.js'
 import { type Matrix, matrix } from '../matrix.js'
-import { type LlamaBlock, runBlock } from '../model/block.js'
+import { type LlamaBlock, runBlock, visitInputs } from '../model/block.js'
 import { blockPrefix, type LinearKind } from '../model/linears.js'
 
 /** Tokens that run through a block at once. */
@@ -43,7 +43,7 @@ export async function collectHessians(
     }
   }
   await forEachBatch(hidden, onBatch, signal, async (batch, sequences) => {
-    await runBlock(block, batch, sequences, hidden.length, { onInput: listen })
+    visitInputs(block, batch, sequences, hidden.length, listen)
   })
   const hessians = new Map<LinearKind, Matrix>()
   for (const [kinds, accumulator] of accumulators) {
