@@ -168,6 +168,7 @@ async function addScores(
   const heads: LlamaHead[] = []
   const largest = Math.max(...models.map(({ config }) => config.vocabSize))
   const step = Math.max(1, Math.min(batchTokens, Math.floor(heldLogits / largest)))
+  const referenceWeights = compared ? new Float64Array(Math.min(step, positions) * largest) : undefined
   try {
     for (const { source, config } of models) heads.push(await openHead(source, config))
     for (let first = 0; first < positions; first += step) {
@@ -178,7 +179,7 @@ async function addScores(
         const { hiddenSize, vocabSize } = config
         const rows = hidden[i].subarray(first * hiddenSize, (first + count) * hiddenSize)
         const logits = await heads[i].logits(rows)
-        const weights = compared && i === 0 ? new Float64Array(count * vocabSize) : undefined
+        const weights = i === 0 ? referenceWeights : undefined
         const predictions = predictionsOf(logits, vocabSize, part, weights)
         addNll(predictions, part, sums[i])
         if (weights !== undefined) against = { predictions, weights, vocabSize }
@@ -231,7 +232,7 @@ function addNll(predictions: readonly (Prediction | undefined)[], part: Part, su
   })
 }
 
-/** The reference's predictions of a part, and their probabilities: positions x vocabSize. */
+/** The reference's predictions of a part, and their probabilities: positions x vocabSize, or longer. */
 interface Comparison {
   readonly predictions: readonly (Prediction | undefined)[]
   readonly weights: Float64Array
