@@ -13,17 +13,14 @@ const BATCH_BYTES = 2 ** 25
 const BATCH_DISTANCES = 2 ** 30
 
 /**
- * Fits the codebooks of one column group (columns `start` to `end`), each to the weights of its rows as they stand, and
- * rounds them to their stored form.
+ * Fits the codebooks of one column group (DESIGN: mathematics, 5), each to the weights of its rows as they stand when
+ * the walk reaches it. They are rounded to their stored form before they are used, so that the error feedback makes up
+ * for that rounding too.
  */
-export async function fitColumnGroup(
-  walk: ColumnWalk,
-  columnGroup: number,
-  start: number,
-  end: number,
-  pause: Pause,
-): Promise<void> {
-  const { layout, settings } = walk
+export async function fitColumnGroup(walk: ColumnWalk, columnGroup: number, pause: Pause): Promise<void> {
+  const { layout, settings, work } = walk
+  const start = columnGroup * layout.columnsPerGroup
+  const end = Math.min(start + layout.columnsPerGroup, work.cols)
   const { vectorDim: d, rowsPerGroup } = layout
   const rowGroups = rowGroupsOf(layout)
   const vectors = (rowsPerGroup * (end - start)) / d

@@ -4,17 +4,12 @@ import { kernels } from '../kernels/kernels.js'
 import { centroidsOf, columnGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
 import { flushErrors } from '../propagation.js'
 import type { ColumnWalk } from './column-walk.js'
-import { fitColumnGroup } from './fit-codebooks.js'
 import { rowsPerTurn } from './rows-per-turn.js'
 
 /** Columns quantized before their errors reach all later columns; a multiple of every vectorDim. */
 const LAZY_COLUMNS = 128
 
-/**
- * Fits the codebooks of one column group, then quantizes its columns (DESIGN: mathematics, 3-5). A codebook is fitted
- * to the weights as they stand when its group is reached, rounded to its stored form, and only then used, so that the
- * error feedback makes up for that rounding too.
- */
+/** Quantizes the columns of one column group with its codebooks (DESIGN: mathematics, 3-4). */
 export async function quantizeColumnGroup(
   walk: ColumnWalk,
   columnGroup: number,
@@ -23,7 +18,6 @@ export async function quantizeColumnGroup(
   const { layout, work } = walk
   const start = columnGroup * layout.columnsPerGroup
   const end = Math.min(start + layout.columnsPerGroup, work.cols)
-  await fitColumnGroup(walk, columnGroup, start, end, pause)
   const errors = new Float32Array(layout.rows * Math.min(LAZY_COLUMNS, end - start))
   for (let block = start; block < end; block += LAZY_COLUMNS) {
     const blockEnd = Math.min(block + LAZY_COLUMNS, end)

@@ -4,10 +4,12 @@ import { type Matrix, matrix } from '../matrix.js'
 import { layoutOf } from '../packing/layout.js'
 import { columnGroupsOf, decodeCodebooks, emptyLayer, type VqLayer } from '../packing/vq-layer.js'
 import type { ColumnWalk } from './column-walk.js'
+import { fitColumnGroup } from './fit-codebooks.js'
 import { resolveVqOptions, type VqOptions, type VqSettings } from './options.js'
+import { type OnPhase, type PhaseClock, phaseClock } from './phase-clock.js'
 import { quantizeColumnGroup } from './quantize-columns.js'
 import { refineIndices } from './refine-indices.js'
-import { rowPanels, stateOf } from './row-panel.js'
+import { type PanelState, rowPanels, stateOf } from './row-panel.js'
 import { updateCodebooks } from './update-codebooks.js'
 import { vectorMetrics } from './vector-metric.js'
 
@@ -19,6 +21,8 @@ export interface LayerTask {
   onProgress?: (done: number) => void
   /** Stops the work between two groups with an AbortedError. */
   signal?: AbortSignal
+  /** @internal */
+  onPhase?: OnPhase
 }
 
 /** Share of the work that walking the columns takes, the codebook update the rest; for progress only. */
@@ -41,11 +45,12 @@ export async function quantizeLayer(
   const { name = 'weight', onProgress = () => {}, signal } = options
   const settings = resolveVqOptions(options)
   const pause = pacer(signal)
+  const clock = phaseClock(options.onPhase)
   requireFit(weight, hessian, name)
-  const { layer, codebooks } = await walkColumns(weight, hessian, settings, name, pause, (done) =>
+  const { layer, codebooks } = await walkColumns(weight, hessian, settings, name, pause, clock, (done) =>
     onProgress(COLUMNS_SHARE * done),
   )
-  await descendOnLoss(weight, hessian, layer, codebooks, settings, pause, (done) =>
+  await descendOnLoss(weight, hessian, layer, codebooks, settings, pause, clock, (done) =>
     onProgress(COLUMNS_SHARE + (1 - COLUMNS_SHARE) * done),
   )
   return layer
@@ -58,11 +63,14 @@ async function walkColumns(
   settings: VqSettings,
   name: string,
   pause: Pause,
+  clock: PhaseClock,
   onProgress: (done: number) => void,
 ): Promise<Pick<ColumnWalk, 'layer' | 'codebooks'>> {
   const layout = layoutOf(weight.rows, weight.cols, settings)
   const paddedCols = Math.ceil(weight.cols / settings.vectorDim) * settings.vectorDim
-  const { factor, dead } = dampedInverseFactor(hessian, settings.damping, paddedCols, name)
+  const { factor, dead } = await clock('factor', () =>
+    dampedInverseFactor(hessian, settings.damping, paddedCols, name),
+  )
   const metrics = vectorMetrics(factor, settings.vectorDim, settings.vectorMetric)
   const layer = emptyLayer(layout, settings.codebookBits)
   const work = padWithout(weight, dead, paddedCols)
@@ -70,7 +78,8 @@ async function walkColumns(
   const walk: ColumnWalk = { layout, settings, work, factor, metrics, layer, codebooks }
   const columnGroups = columnGroupsOf(layout)
   for (let group = 0; group < columnGroups; group++) {
-    await quantizeColumnGroup(walk, group, pause)
+    await clock('codebooks', () => fitColumnGroup(walk, group, pause))
+    await clock('columns', () => quantizeColumnGroup(walk, group, pause))
     onProgress((group + 1) / columnGroups)
   }
   return { layer, codebooks }
@@ -84,15 +93,18 @@ async function descendOnLoss(
   codebooks: Float32Array,
   { codebookUpdateSteps, refinementRounds }: VqSettings,
   pause: Pause,
+  clock: PhaseClock,
   onProgress: (done: number) => void,
 ): Promise<void> {
   if (codebookUpdateSteps === 0 && refinementRounds === 0) return onProgress(1)
   const panels = rowPanels(weight, hessian, layer, codebooks)
   for (const [i, panel] of panels.entries()) {
-    let state = await updateCodebooks(panel, stateOf(panel), codebookUpdateSteps, pause)
+    const update = (before: PanelState) =>
+      clock('update', () => updateCodebooks(panel, before, codebookUpdateSteps, pause))
+    let state = await update(stateOf(panel))
     for (let round = 0; round < refinementRounds; round++) {
-      await refineIndices(panel, state, pause)
-      state = await updateCodebooks(panel, state, codebookUpdateSteps, pause)
+      await clock('refine', () => refineIndices(panel, state, pause))
+      state = await update(state)
     }
     onProgress((i + 1) / panels.length)
   }
