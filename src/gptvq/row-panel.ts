@@ -11,8 +11,8 @@ import {
 } from '../packing/vq-layer.js'
 
 /**
- * Floats of a panel; bounds the memory of the steps that need `(W - Q) H` (three panels of floats), and the time
- * between two pauses.
+ * Floats of a panel, up to half as many again; bounds the memory of the steps that need `(W - Q) H` (three panels of
+ * floats), and the time between two pauses.
  */
 const PANEL_VALUES = 2 ** 21
 /** Rows of a panel at least, however wide the layer: every panel reads the whole Hessian. */
@@ -55,7 +55,8 @@ export function rowPanels(
   const { cols, rows, rowsPerGroup } = layout
   const rowGroups = rowGroupsOf(layout)
   const panelRows = Math.max(LEAST_ROWS, PANEL_VALUES / cols)
-  const height = Math.min(rowGroups, Math.max(1, Math.floor(panelRows / rowsPerGroup)))
+  // of about the same height: a last panel of few rows would cost as much copying as any other
+  const height = Math.ceil(rowGroups / Math.max(1, Math.min(rowGroups, Math.round(rows / panelRows))))
   const values = Math.min(rows, height * rowsPerGroup) * cols
   const buffers = { rows: new Float32Array(values), product: new Float32Array(values) }
   const unknowns = columnGroupsOf(layout) * centroidsOf(layout) * layout.vectorDim
