@@ -37,7 +37,8 @@ if (file === undefined) {
 }
 const { suites }: BenchmarkFile = JSON.parse(await readFile(file, 'utf8'))
 const { document } = parseHTML('<html><body></body></html>')
-const [width, height, legendHeight] = [860, 400, 56]
+const [width, height, legendHeight] = [860, 416, 48]
+type SvgElement = ReturnType<typeof document.createElementNS>
 const panelWidth = width / panels.length
 
 const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg')
@@ -74,7 +75,7 @@ function plotOf(points: readonly Point[], title: string) {
     document,
     width: panelWidth,
     height,
-    marginTop: 44,
+    marginTop: 62,
     marginBottom: 48,
     marginLeft: 52,
     marginRight: 16,
@@ -87,9 +88,10 @@ function plotOf(points: readonly Point[], title: string) {
       ticks: [2, 2.5, 3, 3.5, 4, 4.5],
       grid: true,
     },
-    y: { label: '↑ signal to noise, dB', labelArrow: 'none', grid: true, nice: true, zero: false },
+    y: { label: null, grid: true, nice: true, zero: false },
     marks: [
-      Plot.text([title], { frameAnchor: 'top', dy: -32, fontSize: 14, fontWeight: 600 }),
+      Plot.text([title], { frameAnchor: 'top-left', dx: -44, dy: -48, fontSize: 14, fontWeight: 600 }),
+      Plot.text(['↑ signal to noise, dB'], { frameAnchor: 'top-left', dx: -44, dy: -24 }),
       ...drawn.map(({ points, color, dash, own }) =>
         Plot.line(points, {
           x: 'bits',
@@ -164,13 +166,13 @@ function description(): string {
   )
 }
 
-function add(parent: Element, name: string, attributes: Record<string, string | number>): Element {
+function add(parent: SvgElement, name: string, attributes: Record<string, string | number>): SvgElement {
   const element = document.createElementNS('http://www.w3.org/2000/svg', name)
   setAttributes(element, attributes)
   parent.appendChild(element)
   return element
 }
 
-function setAttributes(element: Element, attributes: Record<string, string | number>): void {
+function setAttributes(element: SvgElement, attributes: Record<string, string | number>): void {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value))
 }
