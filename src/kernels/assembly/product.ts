@@ -54,11 +54,14 @@ function packAlong(from: usize, stride: usize, depth: i32, width: i32, full: i32
 }
 
 /** The transpose: `width` rows of `depth` contiguous values become `depth` rows of `full`. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function packAcross(from: usize, stride: usize, depth: i32, width: i32, full: i32, to: usize): void {
   const step = <usize>full * 4
-  for (let j = 0; j < full; j++) {
+  let j = 0
+  for (; j + 4 <= width; j += 4) packFourAcross(from + <usize>j * stride, stride, depth, to + <usize>j * 4, step)
+  for (; j + 2 <= width; j += 2) packTwoAcross(from + <usize>j * stride, stride, depth, to + <usize>j * 4, step)
+  for (; j < full; j++) {
     let at = to + <usize>j * 4
     if (j < width) {
       let source = from + <usize>j * stride
@@ -73,6 +76,55 @@ function packAcross(from: usize, stride: usize, depth: i32, width: i32, full: i3
         at += step
       }
     }
+  }
+}
+
+/** Four rows become columns, 4 x 4 values at a time. */
+function packFourAcross(from: usize, stride: usize, depth: i32, to: usize, step: usize): void {
+  let p = 0
+  for (; p + 4 <= depth; p += 4) {
+    const a = v128.load(from)
+    const b = v128.load(from + stride)
+    const c = v128.load(from + 2 * stride)
+    const d = v128.load(from + 3 * stride)
+    const abLow = v128.shuffle<f32>(a, b, 0, 4, 1, 5)
+    const abHigh = v128.shuffle<f32>(a, b, 2, 6, 3, 7)
+    const cdLow = v128.shuffle<f32>(c, d, 0, 4, 1, 5)
+    const cdHigh = v128.shuffle<f32>(c, d, 2, 6, 3, 7)
+    v128.store(to, v128.shuffle<f64>(abLow, cdLow, 0, 2))
+    v128.store(to + step, v128.shuffle<f64>(abLow, cdLow, 1, 3))
+    v128.store(to + 2 * step, v128.shuffle<f64>(abHigh, cdHigh, 0, 2))
+    v128.store(to + 3 * step, v128.shuffle<f64>(abHigh, cdHigh, 1, 3))
+    from += 16
+    to += 4 * step
+  }
+  for (; p < depth; p++) {
+    for (let i: usize = 0; i < 4; i++) store<f32>(to + 4 * i, load<f32>(from + i * stride))
+    from += 4
+    to += step
+  }
+}
+
+/** Two rows become columns, 2 x 4 values at a time. */
+function packTwoAcross(from: usize, stride: usize, depth: i32, to: usize, step: usize): void {
+  let p = 0
+  for (; p + 4 <= depth; p += 4) {
+    const a = v128.load(from)
+    const b = v128.load(from + stride)
+    const low = v128.shuffle<f32>(a, b, 0, 4, 1, 5)
+    const high = v128.shuffle<f32>(a, b, 2, 6, 3, 7)
+    v128.store64_lane(to, low, 0)
+    v128.store64_lane(to + step, low, 1)
+    v128.store64_lane(to + 2 * step, high, 0)
+    v128.store64_lane(to + 3 * step, high, 1)
+    from += 16
+    to += 4 * step
+  }
+  for (; p < depth; p++) {
+    store<f32>(to, load<f32>(from))
+    store<f32>(to, load<f32>(from + stride), 4)
+    from += 4
+    to += step
   }
 }
 
