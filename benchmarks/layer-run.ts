@@ -1,13 +1,13 @@
 /** One layer in a process of its own, so that its memory can be told from all else: `layer-run.ts TASK-AS-JSON`. */
 import { type LayerTask, packLayer, quantizeLayer, type VqOptions } from 'gptvq'
+import type { LayerPhase } from '../src/gptvq/phase-clock.js'
 import { wholeBlock } from '../src/kernels/contract.js'
 import { kernels, setThreads } from '../src/kernels/kernels.js'
 import { secondsOf } from './harness.js'
 import { correlatedHessian, heavyTailedWeight } from './synthetic.js'
 
 /** The steps of a layer that are timed apart. */
-export const phases = ['factor', 'codebooks', 'columns', 'update', 'refine', 'pack'] as const
-export type Phase = (typeof phases)[number]
+export type Phase = LayerPhase | 'pack'
 
 export interface LayerRun {
   /** Outputs; 0 for a process that does nothing, whose memory is what every process has. */
@@ -24,15 +24,13 @@ export interface LayerRun {
 export interface LayerFigures {
   /** Of each run, quantizing and packing. */
   readonly seconds: readonly number[]
-  /** Of each run; phases that the library does not report are missing. */
+  /** Of each run; phases that did not occur are missing. */
   readonly phases: readonly Partial<Record<Phase, number>>[]
   /** Of each run of the product `W H` on the same threads. */
   readonly productSeconds: readonly number[]
   /** Largest resident set until the first run was over. */
   readonly peakBytes: number
 }
-
-type TimedTask = LayerTask & { onPhase: (phase: Phase, seconds: number) => void }
 
 const task = JSON.parse(process.argv[2]) as LayerRun
 setThreads(task.threads)
@@ -64,7 +62,7 @@ function peak(): number {
 async function quantize({ rows, cols, options }: LayerRun) {
   const [weight, hessian] = [heavyTailedWeight(rows, cols, 1), correlatedHessian(cols, 1)]
   const phases: Partial<Record<Phase, number>> = {}
-  const timed: VqOptions & TimedTask = {
+  const timed: VqOptions & LayerTask = {
     ...options,
     onPhase(phase, seconds) {
       phases[phase] = (phases[phase] ?? 0) + seconds
