@@ -75,7 +75,9 @@ function multiply({ inputs, attrs, backend }: ProductArgs): tf.TensorInfo | unde
   return product
 }
 
-function isSmall({ m, n, k, transposeA, transposeB, pairs }: ProductShapes): boolean {
+function isSmall({ m, n, k, transposeA, transposeB, pairs, repeatsParts }: ProductShapes): boolean {
+  // the engine pairs the matrices of such stacks wrongly
+  if (repeatsParts) return false
   if (transposeA || transposeB || pairs.length > 1) return n * k < SMALLEST_RIGHT_OF_LOOP
   return m < FEWEST_ROWS || n * k < SMALLEST_RIGHT
 }
@@ -99,6 +101,8 @@ interface ProductShapes {
   readonly batch: number[]
   /** Of each product, which matrix of `a` and of `b` it multiplies. */
   readonly pairs: readonly (readonly [number, number])[]
+  /** One of the stacks is broadcast along some of its axes only. */
+  readonly repeatsParts: boolean
 }
 
 /** Undefined where the engine is to do the product, or to say what is wrong with it. */
@@ -120,7 +124,10 @@ function productShapes(
   const batch = tf.broadcast_util.assertAndGetBroadcastShape(aBatch, bBatch)
   const ofA = broadcastIndices(aBatch, batch)
   const ofB = broadcastIndices(bBatch, batch)
-  return { m, n, k, transposeA, transposeB, batch, pairs: ofA.map((index, i) => [index, ofB[i]]) }
+  const pairs = ofA.map((index, i) => [index, ofB[i]] as const)
+  const sizes = [aBatch, bBatch].map((shape) => tf.util.sizeFromShape(shape))
+  const repeatsParts = sizes.some((size) => size !== 1 && size !== pairs.length)
+  return { m, n, k, transposeA, transposeB, batch, pairs, repeatsParts }
 }
 
 /** For each element of a stack of shape `to`, in order, the element of a stack of shape `from` that stands for it. */

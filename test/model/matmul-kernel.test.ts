@@ -134,6 +134,13 @@ describe('matrix products of the wasm engine', () => {
     expect(part).toEqual(whole.subarray(123 * 90, 163 * 90))
   })
 
+  it('pair the matrices of stacks that are broadcast along some axes only, which the engine does not', () => {
+    const [a, b] = [randomStack([2, 1, 1, 1], 1), randomStack([2, 2, 1, 1], 2)]
+    const { values } = product(a, b)
+    const expected = [0, 1, 2, 3].map((i) => a.values[i >> 1] * b.values[i])
+    for (const [i, value] of values.entries()) expect(value).toBeCloseTo(expected[i], 6)
+  })
+
   it('leave to the engine what is too small to hand over', () => {
     const gemm = calls()
     product(randomStack([1, 256], 1), randomStack([256, 512], 2))
