@@ -1,7 +1,7 @@
 import { requireWhole } from '../check-option.js'
 import type { KernelName, Kernels } from './contract.js'
 import { referenceKernels } from './reference/kernels.js'
-import { availableThreads } from './wasm/available-threads.js'
+import { availableThreads, MOST_THREADS } from './wasm/available-threads.js'
 import { wasmKernels } from './wasm/kernels.js'
 import { createPool, type Pool, stopWorkers } from './wasm/pool.js'
 import { bestBuild, type KernelBuild, startRuntime } from './wasm/runtime.js'
@@ -31,7 +31,7 @@ export function useKernels(name: KernelName): Kernels {
  * @throws OptionError when `count` is not a whole number from 1 to 256
  */
 export function setThreads(count: number): void {
-  requireWhole('threads', count, 1, 256)
+  requireWhole('threads', count, 1, MOST_THREADS)
   threads = count
   if (pool !== undefined) pool.threads = count
 }

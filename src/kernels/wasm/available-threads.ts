@@ -1,7 +1,7 @@
 import { OptionError } from '../../errors.js'
 import { builtin } from './workers.js'
 
-const MOST_THREADS = 256
+export const MOST_THREADS = 256
 
 interface Os {
   availableParallelism(): number
