@@ -13,9 +13,9 @@ import {
 } from 'gptvq/model'
 import { disposeBlock, loadBlock } from '../src/model/block.js'
 import { useEngineProducts, useOwnProducts } from '../src/model/matmul-kernel.js'
-import { advance, collectHessians, type HiddenStates } from '../src/pipeline/hessians.js'
+import { type CalibrationStream, copyStream } from '../src/pipeline/calibration-stream.js'
 import { medianOf, secondsOf, spreadOf, timingOf } from './harness.js'
-import { hiddenStates, modelFolder, sequenceLength } from './real-layers.js'
+import { embeddedText, hessiansThrough, modelFolder, sequenceLength } from './real-layers.js'
 import type { Row, Table } from './report.js'
 import type { SuiteOptions } from './suites.js'
 
@@ -123,12 +123,12 @@ function phaseTable(laps: readonly Lap[][], { sequences, windows }: Work): Table
 async function productsTable(work: Work, rounds: number): Promise<Table> {
   const { model, sequences, windows } = work
   const score = () => scoreModels({ reference: model, candidates: [model], windows })
-  const embedded = await hiddenStates(model, 'calibration', sequences)
+  const embedded = await embeddedText(model, 'calibration', sequences)
   const tasks = [
     {
       phase: 'calibration',
       tokens: sequences * sequenceLength,
-      perform: () => calibrate(model, { ...embedded, data: embedded.data.slice() }),
+      perform: () => calibrate(model, copyStream(embedded)),
     },
     { phase: 'evaluation', tokens: 2 * windows.length * sequenceLength, perform: score },
   ]
@@ -179,12 +179,11 @@ function comparison(phase: string, own: number, engine: number, tokens: number):
 }
 
 /** What calibration runs, with nothing in between: Hessians of every block, activations on to the next. */
-async function calibrate(model: OpenModel, hidden: HiddenStates): Promise<void> {
+async function calibrate(model: OpenModel, stream: CalibrationStream): Promise<void> {
   for (let index = 0; index < model.config.layers; index++) {
     const block = await loadBlock(model.source, model.config, index)
     try {
-      await collectHessians(block, hidden, () => {})
-      if (index + 1 < model.config.layers) await advance(block, hidden, () => {})
+      await hessiansThrough(block, stream)
     } finally {
       disposeBlock(block)
     }

@@ -1,10 +1,12 @@
 import { fileURLToPath } from 'node:url'
 import { type Matrix, matrix } from 'gptvq'
 import { type LinearLayer, linearLayers, type OpenModel, openModel, startEngine } from 'gptvq/model'
-import { disposeBlock, loadBlock } from '../src/model/block.js'
+import { disposeBlock, type LlamaBlock, loadBlock } from '../src/model/block.js'
 import { embedTokens } from '../src/model/embedding.js'
+import { linearInputGroups } from '../src/model/linears.js'
 import { gatherCalibration } from '../src/pipeline/calibration.js'
-import { advance, collectHessians, type HiddenStates } from '../src/pipeline/hessians.js'
+import { type CalibrationStream, calibrationStream, passGroup } from '../src/pipeline/calibration-stream.js'
+import { collectStatistics } from '../src/pipeline/input-statistics.js'
 
 /** A layer with the Hessian that it is quantized by, and one of inputs that quantization does not see. */
 export interface BenchmarkLayer {
@@ -36,22 +38,20 @@ export async function realLayers(sequences: number, blocks: number): Promise<Ben
   const model = await openModel(modelFolder)
   try {
     const [calibration, evaluation] = [
-      await hiddenStates(model, 'calibration', sequences),
-      await hiddenStates(model, 'evaluation', sequences),
+      await embeddedText(model, 'calibration', sequences),
+      await embeddedText(model, 'evaluation', sequences),
     ]
     const layers: BenchmarkLayer[] = []
     for (let index = 0; index < blocks; index++) {
       const block = await loadBlock(model.source, model.config, index)
       try {
-        const hessians = await collectHessians(block, calibration, () => {})
-        const heldOut = await collectHessians(block, evaluation, () => {})
+        const hessians = await hessiansThrough(block, calibration)
+        const heldOut = await hessiansThrough(block, evaluation)
         for (const linear of linearLayers(model.config, index).filter(({ kind }) => isChosen(index, kind))) {
           const { name, kind, rows, cols } = linear
           const weight = matrix(rows, cols, await model.source.floats(name))
           layers.push({ name, weight, hessian: hessians.get(kind)!, heldOut: heldOut.get(kind)! })
         }
-        await advance(block, calibration, () => {})
-        await advance(block, evaluation, () => {})
       } finally {
         disposeBlock(block)
       }
@@ -66,12 +66,26 @@ function isChosen(index: number, layer: LinearLayer['kind']): boolean {
   return chosen.some(({ block, kind }) => block === index && kind === layer)
 }
 
+/** Takes the tokens through a block and gives the Hessians of its linear layers. */
+export async function hessiansThrough(
+  block: LlamaBlock,
+  stream: CalibrationStream,
+): Promise<Map<LinearLayer['kind'], Matrix>> {
+  const hessians = new Map<LinearLayer['kind'], Matrix>()
+  for (const group of linearInputGroups) {
+    const { hessian } = await collectStatistics(group, { block, stream })
+    for (const kind of group) hessians.set(kind, hessian)
+    await passGroup(block, group, stream)
+  }
+  return hessians
+}
+
 /** The embeddings of `count` sequences of one of the model's texts: what flows into its first block. */
-export async function hiddenStates(
+export async function embeddedText(
   { source, config }: OpenModel,
   text: 'calibration' | 'evaluation',
   count: number,
-): Promise<HiddenStates> {
+): Promise<CalibrationStream> {
   const options = {
     calibration: `${modelFolder}/texts/${text}.txt`,
     sequences: count,
@@ -79,5 +93,5 @@ export async function hiddenStates(
   }
   const { sequences } = await gatherCalibration(options, modelFolder, source, config, () => {})
   const data = await embedTokens(source, config, Int32Array.from(sequences.flatMap((run) => [...run])))
-  return { data, sequences: sequences.length, length: sequenceLength, hiddenSize: config.hiddenSize }
+  return calibrationStream(config, data, sequenceLength)
 }

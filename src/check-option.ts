@@ -26,3 +26,9 @@ export function requireDamping(damping: number): void {
     throw new OptionError('damping', `expected a number not below 0, e.g. 0.01, got ${damping}`)
   }
 }
+
+/** Checks a number from 0 to 1. */
+export function requireShare(option: string, value: number): void {
+  if (!(value >= 0 && value <= 1))
+    throw new OptionError(option, `expected a number from 0 to 1, got ${value}`)
+}

@@ -4,6 +4,7 @@ export { quantizeRtn, type ScalarOptions } from './baselines/rtn.js'
 export { type CodebookOptions, type FittedCodebook, fitCodebook } from './codebook/fit-codebook.js'
 export type { KmeansInit } from './codebook/seeds.js'
 export type { CodebookBits, CodebookElements } from './codebook/store-codebook.js'
+export { type DriftAccumulator, driftAccumulator } from './drift.js'
 export {
   AbortedError,
   CheckpointError,
@@ -14,6 +15,7 @@ export {
   TextError,
   UnsupportedError,
 } from './errors.js'
+export { correctDrift, type DriftCorrectionOptions, type LayerDrift } from './gptvq/drift-correction.js'
 export type { VectorMetric, VqOptions } from './gptvq/options.js'
 export { type LayerTask, quantizeLayer } from './gptvq/quantize-layer.js'
 export { type ReconstructionError, reconstructionError } from './gptvq/reconstruction-error.js'

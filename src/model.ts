@@ -31,6 +31,7 @@ export {
   scoreModels,
 } from './pipeline/evaluation.js'
 export { type InspectedWeight, type Inspection, inspectModel } from './pipeline/inspect-model.js'
+export type { LayerOrder, LayerOrderOptions } from './pipeline/layer-order.js'
 export { type OpenModel, openModel, withQuantizedLayers } from './pipeline/open-model.js'
 export type { OutputOptions } from './pipeline/output.js'
 export type { OnProgress, Progress } from './pipeline/progress.js'

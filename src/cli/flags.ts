@@ -4,6 +4,7 @@ import type { VectorMetric, VqOptions } from '../gptvq/options.js'
 import type { EngineName } from '../model/engine.js'
 import type { DequantizeModelOptions, PlainDtype } from '../pipeline/dequantize-model.js'
 import type { EvaluateModelOptions } from '../pipeline/evaluate-model.js'
+import type { LayerOrder } from '../pipeline/layer-order.js'
 import type { QuantizeModelOptions } from '../pipeline/quantize-model.js'
 
 /** One flag: what it takes, and what the help says of it. Parsing, help and error messages all read it from here. */
@@ -148,6 +149,17 @@ export const quantizeFlags = {
     default: 'gptvq',
   },
   ...vectorFlags,
+  layerOrder: {
+    kind: 'choice',
+    choices: ['sequential', 'block'] satisfies readonly LayerOrder[],
+    help: 'calibrate a layer on what all quantized layers before it give, or the quantized blocks before its own',
+    default: 'sequential',
+  },
+  driftCorrection: {
+    kind: 'number',
+    help: 'share, 0 to 1, of the drift from the full model that each layer makes up for; 0 is faster',
+    default: '0.6',
+  },
   sequences: { kind: 'whole', help: 'calibration sequences at most', default: '128' },
   sequenceLength: {
     kind: 'whole',

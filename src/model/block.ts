@@ -21,6 +21,8 @@ export interface LlamaBlock {
   readonly biases: Partial<Record<LinearKind, tf.Tensor1D>>
   readonly inputNorm: tf.Tensor1D
   readonly attentionNorm: tf.Tensor1D
+  /** The block that this one was forked from; see {@link forkBlock}. */
+  readonly original?: LlamaBlock
 }
 
 /**
@@ -99,7 +101,7 @@ export async function loadBlock(
   }
 }
 
-/** Frees a block's tensors. */
+/** Frees a block's tensors, those that it shares with a fork too. */
 export function disposeBlock(block: LlamaBlock): void {
   tf.dispose([
     Object.values(block.weights),
@@ -107,6 +109,11 @@ export function disposeBlock(block: LlamaBlock): void {
     block.inputNorm,
     block.attentionNorm,
   ])
+}
+
+/** A block of the same tensors whose weights {@link replaceLinear} can change without changing those of `block`. */
+export function forkBlock(block: LlamaBlock): LlamaBlock {
+  return { ...block, weights: { ...block.weights }, original: block }
 }
 
 /**
@@ -123,7 +130,7 @@ export function replaceLinear(block: LlamaBlock, kind: LinearKind, weight: Float
     )
   }
   const replacement = transposedWeight(layer, weight)
-  block.weights[kind].dispose()
+  if (block.weights[kind] !== block.original?.weights[kind]) block.weights[kind].dispose()
   block.weights[kind] = replacement
 }
 
@@ -152,27 +159,13 @@ export async function runBlock(
   return output
 }
 
-/**
- * Hands `onInput` the inputs of a block's linear layers and spares what follows the last of them: the block's output.
- *
- * @param hidden (batch * length) x hiddenSize, row-major
- */
-export function visitInputs(
+/** Throws ShapeError when `hidden` is not batch * length x hiddenSize. */
+export function assertHiddenSize(
   block: LlamaBlock,
   hidden: Float32Array,
   batch: number,
   length: number,
-  onInput: InputListener,
 ): void {
-  assertHiddenSize(block, hidden, batch, length)
-  tf.tidy(() => {
-    const input = tf.tensor2d(hidden, [batch * length, block.config.hiddenSize])
-    const { queries, keys, values } = attentionInputs(block, input, batch, length, 0, onInput)
-    gatedInput(block, input, causalAttention(queries, keys, values, block.config.slidingWindow), onInput)
-  })
-}
-
-function assertHiddenSize(block: LlamaBlock, hidden: Float32Array, batch: number, length: number): void {
   const { hiddenSize } = block.config
   if (hidden.length === batch * length * hiddenSize) return
   throw new ShapeError(
@@ -251,25 +244,33 @@ export function afterAttention(
   attended: tf.Tensor2D,
   onInput?: InputListener,
 ): tf.Tensor2D {
-  const { middle, gated } = gatedInput(block, hidden, attended, onInput)
-  return tf.add<tf.Tensor2D>(middle, linear(block, 'mlp.down_proj', gated))
+  onInput?.(linearInputGroups[1], attended)
+  const middle = afterOutputProjection(block, hidden, attended)
+  return afterDownProjection(block, middle, gatedInput(block, middle, onInput))
 }
 
-/** The same up to the last linear layer: the residual and that layer's input. */
-function gatedInput(
+/** The residual stream (tokens x hiddenSize) between attention and feed-forward layer. */
+export function afterOutputProjection(
   block: LlamaBlock,
   hidden: tf.Tensor2D,
   attended: tf.Tensor2D,
-  onInput?: InputListener,
-): { middle: tf.Tensor2D; gated: tf.Tensor2D } {
-  onInput?.(linearInputGroups[1], attended)
-  const middle = tf.add<tf.Tensor2D>(hidden, linear(block, 'self_attn.o_proj', attended))
+): tf.Tensor2D {
+  return tf.add(hidden, linear(block, 'self_attn.o_proj', attended))
+}
+
+/** The input of the last linear layer, tokens x intermediateSize. */
+export function gatedInput(block: LlamaBlock, middle: tf.Tensor2D, onInput?: InputListener): tf.Tensor2D {
   const input = rmsNorm(middle, block.attentionNorm, block.config.rmsNormEps)
   onInput?.(linearInputGroups[2], input)
   const gate = linear(block, 'mlp.gate_proj', input)
   const gated = tf.mul<tf.Tensor2D>(tf.mul(gate, tf.sigmoid(gate)), linear(block, 'mlp.up_proj', input))
   onInput?.(linearInputGroups[3], gated)
-  return { middle, gated }
+  return gated
+}
+
+/** The block's output, tokens x hiddenSize. */
+export function afterDownProjection(block: LlamaBlock, middle: tf.Tensor2D, gated: tf.Tensor2D): tf.Tensor2D {
+  return tf.add(middle, linear(block, 'mlp.down_proj', gated))
 }
 
 function linear(block: LlamaBlock, kind: LinearKind, input: tf.Tensor2D): tf.Tensor2D {

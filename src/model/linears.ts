@@ -21,6 +21,9 @@ export const linearInputGroups: readonly (readonly LinearKind[])[] = [
   ['mlp.down_proj'],
 ]
 
+/** One of {@link linearInputGroups}. */
+export type LinearInputGroup = readonly LinearKind[]
+
 /** One linear layer of a block. Its weight is `rows` (outputs) x `cols` (inputs). */
 export interface LinearLayer {
   readonly kind: LinearKind

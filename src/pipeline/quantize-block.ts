@@ -2,6 +2,7 @@ import { quantizeGptq } from '../baselines/gptq.js'
 import { quantizeRtn } from '../baselines/rtn.js'
 import { ShapeError, throwIfAborted } from '../errors.js'
 import { turnOfEventLoop } from '../event-loop.js'
+import { correctDrift } from '../gptvq/drift-correction.js'
 import { quantizeLayer } from '../gptvq/quantize-layer.js'
 import { reconstructionError } from '../gptvq/reconstruction-error.js'
 import { type Matrix, matrix } from '../matrix.js'
@@ -9,6 +10,7 @@ import type { LlamaConfig } from '../model/config.js'
 import { type LinearKind, type LinearLayer, linearLayers } from '../model/linears.js'
 import { readTensor, type WeightSource } from '../model/weights.js'
 import { dequantize, pack, type QuantizedLayer } from '../packing/quantized-layer.js'
+import type { InputStatistics } from './input-statistics.js'
 import type { PartProgress } from './progress.js'
 import type { MethodSettings } from './quantize-options.js'
 import { type LayerReport, layerReport, stopwatch } from './report.js'
@@ -32,13 +34,16 @@ export interface BlockWork {
   readonly signal: AbortSignal | undefined
 }
 
-/** Quantizes all linear layers of a block, one after the other. `hessians` is undefined for RTN, which needs none. */
+/**
+ * Quantizes the linear layers of a block that `statistics` speaks of, one after the other. It is undefined for RTN,
+ * which needs none; then all are quantized.
+ */
 export async function quantizeBlock(
   work: BlockWork,
-  hessians: ReadonlyMap<LinearKind, Matrix> | undefined,
+  statistics: ReadonlyMap<LinearKind, InputStatistics> | undefined,
 ): Promise<void> {
   const { weights, settings, deliver, onProgress, signal } = work
-  const linears = linearLayers(work.config, work.index)
+  const linears = linearLayers(work.config, work.index).filter(({ kind }) => statistics?.has(kind) ?? true)
   const total = linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
   let before = 0
   for (const linear of linears) {
@@ -48,16 +53,23 @@ export async function quantizeBlock(
     await turnOfEventLoop()
     throwIfAborted(signal)
     const weight = matrix(rows, cols, await readTensor(weights, name, [rows, cols], 'the shape of the layer'))
-    const hessian = hessians?.get(kind)
+    const inputs = statistics?.get(kind)
     const lap = stopwatch()
-    const layer = await quantizeLinear(name, weight, hessian, settings, progress, signal)
+    const target = targetOf(weight, inputs, settings.order.driftCorrection, name)
+    const layer = await quantizeLinear(name, target, inputs?.hessian, settings, progress, signal)
     const seconds = lap()
     const values = dequantize(layer)
-    const error = hessian ? reconstructionError(weight, values, hessian).relative : null
+    const error = inputs ? reconstructionError(target, values, inputs.hessian).relative : null
     const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), error, seconds)
     await deliver(linear, layer, report, values)
     before += rows * cols
   }
+}
+
+/** What a layer is quantized towards: its weights, corrected for the drift of its surroundings where that is known. */
+function targetOf(weight: Matrix, inputs: InputStatistics | undefined, share: number, name: string): Matrix {
+  if (inputs?.drift === undefined) return weight
+  return correctDrift(weight, inputs.hessian, inputs.drift, { inputShare: share, residualShare: share, name })
 }
 
 async function quantizeLinear(

@@ -4,24 +4,29 @@ import { checkpointWeights } from '../checkpoint/model-weights.js'
 import { CheckpointError, throwIfAborted } from '../errors.js'
 import type { VqOptions } from '../gptvq/options.js'
 import { setThreads } from '../kernels/kernels.js'
-import { disposeBlock, loadBlock, replaceLinear } from '../model/block.js'
 import { type LlamaConfig, parseLlamaConfig } from '../model/config.js'
 import { embedTokens } from '../model/embedding.js'
 import { type EngineName, startEngine } from '../model/engine.js'
 import { allLinearLayers } from '../model/linears.js'
 import type { WeightSource } from '../model/weights.js'
 import type { QuantizedLayer } from '../packing/quantized-layer.js'
+import { quantizeCalibratedBlock } from './calibrated-block.js'
 import { type Calibration, type CalibrationOptions, gatherCalibration } from './calibration.js'
+import { type CalibrationStream, calibrationStream, copyStream } from './calibration-stream.js'
 import { checkModel } from './check-model.js'
-import { advance, collectHessians, type HiddenStates } from './hessians.js'
+import type { LayerOrderOptions } from './layer-order.js'
 import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from './output.js'
 import { type OnProgress, type PartProgress, partOf } from './progress.js'
-import { type BlockWork, type OnQuantized, quantizeBlock } from './quantize-block.js'
+import { type OnQuantized, quantizeBlock } from './quantize-block.js'
 import { type MethodSettings, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type LayerReport, type QuantizationReport, stopwatch, totalBitsPerValue } from './report.js'
 
 /** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
-export interface QuantizeModelOptions extends VqOptions, CalibrationOptions, OutputOptions {
+export interface QuantizeModelOptions
+  extends VqOptions,
+    CalibrationOptions,
+    LayerOrderOptions,
+    OutputOptions {
   /** A model folder in the Hugging Face layout. */
   model: string
   /** The folder to write. Left out, nothing is written; `onLayer` still receives every layer. */
@@ -104,7 +109,9 @@ async function run(
   const calibration = calibrated
     ? await calibrate(options, config, weights, partOf(onProgress, 0, start))
     : undefined
-  const hidden = calibration && (await embed(calibration, weights, config))
+  const present = calibration && (await embed(calibration, weights, config))
+  const full = present && settings.order.driftCorrection > 0 ? copyStream(present) : undefined
+  const streams = present && { present, full }
   seconds.calibration += lap()
   for (let index = 0; index < config.layers; index++) {
     const share = (1 - start) / config.layers
@@ -112,7 +119,7 @@ async function run(
     const inBlock: PartProgress = (step, done) =>
       progress(`block ${index + 1} of ${config.layers}: ${step}`, done)
     const work = { weights, config, index, settings, deliver, onProgress: inBlock, signal }
-    if (hidden) await quantizeCalibratedBlock(work, hidden, seconds)
+    if (streams) await quantizeCalibratedBlock(work, streams, seconds)
     else {
       await quantizeBlock(work, undefined)
       seconds.quantization += lap()
@@ -157,51 +164,8 @@ async function embed(
   { sequences, length }: Calibration,
   weights: WeightSource,
   config: LlamaConfig,
-): Promise<HiddenStates> {
+): Promise<CalibrationStream> {
   const tokens = new Int32Array(sequences.length * length)
   for (const [i, sequence] of sequences.entries()) tokens.set(sequence, i * length)
-  const data = await embedTokens(weights, config, tokens)
-  return { data, sequences: sequences.length, length, hiddenSize: config.hiddenSize }
-}
-
-/** Quantizes one block on the activations that reach it, then lets them flow through what it became. */
-async function quantizeCalibratedBlock(
-  work: BlockWork,
-  hidden: HiddenStates,
-  seconds: { calibration: number; quantization: number },
-): Promise<void> {
-  const { weights, config, index, signal } = work
-  const lap = stopwatch()
-  const block = await loadBlock(weights, config, index)
-  const part = (from: number, to: number) => (step: string, done: number) =>
-    work.onProgress(step, from + (to - from) * done)
-  try {
-    const collecting = part(0, 0.25)
-    const hessians = await collectHessians(
-      block,
-      hidden,
-      (done, total) => collecting('collecting Hessians', done / total),
-      signal,
-    )
-    seconds.calibration += lap()
-    const deliver: OnQuantized = async (linear, layer, report, values) => {
-      replaceLinear(block, linear.kind, values.data)
-      await work.deliver(linear, layer, report, values)
-    }
-    await quantizeBlock({ ...work, deliver, onProgress: part(0.25, 0.9) }, hessians)
-    seconds.quantization += lap()
-    const isLast = index + 1 === config.layers
-    const advancing = part(0.9, 1)
-    if (!isLast) {
-      await advance(
-        block,
-        hidden,
-        (done, total) => advancing('running the quantized block', done / total),
-        signal,
-      )
-    }
-    seconds.calibration += lap()
-  } finally {
-    disposeBlock(block)
-  }
+  return calibrationStream(config, await embedTokens(weights, config, tokens), length)
 }

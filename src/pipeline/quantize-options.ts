@@ -3,6 +3,7 @@ import { requireDamping, requireOneOf, requireWhole } from '../check-option.js'
 import { OptionError } from '../errors.js'
 import { resolveVqOptions, type VqOptions } from '../gptvq/options.js'
 import type { CalibrationOptions } from './calibration.js'
+import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
 
 /** How the linear layers are quantized. */
 export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'
@@ -10,7 +11,7 @@ export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'
 export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gptq', 'rtn']
 
 /** Options of GPTVQ and of calibration, as far as a method is concerned. */
-type MethodOptions = VqOptions & CalibrationOptions
+type MethodOptions = VqOptions & CalibrationOptions & LayerOrderOptions
 
 /** Options that the scalar methods have no use for. */
 const VECTOR_ONLY: readonly (keyof MethodOptions)[] = [
@@ -23,6 +24,8 @@ const VECTOR_ONLY: readonly (keyof MethodOptions)[] = [
   'vectorMetric',
   'codebookUpdateSteps',
   'refinementRounds',
+  'layerOrder',
+  'driftCorrection',
 ]
 
 /** Options that RTN, which looks at no activations, has no use for either. */
@@ -34,16 +37,21 @@ const CALIBRATED_ONLY: readonly (keyof MethodOptions)[] = [
   'seed',
 ]
 
+/** The scalar methods are baselines: they keep to what was published. */
+const PUBLISHED_ORDER = { layerOrder: 'block', driftCorrection: 0 } as const
+
 /** A method with its checked options. */
 export type MethodSettings =
   | {
       readonly method: 'gptvq'
       readonly options: VqOptions
+      readonly order: Required<LayerOrderOptions>
       readonly stated: Readonly<Record<string, unknown>>
     }
   | {
       readonly method: 'gptq' | 'rtn'
       readonly options: Required<ScalarOptions> & { readonly damping: number }
+      readonly order: Required<LayerOrderOptions>
       readonly stated: Readonly<Record<string, unknown>>
     }
 
@@ -57,7 +65,8 @@ export function resolveMethod(method: QuantizationMethod, options: MethodOptions
   if (method === 'gptvq') {
     const { groupSize, bpv, ...settings } = resolveVqOptions(options)
     const target = groupSize === undefined ? { bpv: bpv ?? settings.bits + 0.125 } : { groupSize }
-    return { method, options: pickVqOptions(options), stated: { ...settings, ...target } }
+    const order = resolveLayerOrder(options)
+    return { method, options: pickVqOptions(options), order, stated: { ...settings, ...target, ...order } }
   }
   refuseUseless(method, options, VECTOR_ONLY, "'gptvq'")
   if (method === 'rtn') refuseUseless(method, options, CALIBRATED_ONLY, "'gptq' or 'gptvq'")
@@ -66,7 +75,12 @@ export function resolveMethod(method: QuantizationMethod, options: MethodOptions
   requireWhole('groupSize', groupSize, 1)
   requireDamping(damping)
   const scalar = { bits, groupSize, damping }
-  return { method, options: scalar, stated: method === 'rtn' ? { bits, groupSize } : scalar }
+  return {
+    method,
+    options: scalar,
+    order: PUBLISHED_ORDER,
+    stated: method === 'rtn' ? { bits, groupSize } : scalar,
+  }
 }
 
 function refuseUseless(

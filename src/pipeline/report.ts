@@ -11,7 +11,10 @@ export interface LayerReport {
   readonly bitsPerValue: BitsPerValue
   /** Bytes of its packed arrays. */
   readonly bytes: number
-  /** `L / tr(W H W^T)` on the calibration activations, null for a method without them. */
+  /**
+   * `tr((W-Q) H (W-Q)^T) / tr(W H W^T)` on the calibration activations for the weights `W` that the layer was quantized
+   * towards: those of the model, corrected for drift. Null for a method without calibration.
+   */
   readonly relativeError: number | null
   readonly seconds: number
 }

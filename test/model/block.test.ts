@@ -7,7 +7,6 @@ import {
   loadBlock,
   replaceLinear,
   runBlock,
-  visitInputs,
 } from '../../src/model/block.js'
 import { parseLlamaConfig } from '../../src/model/config.js'
 import { embeddingName, embedTokens } from '../../src/model/embedding.js'
@@ -59,25 +58,6 @@ describe('runBlock', () => {
     expect(seen).toEqual(
       [0, 1].flatMap((index) => linearKinds.map((kind) => `model.layers.${index}.${kind}`)),
     )
-  })
-
-  it('hands out the same inputs, bit for bit, when only they are asked for', async () => {
-    const { source } = model()
-    const hidden = await embedTokens(source, config, Int32Array.from([...tokens, ...tokens]))
-    const block = await loadBlock(source, config, 0)
-    const before = tf.memory().numTensors
-    const record = (seen: Map<readonly LinearKind[], Float32Array>): InputListener => {
-      return (kinds, input) => seen.set(kinds, input.dataSync<'float32'>())
-    }
-    const whole = new Map<readonly LinearKind[], Float32Array>()
-    await runBlock(block, hidden, 2, tokens.length, { onInput: record(whole) })
-    const visited = new Map<readonly LinearKind[], Float32Array>()
-    visitInputs(block, hidden, 2, tokens.length, record(visited))
-    expect(whole.size).toBe(4)
-    expect(visited).toEqual(whole)
-    expect(tf.memory().numTensors).toBe(before)
-    expect(() => visitInputs(block, hidden, 3, tokens.length, () => {})).toThrow(ShapeError)
-    disposeBlock(block)
   })
 
   it('gives each sequence of a batch what it gets alone', async () => {

@@ -164,7 +164,7 @@ describe('a signal', () => {
   test.each([
     'block 1 of 2: collecting Hessians',
     'block 1 of 2: quantizing mlp.down_proj',
-    'block 1 of 2: running the quantized block',
+    'block 1 of 2: running the quantized layers',
     'block 2 of 2: quantizing self_attn.q_proj',
     'block 2 of 2: quantizing mlp.down_proj',
   ])('in "%s" stops the work, and the earlier output is as it was', (words) => stopAt(words, {}))

@@ -8,7 +8,7 @@ import { checkpointWeights } from '../../src/checkpoint/model-weights.js'
 import { HessianAccumulator, matrix, reconstructionError } from '../../src/index.js'
 import { disposeBlock, loadBlock, runBlock } from '../../src/model/block.js'
 import { embedTokens } from '../../src/model/embedding.js'
-import type { LinearKind } from '../../src/model/linears.js'
+import { type LinearKind, linearInputGroups } from '../../src/model/linears.js'
 import {
   dequantize,
   dequantizeModel,
@@ -22,7 +22,8 @@ import {
   startEngine,
   withQuantizedLayers,
 } from '../../src/model.js'
-import { collectHessians } from '../../src/pipeline/hessians.js'
+import { calibrationStream, passGroup } from '../../src/pipeline/calibration-stream.js'
+import { collectStatistics } from '../../src/pipeline/input-statistics.js'
 import { tinyText, writeTinyModel } from '../support/tiny-model.js'
 
 const length = 32
@@ -81,19 +82,32 @@ async function inputsOf(source: Parameters<typeof loadBlock>[0], index: number) 
   return inputs
 }
 
-describe('collectHessians', () => {
+/** The relative error of a layer of block 1 on inputs that came through the layers of `before`. */
+async function relativeErrorOn(
+  name: string,
+  weight: ReturnType<typeof matrix>,
+  before: ReadonlyMap<string, QuantizedLayer>,
+  quantized: ReadonlyMap<string, QuantizedLayer>,
+): Promise<number> {
+  const inputs = await inputsOf(withQuantizedLayers(full.source, new Map(before)), 1)
+  const { data, cols } = inputs.get('mlp.down_proj')!
+  const accumulator = new HessianAccumulator(cols)
+  accumulator.add(matrix(count * length, cols, data))
+  return reconstructionError(weight, dequantize(quantized.get(name)!), accumulator.hessian()).relative
+}
+
+describe('collectStatistics', () => {
   it('gives (2 / tokens) X^T X of each layer’s inputs, summed in float64', async () => {
     const { source, config } = full
     const inputs = await inputsOf(source, 0)
     const block = await loadBlock(source, config, 0)
     const tokens = new Int32Array(sequences.flatMap((sequence) => Array.from(sequence)))
     const data = await embedTokens(source, config, tokens)
-    const hidden = { data, sequences: count, length, hiddenSize: config.hiddenSize }
-    const hessians = await collectHessians(block, hidden, () => {})
-    disposeBlock(block)
-    expect(hessians.size).toBe(7)
-    for (const [kind, { data: x, cols }] of inputs) {
-      const hessian = hessians.get(kind)!
+    const stream = calibrationStream(config, data, length)
+    for (const group of linearInputGroups) {
+      const { data: x, cols } = inputs.get(group[0])!
+      const { hessian } = await collectStatistics(group, { block, stream })
+      await passGroup(block, group, stream)
       for (let i = 0; i < cols; i++) {
         for (let j = 0; j < cols; j++) {
           let sum = 0
@@ -102,27 +116,61 @@ describe('collectHessians', () => {
         }
       }
     }
+    disposeBlock(block)
   })
 })
 
 describe('quantizeModel', () => {
   it('takes the Hessians of a block from activations that came through the quantized blocks before it', async () => {
     const { source, config } = full
-    const quantizedBefore = new Map([...layers].filter(([name]) => name.startsWith('model.layers.0.')))
-    const through = await inputsOf(withQuantizedLayers(source, quantizedBefore), 1)
-    const plain = await inputsOf(source, 1)
     const name = 'model.layers.1.mlp.down_proj.weight'
-    const rows = config.hiddenSize
-    const weight = matrix(rows, config.intermediateSize, await source.floats(name))
-    const error = (inputs: typeof through) => {
-      const { data, cols } = inputs.get('mlp.down_proj')!
-      const accumulator = new HessianAccumulator(cols)
-      accumulator.add(matrix(count * length, cols, data))
-      return reconstructionError(weight, dequantize(layers.get(name)!), accumulator.hessian()).relative
+    const weight = matrix(config.hiddenSize, config.intermediateSize, await source.floats(name))
+    const quantized = new Map<string, QuantizedLayer>()
+    const { layers: reports } = await quantizeModel({
+      ...options(),
+      layerOrder: 'block',
+      driftCorrection: 0,
+      onLayer: (layerName, layer) => quantized.set(layerName, layer),
+    })
+    const stated = reports.find((layer) => `${layer.name}.weight` === name)!.relativeError!
+    const errorThrough = (wanted: (name: string) => boolean) =>
+      relativeErrorOn(name, weight, new Map([...quantized].filter(([layer]) => wanted(layer))), quantized)
+    const isBefore = (layer: string) => layer.startsWith('model.layers.0.')
+    expect((await errorThrough(isBefore)) / stated).toBeCloseTo(1, 3)
+    expect(Math.abs((await errorThrough(() => false)) / stated - 1)).toBeGreaterThan(0.01)
+    expect(Math.abs((await errorThrough((layer) => layer !== name)) / stated - 1)).toBeGreaterThan(0.01)
+  })
+
+  it('in sequential order takes them from activations that came through all quantized layers before', async () => {
+    const { source, config } = full
+    const name = 'model.layers.1.mlp.down_proj.weight'
+    const weight = matrix(config.hiddenSize, config.intermediateSize, await source.floats(name))
+    const quantized = new Map<string, QuantizedLayer>()
+    const { layers: reports } = await quantizeModel({
+      ...options(),
+      driftCorrection: 0,
+      onLayer: (layerName, layer) => quantized.set(layerName, layer),
+    })
+    const stated = reports.find((layer) => `${layer.name}.weight` === name)!.relativeError!
+    const before = new Map([...quantized].filter(([layer]) => layer !== name))
+    expect((await relativeErrorOn(name, weight, before, quantized)) / stated).toBeCloseTo(1, 3)
+  })
+
+  it('brings the last hidden states nearer to those of the full model by correcting drift', async () => {
+    const { source, config } = full
+    const distance = async (driftCorrection: number) => {
+      const quantized = new Map<string, QuantizedLayer>()
+      await quantizeModel({
+        ...options(),
+        driftCorrection,
+        onLayer: (name, layer) => quantized.set(name, layer),
+      })
+      const wanted = (await inputsOf(source, 1)).get('mlp.down_proj')!.data
+      const given = (await inputsOf(withQuantizedLayers(source, quantized), 1)).get('mlp.down_proj')!.data
+      return wanted.reduce((sum, value, i) => sum + (value - given[i]) ** 2, 0)
     }
-    const stated = report.layers.find((layer) => `${layer.name}.weight` === name)!.relativeError!
-    expect(error(through) / stated).toBeCloseTo(1, 3)
-    expect(Math.abs(error(plain) / stated - 1)).toBeGreaterThan(0.01)
+    expect(config.layers).toBe(2)
+    expect(await distance(0.8)).toBeLessThan(0.9 * (await distance(0)))
   })
 
   it('writes layers that read back as the weights they stood for in memory, bit for bit', async () => {

@@ -1,0 +1,69 @@
+import { NumericError, ShapeError } from './errors.js'
+import { wholeBlock } from './kernels/contract.js'
+import { kernels } from './kernels/kernels.js'
+import { assertFinite, type Matrix, matrix } from './matrix.js'
+
+/** Sums of a {@link DriftAccumulator}. */
+export interface DriftAccumulator {
+  /**
+   * Adds a batch of tokens.
+   *
+   * @param full tokens x outer, what the full model has
+   * @param present tokens x outer, what the quantized model has in its place
+   * @param inputs tokens x inner, the inputs of the layer in the quantized model
+   * @throws ShapeError, NumericError
+   */
+  add(full: Matrix, present: Matrix, inputs: Matrix): void
+  /**
+   * `(2 / tokens) (full - present)^T inputs`, outer x inner, a new matrix.
+   *
+   * @throws NumericError when nothing was added yet, or the sum outgrew float32
+   */
+  drift(): Matrix
+}
+
+/**
+ * Sums how far activations of the quantized model are from those of the full model, against a layer's inputs. The
+ * difference is taken before the product, so that a small drift does not drown in the rounding of a large Hessian.
+ */
+export function driftAccumulator(outer: number, inner: number): DriftAccumulator {
+  const sums = matrix(outer, inner)
+  let tokens = 0
+  return {
+    add(full, present, inputs) {
+      const rows = full.rows
+      if (full.cols !== outer || present.cols !== outer || inputs.cols !== inner) {
+        throw new ShapeError(
+          `a drift of ${outer} against ${inner} features was given ${full.cols}, ${present.cols} and ${inputs.cols} columns`,
+        )
+      }
+      if (present.rows !== rows || inputs.rows !== rows) {
+        throw new ShapeError(
+          `a drift needs the same tokens thrice, was given ${rows}, ${present.rows} and ${inputs.rows}`,
+        )
+      }
+      const difference = full.data.slice()
+      for (let i = 0; i < difference.length; i++) difference[i] -= present.data[i]
+      const left = wholeBlock(difference, outer)
+      kernels().gemm(
+        'AtB',
+        outer,
+        inner,
+        rows,
+        1,
+        left,
+        wholeBlock(inputs.data, inner),
+        1,
+        wholeBlock(sums.data, inner),
+      )
+      tokens += rows
+    },
+    drift() {
+      if (tokens === 0) throw new NumericError('no activations were added, so there is no drift')
+      const result = matrix(outer, inner, sums.data.slice())
+      for (let i = 0; i < result.data.length; i++) result.data[i] *= 2 / tokens
+      assertFinite(result, 'drift of the activations')
+      return result
+    },
+  }
+}

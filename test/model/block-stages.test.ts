@@ -1,0 +1,111 @@
+import * as tf from '@tensorflow/tfjs-core'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { ShapeError } from '../../src/errors.js'
+import {
+  disposeBlock,
+  forkBlock,
+  type LlamaBlock,
+  loadBlock,
+  replaceLinear,
+  runBlock,
+} from '../../src/model/block.js'
+import { passStage, visitStage, type WaitingTokens } from '../../src/model/block-stages.js'
+import { parseLlamaConfig } from '../../src/model/config.js'
+import { embedTokens } from '../../src/model/embedding.js'
+import { startEngine } from '../../src/model/engine.js'
+import { type LinearInputGroup, linearInputGroups } from '../../src/model/linears.js'
+import { randomTensors, smallConfig } from './reference-forward.js'
+import { sourceOf } from './tiny-llama.js'
+
+const json = { ...smallConfig, num_key_value_heads: 1 }
+const config = parseLlamaConfig({ ...json }, 'config.json')
+const source = sourceOf(randomTensors(json, 5))
+const tokens = Int32Array.of(3, 1, 4, 1, 5, 9, 2, 2, 7, 1, 8, 2, 8, 1)
+const [sequences, length] = [2, 7]
+let embedded: Float32Array
+
+beforeAll(async () => {
+  await startEngine('wasm')
+  embedded = await embedTokens(source, config, tokens)
+})
+
+function waiting(): WaitingTokens {
+  const attended = new Float32Array(tokens.length * config.heads * config.headDim)
+  return { sequences, length, hidden: embedded.slice(), attended }
+}
+
+async function withBlock(use: (block: LlamaBlock) => Promise<void>): Promise<void> {
+  const block = await loadBlock(source, config, 0)
+  try {
+    await use(block)
+  } finally {
+    disposeBlock(block)
+  }
+}
+
+describe('a block taken stage by stage', () => {
+  it('has the inputs and the output of the block run at once', () =>
+    withBlock(async (block) => {
+      const before = tf.memory().numTensors
+      const expected = new Map<LinearInputGroup, Float32Array>()
+      const output = await runBlock(block, embedded, sequences, length, {
+        onInput: (group, input) => expected.set(group, input.dataSync<'float32'>()),
+      })
+      const stage = waiting()
+      for (const group of linearInputGroups) {
+        let seen: Float32Array | undefined
+        visitStage(block, group, stage, (input) => {
+          seen = input.dataSync<'float32'>()
+        })
+        expect(seen).toEqual(expected.get(group))
+        await passStage(block, group, stage)
+      }
+      expect(expected.size).toBe(4)
+      expect(stage.hidden).toEqual(output)
+      expect(tf.memory().numTensors).toBe(before)
+    }))
+
+  it('shows the residual stream that the output of a group is added to', () =>
+    withBlock(async (block) => {
+      const stage = waiting()
+      const residuals: (Float32Array | undefined)[] = []
+      for (const group of linearInputGroups) {
+        visitStage(block, group, stage, (_, residual) => residuals.push(residual?.dataSync<'float32'>()))
+        await passStage(block, group, stage)
+      }
+      expect(residuals.map((residual) => residual !== undefined)).toEqual([false, true, false, true])
+      expect(residuals[1]).toEqual(embedded)
+      // what the residual lacks of the block's output is what the last layer gave
+      const silent = forkBlock(block)
+      replaceLinear(silent, 'mlp.down_proj', new Float32Array(config.hiddenSize * config.intermediateSize))
+      expect(residuals[3]).toEqual(await runBlock(silent, embedded, sequences, length))
+      disposeBlock(silent)
+    }))
+
+  it('refuses tokens of another size', () =>
+    withBlock(async (block) => {
+      const stage = { ...waiting(), sequences: 3 }
+      expect(() => visitStage(block, linearInputGroups[0], stage, () => {})).toThrow(ShapeError)
+      await expect(passStage(block, linearInputGroups[0], stage)).rejects.toThrow(ShapeError)
+    }))
+})
+
+describe('forkBlock', () => {
+  it('changes its own weights and never those of the original', () =>
+    withBlock(async (block) => {
+      const before = await runBlock(block, embedded, sequences, length)
+      const tensors = tf.memory().numTensors
+      const fork = forkBlock(block)
+      for (const scale of [0, 1]) {
+        replaceLinear(
+          fork,
+          'mlp.up_proj',
+          new Float32Array(config.hiddenSize * config.intermediateSize).fill(scale),
+        )
+      }
+      expect(tf.memory().numTensors).toBe(tensors + 1)
+      expect(await runBlock(fork, embedded, sequences, length)).not.toEqual(before)
+      expect(await runBlock(block, embedded, sequences, length)).toEqual(before)
+      disposeBlock(fork)
+    }))
+})
