@@ -21,6 +21,8 @@ export interface LlamaBlock {
   readonly biases: Partial<Record<LinearKind, tf.Tensor1D>>
   readonly inputNorm: tf.Tensor1D
   readonly attentionNorm: tf.Tensor1D
+  /** How an input (tokens x in) is multiplied with a layer's weight; default: by `tf.matMul`. */
+  readonly multiply?: (kind: LinearKind, input: tf.Tensor2D) => tf.Tensor2D
 }
 
 /**
@@ -172,7 +174,13 @@ export function visitInputs(
   })
 }
 
-function assertHiddenSize(block: LlamaBlock, hidden: Float32Array, batch: number, length: number): void {
+/** Checks that `hidden` has a row for each of `batch` sequences of `length` tokens. */
+export function assertHiddenSize(
+  block: LlamaBlock,
+  hidden: Float32Array,
+  batch: number,
+  length: number,
+): void {
   const { hiddenSize } = block.config
   if (hidden.length === batch * length * hiddenSize) return
   throw new ShapeError(
@@ -273,7 +281,7 @@ function gatedInput(
 }
 
 function linear(block: LlamaBlock, kind: LinearKind, input: tf.Tensor2D): tf.Tensor2D {
-  const product = tf.matMul<tf.Tensor2D>(input, block.weights[kind])
+  const product = block.multiply?.(kind, input) ?? tf.matMul<tf.Tensor2D>(input, block.weights[kind])
   const bias = block.biases[kind]
   return bias === undefined ? product : tf.add<tf.Tensor2D>(product, bias)
 }
