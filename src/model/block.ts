@@ -23,6 +23,8 @@ export interface LlamaBlock {
   readonly attentionNorm: tf.Tensor1D
   /** The block that this one was forked from; see {@link forkBlock}. */
   readonly original?: LlamaBlock
+  /** How an input (tokens x in) is multiplied with a layer's weight; default: by `tf.matMul`. */
+  readonly multiply?: (kind: LinearKind, input: tf.Tensor2D) => tf.Tensor2D
 }
 
 /**
@@ -274,7 +276,7 @@ export function afterDownProjection(block: LlamaBlock, middle: tf.Tensor2D, gate
 }
 
 function linear(block: LlamaBlock, kind: LinearKind, input: tf.Tensor2D): tf.Tensor2D {
-  const product = tf.matMul<tf.Tensor2D>(input, block.weights[kind])
+  const product = block.multiply?.(kind, input) ?? tf.matMul<tf.Tensor2D>(input, block.weights[kind])
   const bias = block.biases[kind]
   return bias === undefined ? product : tf.add<tf.Tensor2D>(product, bias)
 }

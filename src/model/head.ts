@@ -4,6 +4,7 @@ import { rmsNorm } from './block.js'
 import type { LlamaConfig } from './config.js'
 import { embeddingName } from './embedding.js'
 import { assertEngineHolds } from './engine.js'
+import { registerGradients } from './gradients.js'
 import { takeFloats } from './tensors.js'
 import { assertTensorShape, readRows, readTensor, type WeightSource } from './weights.js'
 
@@ -15,11 +16,21 @@ const sliceBytes = 2 ** 26
 
 /** The final norm and the output projection of a model. */
 export interface LlamaHead {
+  readonly vocabSize: number
+  readonly hiddenSize: number
   /**
    * @param hidden tokens x hiddenSize: the output of the last block
    * @returns logits, tokens x vocabSize, row-major
    */
   logits(hidden: Float32Array): Promise<Float32Array>
+  /**
+   * The backward pass of {@link logits}: from the gradient of a loss on the logits to that on the hidden states.
+   *
+   * @param hidden tokens x hiddenSize
+   * @param logitsGradient tokens x vocabSize
+   * @returns tokens x hiddenSize
+   */
+  backward(hidden: Float32Array, logitsGradient: Float32Array): Promise<Float32Array>
   /** Frees its tensors. */
   dispose(): void
 }
@@ -68,14 +79,20 @@ export async function openHead(source: WeightSource, config: LlamaConfig): Promi
     return weight
   }
 
+  const tokensOf = (hidden: Float32Array) => {
+    const tokens = hidden.length / hiddenSize
+    if (Number.isInteger(tokens) && tokens > 0) return tokens
+    throw new ShapeError(`${hidden.length} hidden values are not whole rows of hidden_size ${hiddenSize}`)
+  }
+  const normalised = (hidden: tf.Tensor2D) => rmsNorm(hidden, norm, rmsNormEps)
+
   return {
+    vocabSize,
+    hiddenSize,
     logits: async (hidden) => {
-      const tokens = hidden.length / hiddenSize
-      if (!Number.isInteger(tokens) || tokens === 0) {
-        throw new ShapeError(`${hidden.length} hidden values are not whole rows of hidden_size ${hiddenSize}`)
-      }
+      const tokens = tokensOf(hidden)
       let logits: Float32Array | undefined
-      const normed = tf.tidy(() => rmsNorm(tf.tensor2d(hidden, [tokens, hiddenSize]), norm, rmsNormEps))
+      const normed = tf.tidy(() => normalised(tf.tensor2d(hidden, [tokens, hiddenSize])))
       try {
         for (let first = 0; first < vocabSize; first += sliceRows) {
           const weight = await slice(first)
@@ -89,6 +106,33 @@ export async function openHead(source: WeightSource, config: LlamaConfig): Promi
         normed.dispose()
       }
       return logits ?? new Float32Array(0)
+    },
+    backward: async (hidden, logitsGradient) => {
+      const tokens = tokensOf(hidden)
+      if (logitsGradient.length !== tokens * vocabSize) {
+        throw new ShapeError(
+          `the gradient on the logits of ${tokens} tokens has ${logitsGradient.length} values; expected ${tokens} x ${vocabSize}`,
+        )
+      }
+      registerGradients()
+      let onNormed = tf.zeros<tf.Rank.R2>([tokens, hiddenSize])
+      try {
+        for (let first = 0; first < vocabSize; first += sliceRows) {
+          const weight = await slice(first)
+          const sum = tf.tidy(() => {
+            const part = gatherColumns(logitsGradient, vocabSize, first, weight.shape[1])
+            const onLogits = tf.tensor2d(part, [tokens, weight.shape[1]])
+            return tf.add<tf.Tensor2D>(onNormed, tf.matMul(onLogits, weight, false, true))
+          })
+          if (kept === undefined) weight.dispose()
+          onNormed.dispose()
+          onNormed = sum
+        }
+        const gradient = tf.grad((x) => normalised(x as tf.Tensor2D))
+        return await takeFloats(tf.tidy(() => gradient(tf.tensor2d(hidden, [tokens, hiddenSize]), onNormed)))
+      } finally {
+        onNormed.dispose()
+      }
     },
     dispose: () => {
       tf.dispose([norm, ...(kept?.values() ?? [])])
@@ -104,4 +148,16 @@ function scatterColumns(part: Float32Array, whole: Float32Array, cols: number, f
   for (let row = 0; row < rows; row++) {
     whole.set(part.subarray(row * width, (row + 1) * width), row * cols + first)
   }
+}
+
+/** Columns `first` to `first + width - 1` of `whole` (rows x cols). */
+function gatherColumns(whole: Float32Array, cols: number, first: number, width: number): Float32Array {
+  if (width === cols) return whole
+  const rows = whole.length / cols
+  const part = new Float32Array(rows * width)
+  for (let row = 0; row < rows; row++) {
+    const start = row * cols + first
+    part.set(whole.subarray(start, start + width), row * width)
+  }
+  return part
 }

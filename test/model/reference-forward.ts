@@ -89,45 +89,75 @@ export function referenceForward(
   tokens: readonly number[],
 ): { logits: number[][]; inputs: Map<string, number[][]> } {
   const inputs = new Map<string, number[][]>()
-  const vector = (name: string) => Array.from(tensors.get(name)!.values)
-  const apply = (name: string, x: number[]) => {
-    inputs.set(name, [...(inputs.get(name) ?? []), x])
-    const { shape, values } = tensors.get(`${name}.weight`)!
-    const bias = tensors.get(`${name}.bias`)?.values
-    return Array.from({ length: shape[0] }, (_, row) => {
-      let sum = bias?.[row] ?? 0
-      for (let col = 0; col < shape[1]; col++) sum += values[row * shape[1] + col] * x[col]
-      return sum
-    })
-  }
-  const norm = (name: string, x: number[]) => {
-    const scale = vector(name)
-    const meanSquare = x.reduce((sum, v) => sum + v * v, 0) / x.length
-    return x.map((v, i) => (v / Math.sqrt(meanSquare + config.rms_norm_eps)) * scale[i])
-  }
   const embedding = tensors.get('model.embed_tokens.weight')!
   let hidden = tokens.map((token) =>
     Array.from(embedding.values.slice(token * config.hidden_size, (token + 1) * config.hidden_size)),
   )
   for (let i = 0; i < config.num_hidden_layers; i++) {
-    const block = `model.layers.${i}`
-    const normed = hidden.map((x) => norm(`${block}.input_layernorm.weight`, x))
-    const q = normed.map((x, t) => rotate(config, apply(`${block}.self_attn.q_proj`, x), t))
-    const k = normed.map((x, t) => rotate(config, apply(`${block}.self_attn.k_proj`, x), t))
-    const v = normed.map((x) => apply(`${block}.self_attn.v_proj`, x))
-    const mixed = hidden.map((_, t) => attend(config, q[t], k, v, t))
-    const middle = mixed.map((x, t) => plus(hidden[t], apply(`${block}.self_attn.o_proj`, x)))
-    hidden = middle.map((x) => {
-      const input = norm(`${block}.post_attention_layernorm.weight`, x)
-      const gate = apply(`${block}.mlp.gate_proj`, input)
-      const up = apply(`${block}.mlp.up_proj`, input)
-      const gated = gate.map((g, j) => (g / (1 + Math.exp(-g))) * up[j])
-      return plus(x, apply(`${block}.mlp.down_proj`, gated))
+    hidden = referenceBlock(config, tensors, i, hidden, (name, x) => {
+      inputs.set(name, [...(inputs.get(name) ?? []), x])
     })
   }
+  return { logits: referenceHead(config, tensors, hidden), inputs }
+}
+
+/** The output of block `i` for the hidden states of one sequence. */
+export function referenceBlock(
+  config: ReferenceConfig,
+  tensors: ReadonlyMap<string, TestTensor>,
+  i: number,
+  hidden: number[][],
+  onInput: (name: string, x: number[]) => void = () => {},
+): number[][] {
+  const block = `model.layers.${i}`
+  const apply = (name: string, x: number[]) => {
+    onInput(`${block}.${name}`, x)
+    return applyLinear(tensors, `${block}.${name}`, x)
+  }
+  const normed = hidden.map((x) => norm(config, tensors, `${block}.input_layernorm.weight`, x))
+  const q = normed.map((x, t) => rotate(config, apply('self_attn.q_proj', x), t))
+  const k = normed.map((x, t) => rotate(config, apply('self_attn.k_proj', x), t))
+  const v = normed.map((x) => apply('self_attn.v_proj', x))
+  const mixed = hidden.map((_, t) => attend(config, q[t], k, v, t))
+  const middle = mixed.map((x, t) => plus(hidden[t], apply('self_attn.o_proj', x)))
+  return middle.map((x) => {
+    const input = norm(config, tensors, `${block}.post_attention_layernorm.weight`, x)
+    const gate = apply('mlp.gate_proj', input)
+    const up = apply('mlp.up_proj', input)
+    const gated = gate.map((g, j) => (g / (1 + Math.exp(-g))) * up[j])
+    return plus(x, apply('mlp.down_proj', gated))
+  })
+}
+
+/** The logits that the last hidden states give. */
+export function referenceHead(
+  config: ReferenceConfig,
+  tensors: ReadonlyMap<string, TestTensor>,
+  hidden: number[][],
+): number[][] {
   const head = config.tie_word_embeddings ? 'model.embed_tokens' : 'lm_head'
-  const logits = hidden.map((x) => apply(head, norm('model.norm.weight', x)))
-  return { logits, inputs }
+  return hidden.map((x) => applyLinear(tensors, head, norm(config, tensors, 'model.norm.weight', x)))
+}
+
+function applyLinear(tensors: ReadonlyMap<string, TestTensor>, name: string, x: number[]): number[] {
+  const { shape, values } = tensors.get(`${name}.weight`)!
+  const bias = tensors.get(`${name}.bias`)?.values
+  return Array.from({ length: shape[0] }, (_, row) => {
+    let sum = bias?.[row] ?? 0
+    for (let col = 0; col < shape[1]; col++) sum += values[row * shape[1] + col] * x[col]
+    return sum
+  })
+}
+
+function norm(
+  config: ReferenceConfig,
+  tensors: ReadonlyMap<string, TestTensor>,
+  name: string,
+  x: number[],
+): number[] {
+  const scale = tensors.get(name)!.values
+  const meanSquare = x.reduce((sum, v) => sum + v * v, 0) / x.length
+  return x.map((v, i) => (v / Math.sqrt(meanSquare + config.rms_norm_eps)) * scale[i])
 }
 
 const plus = (a: number[], b: number[]) => a.map((x, i) => x + b[i])
