@@ -11,7 +11,10 @@ import type { RowPanel } from './row-panel.js'
 const WELL_CONDITIONED = 1e-6
 
 /** The rows of a group within the layer, the second exclusive. */
-export function rowsOfGroup({ layout, firstGroup }: RowPanel, group: number): readonly [number, number] {
+export function rowsOfGroup(
+  { layout, firstGroup }: Pick<RowPanel, 'layout' | 'firstGroup'>,
+  group: number,
+): readonly [number, number] {
   const top = (firstGroup + group) * layout.rowsPerGroup
   return [top, Math.min(top + layout.rowsPerGroup, layout.rows)]
 }
@@ -23,7 +26,7 @@ export function rowsOfGroup({ layout, firstGroup }: RowPanel, group: number): re
  * @param sums receives the group's unknowns
  */
 export function sumByCentroid(
-  panel: RowPanel,
+  panel: Pick<RowPanel, 'layout' | 'layer' | 'firstGroup'>,
   group: number,
   values: Float32Array,
   first: number,

@@ -76,14 +76,20 @@ export function byPosition(x: tf.Tensor4D, batch: number): tf.Tensor4D {
 /** Heads `first` to `last - 1` of a stack of them. */
 export function headsOf(x: tf.Tensor4D, first: number, last: number): tf.Tensor4D {
   const [heads, group, length, headDim] = x.shape
-  return last - first === heads ? x : tf.slice4d(x, [first, 0, 0, 0], [last - first, group, length, headDim])
+  if (last - first === heads) return x
+  const values = group * length * headDim
+  const part = tf.slice1d(tf.reshape(x, [-1]), first * values, (last - first) * values)
+  return tf.reshape(part, [last - first, group, length, headDim])
 }
 
 /** Rows `first` to `first + count - 1` of each of `heads x group` matrices: heads x (group * count) x columns. */
 export function rowsOf(x: tf.Tensor4D, first: number, count: number): tf.Tensor3D {
   const [heads, group, length, headDim] = x.shape
-  const rows = count === length ? x : tf.slice4d(x, [0, 0, first, 0], [heads, group, count, headDim])
-  return tf.reshape(rows, [heads, group * count, headDim])
+  const shape: [number, number, number] = [heads, group * count, headDim]
+  if (count === length) return tf.reshape(x, shape)
+  // rows of a matrix lie together; the engine copies a slice of four axes piece by piece
+  const matrices = tf.reshape<tf.Rank.R2>(x, [heads * group, length * headDim])
+  return tf.reshape(tf.slice2d(matrices, [0, first * headDim], [heads * group, count * headDim]), shape)
 }
 
 /**

@@ -1,7 +1,8 @@
-import { ShapeError } from '../errors.js'
+import * as tf from '@tensorflow/tfjs-core'
+import { NumericError, ShapeError } from '../errors.js'
 import type { LlamaHead } from './head.js'
-import { headParts } from './head-parts.js'
-import { probabilitiesOf } from './probabilities.js'
+import { type HeadPart, headParts } from './head-parts.js'
+import { takeFloats } from './tensors.js'
 
 /**
  * How far a student's predictions are from a teacher's: KL(teacher || student), in nats, summed over the positions.
@@ -33,18 +34,18 @@ export async function divergenceGradient(
   student: Float32Array,
 ): Promise<{ divergence: number; gradient: Float32Array }> {
   const gradient = new Float32Array(student.length)
-  const sum = await sumOverParts(head, teacher, student, async (first, states, onLogits) => {
-    gradient.set(await head.backward(states, onLogits), first * head.hiddenSize)
+  const sum = await sumOverParts(head, teacher, student, async ({ first, of }, onLogits) => {
+    gradient.set(await head.backward(of(student), onLogits), first * head.hiddenSize)
   })
   return { divergence: sum, gradient }
 }
 
-/** Sums the divergence; `onPart` is handed the student's hidden states of each part, and the gradient on their logits. */
+/** Sums the divergence; `onPart` is handed the gradient on the student's logits of each part. */
 async function sumOverParts(
   head: LlamaHead,
   teacher: Float32Array,
   student: Float32Array,
-  onPart: (first: number, states: Float32Array, onLogits: Float32Array) => Promise<void>,
+  onPart: (part: HeadPart, onLogits: tf.Tensor2D) => Promise<void>,
 ): Promise<number> {
   if (teacher.length !== student.length) {
     throw new ShapeError(
@@ -52,27 +53,45 @@ async function sumOverParts(
         'expected as many, of the same text',
     )
   }
-  const { vocabSize } = head
-  const expected = new Float64Array(vocabSize)
-  const actual = new Float64Array(vocabSize)
   let sum = 0
   for (const part of headParts(head, student)) {
-    const teacherLogits = await head.logits(part.of(teacher))
-    const logits = await head.logits(part.of(student))
-    for (let i = 0; i < part.count; i++) {
-      const at = i * vocabSize
-      const known = teacherLogits.subarray(at, at + vocabSize)
-      const row = logits.subarray(at, at + vocabSize)
-      const knownLogSum = probabilitiesOf(known, expected, part.first + i)
-      const logSum = probabilitiesOf(row, actual, part.first + i)
-      let gap = 0
-      for (let token = 0; token < vocabSize; token++) {
-        gap += expected[token] * (known[token] - row[token])
-        row[token] = actual[token] - expected[token]
-      }
-      sum += gap + logSum - knownLogSum
+    const expected = await head.logitsTensor(part.of(teacher))
+    const actual = await head.logitsTensor(part.of(student))
+    const { onLogits, divergences } = tf.tidy(() => compare(expected, actual))
+    tf.dispose([expected, actual])
+    try {
+      const values = await takeFloats(divergences)
+      assertFinite(values, part.first)
+      for (const value of values) sum += value
+      await onPart(part, onLogits)
+    } finally {
+      onLogits.dispose()
     }
-    await onPart(part.first, part.of(student), logits)
   }
   return sum
+}
+
+/** The divergence at each position, and its gradient on the actual logits. */
+function compare(expected: tf.Tensor2D, actual: tf.Tensor2D) {
+  const known = tf.softmax(expected)
+  const predicted = tf.softmax(actual)
+  const gaps = tf.sum(tf.mul(known, tf.sub(expected, actual)), -1)
+  return {
+    divergences: tf.add(gaps, tf.sub(logSums(actual, predicted), logSums(expected, known))),
+    onLogits: tf.sub<tf.Tensor2D>(predicted, known),
+  }
+}
+
+/** `log(sum(exp(logits)))` of each row: what its largest logit exceeds the logarithm of its probability by. */
+function logSums(logits: tf.Tensor2D, probabilities: tf.Tensor2D): tf.Tensor {
+  return tf.sub(tf.max(logits, -1), tf.log(tf.max(probabilities, -1)))
+}
+
+function assertFinite(divergences: Float32Array, first: number): void {
+  const at = divergences.findIndex((value) => !Number.isFinite(value))
+  if (at < 0) return
+  throw new NumericError(
+    `hidden state ${first + at}: the divergence of its predictions is ${divergences[at]}; expected a finite number. ` +
+      'A logit is not finite: the weights are damaged, or the hidden states overflow',
+  )
 }

@@ -23,6 +23,8 @@ export interface LlamaHead {
    * @returns logits, tokens x vocabSize, row-major
    */
   logits(hidden: Float32Array): Promise<Float32Array>
+  /** The same as a tensor, tokens x vocabSize, which the caller disposes. */
+  logitsTensor(hidden: Float32Array): Promise<tf.Tensor2D>
   /**
    * The backward pass of {@link logits}: from the gradient of a loss on the logits to that on the hidden states.
    *
@@ -30,7 +32,7 @@ export interface LlamaHead {
    * @param logitsGradient tokens x vocabSize
    * @returns tokens x hiddenSize
    */
-  backward(hidden: Float32Array, logitsGradient: Float32Array): Promise<Float32Array>
+  backward(hidden: Float32Array, logitsGradient: tf.Tensor2D): Promise<Float32Array>
   /** Frees its tensors. */
   dispose(): void
 }
@@ -84,7 +86,19 @@ export async function openHead(source: WeightSource, config: LlamaConfig): Promi
     if (Number.isInteger(tokens) && tokens > 0) return tokens
     throw new ShapeError(`${hidden.length} hidden values are not whole rows of hidden_size ${hiddenSize}`)
   }
-  const normalised = (hidden: tf.Tensor2D) => rmsNorm(hidden, norm, rmsNormEps)
+  const normalise = (hidden: tf.Tensor2D) => rmsNorm(hidden, norm, rmsNormEps)
+
+  /** Hands `use` each slice of the projection, hiddenSize x tokens of the slice, and the first of its tokens. */
+  const forEachSlice = async (use: (weight: tf.Tensor2D, first: number) => Promise<void>) => {
+    for (let first = 0; first < vocabSize; first += sliceRows) {
+      const weight = await slice(first)
+      try {
+        await use(weight, first)
+      } finally {
+        if (kept === undefined) weight.dispose()
+      }
+    }
+  }
 
   return {
     vocabSize,
@@ -92,43 +106,54 @@ export async function openHead(source: WeightSource, config: LlamaConfig): Promi
     logits: async (hidden) => {
       const tokens = tokensOf(hidden)
       let logits: Float32Array | undefined
-      const normed = tf.tidy(() => normalised(tf.tensor2d(hidden, [tokens, hiddenSize])))
+      const normed = tf.tidy(() => normalise(tf.tensor2d(hidden, [tokens, hiddenSize])))
       try {
-        for (let first = 0; first < vocabSize; first += sliceRows) {
-          const weight = await slice(first)
+        await forEachSlice(async (weight, first) => {
           const part = await takeFloats(tf.matMul(normed, weight))
-          if (kept === undefined) weight.dispose()
-          if (part.length === tokens * vocabSize) return part
-          logits ??= new Float32Array(tokens * vocabSize)
-          scatterColumns(part, logits, vocabSize, first)
-        }
+          if (part.length === tokens * vocabSize) logits = part
+          else {
+            logits ??= new Float32Array(tokens * vocabSize)
+            scatterColumns(part, logits, vocabSize, first)
+          }
+        })
       } finally {
         normed.dispose()
       }
       return logits ?? new Float32Array(0)
     },
+    logitsTensor: async (hidden) => {
+      const normed = tf.tidy(() => normalise(tf.tensor2d(hidden, [tokensOf(hidden), hiddenSize])))
+      const parts: tf.Tensor2D[] = []
+      try {
+        await forEachSlice(async (weight) => {
+          parts.push(tf.matMul(normed, weight))
+        })
+        return parts.length === 1 ? parts[0] : tf.concat(parts, 1)
+      } finally {
+        tf.dispose([normed, ...(parts.length === 1 ? [] : parts)])
+      }
+    },
     backward: async (hidden, logitsGradient) => {
       const tokens = tokensOf(hidden)
-      if (logitsGradient.length !== tokens * vocabSize) {
+      if (logitsGradient.shape[0] !== tokens || logitsGradient.shape[1] !== vocabSize) {
         throw new ShapeError(
-          `the gradient on the logits of ${tokens} tokens has ${logitsGradient.length} values; expected ${tokens} x ${vocabSize}`,
+          `the gradient on the logits is ${logitsGradient.shape.join(' x ')}; expected ${tokens} x ${vocabSize}`,
         )
       }
       registerGradients()
       let onNormed = tf.zeros<tf.Rank.R2>([tokens, hiddenSize])
       try {
-        for (let first = 0; first < vocabSize; first += sliceRows) {
-          const weight = await slice(first)
+        await forEachSlice(async (weight, first) => {
           const sum = tf.tidy(() => {
-            const part = gatherColumns(logitsGradient, vocabSize, first, weight.shape[1])
-            const onLogits = tf.tensor2d(part, [tokens, weight.shape[1]])
-            return tf.add<tf.Tensor2D>(onNormed, tf.matMul(onLogits, weight, false, true))
+            const width = weight.shape[1]
+            const part =
+              width === vocabSize ? logitsGradient : tf.slice2d(logitsGradient, [0, first], [tokens, width])
+            return tf.add<tf.Tensor2D>(onNormed, tf.matMul(part, weight, false, true))
           })
-          if (kept === undefined) weight.dispose()
           onNormed.dispose()
           onNormed = sum
-        }
-        const gradient = tf.grad((x) => normalised(x as tf.Tensor2D))
+        })
+        const gradient = tf.grad((x) => normalise(x as tf.Tensor2D))
         return await takeFloats(tf.tidy(() => gradient(tf.tensor2d(hidden, [tokens, hiddenSize]), onNormed)))
       } finally {
         onNormed.dispose()
@@ -148,16 +173,4 @@ function scatterColumns(part: Float32Array, whole: Float32Array, cols: number, f
   for (let row = 0; row < rows; row++) {
     whole.set(part.subarray(row * width, (row + 1) * width), row * cols + first)
   }
-}
-
-/** Columns `first` to `first + width - 1` of `whole` (rows x cols). */
-function gatherColumns(whole: Float32Array, cols: number, first: number, width: number): Float32Array {
-  if (width === cols) return whole
-  const rows = whole.length / cols
-  const part = new Float32Array(rows * width)
-  for (let row = 0; row < rows; row++) {
-    const start = row * cols + first
-    part.set(whole.subarray(start, start + width), row * width)
-  }
-  return part
 }

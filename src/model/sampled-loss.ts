@@ -1,8 +1,9 @@
+import * as tf from '@tensorflow/tfjs-core'
+import { NumericError } from '../errors.js'
 import type { Random } from '../random.js'
 import type { LlamaHead } from './head.js'
 import { headParts } from './head-parts.js'
-import { probabilitiesOf } from './probabilities.js'
-import { drawToken } from './sampling.js'
+import { takeFloats } from './tensors.js'
 
 /**
  * Draws a token at every position from the model's own prediction and gives the gradient of its `-log p`, summed over
@@ -21,17 +22,36 @@ export async function sampledLossGradient(
 ): Promise<Float32Array> {
   const { vocabSize, hiddenSize } = head
   const gradient = new Float32Array(hidden.length)
-  const probabilities = new Float64Array(vocabSize)
-  for (const part of headParts(head, hidden)) {
-    const logits = await head.logits(part.of(hidden))
-    for (let i = 0; i < part.count; i++) {
-      const row = logits.subarray(i * vocabSize, (i + 1) * vocabSize)
-      probabilitiesOf(row, probabilities, part.first + i)
-      const drawn = drawToken(row, 1, random)
-      row.set(probabilities)
-      row[drawn] = probabilities[drawn] - 1
+  for (const { first, count, of } of headParts(head, hidden)) {
+    const logits = await head.logitsTensor(of(hidden))
+    const predicted = tf.softmax(logits)
+    logits.dispose()
+    const onLogits = await takeFloats(predicted)
+    for (let i = 0; i < count; i++) {
+      const probabilities = onLogits.subarray(i * vocabSize, (i + 1) * vocabSize)
+      // the gradient on the logits is the prediction less what was drawn
+      probabilities[draw(probabilities, random, first + i)] -= 1
     }
-    gradient.set(await head.backward(part.of(hidden), logits), part.first * hiddenSize)
+    const tensor = tf.tensor2d(onLogits, [count, vocabSize])
+    try {
+      gradient.set(await head.backward(of(hidden), tensor), first * hiddenSize)
+    } finally {
+      tensor.dispose()
+    }
   }
   return gradient
+}
+
+function draw(probabilities: Float32Array, random: Random, position: number): number {
+  let sum = 0
+  for (let token = 0; token < probabilities.length; token++) sum += probabilities[token]
+  if (!Number.isFinite(sum)) {
+    throw new NumericError(
+      `hidden state ${position}: a logit is not finite. The weights are damaged, or the hidden states overflow`,
+    )
+  }
+  let rest = random() * sum
+  let token = 0
+  while (token < probabilities.length - 1 && rest >= probabilities[token]) rest -= probabilities[token++]
+  return token
 }

@@ -1,5 +1,5 @@
 import { NumericError } from '../errors.js'
-import { expOfNegative } from '../model/exp.js'
+import { expOfNegative } from './exp.js'
 
 /** How well a model predicts a text. */
 export interface Scores {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { expOfNegative } from '../../src/model/exp.js'
+import { expOfNegative } from '../../src/pipeline/exp.js'
 
 describe('expOfNegative', () => {
   it('equals Math.exp within two units in the last place', () => {

@@ -1,0 +1,125 @@
+import * as tf from '@tensorflow/tfjs-core'
+import type { Pause } from '../../event-loop.js'
+import { backwardBlock } from '../../model/backward.js'
+import { disposeBlock, type LlamaBlock, loadBlock, runBlock } from '../../model/block.js'
+import type { LlamaConfig } from '../../model/config.js'
+import { divergenceGradient } from '../../model/divergence.js'
+import type { LlamaHead } from '../../model/head.js'
+import { linearLayers } from '../../model/linears.js'
+import type { WeightSource } from '../../model/weights.js'
+import { addCodebookGradient } from './codebook-values.js'
+import { noGradients, type Student } from './student.js'
+
+/** Tokens that run through a block at once. */
+const TOKENS_PER_PASS = 2048
+
+/** The weights that a pass runs through. */
+export interface PassModel {
+  readonly source: WeightSource
+  readonly config: LlamaConfig
+}
+
+/**
+ * Runs sequences through all blocks, one of them loaded at a time.
+ *
+ * @param hidden the embedded tokens, (sequences * length) x hiddenSize
+ * @param onInput is given what each block reads
+ * @returns the output of the last block, of the same shape
+ */
+export async function forwardBlocks(
+  { source, config }: PassModel,
+  hidden: Float32Array,
+  length: number,
+  pause: Pause,
+  onInput: (index: number, input: Float32Array) => void = () => {},
+): Promise<Float32Array> {
+  let states = hidden
+  for (let index = 0; index < config.layers; index++) {
+    onInput(index, states)
+    const output = new Float32Array(states.length)
+    await withBlock({ source, config }, index, async (block) => {
+      for (const { first, count, of } of parts(states, length, config)) {
+        await pause()
+        output.set(await runBlock(block, of(states), count, length), first)
+      }
+    })
+    states = output
+  }
+  return states
+}
+
+/**
+ * The mean divergence of the student from its teacher over a batch, and its gradient on the codebooks.
+ *
+ * @param tokens sequences of one length
+ * @param teacher the teacher's final hidden states for them, (sequences * length) x hiddenSize
+ */
+export async function divergenceOfBatch(
+  student: Student,
+  head: LlamaHead,
+  tokens: Int32Array,
+  length: number,
+  teacher: Float32Array,
+  pause: Pause,
+): Promise<{ divergence: number; gradients: Map<string, Float64Array> }> {
+  const { config, layers } = student
+  const inputs: Float32Array[] = []
+  const hidden = await forwardBlocks(student, await student.embed(tokens), length, pause, (_, input) => {
+    inputs.push(input)
+  })
+  const { divergence, gradient } = await divergenceGradient(head, teacher, hidden)
+  const gradients = noGradients(student)
+  let onOutput = gradient.map((value) => value / tokens.length)
+  for (let index = config.layers - 1; index >= 0; index--) {
+    const names = new Map(linearLayers(config, index).map(({ kind, name }) => [kind, name]))
+    const input = inputs.pop()!
+    const onInput = new Float32Array(input.length)
+    await withBlock(student, index, async (block) => {
+      for (const { first, count, of } of parts(input, length, config)) {
+        await pause()
+        const passed = backwardBlock(block, of(input), of(onOutput), count, length, (kind, x, dy) => {
+          const name = names.get(kind)!
+          const layer = layers.get(name)
+          if (layer === undefined) return
+          const onWeights = tf.matMul(dy, x, true, false).dataSync<'float32'>()
+          addCodebookGradient(layer, onWeights, gradients.get(name)!)
+        })
+        onInput.set(passed, first)
+      }
+    })
+    onOutput = onInput
+  }
+  return { divergence: divergence / tokens.length, gradients }
+}
+
+async function withBlock(
+  { source, config }: PassModel,
+  index: number,
+  use: (block: LlamaBlock) => Promise<void>,
+): Promise<void> {
+  const block = await loadBlock(source, config, index)
+  try {
+    await use(block)
+  } finally {
+    disposeBlock(block)
+  }
+}
+
+interface Part {
+  /** The first of its values. */
+  readonly first: number
+  /** Sequences. */
+  readonly count: number
+  of(hidden: Float32Array): Float32Array
+}
+
+/** Cuts hidden states into parts of whole sequences that run through a block at once. */
+function parts(hidden: Float32Array, length: number, { hiddenSize }: LlamaConfig): Part[] {
+  const values = length * hiddenSize
+  const size = values * Math.max(1, Math.floor(TOKENS_PER_PASS / length))
+  return Array.from({ length: Math.ceil(hidden.length / size) }, (_, i) => {
+    const first = i * size
+    const end = Math.min(first + size, hidden.length)
+    return { first, count: (end - first) / values, of: (x) => x.subarray(first, end) }
+  })
+}
