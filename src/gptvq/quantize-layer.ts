@@ -2,7 +2,8 @@ import { type Pause, pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { layoutOf } from '../packing/layout.js'
-import { columnGroupsOf, decodeCodebooks, emptyLayer, type VqLayer } from '../packing/vq-layer.js'
+import { columnGroupsOf, decodeBlockScales, decodeCodebooks, emptyLayer, type VqLayer } from '../packing/vq-layer.js'
+import { chooseRatio } from './block-scales.js'
 import type { ColumnWalk } from './column-walk.js'
 import { fitColumnGroup } from './fit-codebooks.js'
 import { resolveVqOptions, type VqOptions, type VqSettings } from './options.js'
@@ -72,10 +73,11 @@ async function walkColumns(
     dampedInverseFactor(hessian, settings.damping, paddedCols, name),
   )
   const metrics = vectorMetrics(factor, settings.vectorDim, settings.vectorMetric)
-  const layer = emptyLayer(layout, settings.codebookBits)
   const work = padWithout(weight, dead, paddedCols)
+  const layer = emptyLayer(layout, settings.codebookBits, chooseRatio(layout, work, metrics))
   const codebooks = decodeCodebooks(layer)
-  const walk: ColumnWalk = { layout, settings, work, factor, metrics, layer, codebooks }
+  const scales = decodeBlockScales(layer)
+  const walk: ColumnWalk = { layout, settings, work, factor, metrics, layer, codebooks, scales }
   const columnGroups = columnGroupsOf(layout)
   for (let group = 0; group < columnGroups; group++) {
     await clock('codebooks', () => fitColumnGroup(walk, group, pause))

@@ -2,6 +2,7 @@ import type { ScalarOptions } from '../baselines/rtn.js'
 import { requireDamping, requireOneOf, requireWhole } from '../check-option.js'
 import { OptionError } from '../errors.js'
 import { resolveVqOptions, type VqOptions } from '../gptvq/options.js'
+import { defaultBpv } from '../packing/layout.js'
 import type { CalibrationOptions } from './calibration.js'
 
 /** How the linear layers are quantized. */
@@ -18,6 +19,7 @@ const VECTOR_ONLY: readonly (keyof MethodOptions)[] = [
   'columnsPerGroup',
   'bpv',
   'codebookBits',
+  'scaleBlockSize',
   'kmeansIterations',
   'kmeansInit',
   'vectorMetric',
@@ -55,8 +57,9 @@ export type MethodSettings =
 export function resolveMethod(method: QuantizationMethod, options: MethodOptions): MethodSettings {
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
-    const { groupSize, bpv, ...settings } = resolveVqOptions(options)
-    const target = groupSize === undefined ? { bpv: bpv ?? settings.bits + 0.125 } : { groupSize }
+    const resolved = resolveVqOptions(options)
+    const { groupSize, bpv, ...settings } = resolved
+    const target = groupSize === undefined ? { bpv: bpv ?? defaultBpv(resolved) } : { groupSize }
     return { method, options: pickVqOptions(options), stated: { ...settings, ...target } }
   }
   refuseUseless(method, options, VECTOR_ONLY, "'gptvq'")
@@ -87,7 +90,7 @@ function refuseUseless(
 function pickVqOptions(options: VqOptions): VqOptions {
   const { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits, kmeansIterations, kmeansInit } =
     options
-  const { damping, vectorMetric, codebookUpdateSteps, refinementRounds, seed } = options
+  const { scaleBlockSize, damping, vectorMetric, codebookUpdateSteps, refinementRounds, seed } = options
   return {
     vectorDim,
     bits,
@@ -95,6 +98,7 @@ function pickVqOptions(options: VqOptions): VqOptions {
     columnsPerGroup,
     bpv,
     codebookBits,
+    scaleBlockSize,
     kmeansIterations,
     kmeansInit,
     damping,
