@@ -2,14 +2,21 @@ import { type Pause, pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { layoutOf } from '../packing/layout.js'
-import { columnGroupsOf, decodeBlockScales, decodeCodebooks, emptyLayer, type VqLayer } from '../packing/vq-layer.js'
-import { chooseRatio } from './block-scales.js'
+import {
+  columnGroupsOf,
+  decodeBlockScales,
+  decodeCodebooks,
+  emptyLayer,
+  type VqLayer,
+} from '../packing/vq-layer.js'
+import { scaleRatio } from './choose-scales.js'
 import type { ColumnWalk } from './column-walk.js'
 import { fitColumnGroup } from './fit-codebooks.js'
 import { resolveVqOptions, type VqOptions, type VqSettings } from './options.js'
 import { type OnPhase, type PhaseClock, phaseClock } from './phase-clock.js'
 import { quantizeColumnGroup } from './quantize-columns.js'
 import { refineIndices } from './refine-indices.js'
+import { refineScales } from './refine-scales.js'
 import { type PanelState, rowPanels, stateOf } from './row-panel.js'
 import { updateCodebooks } from './update-codebooks.js'
 import { vectorMetrics } from './vector-metric.js'
@@ -74,7 +81,7 @@ async function walkColumns(
   )
   const metrics = vectorMetrics(factor, settings.vectorDim, settings.vectorMetric)
   const work = padWithout(weight, dead, paddedCols)
-  const layer = emptyLayer(layout, settings.codebookBits, chooseRatio(layout, work, metrics))
+  const layer = emptyLayer(layout, settings.codebookBits, scaleRatio(layout, work))
   const codebooks = decodeCodebooks(layer)
   const scales = decodeBlockScales(layer)
   const walk: ColumnWalk = { layout, settings, work, factor, metrics, layer, codebooks, scales }
@@ -106,6 +113,7 @@ async function descendOnLoss(
     let state = await update(stateOf(panel))
     for (let round = 0; round < refinementRounds; round++) {
       await clock('refine', () => refineIndices(panel, state, pause))
+      await clock('refine', () => refineScales(panel, state, pause))
       state = await update(state)
     }
     onProgress((i + 1) / panels.length)

@@ -101,7 +101,8 @@ export interface PanelState {
  * @param residual receives the residual, panel rows x cols; by default a new array
  */
 export function stateOf(panel: RowPanel, residual?: Float32Array): PanelState {
-  const { weight, layout, layer, codebooks, scales, firstRow, lastRow, firstGroup, lastGroup, buffers } = panel
+  const { weight, layout, layer, codebooks, scales, firstRow, lastRow, firstGroup, lastGroup, buffers } =
+    panel
   const { cols, rowsPerGroup } = layout
   const values = (lastRow - firstRow) * cols
   const difference = buffers.rows

@@ -106,7 +106,15 @@ async function conjugateGradient(
     for (const { group, direction } of active) {
       directions.set(direction, (firstGroup + group) * unknowns)
       const [top, bottom] = rowsOfGroup(panel, group)
-      lookUp(layout, layer.indices, directions, scales, top, bottom, buffers.rows.subarray(rows * layout.cols))
+      lookUp(
+        layout,
+        layer.indices,
+        directions,
+        scales,
+        top,
+        bottom,
+        buffers.rows.subarray(rows * layout.cols),
+      )
       rows += bottom - top
     }
     timesHessian(panel, buffers.rows, rows, buffers.product)

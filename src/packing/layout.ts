@@ -2,7 +2,14 @@ import { OptionError } from '../errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
 import { SCALE_BITS } from './block-scales.js'
 import type { LayoutSettings } from './layout-options.js'
-import { blocksPerRow, centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayout, vectorsPerRow } from './vq-layer.js'
+import {
+  blocksPerRow,
+  centroidsOf,
+  columnGroupsOf,
+  rowGroupsOf,
+  type VqLayout,
+  vectorsPerRow,
+} from './vq-layer.js'
 
 /**
  * How a layer of rows x cols is cut under the settings: a group is `columnsPerGroup` columns (fewer where the layer

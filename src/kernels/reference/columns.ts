@@ -66,7 +66,8 @@ export const referenceColumnKernels: ColumnKernels = {
         }
         const nearest = search.nearest(projected, codebook, metric)
         for (let a = 0; a < d; a++) {
-          step[a] = Math.fround(scale * codebook[nearest * d + a]) - Math.fround(scale * codebook[present * d + a])
+          step[a] =
+            Math.fround(scale * codebook[nearest * d + a]) - Math.fround(scale * codebook[present * d + a])
         }
         const change = lossChange(step, metric, pull)
         if (!(change < 0)) continue
