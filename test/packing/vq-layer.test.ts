@@ -1,7 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { halfToFloat } from '../../src/kernels/half.js'
-import { decodeCodebooks, dequantizeLayer, lookUp, type VqLayer } from '../../src/packing/vq-layer.js'
+import {
+  decodeBlockScales,
+  decodeCodebooks,
+  dequantizeLayer,
+  lookUp,
+  type VqLayer,
+} from '../../src/packing/vq-layer.js'
 import { layers, randomLayer } from './layers.js'
 
 /** The weight at (row, column), found from the layer's stored arrays one at a time. */
@@ -48,7 +54,15 @@ describe('lookUp', () => {
         const { rows, cols } = layer.layout
         const [first, last] = [one % (rows + 1), other % (rows + 1)].sort((a, b) => a - b)
         const target = new Float32Array((last - first) * cols)
-        lookUp(layer.layout, layer.indices, decodeCodebooks(layer), first, last, target)
+        lookUp(
+          layer.layout,
+          layer.indices,
+          decodeCodebooks(layer),
+          decodeBlockScales(layer),
+          first,
+          last,
+          target,
+        )
         expect(target).toEqual(dequantizeLayer(layer).data.slice(first * cols, last * cols))
       }),
     )
