@@ -1,5 +1,5 @@
 export { type GptqOptions, quantizeGptq } from './baselines/gptq.js'
-export { quantizeKmeans } from './baselines/kmeans.js'
+export { type KmeansOptions, quantizeKmeans } from './baselines/kmeans.js'
 export { quantizeRtn, type ScalarOptions } from './baselines/rtn.js'
 export { type CodebookOptions, type FittedCodebook, fitCodebook } from './codebook/fit-codebook.js'
 export type { KmeansInit } from './codebook/seeds.js'
@@ -33,8 +33,9 @@ export {
 export { setThreads, threadCount } from './kernels/kernels.js'
 export { type Matrix, matrix } from './matrix.js'
 export { type BitsPerValue, bitsPerValue, packedBytes } from './packing/bits-per-value.js'
+export type { BlockScales, ScaleBlockSize } from './packing/block-scales.js'
 export type { LayoutOptions } from './packing/layout-options.js'
-export { type PackedLayer, packLayer, unpackLayer } from './packing/pack-layer.js'
+export { type PackedLayer, type PackedScales, packLayer, unpackLayer } from './packing/pack-layer.js'
 export {
   dequantizeScalar,
   type PackedScalarLayer,

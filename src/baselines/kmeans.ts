@@ -1,6 +1,7 @@
 import { kmeans } from 'ml-kmeans'
 import { requireWhole } from '../check-option.js'
 import { storeCodebook } from '../codebook/store-codebook.js'
+import { OptionError } from '../errors.js'
 import { assertFinite, type Matrix } from '../matrix.js'
 import { layoutOf } from '../packing/layout.js'
 import { type LayoutOptions, resolveLayoutOptions } from '../packing/layout-options.js'
@@ -17,6 +18,9 @@ import { deriveSeed } from '../random.js'
 
 const ITERATIONS = 100
 
+/** Options of {@link quantizeKmeans}; it knows no block scales. */
+export type KmeansOptions = Omit<LayoutOptions, 'scaleBlockSize'> & { seed?: number }
+
 /**
  * Plain k-means vector quantization by `ml-kmeans`, without a Hessian and without error feedback: the baseline that
  * shows what those two are worth. Same layout, codebooks and bytes as `quantizeLayer` with the same options. Its
@@ -26,11 +30,10 @@ const ITERATIONS = 100
  * @param name how errors name the layer, default `'weight'`
  * @throws OptionError, NumericError naming the layer
  */
-export function quantizeKmeans(
-  weight: Matrix,
-  options: LayoutOptions & { seed?: number } = {},
-  name = 'weight',
-): VqLayer {
+export function quantizeKmeans(weight: Matrix, options: KmeansOptions = {}, name = 'weight'): VqLayer {
+  if ('scaleBlockSize' in options && options.scaleBlockSize !== undefined) {
+    throw new OptionError('scaleBlockSize', 'is of no use to plain k-means; leave it out')
+  }
   const settings = resolveLayoutOptions(options)
   const { seed = 0 } = options
   requireWhole('seed', seed, 0)

@@ -23,6 +23,8 @@ export interface VqRecord extends CommonRecord {
   readonly columns_per_group: number
   readonly rows_per_group: number
   readonly codebook_bits: 8 | 16
+  /** Only of a layer with scales: how many weights of a row share one. */
+  readonly scale_block_size?: number
 }
 
 export interface ScalarRecord extends CommonRecord {
@@ -117,6 +119,9 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
     columns_per_group: columns,
     rows_per_group: whole('rows_per_group', record.rows_per_group),
     codebook_bits: codebookBits,
+    ...(record.scale_block_size !== undefined && {
+      scale_block_size: whole('scale_block_size', record.scale_block_size),
+    }),
   }
 }
 

@@ -1,8 +1,10 @@
 import { CheckpointError, ShapeError } from '../errors.js'
-import type { PackedLayer } from '../packing/pack-layer.js'
+import { packedRowBytes } from '../kernels/bits.js'
+import { SCALE_BITS } from '../packing/block-scales.js'
+import type { PackedLayer, PackedScales } from '../packing/pack-layer.js'
 import { type PackedQuantizedLayer, type QuantizedLayer, unpack } from '../packing/quantized-layer.js'
 import { groupsPerRow, type PackedScalarLayer } from '../packing/scalar-layer.js'
-import { centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayout } from '../packing/vq-layer.js'
+import { blocksPerRow, centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayout } from '../packing/vq-layer.js'
 import type { Dtype } from './dtype.js'
 import type { ModuleRecord, ScalarRecord, VqRecord } from './quantized-config.js'
 import { findTensor, type TensorSource } from './tensor-source.js'
@@ -20,6 +22,8 @@ const SUFFIXES = {
   indices: '.vq_indices',
   codebooks: '.vq_codebooks',
   codebookScales: '.vq_codebook_scales',
+  blockScales: '.vq_scales',
+  scaleRatio: '.vq_scale_ratio',
   codes: '.sq_codes',
   scales: '.sq_scales',
   zeros: '.sq_zeros',
@@ -31,14 +35,21 @@ export function storedTensors(module: string, packed: PackedQuantizedLayer): Sto
 }
 
 function vqTensors(module: string, packed: PackedLayer): StoredTensor[] {
-  const { layout, indices, codebooks, codebookScales } = packed
+  const { layout, indices, codebooks, codebookScales, blockScales } = packed
   const groups = [rowGroupsOf(layout), columnGroupsOf(layout)]
   const codebookShape = [...groups, centroidsOf(layout), layout.vectorDim]
   const codebookDtype = codebooks instanceof Int8Array ? 'I8' : 'F16'
-  return [
+  const tensors = [
     tensor(module + SUFFIXES.indices, 'U8', [layout.rows, indices.length / layout.rows], indices),
     tensor(module + SUFFIXES.codebooks, codebookDtype, codebookShape, codebooks),
     tensor(module + SUFFIXES.codebookScales, 'F32', groups, codebookScales),
+  ]
+  if (blockScales === undefined) return tensors
+  const { codes, ratio } = blockScales
+  return [
+    ...tensors,
+    tensor(module + SUFFIXES.blockScales, 'U8', [layout.rows, codes.length / layout.rows], codes),
+    tensor(module + SUFFIXES.scaleRatio, 'F32', [1], ratio),
   ]
 }
 
@@ -62,7 +73,7 @@ export function recordOf(
   relativeError: number | null,
 ): ModuleRecord {
   if ('layout' in packed) {
-    const { rows, cols, bits, vectorDim, columnsPerGroup, rowsPerGroup } = packed.layout
+    const { rows, cols, bits, vectorDim, columnsPerGroup, rowsPerGroup, scaleBlockSize } = packed.layout
     return {
       format: 'vq',
       shape: [rows, cols],
@@ -73,6 +84,7 @@ export function recordOf(
       columns_per_group: columnsPerGroup,
       rows_per_group: rowsPerGroup,
       codebook_bits: packed.codebooks instanceof Int8Array ? 8 : 16,
+      ...(scaleBlockSize !== undefined && { scale_block_size: scaleBlockSize }),
     }
   }
   const { rows, cols, bits, groupSize } = packed
@@ -88,9 +100,11 @@ export function recordOf(
 
 /** Names of the tensors that store a layer of this record. */
 export function storedNames(module: string, record: ModuleRecord): string[] {
-  const { indices, codebooks, codebookScales, codes, scales, zeros } = SUFFIXES
-  const suffixes = record.format === 'vq' ? [indices, codebooks, codebookScales] : [codes, scales, zeros]
-  return suffixes.map((suffix) => module + suffix)
+  const { indices, codebooks, codebookScales, blockScales, scaleRatio, codes, scales, zeros } = SUFFIXES
+  const named = (...suffixes: string[]) => suffixes.map((suffix) => module + suffix)
+  if (record.format === 'scalar') return named(codes, scales, zeros)
+  const plain = named(indices, codebooks, codebookScales)
+  return record.scale_block_size === undefined ? plain : [...plain, ...named(blockScales, scaleRatio)]
 }
 
 /**
@@ -127,6 +141,7 @@ async function readVq(source: TensorSource, module: string, record: VqRecord): P
     bits: record.bits,
     columnsPerGroup: record.columns_per_group,
     rowsPerGroup: record.rows_per_group,
+    ...(record.scale_block_size !== undefined && { scaleBlockSize: record.scale_block_size }),
   }
   const elements = await read(source, module + SUFFIXES.codebooks, record.codebook_bits === 8 ? 'I8' : 'F16')
   const codebookScales = new Float32Array(await read(source, module + SUFFIXES.codebookScales, 'F32'))
@@ -139,7 +154,21 @@ async function readVq(source: TensorSource, module: string, record: VqRecord): P
     indices: new Uint8Array(await read(source, module + SUFFIXES.indices, 'U8')),
     codebooks,
     codebookScales,
+    ...(layout.scaleBlockSize !== undefined && { blockScales: await readScales(source, module, layout) }),
   }
+}
+
+async function readScales(source: TensorSource, module: string, layout: VqLayout): Promise<PackedScales> {
+  const [codesName, ratioName] = [module + SUFFIXES.blockScales, module + SUFFIXES.scaleRatio]
+  const shape = [layout.rows, packedRowBytes(blocksPerRow(layout), SCALE_BITS)]
+  const codes = new Uint8Array(await read(source, codesName, 'U8', shape))
+  const ratio = new Float32Array(await read(source, ratioName, 'F32', [1]))
+  if (!(ratio[0] > 0 && ratio[0] < 1)) {
+    throw new CheckpointError(
+      `${ratioName}: holds ${ratio[0]}, expected a number between 0 and 1; the file is damaged. Quantize the model again`,
+    )
+  }
+  return { codes, ratio }
 }
 
 async function readScalar(
@@ -161,11 +190,19 @@ async function readScalar(
 }
 
 /** A tensor's bytes in a buffer of their own, aligned for any element. */
-async function read(source: TensorSource, name: string, dtype: Dtype): Promise<ArrayBuffer> {
+async function read(
+  source: TensorSource,
+  name: string,
+  dtype: Dtype,
+  shape?: readonly number[],
+): Promise<ArrayBuffer> {
   const info = findTensor(source.tensors, name, 'the quantized checkpoint')
-  if (info.dtype !== dtype) {
+  const [found, expected] = shape
+    ? [`${info.dtype} ${info.shape.join(' x ')}`, `${dtype} ${shape.join(' x ')}`]
+    : [info.dtype, dtype]
+  if (found !== expected) {
     throw new CheckpointError(
-      `${info.file}: ${name} is ${info.dtype}, expected ${dtype}. config.json and the weights do not belong together; ` +
+      `${info.file}: ${name} is ${found}, expected ${expected}. config.json and the weights do not belong together; ` +
         'quantize the model again',
     )
   }

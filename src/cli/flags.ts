@@ -99,6 +99,12 @@ const vectorFlags = {
     help: 'bits of a stored codebook element',
     default: '8',
   },
+  scaleBlockSize: {
+    kind: 'choice',
+    choices: [16, 32, 64, 128] satisfies readonly VqOptions['scaleBlockSize'][],
+    help: 'weights of a row that share a 4-bit scale',
+    default: 'no scales',
+  },
   kmeansIterations: { kind: 'whole', help: 'EM iterations per codebook at most', default: '100' },
   kmeansInit: {
     kind: 'choice',

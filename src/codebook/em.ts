@@ -71,7 +71,8 @@ function repairEmptyClusters(clustering: Clustering, problem: ClusterProblem, gr
 }
 
 /** `x^T M x` of one vector. */
-function energyOf({ d, metric, period, groups }: ClusterProblem, group: number, vector: number): number {
+function energyOf(problem: ClusterProblem, group: number, vector: number): number {
+  const { d, metric, period, groups, weights } = problem
   const at = vector * d
   const m = (vector % period) * d * d
   let energy = 0
@@ -80,7 +81,7 @@ function energyOf({ d, metric, period, groups }: ClusterProblem, group: number, 
       energy += groups[group][at + a] * metric[m + a * d + b] * groups[group][at + b]
     }
   }
-  return energy
+  return energy * (weights?.[group][vector] ?? 1)
 }
 
 /** Solves the systems that have no unique solution: the shortest one is taken. */

@@ -16,4 +16,6 @@ export interface ColumnWalk {
   readonly layer: VqLayer
   /** The stored codebooks as floats, groups x k x d. */
   readonly codebooks: Float32Array
+  /** The stored scales as floats, rows x blocksPerRow, set group by group; undefined without scales. */
+  readonly scales: Float32Array | undefined
 }

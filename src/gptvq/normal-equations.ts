@@ -1,5 +1,5 @@
 import { solveSymmetric } from '../codebook/small-solve.js'
-import { centroidsOf, vectorsPerRow } from '../packing/vq-layer.js'
+import { blocksPerRow, centroidsOf, vectorsPerRow } from '../packing/vq-layer.js'
 import type { RowPanel } from './row-panel.js'
 
 /**
@@ -20,7 +20,7 @@ export function rowsOfGroup(
 }
 
 /**
- * Adds up `values` over the weights that share a codebook value: the transpose of a look-up.
+ * Adds up `values`, times scales, over the weights that share a codebook value: the transpose of a look-up.
  *
  * @param values rows x cols; the group's rows start at row `first`
  * @param sums receives the group's unknowns
@@ -32,8 +32,10 @@ export function sumByCentroid(
   first: number,
   sums: Float64Array,
 ): void {
-  const { cols, vectorDim: d, columnsPerGroup } = panel.layout
-  const { indices } = panel.layer
+  const { cols, vectorDim: d, columnsPerGroup, scaleBlockSize = columnsPerGroup } = panel.layout
+  const { layer, scales } = panel
+  const { indices } = layer
+  const blocks = blocksPerRow(panel.layout)
   const size = centroidsOf(panel.layout) * d
   const perRow = vectorsPerRow(panel.layout)
   const [top, bottom] = rowsOfGroup(panel, group)
@@ -41,20 +43,24 @@ export function sumByCentroid(
   for (let r = top; r < bottom; r++) {
     const row = (first + r - top) * cols
     for (let start = 0, codebook = 0; start < cols; start += columnsPerGroup, codebook += size) {
-      const end = row + Math.min(cols, start + columnsPerGroup)
+      const groupEnd = Math.min(cols, start + columnsPerGroup)
       let index = r * perRow + start / d
       let at = row + start
-      if (d === 2) {
-        for (; at + 2 <= end; at += 2) {
-          const unknown = codebook + 2 * indices[index++]
-          sums[unknown] += values[at]
-          sums[unknown + 1] += values[at + 1]
+      for (let block = start; block < groupEnd; block += scaleBlockSize) {
+        const scale = scales ? scales[r * blocks + block / scaleBlockSize] : 1
+        const end = row + Math.min(block + scaleBlockSize, groupEnd)
+        if (d === 2) {
+          for (; at + 2 <= end; at += 2) {
+            const unknown = codebook + 2 * indices[index++]
+            sums[unknown] += scale * values[at]
+            sums[unknown + 1] += scale * values[at + 1]
+          }
         }
-      }
-      for (; at < end; at += d) {
-        const unknown = codebook + d * indices[index++]
-        const width = Math.min(d, end - at)
-        for (let a = 0; a < width; a++) sums[unknown + a] += values[at + a]
+        for (; at < end; at += d) {
+          const unknown = codebook + d * indices[index++]
+          const width = Math.min(d, end - at)
+          for (let a = 0; a < width; a++) sums[unknown + a] += scale * values[at + a]
+        }
       }
     }
   }
@@ -74,8 +80,8 @@ export function vectorBlocks({ hessian, layout }: RowPanel): Float64Array {
 }
 
 /**
- * For each centroid the inverse (the pseudoinverse of a singular one) of the sum of `H_PP` over its vectors: the d x d
- * blocks on the diagonal of the least-squares problem, unknowns x d.
+ * For each centroid the inverse (the pseudoinverse of a singular one) of the sum of `s^2 H_PP` over its vectors with
+ * scales `s`: the d x d blocks on the diagonal of the least-squares problem, unknowns x d.
  *
  * @param perVector see {@link vectorBlocks}
  */
@@ -97,12 +103,14 @@ export function inverseBlocks(panel: RowPanel, group: number, perVector: Float64
 }
 
 function sumBlocks(panel: RowPanel, group: number, perVector: Float64Array): Float64Array {
-  const { layout, layer, unknowns } = panel
-  const { vectorDim: d, columnsPerGroup } = layout
+  const { layout, layer, unknowns, scales } = panel
+  const { vectorDim: d, columnsPerGroup, scaleBlockSize = columnsPerGroup } = layout
   const size = centroidsOf(layout) * d * d
   const blockSize = d * d
   const perRow = vectorsPerRow(layout)
   const perGroup = columnsPerGroup / d
+  const perScale = scaleBlockSize / d
+  const scalesPerRow = blocksPerRow(layout)
   const blocks = new Float64Array(unknowns * d)
   const [top, bottom] = rowsOfGroup(panel, group)
   for (let r = top; r < bottom; r++) {
@@ -111,7 +119,8 @@ function sumBlocks(panel: RowPanel, group: number, perVector: Float64Array): Flo
       for (let v = start; v < end; v++) {
         const to = codebook + blockSize * layer.indices[r * perRow + v]
         const from = blockSize * v
-        for (let i = 0; i < blockSize; i++) blocks[to + i] += perVector[from + i]
+        const scale = scales ? scales[r * scalesPerRow + Math.floor(v / perScale)] : 1
+        for (let i = 0; i < blockSize; i++) blocks[to + i] += scale * scale * perVector[from + i]
       }
     }
   }

@@ -3,6 +3,7 @@ import { wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
 import { centroidsOf, columnGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
 import { flushErrors } from '../propagation.js'
+import { taskScales } from './block-scales.js'
 import type { ColumnWalk } from './column-walk.js'
 import { rowsPerTurn } from './rows-per-turn.js'
 
@@ -35,7 +36,7 @@ async function quantizeBlock(
   errors: Float32Array,
   pause: Pause,
 ): Promise<void> {
-  const { layout, work, factor, metrics, layer, codebooks } = walk
+  const { layout, work, factor, metrics, layer, codebooks, scales } = walk
   const { vectorDim: d, rows, rowsPerGroup } = layout
   const k = centroidsOf(layout)
   const perRow = vectorsPerRow(layout)
@@ -56,6 +57,7 @@ async function quantizeBlock(
       indices: layer.indices,
       indexOffset: row * perRow + start / d,
       indexStride: perRow,
+      ...taskScales(layout, scales, row, start),
       work: { data: work.data, offset: row * work.cols + start, stride: work.cols },
       factor: { data: factor.data, offset: start * factor.cols + start, stride: factor.cols },
       metrics: metrics.subarray(start * d, end * d),

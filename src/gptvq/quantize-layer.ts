@@ -2,13 +2,21 @@ import { type Pause, pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { layoutOf } from '../packing/layout.js'
-import { columnGroupsOf, decodeCodebooks, emptyLayer, type VqLayer } from '../packing/vq-layer.js'
+import {
+  columnGroupsOf,
+  decodeBlockScales,
+  decodeCodebooks,
+  emptyLayer,
+  type VqLayer,
+} from '../packing/vq-layer.js'
+import { scaleRatio } from './choose-scales.js'
 import type { ColumnWalk } from './column-walk.js'
 import { fitColumnGroup } from './fit-codebooks.js'
 import { resolveVqOptions, type VqOptions, type VqSettings } from './options.js'
 import { type OnPhase, type PhaseClock, phaseClock } from './phase-clock.js'
 import { quantizeColumnGroup } from './quantize-columns.js'
 import { refineIndices } from './refine-indices.js'
+import { refineScales } from './refine-scales.js'
 import { type PanelState, rowPanels, stateOf } from './row-panel.js'
 import { updateCodebooks } from './update-codebooks.js'
 import { vectorMetrics } from './vector-metric.js'
@@ -72,10 +80,11 @@ async function walkColumns(
     dampedInverseFactor(hessian, settings.damping, paddedCols, name),
   )
   const metrics = vectorMetrics(factor, settings.vectorDim, settings.vectorMetric)
-  const layer = emptyLayer(layout, settings.codebookBits)
   const work = padWithout(weight, dead, paddedCols)
+  const layer = emptyLayer(layout, settings.codebookBits, scaleRatio(layout, work))
   const codebooks = decodeCodebooks(layer)
-  const walk: ColumnWalk = { layout, settings, work, factor, metrics, layer, codebooks }
+  const scales = decodeBlockScales(layer)
+  const walk: ColumnWalk = { layout, settings, work, factor, metrics, layer, codebooks, scales }
   const columnGroups = columnGroupsOf(layout)
   for (let group = 0; group < columnGroups; group++) {
     await clock('codebooks', () => fitColumnGroup(walk, group, pause))
@@ -104,6 +113,7 @@ async function descendOnLoss(
     let state = await update(stateOf(panel))
     for (let round = 0; round < refinementRounds; round++) {
       await clock('refine', () => refineIndices(panel, state, pause))
+      await clock('refine', () => refineScales(panel, state, pause))
       state = await update(state)
     }
     onProgress((i + 1) / panels.length)

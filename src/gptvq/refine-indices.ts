@@ -2,6 +2,7 @@ import type { Pause } from '../event-loop.js'
 import { wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
 import { centroidsOf, columnGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
+import { taskScales } from './block-scales.js'
 import type { PanelState, RowPanel } from './row-panel.js'
 import { rowsPerTurn } from './rows-per-turn.js'
 
@@ -39,7 +40,7 @@ async function refineBlock(
   end: number,
   pause: Pause,
 ): Promise<number> {
-  const { layout, layer, codebooks, hessian, firstRow, lastRow, firstGroup } = panel
+  const { layout, layer, codebooks, scales, hessian, firstRow, lastRow, firstGroup } = panel
   const { vectorDim: d, cols, rowsPerGroup } = layout
   const k = centroidsOf(layout)
   const perRow = vectorsPerRow(layout)
@@ -64,6 +65,7 @@ async function refineBlock(
       indices: layer.indices,
       indexOffset: (firstRow + row) * perRow + start / d,
       indexStride: perRow,
+      ...taskScales(layout, scales, firstRow + row, start),
       residual: { data: residual, offset: row * cols + start, stride: cols },
       hessian: { data: hessian.data, offset: start * cols + start, stride: cols },
       steps: { ...wholeBlock(steps, width), offset: row * width },

@@ -4,6 +4,7 @@ import type { Matrix } from '../matrix.js'
 import {
   centroidsOf,
   columnGroupsOf,
+  decodeBlockScales,
   lookUp,
   rowGroupsOf,
   type VqLayer,
@@ -27,6 +28,8 @@ export interface RowPanel {
   readonly layout: VqLayout
   /** All codebooks of the layer as floats, groups x k x d. */
   readonly codebooks: Float32Array
+  /** Scales of all blocks of the layer, rows x blocksPerRow; undefined for a layer without. */
+  readonly scales: Float32Array | undefined
   readonly firstGroup: number
   /** Exclusive. */
   readonly lastGroup: number
@@ -60,6 +63,7 @@ export function rowPanels(
   const values = Math.min(rows, height * rowsPerGroup) * cols
   const buffers = { rows: new Float32Array(values), product: new Float32Array(values) }
   const unknowns = columnGroupsOf(layout) * centroidsOf(layout) * layout.vectorDim
+  const scales = decodeBlockScales(layer)
   const panels: RowPanel[] = []
   for (let firstGroup = 0; firstGroup < rowGroups; firstGroup += height) {
     const lastGroup = Math.min(firstGroup + height, rowGroups)
@@ -71,6 +75,7 @@ export function rowPanels(
       layer,
       layout,
       codebooks,
+      scales,
       firstGroup,
       lastGroup,
       firstRow,
@@ -96,11 +101,12 @@ export interface PanelState {
  * @param residual receives the residual, panel rows x cols; by default a new array
  */
 export function stateOf(panel: RowPanel, residual?: Float32Array): PanelState {
-  const { weight, layout, layer, codebooks, firstRow, lastRow, firstGroup, lastGroup, buffers } = panel
+  const { weight, layout, layer, codebooks, scales, firstRow, lastRow, firstGroup, lastGroup, buffers } =
+    panel
   const { cols, rowsPerGroup } = layout
   const values = (lastRow - firstRow) * cols
   const difference = buffers.rows
-  lookUp(layout, layer.indices, codebooks, firstRow, lastRow, difference)
+  lookUp(layout, layer.indices, codebooks, scales, firstRow, lastRow, difference)
   const at = firstRow * cols
   for (let i = 0; i < values; i++) difference[i] = weight.data[at + i] - difference[i]
   const product = residual ?? new Float32Array(values)

@@ -90,7 +90,7 @@ async function conjugateGradient(
   steps: number,
   pause: Pause,
 ): Promise<void> {
-  const { codebooks, firstGroup, unknowns, layout, layer, buffers } = panel
+  const { codebooks, scales, firstGroup, unknowns, layout, layer, buffers } = panel
   const perVector = vectorBlocks(panel)
   const groups = Array.from(before.losses, (loss, group) =>
     startDescent(panel, group, perVector, before.residual, loss),
@@ -106,7 +106,15 @@ async function conjugateGradient(
     for (const { group, direction } of active) {
       directions.set(direction, (firstGroup + group) * unknowns)
       const [top, bottom] = rowsOfGroup(panel, group)
-      lookUp(layout, layer.indices, directions, top, bottom, buffers.rows.subarray(rows * layout.cols))
+      lookUp(
+        layout,
+        layer.indices,
+        directions,
+        scales,
+        top,
+        bottom,
+        buffers.rows.subarray(rows * layout.cols),
+      )
       rows += bottom - top
     }
     timesHessian(panel, buffers.rows, rows, buffers.product)

@@ -61,6 +61,16 @@ export interface ColumnTask {
   readonly indices: Uint16Array
   readonly indexOffset: number
   readonly indexStride: number
+  /** What centroids are multiplied by; undefined: nothing. */
+  readonly scales?: TaskScales
+}
+
+/** Scales of a block of columns, which starts where a block of weights that share a scale starts. */
+export interface TaskScales {
+  /** rows x ceil(width / blockSize), positive. */
+  readonly values: Block
+  /** Consecutive weights of a row that share a scale, a multiple of vectorDim. */
+  readonly blockSize: number
 }
 
 /** One block of columns on its way from left to right, each vector absorbing the errors of those before it. */
@@ -91,7 +101,8 @@ export interface ColumnKernels {
   /**
    * Quantizes the vectors of a block from left to right: vector `P` gets the centroid nearest under its metric (of
    * equally near ones the lowest), and the columns behind it in the block absorb its error by `w_F -= e_P U_PF`. Writes
-   * indices and errors; distances, errors and weights are those of float32 arithmetic.
+   * indices and errors; distances, errors and weights are those of float32 arithmetic. With scales `s`, distances are
+   * those of `w_P / s` to the centroids, and `q_P` is the centroid times `s`, rounded to float32.
    */
   quantizeColumns(task: ColumnWalkTask): void
 
@@ -116,6 +127,8 @@ export interface ClusterProblem {
   /** Positive semidefinite, period x d x d; vector `i` of a group is measured by metric `i % period`. */
   readonly metric: Float64Array
   readonly period: number
+  /** What the metric of each vector is multiplied by, group by group, from 2^-60 to 1. Default: 1. */
+  readonly weights?: readonly Float32Array[]
 }
 
 /** The normal equations of the centroids of one group; see {@link Clustering.systems}. */
@@ -177,7 +190,7 @@ export interface Clustering {
 }
 
 export interface ClusterKernels {
-  /** Memory: about `8 d + 6` bytes per vector; copies are made. */
+  /** Memory: about `8 d + 6` bytes per vector, 4 more with weights; copies are made. */
   openClustering(problem: ClusterProblem): Clustering
 }
 

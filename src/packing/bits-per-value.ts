@@ -6,7 +6,7 @@ export interface BitsPerValue {
   /** Indices, or the codes of a scalar layer. */
   readonly index: number
   readonly codebook: number
-  /** Scales of codebooks or of scalar groups. */
+  /** Scales of codebooks and blocks, or of scalar groups. */
   readonly scale: number
   /** All else: the zero points of a scalar layer. */
   readonly other: number
@@ -16,20 +16,28 @@ export interface BitsPerValue {
 /** Bits per value of a layer, counted from the bytes of its packed arrays (DESIGN: mathematics, 7). */
 export function bitsPerValue(packed: PackedLayer | PackedScalarLayer): BitsPerValue {
   if ('layout' in packed) {
-    const { layout, indices, codebooks, codebookScales } = packed
-    return share(layout.rows * layout.cols, indices, codebooks, codebookScales, undefined)
+    const { layout, indices, codebooks } = packed
+    return share(layout.rows * layout.cols, [indices], [codebooks], scalesOf(packed), [])
   }
-  return share(packed.rows * packed.cols, packed.codes, undefined, packed.scales, packed.zeros)
+  return share(packed.rows * packed.cols, [packed.codes], [], [packed.scales], [packed.zeros])
 }
 
 /** Bytes of all packed arrays of a layer. */
 export function packedBytes(packed: PackedLayer | PackedScalarLayer): number {
   return 'layout' in packed
-    ? packed.indices.byteLength + packed.codebooks.byteLength + packed.codebookScales.byteLength
-    : packed.codes.byteLength + packed.scales.byteLength + packed.zeros.byteLength
+    ? bytesOf([packed.indices, packed.codebooks, ...scalesOf(packed)])
+    : bytesOf([packed.codes, packed.scales, packed.zeros])
 }
 
-type Stored = ArrayBufferView | undefined
+type Stored = readonly ArrayBufferView[]
+
+function scalesOf({ codebookScales, blockScales }: PackedLayer): Stored {
+  return blockScales ? [codebookScales, blockScales.codes, blockScales.ratio] : [codebookScales]
+}
+
+function bytesOf(stored: Stored): number {
+  return stored.reduce((sum, { byteLength }) => sum + byteLength, 0)
+}
 
 function share(
   weights: number,
@@ -38,7 +46,7 @@ function share(
   scales: Stored,
   others: Stored,
 ): BitsPerValue {
-  const bits = (stored: Stored) => (8 * (stored?.byteLength ?? 0)) / weights
+  const bits = (stored: Stored) => (8 * bytesOf(stored)) / weights
   const [index, codebook, scale, other] = [indices, codebooks, scales, others].map(bits)
   return { index, codebook, scale, other, total: index + codebook + scale + other }
 }

@@ -1,6 +1,7 @@
 import { requireOneOf, requireWhole } from '../check-option.js'
 import type { CodebookBits } from '../codebook/store-codebook.js'
 import { OptionError } from '../errors.js'
+import { type ScaleBlockSize, scaleBlockSizes } from './block-scales.js'
 
 /** How a layer is cut into vectors and groups. */
 export interface LayoutOptions {
@@ -14,11 +15,17 @@ export interface LayoutOptions {
   columnsPerGroup?: number
   /**
    * Bits per value at most, all stored bytes counted: picks the smallest groups that keep within it. Excludes
-   * `groupSize`. When neither is given, `bits + 0.125`, or one codebook per column group where a layer is too small.
+   * `groupSize`. When neither is given, `bits + 0.125` and what block scales take, or one codebook per column group
+   * where a layer is too small.
    */
   bpv?: number
   /** Bits of a stored codebook element: 8 (default) or 16. */
   codebookBits?: CodebookBits
+  /**
+   * Consecutive weights of a row that share a 4-bit scale: 16, 32, 64 or 128; `columnsPerGroup` must be a multiple.
+   * Undefined (default): no scales.
+   */
+  scaleBlockSize?: ScaleBlockSize
 }
 
 /** {@link LayoutOptions} after validation, defaults filled in. */
@@ -29,6 +36,7 @@ export interface LayoutSettings {
   readonly columnsPerGroup: number
   readonly bpv: number | undefined
   readonly codebookBits: CodebookBits
+  readonly scaleBlockSize: ScaleBlockSize | undefined
 }
 
 /**
@@ -37,7 +45,7 @@ export interface LayoutSettings {
  * @throws OptionError naming the option, what it is, and what it can be
  */
 export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
-  const { vectorDim = 2, bits = 2, groupSize, bpv, codebookBits = 8 } = options
+  const { vectorDim = 2, bits = 2, groupSize, bpv, codebookBits = 8, scaleBlockSize } = options
   requireOneOf('vectorDim', vectorDim, [1, 2, 4])
   requireWhole('bits', bits, 1, 8)
   const indexBits = bits * vectorDim
@@ -54,7 +62,19 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
     throw new OptionError('bpv', `expected more than the ${bits} index bits per weight, got ${bpv}`)
   }
   const columnsPerGroup = resolveColumnsPerGroup(options.columnsPerGroup, groupSize, vectorDim)
-  return { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits }
+  if (scaleBlockSize !== undefined) requireScaleBlocks(scaleBlockSize, columnsPerGroup)
+  return { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits, scaleBlockSize }
+}
+
+function requireScaleBlocks(scaleBlockSize: ScaleBlockSize, columnsPerGroup: number): void {
+  requireOneOf('scaleBlockSize', scaleBlockSize, scaleBlockSizes)
+  if (columnsPerGroup % scaleBlockSize !== 0) {
+    throw new OptionError(
+      'scaleBlockSize',
+      `blocks of ${scaleBlockSize} weights do not fill columnsPerGroup (${columnsPerGroup}); ` +
+        `make columnsPerGroup a multiple of ${scaleBlockSize}, or scaleBlockSize smaller`,
+    )
+  }
 }
 
 function requireGroupSize(groupSize: number, vectorDim: number, k: number, bpv: number | undefined): void {

@@ -1,7 +1,15 @@
 import { OptionError } from '../errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
+import { SCALE_BITS } from './block-scales.js'
 import type { LayoutSettings } from './layout-options.js'
-import { centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayout, vectorsPerRow } from './vq-layer.js'
+import {
+  blocksPerRow,
+  centroidsOf,
+  columnGroupsOf,
+  rowGroupsOf,
+  type VqLayout,
+  vectorsPerRow,
+} from './vq-layer.js'
 
 /**
  * How a layer of rows x cols is cut under the settings: a group is `columnsPerGroup` columns (fewer where the layer
@@ -10,7 +18,7 @@ import { centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayout, vectorsPerRow 
  * @throws OptionError when `bpv` cannot be met, naming the least that can be, or a group holds no whole vector
  */
 export function layoutOf(rows: number, cols: number, settings: LayoutSettings): VqLayout {
-  const { vectorDim, bits, groupSize, bpv } = settings
+  const { vectorDim, bits, groupSize, bpv, scaleBlockSize } = settings
   const paddedCols = Math.ceil(cols / vectorDim) * vectorDim
   const columnsPerGroup = Math.min(settings.columnsPerGroup, paddedCols)
   const cut = (rowsPerGroup: number): VqLayout => ({
@@ -20,9 +28,10 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
     bits,
     columnsPerGroup,
     rowsPerGroup,
+    ...(scaleBlockSize !== undefined && { scaleBlockSize }),
   })
   if (groupSize !== undefined) return cut(Math.min(rows, Math.floor(groupSize / columnsPerGroup)))
-  const target = bpv ?? bits + 0.125
+  const target = bpv ?? defaultBpv(settings)
   const whole = cut(rows)
   const least = storedBits(whole, settings.codebookBits)
   // whole bits: 1.4 bits of 25 weights are 35, though 1.4 * 25 in floating point may fall short of it
@@ -37,6 +46,11 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
     )
   }
   return cut(fewestRows(rows, (count) => storedBits(cut(count), settings.codebookBits) <= allowed))
+}
+
+/** The bits per value aimed at when neither `bpv` nor `groupSize` is given. */
+export function defaultBpv({ bits, scaleBlockSize }: LayoutSettings): number {
+  return bits + 0.125 + (scaleBlockSize === undefined ? 0 : SCALE_BITS / scaleBlockSize)
 }
 
 /** To four digits and up, so that the figure an error names is one that works. */
@@ -59,6 +73,9 @@ function fewestRows(rows: number, fits: (count: number) => boolean): number {
 function storedBits(layout: VqLayout, codebookBits: number): number {
   const indexBytes = layout.rows * packedRowBytes(vectorsPerRow(layout), layout.bits * layout.vectorDim)
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
-  const scaleBits = 32
-  return 8 * indexBytes + groups * (centroidsOf(layout) * layout.vectorDim * codebookBits + scaleBits)
+  const floatBits = 32
+  const codebooks = groups * (centroidsOf(layout) * layout.vectorDim * codebookBits + floatBits)
+  const perRow = blocksPerRow(layout)
+  const scales = perRow > 0 ? 8 * layout.rows * packedRowBytes(perRow, SCALE_BITS) + floatBits : 0
+  return 8 * indexBytes + codebooks + scales
 }

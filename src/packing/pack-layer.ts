@@ -1,7 +1,9 @@
 import type { CodebookElements } from '../codebook/store-codebook.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
+import { type BlockScales, SCALE_BITS } from './block-scales.js'
 import { requireLength } from './require-length.js'
 import {
+  blocksPerRow,
   centroidsOf,
   columnGroupsOf,
   rowGroupsOf,
@@ -19,16 +21,27 @@ export interface PackedLayer {
   readonly codebooks: CodebookElements
   /** groups. */
   readonly codebookScales: Float32Array
+  /** Only in a layer with scales. */
+  readonly blockScales?: PackedScales
+}
+
+/** {@link BlockScales} as a checkpoint stores them. */
+export interface PackedScales {
+  /** 4 bits per block, two blocks a byte, the first in the low half, rows byte-aligned. */
+  readonly codes: Uint8Array
+  /** One value. */
+  readonly ratio: Float32Array
 }
 
 /** Packs a layer's indices; {@link unpackLayer} gives back the same layer. */
 export function packLayer(layer: VqLayer): PackedLayer {
-  const { layout, codebooks, codebookScales } = layer
+  const { layout, codebooks, codebookScales, blockScales } = layer
   const width = layout.bits * layout.vectorDim
   const perRow = vectorsPerRow(layout)
   const indices = new Uint8Array(layout.rows * packedRowBytes(perRow, width))
   packIndices(layer.indices, layout.rows, perRow, width, indices)
-  return { layout, indices, codebooks, codebookScales }
+  const packed = { layout, indices, codebooks, codebookScales }
+  return blockScales ? { ...packed, blockScales: packScales(layout, blockScales) } : packed
 }
 
 /**
@@ -49,5 +62,29 @@ export function unpackLayer(packed: PackedLayer): VqLayer {
   requireLength('codebook scales', codebookScales.length, groups, owner)
   const indices = new Uint16Array(layout.rows * perRow)
   unpackIndices(packed.indices, layout.rows, perRow, width, indices)
-  return { layout, indices, codebookBits: codebooks instanceof Int8Array ? 8 : 16, codebooks, codebookScales }
+  const blockScales = unpackScales(layout, packed.blockScales, owner)
+  const codebookBits = codebooks instanceof Int8Array ? 8 : 16
+  return { layout, indices, codebookBits, codebooks, codebookScales, ...(blockScales && { blockScales }) }
+}
+
+function packScales(layout: VqLayout, { codes, ratio }: BlockScales): PackedScales {
+  const perRow = blocksPerRow(layout)
+  const packed = new Uint8Array(layout.rows * packedRowBytes(perRow, SCALE_BITS))
+  packIndices(codes, layout.rows, perRow, SCALE_BITS, packed)
+  return { codes: packed, ratio: Float32Array.of(ratio) }
+}
+
+function unpackScales(
+  layout: VqLayout,
+  packed: PackedScales | undefined,
+  owner: string,
+): BlockScales | undefined {
+  const perRow = blocksPerRow(layout)
+  const needed = layout.rows * packedRowBytes(perRow, SCALE_BITS)
+  requireLength('block scales', packed?.codes.length ?? 0, needed, owner)
+  if (packed === undefined) return undefined
+  requireLength('scale ratio', packed.ratio.length, 1, owner)
+  const codes = new Uint8Array(layout.rows * perRow)
+  unpackIndices(packed.codes, layout.rows, perRow, SCALE_BITS, codes)
+  return { codes, ratio: packed.ratio[0] }
 }

@@ -4,7 +4,9 @@ import {
   codebookElements,
   loadCodebook,
 } from '../codebook/store-codebook.js'
+import { ShapeError } from '../errors.js'
 import { type Matrix, matrix } from '../matrix.js'
+import { type BlockScales, decodeScales, multiplyByScales } from './block-scales.js'
 
 /** How a layer's weights are cut into vectors and groups (DESIGN: mathematics, 8). */
 export interface VqLayout {
@@ -18,6 +20,8 @@ export interface VqLayout {
   readonly columnsPerGroup: number
   /** A group spans this many rows; the last one may be lower. */
   readonly rowsPerGroup: number
+  /** Consecutive weights of a row that share a scale, a divisor of `columnsPerGroup`; undefined: no scales. */
+  readonly scaleBlockSize?: number
 }
 
 /** A vector-quantized layer in its stored values: what is written, and what decodes to the same floats everywhere. */
@@ -30,6 +34,8 @@ export interface VqLayer {
   readonly codebooks: CodebookElements
   /** One per group; a codebook's value is `element * scale`. */
   readonly codebookScales: Float32Array
+  /** Where the layout has a `scaleBlockSize`: a weight is its codebook's value times the scale of its block. */
+  readonly blockScales?: BlockScales
 }
 
 /** Centroids per codebook, `2^(bits * vectorDim)`. */
@@ -42,6 +48,11 @@ export function vectorsPerRow(layout: VqLayout): number {
   return Math.ceil(layout.cols / layout.vectorDim)
 }
 
+/** Blocks of a row that have a scale, the last one perhaps shorter; 0 without scales. */
+export function blocksPerRow({ cols, scaleBlockSize }: VqLayout): number {
+  return scaleBlockSize === undefined ? 0 : Math.ceil(cols / scaleBlockSize)
+}
+
 /** Groups side by side. */
 export function columnGroupsOf(layout: VqLayout): number {
   return Math.ceil(layout.cols / layout.columnsPerGroup)
@@ -52,8 +63,8 @@ export function rowGroupsOf(layout: VqLayout): number {
   return Math.ceil(layout.rows / layout.rowsPerGroup)
 }
 
-/** A layer of zeros, to be filled. */
-export function emptyLayer(layout: VqLayout, codebookBits: CodebookBits): VqLayer {
+/** A layer of zeros, to be filled. @param scaleRatio of its scales, for a layout that has them */
+export function emptyLayer(layout: VqLayout, codebookBits: CodebookBits, scaleRatio = 0.5): VqLayer {
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
   return {
     layout,
@@ -61,6 +72,9 @@ export function emptyLayer(layout: VqLayout, codebookBits: CodebookBits): VqLaye
     codebookBits,
     codebooks: codebookElements(codebookBits, groups * centroidsOf(layout) * layout.vectorDim),
     codebookScales: new Float32Array(groups),
+    ...(layout.scaleBlockSize !== undefined && {
+      blockScales: { codes: new Uint8Array(layout.rows * blocksPerRow(layout)), ratio: scaleRatio },
+    }),
   }
 }
 
@@ -76,30 +90,54 @@ export function decodeCodebooks(layer: Pick<VqLayer, 'codebooks' | 'codebookScal
   return decoded
 }
 
-/** The float32 weights (rows x cols) that a layer stands for. */
+/**
+ * The scales of all blocks as floats, rows x blocksPerRow; undefined for a layer without.
+ *
+ * @throws ShapeError when layout and scales do not belong together
+ */
+export function decodeBlockScales({ layout, blockScales }: VqLayer): Float32Array | undefined {
+  const found = blockScales?.codes.length ?? 0
+  const expected = layout.rows * blocksPerRow(layout)
+  if (found !== expected) {
+    throw new ShapeError(
+      `block scales: found ${found} codes, a ${layout.rows} x ${layout.cols} layer with scaleBlockSize ` +
+        `${layout.scaleBlockSize} needs ${expected}`,
+    )
+  }
+  return blockScales && decodeScales(blockScales)
+}
+
+/**
+ * The float32 weights (rows x cols) that a layer stands for.
+ *
+ * @throws ShapeError when layout and block scales do not belong together
+ */
 export function dequantizeLayer(layer: VqLayer): Matrix {
   const { layout, indices } = layer
   const result = matrix(layout.rows, layout.cols)
-  lookUp(layout, indices, decodeCodebooks(layer), 0, layout.rows, result.data)
+  const scales = decodeBlockScales(layer)
+  lookUp(layout, indices, decodeCodebooks(layer), scales, 0, layout.rows, result.data)
   return result
 }
 
 /**
  * Writes the weights of rows `firstRow` to `lastRow` to `target` ((lastRow - firstRow) x cols): each vector the
- * centroid its index names in its group's codebook.
+ * centroid its index names in its group's codebook, times the scale of its block.
  *
  * @param indices of the whole layer
  * @param codebooks of the whole layer as floats, groups x k x vectorDim
+ * @param scales of the whole layer, rows x blocksPerRow, undefined without
  */
 export function lookUp(
   layout: VqLayout,
   indices: Uint16Array,
   codebooks: Float32Array,
+  scales: Float32Array | undefined,
   firstRow: number,
   lastRow: number,
   target: Float32Array,
 ): void {
-  const { cols, vectorDim: d, rowsPerGroup, columnsPerGroup } = layout
+  const { cols, vectorDim: d, rowsPerGroup, columnsPerGroup, scaleBlockSize } = layout
   const codebookSize = centroidsOf(layout) * d
   const perRow = vectorsPerRow(layout)
   const columnGroups = columnGroupsOf(layout)
@@ -122,6 +160,7 @@ export function lookUp(
       )
     }
   }
+  if (scales && scaleBlockSize) multiplyByScales(target, cols, scales, scaleBlockSize, firstRow, lastRow)
 }
 
 /** Fills `target` from `start` to `end` with the centroids that consecutive indices name; the last may be cut short. */

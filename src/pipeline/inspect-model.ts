@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
-import { type ModuleRecord, parseQuantizationConfig } from '../checkpoint/quantized-config.js'
+import { type ModuleRecord, parseQuantizationConfig, type VqRecord } from '../checkpoint/quantized-config.js'
 import { storedNames } from '../checkpoint/quantized-tensors.js'
 import { findTensor, type TensorInfo } from '../checkpoint/tensor-source.js'
 
@@ -76,7 +76,7 @@ function quantizedWeight(
   const { shape, bits } = record
   const format =
     record.format === 'vq'
-      ? `vq ${record.vector_dim}-D, ${bits} bits`
+      ? `vq ${record.vector_dim}-D, ${bits} bits${scalesOf(record)}`
       : `scalar, ${bits} bits, group ${record.group_size}`
   return {
     name: `${module}.weight`,
@@ -87,6 +87,10 @@ function quantizedWeight(
     bytes,
     relativeError: record.relative_error,
   }
+}
+
+function scalesOf({ scale_block_size: size }: VqRecord): string {
+  return size === undefined ? '' : `, scale per ${size}`
 }
 
 function plainWeight({ name, shape, dtype, bytes }: TensorInfo): InspectedWeight {

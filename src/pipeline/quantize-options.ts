@@ -2,6 +2,7 @@ import type { ScalarOptions } from '../baselines/rtn.js'
 import { requireDamping, requireOneOf, requireWhole } from '../check-option.js'
 import { OptionError } from '../errors.js'
 import { resolveVqOptions, type VqOptions } from '../gptvq/options.js'
+import { defaultBpv } from '../packing/layout.js'
 import type { CalibrationOptions } from './calibration.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
 
@@ -19,6 +20,7 @@ const VECTOR_ONLY: readonly (keyof MethodOptions)[] = [
   'columnsPerGroup',
   'bpv',
   'codebookBits',
+  'scaleBlockSize',
   'kmeansIterations',
   'kmeansInit',
   'vectorMetric',
@@ -63,8 +65,9 @@ export type MethodSettings =
 export function resolveMethod(method: QuantizationMethod, options: MethodOptions): MethodSettings {
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
-    const { groupSize, bpv, ...settings } = resolveVqOptions(options)
-    const target = groupSize === undefined ? { bpv: bpv ?? settings.bits + 0.125 } : { groupSize }
+    const resolved = resolveVqOptions(options)
+    const { groupSize, bpv, ...settings } = resolved
+    const target = groupSize === undefined ? { bpv: bpv ?? defaultBpv(resolved) } : { groupSize }
     const order = resolveLayerOrder(options)
     return { method, options: pickVqOptions(options), order, stated: { ...settings, ...target, ...order } }
   }
@@ -101,7 +104,7 @@ function refuseUseless(
 function pickVqOptions(options: VqOptions): VqOptions {
   const { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits, kmeansIterations, kmeansInit } =
     options
-  const { damping, vectorMetric, codebookUpdateSteps, refinementRounds, seed } = options
+  const { scaleBlockSize, damping, vectorMetric, codebookUpdateSteps, refinementRounds, seed } = options
   return {
     vectorDim,
     bits,
@@ -109,6 +112,7 @@ function pickVqOptions(options: VqOptions): VqOptions {
     columnsPerGroup,
     bpv,
     codebookBits,
+    scaleBlockSize,
     kmeansIterations,
     kmeansInit,
     damping,

@@ -21,12 +21,13 @@ const settings: readonly VqOptions[] = [
   { vectorDim: 1, bits: 3, groupSize: 4096 },
   { vectorDim: 2, bits: 2, groupSize: 2048, columnsPerGroup: 128 },
   { vectorDim: 4, bits: 2, groupSize: 8192 },
+  { vectorDim: 2, bits: 2, groupSize: 2048, columnsPerGroup: 128, scaleBlockSize: 32 },
 ]
 const builds: readonly KernelName[] = bestBuild() === 'relaxed' ? ['baseline', 'relaxed'] : ['baseline']
 
 const quantize = (options: VqOptions) => quantizeLayer(weight, hessian, { ...options, kmeansIterations: 10 })
 
-describe.each(settings)('a whole layer, vectorDim $vectorDim', (options) => {
+describe.each(settings)('a whole layer, vectorDim $vectorDim, scales $scaleBlockSize', (options) => {
   it.each(builds)('has the same bytes on 1, 2 and 3 threads, %s build', async (build) => {
     useKernels(build)
     setThreads(1)

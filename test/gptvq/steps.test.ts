@@ -2,12 +2,20 @@ import { Matrix as Dense, inverse, pseudoInverse } from 'ml-matrix'
 import { describe, expect, it } from 'vitest'
 import { inverseFactorInPlace } from '../../src/cholesky.js'
 import { refineIndices } from '../../src/gptvq/refine-indices.js'
+import { refineScales } from '../../src/gptvq/refine-scales.js'
 import { type PanelState, type RowPanel, rowPanels, stateOf } from '../../src/gptvq/row-panel.js'
 import { updateCodebooks } from '../../src/gptvq/update-codebooks.js'
 import { vectorMetrics } from '../../src/gptvq/vector-metric.js'
-import { decodeCodebooks, dequantizeLayer, matrix, quantizeLayer, type VqLayer } from '../../src/index.js'
+import {
+  decodeCodebooks,
+  dequantizeLayer,
+  matrix,
+  quantizeLayer,
+  type ScaleBlockSize,
+  type VqLayer,
+} from '../../src/index.js'
 import type { Matrix } from '../../src/matrix.js'
-import { centroidsOf, vectorsPerRow } from '../../src/packing/vq-layer.js'
+import { blocksPerRow, centroidsOf, decodeBlockScales, vectorsPerRow } from '../../src/packing/vq-layer.js'
 import { gaussianMatrix, randomHessian } from '../support/random-matrix.js'
 import { largestDifference } from '../support/tolerance.js'
 import { dense, lossOf } from './oracle.js'
@@ -17,14 +25,21 @@ const noPause = async () => {}
 const sum = (values: Float64Array) => values.reduce((a, b) => a + b, 0)
 
 /** A layer after its columns alone; 16-bit codebooks, so that rounding does not blur the comparison with float64. */
-async function walked(rows: number, cols: number, vectorDim: 1 | 2 | 4, seed: number) {
+async function walked(
+  rows: number,
+  cols: number,
+  vectorDim: 1 | 2 | 4,
+  seed: number,
+  scaleBlockSize?: ScaleBlockSize,
+) {
   const weight = gaussianMatrix(rows, cols, seed)
   const hessian = randomHessian(cols, 5 * cols, seed + 1)
   const layer = await quantizeLayer(weight, hessian, {
     vectorDim,
     bits: vectorDim === 4 ? 1 : 2,
-    groupSize: 16 * 20,
-    columnsPerGroup: 20,
+    groupSize: scaleBlockSize ? 16 * 32 : 16 * 20,
+    columnsPerGroup: scaleBlockSize ? 32 : 20,
+    scaleBlockSize,
     codebookBits: 16,
     codebookUpdateSteps: 0,
     refinementRounds: 0,
@@ -39,11 +54,17 @@ function onlyPanel(weight: Matrix, hessian: Matrix, layer: VqLayer): RowPanel {
 }
 
 const shapes = [
-  [16, 40, 2],
-  [21, 50, 2],
-  [40, 37, 2],
-  [33, 45, 1],
-  [18, 43, 4],
+  [16, 40, 2, undefined],
+  [21, 50, 2, undefined],
+  [40, 37, 2, undefined],
+  [33, 45, 1, undefined],
+  [18, 43, 4, undefined],
+] as const
+const scaledShapes = [
+  [21, 50, 2, 16],
+  [40, 69, 2, 32],
+  [33, 45, 1, 16],
+  [18, 43, 4, 16],
 ] as const
 
 describe('vectorMetrics', () => {
@@ -73,22 +94,25 @@ describe('vectorMetrics', () => {
 })
 
 describe('updateCodebooks', () => {
-  it.each(shapes)('reaches the optimum that a dense solver finds, %i x %i, d = %i', async (rows, cols, d) => {
-    const { weight, hessian, layer } = await walked(rows, cols, d, 10)
-    const before = lossOf(weight, dequantizeLayer(layer), hessian)
-    const panel = onlyPanel(weight, hessian, layer)
-    const start = stateOf(panel)
-    const end = await updateCodebooks(panel, start, 400, noPause)
-    const after = lossOf(weight, dequantizeLayer(layer), hessian)
-    expect(sum(start.losses) / before).toBeCloseTo(1, 4)
-    expect(sum(end.losses) / after).toBeCloseTo(1, 4)
-    expect(after).toBeLessThan(before)
-    expect(after / optimalLoss(weight, hessian, layer)).toBeLessThan(1.005)
-  })
+  it.each([...shapes, ...scaledShapes])(
+    'reaches the optimum that a dense solver finds, %i x %i, d = %i, scales %s',
+    async (rows, cols, d, size) => {
+      const { weight, hessian, layer } = await walked(rows, cols, d, 10, size)
+      const before = lossOf(weight, dequantizeLayer(layer), hessian)
+      const panel = onlyPanel(weight, hessian, layer)
+      const start = stateOf(panel)
+      const end = await updateCodebooks(panel, start, 400, noPause)
+      const after = lossOf(weight, dequantizeLayer(layer), hessian)
+      expect(sum(start.losses) / before).toBeCloseTo(1, 4)
+      expect(sum(end.losses) / after).toBeCloseTo(1, 4)
+      expect(after).toBeLessThan(before)
+      expect(after / optimalLoss(weight, hessian, layer)).toBeLessThan(1.005)
+    },
+  )
 
   it('never raises the loss of any row group, whatever the number of steps', async () => {
     for (const steps of [0, 1, 2, 5, 40]) {
-      const { weight, hessian, layer } = await walked(40, 60, 2, 20 + steps)
+      const { weight, hessian, layer } = await walked(40, 60, 2, 20 + steps, steps === 5 ? 16 : undefined)
       const panel = onlyPanel(weight, hessian, layer)
       const before = stateOf(panel)
       const after = await updateCodebooks(panel, before, steps, noPause)
@@ -110,26 +134,87 @@ describe('updateCodebooks', () => {
 })
 
 describe('refineIndices', () => {
-  it.each(shapes)('ends where no single index can lower the loss, %i x %i, d = %i', async (rows, cols, d) => {
-    const { weight, hessian, layer } = await walked(rows, cols, d, 30)
+  it.each([...shapes, ...scaledShapes])(
+    'ends where no single index can lower the loss, %i x %i, d = %i, scales %s',
+    async (rows, cols, d, size) => {
+      const { weight, hessian, layer } = await walked(rows, cols, d, 30, size)
+      const panel = onlyPanel(weight, hessian, layer)
+      const state = stateOf(panel)
+      let loss = lossOf(weight, dequantizeLayer(layer), hessian)
+      let sweeps = 0
+      while ((await refineIndices(panel, state, noPause)) > 0 && sweeps++ < 100) {
+        const next = lossOf(weight, dequantizeLayer(layer), hessian)
+        expect(next).toBeLessThan(loss * (1 + 1e-6))
+        loss = next
+      }
+      expect(sweeps).toBeLessThan(100)
+      expectSameState(state, stateOf(panel))
+      for (let trial = 0; trial < 40; trial++) {
+        const at = (trial * 7919) % (rows * vectorsPerRow(layer.layout))
+        const kept = layer.indices[at]
+        layer.indices[at] = (kept + 1 + (trial % (centroidsOf(layer.layout) - 1))) % centroidsOf(layer.layout)
+        expect(lossOf(weight, dequantizeLayer(layer), hessian)).toBeGreaterThan(loss * (1 - 1e-5))
+        layer.indices[at] = kept
+      }
+    },
+  )
+})
+
+describe('refineScales', () => {
+  it.each(scaledShapes)(
+    'ends where no other scale of a block lowers the loss, %i x %i, d = %i, scales %i',
+    async (rows, cols, d, size) => {
+      const { weight, hessian, layer } = await walked(rows, cols, d, 40, size)
+      const panel = onlyPanel(weight, hessian, layer)
+      const state = stateOf(panel)
+      const before = lossOf(weight, dequantizeLayer(layer), hessian)
+      let loss = before
+      let sweeps = 0
+      while ((await refineScales(panel, state, noPause)) > 0 && sweeps++ < 100) {
+        const next = lossOf(weight, dequantizeLayer(layer), hessian)
+        expect(next).toBeLessThan(loss * (1 + 1e-6))
+        loss = next
+      }
+      expect(sweeps).toBeLessThan(100)
+      expect(loss).toBeLessThan(before)
+      expectSameState(state, stateOf(panel))
+      expect(panel.scales).toEqual(decodeBlockScales(layer))
+      const codes = layer.blockScales?.codes ?? new Uint8Array(0)
+      for (let trial = 0; trial < 40; trial++) {
+        const at = (trial * 7919) % codes.length
+        const kept = codes[at]
+        codes[at] = (kept + 1 + (trial % 15)) % 16
+        expect(lossOf(weight, dequantizeLayer(layer), hessian)).toBeGreaterThan(loss * (1 - 1e-5))
+        codes[at] = kept
+      }
+    },
+  )
+
+  it('takes the best of 16 scales for a block of a diagonal Hessian at once', async () => {
+    const { weight, layer } = await walked(12, 64, 2, 41, 32)
+    const hessian = matrix(64, 64)
+    for (let j = 0; j < 64; j++) hessian.data[65 * j] = 1 + (j % 5)
+    const codes = layer.blockScales?.codes ?? new Uint8Array(0)
+    codes.set(codes.map((_, i) => (5 * i) % 16))
+    const panel = onlyPanel(weight, hessian, layer)
+    await refineScales(panel, stateOf(panel), noPause)
+    for (const [at, chosen] of codes.entries()) {
+      const losses = Array.from({ length: 16 }, (_, code) => {
+        codes[at] = code
+        return lossOf(weight, dequantizeLayer(layer), hessian)
+      })
+      codes[at] = chosen
+      expect(losses[chosen]).toBeLessThanOrEqual(Math.min(...losses) * (1 + 1e-6))
+    }
+  })
+
+  it('leaves a layer without scales alone', async () => {
+    const { weight, hessian, layer } = await walked(16, 40, 2, 42)
     const panel = onlyPanel(weight, hessian, layer)
     const state = stateOf(panel)
-    let loss = lossOf(weight, dequantizeLayer(layer), hessian)
-    let sweeps = 0
-    while ((await refineIndices(panel, state, noPause)) > 0 && sweeps++ < 100) {
-      const next = lossOf(weight, dequantizeLayer(layer), hessian)
-      expect(next).toBeLessThan(loss * (1 + 1e-6))
-      loss = next
-    }
-    expect(sweeps).toBeLessThan(100)
-    expectSameState(state, stateOf(panel))
-    for (let trial = 0; trial < 40; trial++) {
-      const at = (trial * 7919) % (rows * vectorsPerRow(layer.layout))
-      const kept = layer.indices[at]
-      layer.indices[at] = (kept + 1 + (trial % (centroidsOf(layer.layout) - 1))) % centroidsOf(layer.layout)
-      expect(lossOf(weight, dequantizeLayer(layer), hessian)).toBeGreaterThan(loss * (1 - 1e-5))
-      layer.indices[at] = kept
-    }
+    const residual = state.residual.slice()
+    expect(await refineScales(panel, state, noPause)).toBe(0)
+    expect(state.residual).toEqual(residual)
   })
 })
 
@@ -145,7 +230,8 @@ function expectSameState(carried: PanelState, anew: PanelState): void {
 /** The least loss that any codebooks reach with a layer's indices: row group by row group, by pseudoinverse. */
 function optimalLoss(weight: Matrix, hessian: Matrix, layer: VqLayer): number {
   const { layout, indices } = layer
-  const { rows, cols, vectorDim: d, rowsPerGroup, columnsPerGroup } = layout
+  const { rows, cols, vectorDim: d, rowsPerGroup, columnsPerGroup, scaleBlockSize = 1 } = layout
+  const scales = decodeBlockScales(layer)
   const size = centroidsOf(layout) * d
   const unknowns = Math.ceil(cols / columnsPerGroup) * size
   const h = dense(hessian)
@@ -159,7 +245,8 @@ function optimalLoss(weight: Matrix, hessian: Matrix, layer: VqLayer): number {
       const choice = Dense.zeros(cols, unknowns)
       for (let j = 0; j < cols; j++) {
         const index = indices[r * vectorsPerRow(layout) + Math.floor(j / d)]
-        choice.set(j, Math.floor(j / columnsPerGroup) * size + index * d + (j % d), 1)
+        const scale = scales ? scales[r * blocksPerRow(layout) + Math.floor(j / scaleBlockSize)] : 1
+        choice.set(j, Math.floor(j / columnsPerGroup) * size + index * d + (j % d), scale)
       }
       const w = Dense.columnVector(Array.from(weight.data.subarray(r * cols, (r + 1) * cols)))
       const weighted = choice.transpose().mmul(h)

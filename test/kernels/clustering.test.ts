@@ -21,9 +21,12 @@ interface Shape {
   readonly unit: number
   readonly weight: number
   readonly seed: number
+  /** Whether vectors have weights of their own, from 2^-20 to 1. */
+  readonly isWeighted?: boolean
 }
 
-function problemOf({ d, k, period, repeats, isDiagonal, centre, unit, weight, seed }: Shape): ClusterProblem {
+function problemOf(shape: Shape): ClusterProblem {
+  const { d, k, period, repeats, isDiagonal, centre, unit, weight, seed, isWeighted } = shape
   const metric = new Float64Array(period * d * d)
   const random = randomGenerator(seed)
   for (let p = 0; p < period; p++) {
@@ -40,7 +43,11 @@ function problemOf({ d, k, period, repeats, isDiagonal, centre, unit, weight, se
   const groups = repeats.map((count, g) =>
     gaussianMatrix(count * period, d, seed + 100 * g).data.map((value) => unit * (centre + value)),
   )
-  return { d, k, groups, metric, period }
+  if (!isWeighted) return { d, k, groups, metric, period }
+  const weights = repeats.map((count) =>
+    Float32Array.from({ length: count * period }, () => 2 ** (-20 * random())),
+  )
+  return { d, k, groups, metric, period, weights }
 }
 
 const shapes: fc.Arbitrary<Shape> = fc.record({
@@ -53,9 +60,13 @@ const shapes: fc.Arbitrary<Shape> = fc.record({
   unit: fc.constantFrom(1, 2 ** -40, 2 ** 60),
   weight: fc.constantFrom(1, 1e-20, 1e18),
   seed: fc.nat(1e6),
+  isWeighted: fc.boolean(),
 })
 
-/** `(x - c)^T M (x - c)` for vector i of a group. */
+/** What the metric of vector i of a group is multiplied by. */
+const weightOf = ({ weights }: ClusterProblem, group: number, i: number) => weights?.[group][i] ?? 1
+
+/** `(x - c)^T M (x - c)` for vector i of a group, without its weight. */
 function distance(
   { d, metric, period, groups }: ClusterProblem,
   group: number,
@@ -154,13 +165,15 @@ describe.each(builds)('clustering, %s kernels', (name) => {
         )
         for (const [g, { assignments, distances, codebook }] of ours.groups.entries()) {
           expect(codebook).toEqual(theirs.groups[g].codebook)
-          const slack = SEARCH_ROUNDING * sizeOf(problem, g, codebook)
+          const size = SEARCH_ROUNDING * sizeOf(problem, g, codebook)
           let loss = 0
           let missed = 0
           for (const [i, nearest] of assignments.entries()) {
             const centroidOf = (j: number) => codebook.subarray(j * shape.d, (j + 1) * shape.d)
-            const exact = distance(problem, g, i, centroidOf(nearest))
-            const least = distance(problem, g, i, centroidOf(theirs.groups[g].assignments[i]))
+            const weight = weightOf(problem, g, i)
+            const slack = weight * size
+            const exact = weight * distance(problem, g, i, centroidOf(nearest))
+            const least = weight * distance(problem, g, i, centroidOf(theirs.groups[g].assignments[i]))
             if (!(exact - least <= slack && Math.abs(distances[i] - exact) <= slack)) missed++
             loss += distances[i]
           }
@@ -227,11 +240,11 @@ describe.each(builds)('clustering, %s kernels', (name) => {
     // several tiles per group, of assignments and of sums
     const large = problemOf({
       ...{ d: 2, k: 300, period: 7, repeats: [2000, 31, 1500], isDiagonal: false },
-      ...{ centre: 1, unit: 1, weight: 1, seed: 5 },
+      ...{ centre: 1, unit: 1, weight: 1, seed: 5, isWeighted: true },
     })
     const steps = run(large, 1, 1)
     expect(run(large, 2, 1)).toEqual(steps)
-    const alone = { ...large, groups: large.groups.slice(0, 1) }
+    const alone = { ...large, groups: large.groups.slice(0, 1), weights: large.weights?.slice(0, 1) }
     const [first] = use(kernels, large, (clustering) => {
       place(clustering, large, 3)
       clustering.assign()
@@ -243,6 +256,25 @@ describe.each(builds)('clustering, %s kernels', (name) => {
       return snapshot(clustering, alone).groups
     })
     expect(single).toEqual(first)
+  })
+
+  it('draws the seeds that the reference draws, by weighted distances', () => {
+    for (let seed = 0; seed < 10; seed++) {
+      const problem = problemOf({
+        ...{ d: 2, k: 12, period: 5, repeats: [40, 3], isDiagonal: false },
+        ...{ centre: 0, unit: 1, weight: 1, seed, isWeighted: true },
+      })
+      const [ours, theirs, unweighted] = [
+        { kernels: useKernels(name), problem },
+        { kernels: useKernels('reference'), problem },
+        { kernels: useKernels('reference'), problem: { ...problem, weights: undefined } },
+      ].map(({ kernels, problem }) =>
+        use(kernels, problem, (clustering) => walk(clustering, problem, seed)[0].groups[0].assignments),
+      )
+      expect(ours).toEqual(theirs)
+      expect(ours).not.toEqual(unweighted)
+    }
+    useKernels(name)
   })
 
   it('never lets the loss rise beyond rounding, in each step of many', () => {

@@ -13,11 +13,13 @@ export interface Shape {
   readonly rowsPerGroup: number
   readonly gap: number
   readonly seed: number
+  /** A multiple of d; no scales without. */
+  readonly scaleBlockSize?: number
 }
 
 /** Codebooks drawn from the standard normal distribution, every fifth centroid the same as the one before. */
 function columnTask(shape: Shape, random: () => number): ColumnTask {
-  const { rows, width, d, k, firstRow, rowsPerGroup, gap } = shape
+  const { rows, width, d, k, firstRow, rowsPerGroup, gap, scaleBlockSize } = shape
   const groups = Math.floor((firstRow + rows - 1) / rowsPerGroup) + 1
   const codebookStride = k * d + gap
   const codebooks = Float32Array.from({ length: gap + groups * codebookStride }, () => randomNormal(random))
@@ -34,6 +36,12 @@ function columnTask(shape: Shape, random: () => number): ColumnTask {
     ...{ rows, width, vectorDim: d, centroids: k, firstRow, rowsPerGroup },
     ...{ codebooks, codebookOffset: gap, codebookStride },
     ...{ indices, indexOffset: gap, indexStride },
+    ...(scaleBlockSize !== undefined && {
+      scales: {
+        blockSize: scaleBlockSize,
+        values: block(rows, Math.ceil(width / scaleBlockSize), gap, () => 2 ** (-5 * random())),
+      },
+    }),
   }
 }
 
@@ -103,14 +111,16 @@ export function indexOf(task: ColumnTask, row: number, column: number): number {
   return task.indices[task.indexOffset + row * task.indexStride + Math.floor(column / task.vectorDim)]
 }
 
-/** Centroid `j` of the codebook of a row. */
-export function centroidOf(task: ColumnTask, row: number, j: number): number[] {
+/** The weights that centroid `j` stands for in a vector at (row, column). */
+export function centroidOf(task: ColumnTask, row: number, column: number, j: number): number[] {
   const group = Math.floor((task.firstRow + row) / task.rowsPerGroup)
   const from = task.codebookOffset + group * task.codebookStride + j * task.vectorDim
-  return Array.from(task.codebooks.subarray(from, from + task.vectorDim))
+  const { scales } = task
+  const scale = scales ? at(scales.values, row, Math.floor(column / scales.blockSize)) : 1
+  return Array.from(task.codebooks.subarray(from, from + task.vectorDim).map((value) => value * scale))
 }
 
 /** The value that a task's indices give the weight at (row, column). */
 export function weightOf(task: ColumnTask, row: number, column: number): number {
-  return centroidOf(task, row, indexOf(task, row, column))[column % task.vectorDim]
+  return centroidOf(task, row, column, indexOf(task, row, column))[column % task.vectorDim]
 }

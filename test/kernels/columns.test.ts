@@ -30,8 +30,13 @@ const shapes: fc.Arbitrary<Shape> = fc
     rowsPerGroup: fc.integer({ min: 1, max: 60 }),
     gap: fc.integer({ min: 0, max: 5 }),
     seed: fc.integer({ min: 0, max: 1e6 }),
+    vectorsPerScale: fc.option(fc.integer({ min: 1, max: 8 }), { nil: undefined }),
   })
-  .map(({ vectors, ...shape }) => ({ ...shape, width: vectors * shape.d }))
+  .map(({ vectors, vectorsPerScale, ...shape }) => ({
+    ...shape,
+    width: vectors * shape.d,
+    ...(vectorsPerScale && { scaleBlockSize: vectorsPerScale * shape.d }),
+  }))
 
 /** The same, the last vector narrower than d. */
 const raggedShapes = fc
@@ -148,14 +153,32 @@ describe.each(implementations)('refineColumns (%s)', (_name, kernels) => {
   })
 })
 
+it.each(implementations)('scales of 1 change nothing (%s)', (_name, kernels) => {
+  const shape = { rows: 21, width: 24, d: 2, k: 16, firstRow: 1, rowsPerGroup: 6, gap: 0, seed: 3 }
+  const [walk, { task: refine }] = [walkTask(shape), refineTask(shape)]
+  const ones = { values: { data: new Float32Array(63).fill(1), offset: 0, stride: 3 }, blockSize: 8 }
+  const [plainWalk, scaledWalk] = [fresh(walk), { ...fresh(walk), scales: ones }]
+  const [plainRefine, scaledRefine] = [fresh(refine), { ...fresh(refine), scales: ones }]
+  kernels.quantizeColumns(plainWalk)
+  kernels.quantizeColumns(scaledWalk)
+  expect(bytesOf(scaledWalk.indices, scaledWalk.errors.data)).toBe(
+    bytesOf(plainWalk.indices, plainWalk.errors.data),
+  )
+  expect(kernels.refineColumns(scaledRefine)).toBe(kernels.refineColumns(plainRefine))
+  expect(bytesOf(scaledRefine.indices, scaledRefine.steps.data)).toBe(
+    bytesOf(plainRefine.indices, plainRefine.steps.data),
+  )
+})
+
 describe.each(builds)('columns (%s)', (build) => {
   const one = columnKernels(pool(build, 1))
   const variants = [columnKernels(pool(build, 2)), columnKernels(pool(build, 2), 30_000)]
   const large = { rows: 200, d: 2, width: 130, k: 16, firstRow: 4, rowsPerGroup: 9, gap: 2, seed: 9 }
+  const scaled = { ...large, scaleBlockSize: 32 }
 
   it('gives the same bits on one thread, on two, and a few rows at a time', () => {
     fc.assert(
-      fc.property(fc.oneof(shapes, fc.constant(large)), (shape) => {
+      fc.property(fc.oneof(shapes, fc.constantFrom<Shape>(large, scaled)), (shape) => {
         const walk = walkTask(shape)
         const { task: refine } = refineTask(shape)
         const [walked, refined] = [fresh(walk), fresh(refine)]
@@ -191,16 +214,18 @@ function mistakesOfWalk(task: ColumnWalkTask): string[] {
     for (let column = 0; column < width; column += d) {
       const x = row.slice(column, column + d)
       const metric = metrics.subarray(column * d, (column + d) * d)
-      const distances = Array.from({ length: k }, (_, j) => distance(x, centroidOf(task, r, j), metric))
+      const distances = Array.from({ length: k }, (_, j) =>
+        distance(x, centroidOf(task, r, column, j), metric),
+      )
       const reach = d * Math.max(...size.slice(column, column + d), 4)
       const slack = ROUNDINGS * FLOAT32_ROUNDING * (d + column) * Math.max(...metric) * reach ** 2
       const chosen = indexOf(task, r, column)
       if (!(distances[chosen] <= Math.min(...distances) + slack)) mistakes.push(`row ${r}, column ${column}`)
-      const same = centroidOf(task, r, chosen).join()
+      const same = centroidOf(task, r, column, chosen).join()
       for (let j = 0; j < chosen; j++) {
-        if (centroidOf(task, r, j).join() === same) mistakes.push(`tie in row ${r}, column ${column}`)
+        if (centroidOf(task, r, column, j).join() === same) mistakes.push(`tie in row ${r}, column ${column}`)
       }
-      const c = centroidOf(task, r, chosen)
+      const c = centroidOf(task, r, column, chosen)
       const errors = Array.from({ length: d }, (_, a) => at(task.errors, r, column + a))
       for (let a = 0; a < d; a++) {
         // errors U_PP must give back x - c
@@ -239,7 +264,7 @@ function mistakesOfRefinement(before: RefineTask, after: RefineTask): string[] {
     let total = 0
     for (let column = 0; column < width; column += d) {
       const own = Math.min(d, width - column)
-      const present = centroidOf(before, r, indexOf(before, r, column))
+      const present = centroidOf(before, r, column, indexOf(before, r, column))
       const change = (to: readonly number[]) => {
         let sum = 0
         for (let a = 0; a < own; a++) {
@@ -249,8 +274,8 @@ function mistakesOfRefinement(before: RefineTask, after: RefineTask): string[] {
         }
         return sum
       }
-      const chosen = change(centroidOf(after, r, indexOf(after, r, column)))
-      const best = Math.min(...Array.from({ length: k }, (_, j) => change(centroidOf(before, r, j))))
+      const chosen = change(centroidOf(after, r, column, indexOf(after, r, column)))
+      const best = Math.min(...Array.from({ length: k }, (_, j) => change(centroidOf(before, r, column, j))))
       let diagonal = 0
       for (let a = 0; a < own; a++) diagonal = Math.max(diagonal, at(hessian, column + a, column + a))
       const scale = Math.max(...size.slice(column, column + own)) + 4 * d * diagonal

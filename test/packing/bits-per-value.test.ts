@@ -42,16 +42,28 @@ describe('bitsPerValue', () => {
     fc.assert(
       fc.property(layers, (layer) => {
         const packed = packLayer(layer)
-        const { indices, codebooks, codebookScales } = packed
-        const bytes = indices.byteLength + codebooks.byteLength + codebookScales.byteLength
+        const { indices, codebooks, codebookScales, blockScales } = packed
+        const scales = codebookScales.byteLength + (blockScales ? blockScales.codes.byteLength + 4 : 0)
+        const bytes = indices.byteLength + codebooks.byteLength + scales
         const { index, codebook, scale, other, total } = bitsPerValue(packed)
         const weights = layer.layout.rows * layer.layout.cols
         expect(packedBytes(packed)).toBe(bytes)
         expect(total).toBeCloseTo((8 * bytes) / weights, 9)
         expect(total).toBeCloseTo(index + codebook + scale + other, 9)
         expect(index).toBeCloseTo((8 * indices.byteLength) / weights, 9)
+        expect(scale).toBeCloseTo((8 * scales) / weights, 9)
       }),
     )
+  })
+
+  it('of block scales is 4 / scaleBlockSize and a ratio per layer, where blocks fill bytes', () => {
+    const layout = { rows: 64, cols: 256, vectorDim: 2, bits: 2, columnsPerGroup: 256, rowsPerGroup: 16 }
+    const plain = bitsPerValue(packLayer(emptyLayer(layout, 8)))
+    for (const scaleBlockSize of [16, 32, 64, 128]) {
+      const scaled = bitsPerValue(packLayer(emptyLayer({ ...layout, scaleBlockSize }, 8)))
+      expect(scaled.scale - plain.scale).toBeCloseTo(4 / scaleBlockSize + 32 / (64 * 256), 12)
+      expect(scaled.total - plain.total).toBeCloseTo(scaled.scale - plain.scale, 12)
+    }
   })
 
   it('counts codes, half scales and zero points of a scalar layer', () => {

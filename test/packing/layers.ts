@@ -12,21 +12,23 @@ export const layouts: fc.Arbitrary<VqLayout> = fc
     bits: fc.integer({ min: 1, max: 4 }),
     vectorsPerGroup: fc.integer({ min: 1, max: 12 }),
     rowsPerGroup: fc.integer({ min: 1, max: 12 }),
+    scaleBlockSize: fc.option(fc.integer({ min: 1, max: 50 }), { nil: undefined }),
   })
-  .map(({ rows, cols, vectorDim, bits, vectorsPerGroup, rowsPerGroup }) => ({
+  .map(({ rows, cols, vectorDim, bits, vectorsPerGroup, rowsPerGroup, scaleBlockSize }) => ({
     rows,
     cols,
     vectorDim,
     bits: Math.min(bits, 8 / vectorDim),
     columnsPerGroup: vectorsPerGroup * vectorDim,
     rowsPerGroup,
+    ...(scaleBlockSize && { scaleBlockSize }),
   }))
 
-/** A layer of random indices, codebooks and scales. */
+/** A layer of random indices, codebooks, their scales and, where the layout has them, block scales. */
 export function randomLayer(layout: VqLayout, codebookBits: CodebookBits, seed: number): VqLayer {
   const random = randomGenerator(seed)
-  const layer = emptyLayer(layout, codebookBits)
-  const { indices, codebooks, codebookScales } = layer
+  const layer = emptyLayer(layout, codebookBits, Math.fround(0.5 + random() / 2))
+  const { indices, codebooks, codebookScales, blockScales } = layer
   const k = centroidsOf(layout)
   for (let i = 0; i < indices.length; i++) indices[i] = Math.floor(random() * k)
   for (let i = 0; i < codebooks.length; i++) {
@@ -34,6 +36,7 @@ export function randomLayer(layout: VqLayout, codebookBits: CodebookBits, seed: 
     codebooks[i] = codebookBits === 8 ? Math.floor(random() * 255) - 127 : randomHalf(random())
   }
   for (let i = 0; i < codebookScales.length; i++) codebookScales[i] = random()
+  blockScales?.codes.set(blockScales.codes.map(() => Math.floor(random() * 16)))
   return layer
 }
 

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { OptionError } from '../../src/errors.js'
 import { bitsPerValue, packedBytes } from '../../src/packing/bits-per-value.js'
+import { scaleBlockSizes } from '../../src/packing/block-scales.js'
 import { layoutOf } from '../../src/packing/layout.js'
 import { type LayoutOptions, resolveLayoutOptions } from '../../src/packing/layout-options.js'
 import { packLayer } from '../../src/packing/pack-layer.js'
@@ -26,11 +27,13 @@ const requests = fc
     codebookBits: fc.constantFrom<8 | 16>(8, 16),
     vectorsPerGroup: fc.integer({ min: 1, max: 64 }),
     extra: fc.double({ min: 0.01, max: 3, noNaN: true }),
+    scaleBlockSize: fc.constantFrom(undefined, ...scaleBlockSizes),
   })
-  .map(({ rows, cols, vectorDim, bits: anyBits, codebookBits, vectorsPerGroup, extra }) => {
+  .map(({ rows, cols, vectorDim, bits: anyBits, codebookBits, vectorsPerGroup, extra, scaleBlockSize }) => {
     const bits = Math.min(anyBits, 8 / vectorDim)
-    const columnsPerGroup = vectorDim * vectorsPerGroup
-    return { rows, cols, options: { vectorDim, bits, codebookBits, columnsPerGroup, bpv: bits + extra } }
+    const columnsPerGroup = (scaleBlockSize ?? vectorDim) * vectorsPerGroup
+    const options = { vectorDim, bits, codebookBits, columnsPerGroup, scaleBlockSize, bpv: bits + extra }
+    return { rows, cols, options }
   })
 
 describe('layoutOf with bpv', () => {
@@ -91,6 +94,16 @@ describe('layoutOf without bpv', () => {
       rowsPerGroup: 9,
     })
     expect(packedBits(layout, 8)).toBe(2.125 * 1152 * 1024)
+  })
+
+  it('adds what block scales take to its aim, so that codebooks are as many as without', () => {
+    for (const scaleBlockSize of scaleBlockSizes) {
+      const layout = cut(1152, 1024, { scaleBlockSize })
+      expect(layout).toMatchObject({ scaleBlockSize, columnsPerGroup: 256 })
+      // the ratio's 32 bits leave one row group fewer
+      expect(layout.rowsPerGroup).toBe(10)
+      expect(packedBits(layout, 8)).toBeLessThanOrEqual((2.125 + 4 / scaleBlockSize) * 1152 * 1024)
+    }
   })
 
   it('takes one codebook per column group where a layer is too small for bits + 0.125', () => {

@@ -13,6 +13,8 @@ function bytesOf(array: ArrayBufferView): Buffer {
 function expectSame(actual: VqLayer, expected: VqLayer): void {
   expect(actual.layout).toEqual(expected.layout)
   expect(actual.codebookBits).toBe(expected.codebookBits)
+  expect(actual.blockScales?.ratio).toBe(expected.blockScales?.ratio)
+  expect(actual.blockScales?.codes).toEqual(expected.blockScales?.codes)
   for (const part of ['indices', 'codebooks', 'codebookScales'] as const) {
     expect(actual[part].constructor).toBe(expected[part].constructor)
     expect(bytesOf(actual[part]).equals(bytesOf(expected[part]))).toBe(true)
@@ -52,6 +54,50 @@ describe('packLayer and unpackLayer', () => {
     // 5 vectors of 6 bits: 30 bits, 4 bytes
     const layout = { rows: 3, cols: 9, vectorDim: 2, bits: 3, columnsPerGroup: 10, rowsPerGroup: 3 }
     expect(packLayer(randomLayer(layout, 8, 1)).indices).toHaveLength(3 * 4)
+  })
+})
+
+describe('packed block scales', () => {
+  const layout = { rows: 2, cols: 80, vectorDim: 2, bits: 2, columnsPerGroup: 80, rowsPerGroup: 2 }
+
+  it('take 4 bits each, the first in the low half of a byte, rows on bytes of their own', () => {
+    const layer = randomLayer({ ...layout, scaleBlockSize: 16 }, 8, 1)
+    layer.blockScales?.codes.set([1, 2, 3, 4, 15, 6, 7, 8, 9, 10])
+    const { blockScales } = packLayer(layer)
+    expect(blockScales?.codes).toEqual(Uint8Array.of(0x21, 0x43, 0x0f, 0x76, 0x98, 0x0a))
+    expect(blockScales?.ratio).toEqual(Float32Array.of(layer.blockScales?.ratio ?? 0))
+  })
+
+  it('are absent from a layer without, key and all', () => {
+    expect(Object.keys(packLayer(randomLayer(layout, 8, 1)))).not.toContain('blockScales')
+    expect(Object.keys(unpackLayer(packLayer(randomLayer(layout, 8, 1))))).not.toContain('blockScales')
+  })
+
+  it('are refused where they do not follow from the layout', () => {
+    const scaled = { ...layout, scaleBlockSize: 32 }
+    const packed = packLayer(randomLayer(scaled, 8, 1))
+    const scales = packed.blockScales
+    if (scales === undefined) throw new Error('expected scales')
+    const cases: [PackedLayer, RegExp][] = [
+      [{ ...packed, blockScales: undefined }, /block scales: found 0 elements, .* needs 4/],
+      [
+        { ...packed, blockScales: { ...scales, codes: new Uint8Array(5) } },
+        /block scales: found 5 .* needs 4/,
+      ],
+      [
+        { ...packed, blockScales: { ...scales, ratio: new Float32Array(2) } },
+        /scale ratio: found 2 .* needs 1/,
+      ],
+      [{ ...packed, layout }, /block scales: found 4 elements, .* needs 0/],
+    ]
+    for (const [damaged, message] of cases) {
+      const error = thrownBy(() => unpackLayer(damaged))
+      expect(error).toBeInstanceOf(ShapeError)
+      expect((error as Error).message).toMatch(message)
+    }
+    expect(() => dequantizeLayer({ ...randomLayer(scaled, 8, 1), blockScales: undefined })).toThrow(
+      /block scales: found 0 codes, a 2 x 80 layer with scaleBlockSize 32 needs 6/,
+    )
   })
 })
 

@@ -1,23 +1,38 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { halfToFloat } from '../../src/kernels/half.js'
-import { decodeCodebooks, dequantizeLayer, lookUp, type VqLayer } from '../../src/packing/vq-layer.js'
+import {
+  decodeBlockScales,
+  decodeCodebooks,
+  dequantizeLayer,
+  lookUp,
+  type VqLayer,
+} from '../../src/packing/vq-layer.js'
 import { layers, randomLayer } from './layers.js'
+
+/** The scale of a code by its definition: float32 products, one after the other. */
+function levelOf(code: number, ratio: number): number {
+  return code === 0 ? 1 : Math.fround(levelOf(code - 1, ratio) * ratio)
+}
 
 /** The weight at (row, column), found from the layer's stored arrays one at a time. */
 function weightAt(layer: VqLayer, row: number, column: number): number {
-  const { rowsPerGroup, columnsPerGroup, cols, vectorDim, bits } = layer.layout
+  const { rowsPerGroup, columnsPerGroup, cols, vectorDim, bits, scaleBlockSize } = layer.layout
   const groupsAcross = Math.ceil(cols / columnsPerGroup)
   const group = Math.floor(row / rowsPerGroup) * groupsAcross + Math.floor(column / columnsPerGroup)
   const vector = row * Math.ceil(cols / vectorDim) + Math.floor(column / vectorDim)
   const centroid = group * 2 ** (bits * vectorDim) + layer.indices[vector]
   const element = layer.codebooks[centroid * vectorDim + (column % vectorDim)]
   const value = layer.codebookBits === 8 ? element : halfToFloat(element)
-  return Math.fround(value * layer.codebookScales[group])
+  const weight = Math.fround(value * layer.codebookScales[group])
+  if (scaleBlockSize === undefined || layer.blockScales === undefined) return weight
+  const { codes, ratio } = layer.blockScales
+  const block = row * Math.ceil(cols / scaleBlockSize) + Math.floor(column / scaleBlockSize)
+  return Math.fround(weight * levelOf(codes[block], ratio))
 }
 
 describe('dequantizeLayer', () => {
-  it('looks every weight up in the codebook of its group, for layouts of any raggedness', () => {
+  it('looks every weight up in the codebook of its group and scales it by its block, for layouts of any raggedness', () => {
     fc.assert(
       fc.property(layers, (layer) => {
         const { rows, cols } = layer.layout
@@ -48,7 +63,15 @@ describe('lookUp', () => {
         const { rows, cols } = layer.layout
         const [first, last] = [one % (rows + 1), other % (rows + 1)].sort((a, b) => a - b)
         const target = new Float32Array((last - first) * cols)
-        lookUp(layer.layout, layer.indices, decodeCodebooks(layer), first, last, target)
+        lookUp(
+          layer.layout,
+          layer.indices,
+          decodeCodebooks(layer),
+          decodeBlockScales(layer),
+          first,
+          last,
+          target,
+        )
         expect(target).toEqual(dequantizeLayer(layer).data.slice(first * cols, last * cols))
       }),
     )

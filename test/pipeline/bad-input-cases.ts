@@ -257,6 +257,18 @@ export const badOptions: Record<string, BadInput> = {
   'a bpv of no more than the bits': option({ bpv: 2 }, 'bpv', 'more than the 2 index bits', 'got 2'),
   'a bpv beside a group size': option({ bpv: 3, groupSize: 64 }, 'bpv', 'not both'),
   'a bpv that no group size reaches': option({ bpv: 2.001 }, 'bpv', '2.001'),
+  'blocks of 24 weights to a scale': option(
+    { scaleBlockSize: 24 },
+    'scaleBlockSize',
+    '16, 32, 64, 128',
+    'got 24',
+  ),
+  'blocks of scales that do not fill a group': option(
+    { scaleBlockSize: 64, columnsPerGroup: 32 },
+    'scaleBlockSize',
+    'columnsPerGroup (32)',
+    'multiple of 64',
+  ),
   'codebooks of 7 bits': option({ codebookBits: 7 }, 'codebookBits', '8, 16', 'got 7'),
   'a negative damping': option({ damping: -0.1 }, 'damping', 'not below 0', 'got -0.1'),
   'a damping of NaN': option({ damping: Number.NaN }, 'damping', 'got NaN'),

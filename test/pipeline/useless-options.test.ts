@@ -5,13 +5,24 @@ import { resolveMethod } from '../../src/pipeline/quantize-options.js'
 describe('resolveMethod', () => {
   it('states the options in force, defaults included', () => {
     expect(resolveMethod('gptvq', {}).stated).toMatchObject({ vectorDim: 2, bits: 2, bpv: 2.125, seed: 0 })
+    expect(resolveMethod('gptvq', { scaleBlockSize: 32 })).toMatchObject({
+      stated: { scaleBlockSize: 32, bpv: 2.25 },
+      options: { scaleBlockSize: 32 },
+    })
     expect(resolveMethod('gptvq', { groupSize: 4096 }).stated).toMatchObject({ groupSize: 4096 })
     expect(resolveMethod('gptq', {}).stated).toEqual({ bits: 2, groupSize: 128, damping: 0.01 })
     expect(resolveMethod('rtn', { bits: 3 }).stated).toEqual({ bits: 3, groupSize: 128 })
   })
 
   it('refuses an option that the method has no use for, rather than ignoring it', () => {
-    for (const option of ['vectorDim', 'bpv', 'kmeansInit', 'codebookBits', 'refinementRounds'] as const) {
+    for (const option of [
+      'vectorDim',
+      'bpv',
+      'kmeansInit',
+      'codebookBits',
+      'scaleBlockSize',
+      'refinementRounds',
+    ] as const) {
       for (const method of ['gptq', 'rtn'] as const) {
         const error = (() => {
           try {

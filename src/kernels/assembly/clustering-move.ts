@@ -5,7 +5,7 @@ import { param } from './job'
 const RANK_TOLERANCE: f64 = 1e-10
 
 /** Sums of `M x` and `M` and the counts of the clusters, over the vectors of one tile. */
-export function sumTile(tile: i32): void {
+export function sumTile(tile: i32, scratch: usize): void {
   const entry = field(Field.SUM_TILES) + (<usize>tile << 4)
   if (!load<u8>(field(Field.ACTIVE) + <usize>load<i32>(entry))) return
   const d = <i32>field(Field.DIMENSIONS)
@@ -24,17 +24,35 @@ export function sumTile(tile: i32): void {
   let metric = metrics + <usize>((first - load<i32>(entry, 12)) % period) * row
   let index = field(Field.ASSIGNMENTS) + <usize>first * 2
   let x = field(Field.VECTORS) + <usize>first * 4
+  const vectorWeights = field(Field.VECTOR_WEIGHTS)
   for (let i = first; i < end; i++) {
     const to = sums + <usize>load<u16>(index) * size
-    if (d == 2) addVector2(x, plane, metric, to)
-    else if (d == 1) addVector1(x, metric, to)
-    else if (d == 4) addVector4(x, plane, metric, to)
-    else addVector(x, plane, metric, d, triangle, to)
+    let own = metric
+    if (vectorWeights) {
+      weighMetric(metric, <f64>load<f32>(vectorWeights + <usize>i * 4), triangle, scratch)
+      own = scratch
+    }
+    if (d == 2) addVector2(x, plane, own, to)
+    else if (d == 1) addVector1(x, own, to)
+    else if (d == 4) addVector4(x, plane, own, to)
+    else addVector(x, plane, own, d, triangle, to)
     index += 2
     x += 4
     metric += row
     if (metric == metricsEnd) metric = metrics
   }
+}
+
+/** A metric's upper triangle times `weight`, then 1. */
+// @ts-expect-error: decorator
+@inline
+function weighMetric(metric: usize, weight: f64, triangle: i32, to: usize): void {
+  for (let t = 0; t < triangle; t++) {
+    store<f64>(to, weight * load<f64>(metric))
+    to += 8
+    metric += 8
+  }
+  store<f64>(to, 1)
 }
 
 // @ts-expect-error: decorator

@@ -44,6 +44,8 @@ export const enum Field {
   UNSOLVED,
   /** A number in [0, 1) per group. */
   UNIFORM,
+  /** What the metric of each vector is multiplied by, 0 for vectors that pad a group; no table: 1. */
+  VECTOR_WEIGHTS,
 }
 
 // @ts-expect-error: decorator

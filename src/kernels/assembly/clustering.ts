@@ -1,5 +1,5 @@
 import { Field, field, triangleAt, triangleOf } from './clustering-session'
-import { addDistances, measure, weighted } from './distances'
+import { addDistances, measure, weigh, weighted } from './distances'
 import { aligned } from './job'
 import { search1, search2, search4, searchAny } from './search'
 import { multiplyAdd } from './simd'
@@ -62,6 +62,7 @@ export function assignTile(tile: i32, scratch: usize): void {
   const allDistances = field(Field.DISTANCES)
   const forms = field(Field.FORMS)
   const weights = field(Field.WEIGHTS)
+  const vectorWeights = field(Field.VECTOR_WEIGHTS)
   let loss: f64 = 0
   let changed = 0
   const firstEnd = min(first + period, end)
@@ -108,6 +109,7 @@ export function assignTile(tile: i32, scratch: usize): void {
       }
       const distances = allDistances + <usize>i * 4
       measure(offsets, d, form, valid, distances)
+      if (vectorWeights) weigh(distances, vectorWeights + <usize>i * 4)
       addDistances(distances, sums)
       row += 64
     }

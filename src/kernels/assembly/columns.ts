@@ -18,6 +18,8 @@ const VECTOR_BYTES: usize = 256
 const EXACT: usize = 32
 const RECIPROCALS: usize = 64
 const METRIC: usize = 96
+const CENTROID: usize = 160
+const PRESENT: usize = 176
 
 /** See `ColumnKernels.quantizeColumns`. */
 export function quantizeTile(tile: i32, scratch: usize): void {
@@ -35,6 +37,8 @@ export function quantizeTile(tile: i32, scratch: usize): void {
   const perRow = <usize>(width / d) * 2
   const indices = param<usize>(9) + firstRow * perRow
   const errors = param<usize>(10) + firstRow * stride
+  const scales = scalesOf(firstRow)
+  const scaleStride = param<usize>(13)
   const padded = paddedCentroids(k)
   const coordinates = scratch + VECTOR_BYTES
   const norms = coordinates + aligned(<usize>(padded * d) * 4)
@@ -48,14 +52,47 @@ export function quantizeTile(tile: i32, scratch: usize): void {
     const from = <usize>((column + d) & ~3) * 4
     for (let r: usize = 0; r < <usize>rows; r++) {
       const x = work + r * stride + at
+      const scale: f32 = scales ? load<f32>(scales + r * scaleStride + scaleAt(column)) : 1
       project(metric, x, d, scratch)
+      if (scales) divide(scratch, scale, d)
       const nearest = nearestCentroid(scratch, d, coordinates, padded, norms)
       store<u16>(indices + r * perRow + <usize>(column / d) * 2, <u16>nearest)
       const error = errors + r * stride + at
-      solveError(x, codebook + <usize>(nearest * d) * 4, u + at, stride, d, scratch, error)
+      let centroid = codebook + <usize>(nearest * d) * 4
+      if (scales) centroid = scaled(centroid, scale, d, scratch + CENTROID)
+      solveError(x, centroid, u + at, stride, d, scratch, error)
       spread(error, d, u + from, stride, work + r * stride + from, stride - from)
     }
   }
+}
+
+/** The scales of a tile's first row; 0 for a task without. */
+// @ts-expect-error: decorator
+@inline
+function scalesOf(firstRow: usize): usize {
+  const scales = param<usize>(11)
+  return scales ? scales + firstRow * param<usize>(13) : 0
+}
+
+/** Where in a row of scales that of a column lies. */
+// @ts-expect-error: decorator
+@inline
+function scaleAt(column: i32): usize {
+  return <usize>(column / param<i32>(12)) << 2
+}
+
+// @ts-expect-error: decorator
+@inline
+function divide(y: usize, scale: f32, d: i32): void {
+  for (let a: usize = 0; a < <usize>d << 2; a += 4) store<f32>(y + a, load<f32>(y + a) / scale)
+}
+
+/** Writes a centroid times a scale to `to` and returns that. */
+// @ts-expect-error: decorator
+@inline
+function scaled(centroid: usize, scale: f32, d: i32, to: usize): usize {
+  for (let a: usize = 0; a < <usize>d << 2; a += 4) store<f32>(to + a, scale * load<f32>(centroid + a))
+  return to
 }
 
 /** `-2 M x` in float32. */
@@ -141,6 +178,8 @@ export function refineTile(tile: i32, scratch: usize): void {
   const perRow = <usize>(width / d) * 2
   const indices = param<usize>(9) + firstRow * perRow
   const steps = param<usize>(10) + firstRow * stride
+  const scales = scalesOf(firstRow)
+  const scaleStride = param<usize>(13)
   const padded = paddedCentroids(k)
   const coordinates = scratch + VECTOR_BYTES
   const norms = coordinates + aligned(<usize>(padded * d) * 4)
@@ -160,14 +199,21 @@ export function refineTile(tile: i32, scratch: usize): void {
     for (let r: usize = 0; r < <usize>rows; r++) {
       const pull = residual + r * stride + at
       const index = indices + r * perRow + <usize>(column / d) * 2
-      const present = codebook + <usize>load<u16>(index) * <usize>d * 4
+      const scale: f32 = scales ? load<f32>(scales + r * scaleStride + scaleAt(column)) : 1
+      let present = codebook + <usize>load<u16>(index) * <usize>d * 4
       project(metric, present, d, scratch)
       for (let a: usize = 0; a < <usize>d; a++) {
-        store<f32>(scratch + 4 * a, load<f32>(scratch + 4 * a) - 2 * load<f32>(pull + 4 * a))
+        let force = load<f32>(pull + 4 * a)
+        if (scales) force /= scale
+        store<f32>(scratch + 4 * a, load<f32>(scratch + 4 * a) - 2 * force)
       }
       const nearest = nearestCentroid(scratch, d, coordinates, padded, norms)
       if (nearest == <i32>load<u16>(index)) continue
-      const centroid = codebook + <usize>(nearest * d) * 4
+      let centroid = codebook + <usize>(nearest * d) * 4
+      if (scales) {
+        present = scaled(present, scale, d, scratch + PRESENT)
+        centroid = scaled(centroid, scale, d, scratch + CENTROID)
+      }
       const change = lossChange(present, centroid, metric, pull, d)
       if (!(change < 0)) continue
       changed++

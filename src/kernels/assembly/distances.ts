@@ -37,6 +37,15 @@ function quadraticForm(v: usize, q: usize, d: i32): v128 {
   return sum
 }
 
+/** Multiplies the distances of 8 vectors by their weights. */
+// @ts-expect-error: decorator
+@inline
+export function weigh(distances: usize, vectorWeights: usize): void {
+  for (let half: usize = 0; half < 32; half += 16) {
+    v128.store(distances + half, f32x4.mul(v128.load(distances + half), v128.load(vectorWeights + half)))
+  }
+}
+
 /** Adds 8 distances to as many sums. */
 // @ts-expect-error: decorator
 @inline

@@ -1,5 +1,5 @@
 import { Field, field, triangleOf } from './clustering-session'
-import { addDistances, measure, weighted } from './distances'
+import { addDistances, measure, weigh, weighted } from './distances'
 import { param } from './job'
 
 /** Lowers the distances of one tile to those from centroid `seed` (parameter 1); their weighted sum goes to LOSSES. */
@@ -19,6 +19,7 @@ export function measureSeedTile(tile: i32, scratch: usize): void {
   const sums = scratch
   const distances = sums + 64
   const offsets = distances + 32
+  const vectorWeights = field(Field.VECTOR_WEIGHTS)
   let total: f64 = 0
   const firstEnd = min(first + period, end)
   for (let at = first; at < firstEnd; at += 8) {
@@ -37,6 +38,7 @@ export function measureSeedTile(tile: i32, scratch: usize): void {
         offset += 32
       }
       measure(offsets, d, form, valid, distances)
+      if (vectorWeights) weigh(distances, vectorWeights + <usize>i * 4)
       const least = field(Field.DISTANCES) + <usize>i * 4
       if (seed == 0) {
         v128.store(least, v128.load(distances))

@@ -4,7 +4,7 @@ import { assignNearest, centroidNorms, projectVectors } from './assign.js'
 /** Clustering group by group in plain float64. */
 export function openClustering(problem: ClusterProblem): Clustering {
   const { d, k, metric, period } = problem
-  const groups = problem.groups.map((vectors) => openGroup(problem, vectors))
+  const groups = problem.groups.map((vectors, group) => openGroup(problem, vectors, problem.weights?.[group]))
   const active = new Uint8Array(groups.length).fill(1)
   const losses = new Float64Array(groups.length)
   const [changed, empty, unsolved] = [0, 1, 2].map(() => new Uint32Array(groups.length))
@@ -37,7 +37,7 @@ export function openClustering(problem: ClusterProblem): Clustering {
     },
     assign() {
       forEachActive((group, at) => {
-        const { codebook, projected, distances, energies, assignments } = group
+        const { codebook, projected, distances, energies, assignments, weights } = group
         const n = distances.length
         const before = assignments.slice()
         centroidNorms(codebook, k, d, metric, period, norms)
@@ -45,7 +45,7 @@ export function openClustering(problem: ClusterProblem): Clustering {
         let loss = 0
         let changes = 0
         for (let i = 0; i < n; i++) {
-          distances[i] = Math.max(0, distances[i] + energies[i])
+          distances[i] = weightOf(weights, i) * Math.max(0, distances[i] + energies[i])
           loss += distances[i]
           if (assignments[i] !== before[i]) changes++
         }
@@ -66,6 +66,7 @@ export function openClustering(problem: ClusterProblem): Clustering {
 
 interface Group {
   readonly vectors: Float32Array
+  readonly weights: Float32Array | undefined
   readonly projected: Float64Array
   readonly energies: Float64Array
   readonly codebook: Float32Array
@@ -74,13 +75,22 @@ interface Group {
   readonly systems: { counts: Float64Array; weights: Float64Array; sums: Float64Array }
 }
 
-function openGroup({ d, k, metric, period }: ClusterProblem, vectors: Float32Array): Group {
+function weightOf(weights: Float32Array | undefined, vector: number): number {
+  return weights === undefined ? 1 : weights[vector]
+}
+
+function openGroup(
+  { d, k, metric, period }: ClusterProblem,
+  vectors: Float32Array,
+  weights: Float32Array | undefined,
+): Group {
   const n = vectors.length / d
   const projected = new Float64Array(n * d)
   const energies = new Float64Array(n)
   projectVectors(vectors, n, d, metric, period, projected, energies)
   return {
     vectors,
+    weights,
     projected,
     energies,
     codebook: new Float32Array(k * d),
@@ -103,8 +113,9 @@ function sumClusters({ d, metric, period }: ClusterProblem, group: Group): void 
   for (let i = 0; i < assignments.length; i++) {
     const c = assignments[i]
     const m = (i % period) * d * d
-    for (let a = 0; a < d; a++) sums[c * d + a] += projected[i * d + a]
-    for (let a = 0; a < d * d; a++) weights[c * d * d + a] += metric[m + a]
+    const weight = weightOf(group.weights, i)
+    for (let a = 0; a < d; a++) sums[c * d + a] += weight * projected[i * d + a]
+    for (let a = 0; a < d * d; a++) weights[c * d * d + a] += weight * metric[m + a]
     counts[c]++
   }
 }
@@ -120,7 +131,7 @@ function lowerDistances({ d, metric, period }: ClusterProblem, group: Group, see
   assignNearest(projected, n, d, centroid, 1, norms, period, new Uint16Array(n), scores)
   let total = 0
   for (let i = 0; i < n; i++) {
-    const distance = Math.max(0, scores[i] + energies[i])
+    const distance = weightOf(group.weights, i) * Math.max(0, scores[i] + energies[i])
     distances[i] = seed === 0 ? distance : Math.min(distances[i], distance)
     total += distances[i]
   }

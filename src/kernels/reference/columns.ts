@@ -7,6 +7,7 @@ export const referenceColumnKernels: ColumnKernels = {
     const { work, factor, metrics, errors, width, vectorDim: d, centroids: k } = task
     const row = new Float32Array(width)
     const error = new Float64Array(d)
+    const vector = new Float32Array(d)
     const projected = new Float64Array(d)
     const search = newSearch(d, k)
     for (let r = 0; r < task.rows; r++) {
@@ -14,12 +15,14 @@ export const referenceColumnKernels: ColumnKernels = {
       row.set(work.data.subarray(work.offset + r * work.stride, work.offset + r * work.stride + width))
       for (let column = 0; column < width; column += d) {
         const metric = metrics.subarray(column * d, (column + d) * d)
-        projectVectors(row.subarray(column, column + d), 1, d, metric, 1, projected, search.score)
+        const scale = scaleAt(task, r, column)
+        for (let a = 0; a < d; a++) vector[a] = row[column + a] / scale
+        projectVectors(vector, 1, d, metric, 1, projected, search.score)
         const nearest = search.nearest(projected, codebook, metric)
         task.indices[indexAt(task, r, column)] = nearest
         for (let a = 0; a < d; a++) {
           const u = factor.offset + column + a
-          let sum = row[column + a] - codebook[nearest * d + a]
+          let sum = row[column + a] - Math.fround(scale * codebook[nearest * d + a])
           for (let b = 0; b < a; b++) sum -= error[b] * factor.data[u + (column + b) * factor.stride]
           error[a] = sum / factor.data[u + (column + a) * factor.stride]
         }
@@ -50,6 +53,7 @@ export const referenceColumnKernels: ColumnKernels = {
       for (let column = 0; column < width; column += d) {
         const own = Math.min(d, width - column)
         const present = task.indices[indexAt(task, r, column)]
+        const scale = scaleAt(task, r, column)
         metric.fill(0)
         for (let a = 0; a < own; a++) {
           const h = hessian.offset + (column + a) * hessian.stride + column
@@ -57,11 +61,14 @@ export const referenceColumnKernels: ColumnKernels = {
         }
         for (let a = 0; a < d; a++) {
           pull[a] = a < own ? row[column + a] : 0
-          projected[a] = pull[a]
+          projected[a] = pull[a] / scale
           for (let b = 0; b < d; b++) projected[a] += metric[a * d + b] * codebook[present * d + b]
         }
         const nearest = search.nearest(projected, codebook, metric)
-        for (let a = 0; a < d; a++) step[a] = codebook[nearest * d + a] - codebook[present * d + a]
+        for (let a = 0; a < d; a++) {
+          step[a] =
+            Math.fround(scale * codebook[nearest * d + a]) - Math.fround(scale * codebook[present * d + a])
+        }
         const change = lossChange(step, metric, pull)
         if (!(change < 0)) continue
         changed++
@@ -86,6 +93,12 @@ function codebookOf(task: ColumnTask, row: number): Float32Array {
 
 function indexAt(task: ColumnTask, row: number, column: number): number {
   return task.indexOffset + row * task.indexStride + column / task.vectorDim
+}
+
+function scaleAt({ scales }: ColumnTask, row: number, column: number): number {
+  if (scales === undefined) return 1
+  const { values, blockSize } = scales
+  return values.data[values.offset + row * values.stride + Math.floor(column / blockSize)]
 }
 
 /** `s^T M s - 2 s . y`: what a step of one vector does to the loss. */

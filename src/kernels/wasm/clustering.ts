@@ -79,7 +79,10 @@ function sessionArrays(heap: KernelMemory, problem: ClusterProblem, layout: Clus
     unsolved: counters(groups.length),
     uniforms: doubles(groups.length),
   }
-  const fields = [d, k, period, 4 * vectors, ...Object.values(arrays).map((array) => array.byteOffset)]
+  const vectorWeights = problem.weights && floats(vectors).fill(0)
+  for (const [group, own] of problem.weights?.entries() ?? []) vectorWeights?.set(own, layout.starts[group])
+  const offsets = Object.values(arrays).map((array) => array.byteOffset)
+  const fields = [d, k, period, 4 * vectors, ...offsets, vectorWeights?.byteOffset ?? 0]
   const header = integers(2 * fields.length)
   for (const [i, value] of fields.entries()) header[2 * i] = value
   return { ...arrays, session: header.byteOffset, exponent }
@@ -161,7 +164,7 @@ function openSession(pool: Pool, problem: ClusterProblem, taken: number[]): Omit
       sumUp()
     },
     move(keepsEmpty) {
-      runJob(pool, jobKinds.sumClusters, layout.sumTiles.length / 4, [session], 0)
+      runJob(pool, jobKinds.sumClusters, layout.sumTiles.length / 4, [session], 8 * (triangle + 1))
       const mode = Number(keepsEmpty)
       runJob(pool, jobKinds.moveCentroids, groups.length, [session, mode], 8 * d * (d + 1))
     },

@@ -75,6 +75,7 @@ function partsOf(task: ColumnTask, most: number): ColumnTask[] {
       rows: Math.min(height, rows - row),
       firstRow: firstRow + row,
       indexOffset: task.indexOffset + row * task.indexStride,
+      ...(task.scales && { scales: { ...task.scales, values: rowsFrom(task.scales.values, row) } }),
     })
   }
   return parts
@@ -104,6 +105,7 @@ function runPart(pool: Pool, task: ColumnTask, pass: Pass): number {
   const firstGroup = Math.floor(firstRow / rowsPerGroup)
   const groups = Math.floor((firstRow + rows - 1) / rowsPerGroup) - firstGroup + 1
   const tiles = tilesOf(task)
+  const blocks = task.scales ? Math.ceil(width / task.scales.blockSize) : 0
   const bytes = [
     tiles.byteLength,
     4 * rows * stride,
@@ -112,8 +114,10 @@ function runPart(pool: Pool, task: ColumnTask, pass: Pass): number {
     4 * groups * k * d,
     2 * rows * vectors,
     4 * rows * stride,
+    4 * rows * blocks,
   ]
-  return withMemory(heap, bytes, (atTiles, atSource, atSquare, atExtra, atCodebooks, atIndices, atResult) => {
+  return withMemory(heap, bytes, (...at) => {
+    const [atTiles, atSource, atSquare, atExtra, atCodebooks, atIndices, atResult, atScales] = at
     const memory = heap.memory.buffer
     const table = new Int32Array(memory, atTiles, tiles.length)
     const codebooks = new Float32Array(memory, atCodebooks, groups * k * d)
@@ -121,6 +125,7 @@ function runPart(pool: Pool, task: ColumnTask, pass: Pass): number {
     table.set(tiles)
     padIn(memory, atSource, pass.source, rows, rows, width, stride)
     padIn(memory, atSquare, pass.square, width, vectors * d, width, stride)
+    if (task.scales) padIn(memory, atScales, task.scales.values, rows, rows, blocks, blocks)
     pass.fillExtra?.(memory, atExtra)
     for (let g = 0; g < groups; g++) {
       const from = task.codebookOffset + (firstGroup + g) * task.codebookStride
@@ -133,7 +138,8 @@ function runPart(pool: Pool, task: ColumnTask, pass: Pass): number {
     const params = [atTiles, d, k, vectors * d, 4 * stride, atSource, atSquare, atExtra, atCodebooks]
     const padded = Math.ceil(k / 4) * 4
     const scratch = VECTOR_BYTES + 4 * padded * (d + 1)
-    runJob(pool, pass.kind, tiles.length / 4, [...params, atIndices, atResult], scratch)
+    const scales = task.scales ? [atScales, task.scales.blockSize, 4 * blocks] : [0, 0, 0]
+    runJob(pool, pass.kind, tiles.length / 4, [...params, atIndices, atResult, ...scales], scratch)
     for (let r = 0; r < rows; r++) {
       const to = task.indexOffset + r * task.indexStride
       task.indices.set(indices.subarray(r * vectors, (r + 1) * vectors), to)
