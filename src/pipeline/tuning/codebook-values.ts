@@ -1,6 +1,6 @@
 import { codebookElements, storeCodebook } from '../../codebook/store-codebook.js'
 import { sumByCentroid } from '../../gptvq/normal-equations.js'
-import { rowGroupsOf, type VqLayer } from '../../packing/vq-layer.js'
+import { decodeBlockScales, rowGroupsOf, type VqLayer } from '../../packing/vq-layer.js'
 
 /**
  * The same layer with other codebooks, rounded to the form they are stored in.
@@ -33,7 +33,7 @@ export function addCodebookGradient(
   const { layout } = layer
   const rowGroups = rowGroupsOf(layout)
   const sums = new Float64Array(onCodebooks.length / rowGroups)
-  const whole = { layer, layout, firstGroup: 0 }
+  const whole = { layer, layout, firstGroup: 0, scales: decodeBlockScales(layer) }
   for (let group = 0; group < rowGroups; group++) {
     sumByCentroid(whole, group, onWeights, group * layout.rowsPerGroup, sums)
     const at = group * sums.length
