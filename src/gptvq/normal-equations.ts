@@ -26,7 +26,7 @@ export function rowsOfGroup(
  * @param sums receives the group's unknowns
  */
 export function sumByCentroid(
-  panel: Pick<RowPanel, 'layout' | 'layer' | 'firstGroup'>,
+  panel: Pick<RowPanel, 'layout' | 'layer' | 'firstGroup' | 'scales'>,
   group: number,
   values: Float32Array,
   first: number,
