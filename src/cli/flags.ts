@@ -106,16 +106,26 @@ const vectorFlags = {
     default: 'no scales',
   },
   kmeansIterations: { kind: 'whole', help: 'EM iterations per codebook at most', default: '100' },
+  kmeansTolerance: {
+    kind: 'number',
+    help: 'EM stops when an iteration lowers the loss by no more than this share',
+    default: '1e-4',
+  },
   kmeansInit: {
     kind: 'choice',
     choices: ['mahalanobis', 'kmeans++', 'cdf'] satisfies readonly KmeansInit[],
     help: 'how the first centroids are chosen; cdf works with --vector-dim 1 only',
     default: 'kmeans++',
   },
+  restarts: {
+    kind: 'whole',
+    help: 'tries per codebook, of which the best is kept; more than 1 need --kmeans-init kmeans++',
+    default: '1',
+  },
   damping: {
     kind: 'number',
     help: "share of the mean of the Hessian's diagonal that is added to it",
-    default: '0.01',
+    default: '0.1; 0.01 for gptq',
   },
   vectorMetric: {
     kind: 'choice',
@@ -131,7 +141,7 @@ const vectorFlags = {
   refinementRounds: {
     kind: 'whole',
     help: 'rounds of index refinement, each with a codebook update, 0 for none',
-    default: '2',
+    default: '8',
   },
   seed: {
     kind: 'whole',

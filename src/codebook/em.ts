@@ -5,12 +5,17 @@ import { solveSymmetric } from './small-solve.js'
  * k-means by expectation maximisation under a metric per vector (DESIGN: mathematics, 3-5), on all groups of `clustering`
  * side by side: assign every vector to its nearest centroid, then move each centroid to `(sum M_i)^+ sum M_i x_i` of its
  * vectors. A centroid that lost all its vectors is moved onto the vector fitted worst. A group stops early when an
- * assignment step changes nothing or its loss no longer falls.
+ * assignment step changes nothing or its loss falls by no more than a share `tolerance`.
  *
  * @param clustering opened on `problem`; holds the seeds on entry, the centroids and assignments on return
  * @returns per group `sum_i dist(x_i, c_assigned)` after every assignment step; rises by no more than rounding
  */
-export function runEm(clustering: Clustering, problem: ClusterProblem, iterations: number): Float64Array[] {
+export function runEm(
+  clustering: Clustering,
+  problem: ClusterProblem,
+  iterations: number,
+  tolerance = 0,
+): Float64Array[] {
   const { active, losses, changed } = clustering
   const history: number[][] = problem.groups.map(() => [])
   active.fill(1)
@@ -21,7 +26,7 @@ export function runEm(clustering: Clustering, problem: ClusterProblem, iteration
     clustering.assign()
     for (const [group, past] of history.entries()) {
       if (active[group] === 0) continue
-      const fell = losses[group] < past[past.length - 1]
+      const fell = losses[group] < (1 - tolerance) * past[past.length - 1]
       past.push(losses[group])
       if (!fell || changed[group] === 0) active[group] = 0
     }

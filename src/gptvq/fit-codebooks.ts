@@ -27,7 +27,7 @@ export async function fitColumnGroup(walk: ColumnWalk, columnGroup: number, paus
   const { vectorDim: d, rowsPerGroup } = layout
   const rowGroups = rowGroupsOf(layout)
   const vectors = (rowsPerGroup * (end - start)) / d
-  const runs = scales ? 2 : 1
+  const runs = settings.restarts + (scales ? 1 : 0)
   const distances = vectors * centroidsOf(layout) * (settings.kmeansIterations + 1) * runs
   const most = Math.min(BATCH_BYTES / (vectors * (8 * d + 6)), BATCH_DISTANCES / distances)
   const batch = Math.max(1, Math.floor(most))
@@ -46,18 +46,15 @@ function fitRowGroups(
   start: number,
   end: number,
 ): void {
-  const { layout, settings, layer } = walk
+  const { layout, layer } = walk
   const rowGroups = Array.from({ length: last - first }, (_, i) => first + i)
-  const seeds = rowGroups.map((rowGroup) => deriveSeed(settings.seed, rowGroup, columnGroup))
   const batch = { rowGroups, start, end }
   if (walk.scales) chooseScales(walk, batch)
-  let codebooks = fitBatch(walk, batch, (clustering, problem) =>
-    seedCodebooks(settings.kmeansInit, clustering, problem, seeds),
-  )
+  let { codebooks } = fitFromSeeds(walk, batch, columnGroup)
   if (walk.scales) {
     rechooseScales(walk, batch, codebooks)
     const found = codebooks
-    codebooks = fitBatch(walk, batch, (clustering, problem) => placeCentroids(clustering, problem, found))
+    codebooks = fitBatch(walk, batch, (...opened) => placeCentroids(...opened, found)).codebooks
   }
   const size = centroidsOf(layout) * layout.vectorDim
   for (const [i, rowGroup] of rowGroups.entries()) {
@@ -69,18 +66,45 @@ function fitRowGroups(
   }
 }
 
-/** EM on the weights as they stand, from the centroids that `start` sets. Returns each group's codebook, k x d. */
+/** Codebooks of a batch of groups, each k x d, and their losses. */
+interface FittedBatch {
+  readonly codebooks: Float32Array[]
+  readonly losses: Float64Array
+}
+
+/** As many fits as the settings ask for; of each group the best is kept. */
+function fitFromSeeds(walk: ColumnWalk, batch: GroupBatch, columnGroup: number): FittedBatch {
+  const { restarts, seed, kmeansInit } = walk.settings
+  const fitOnce = (...attempt: number[]) => {
+    const seeds = batch.rowGroups.map((rowGroup) => deriveSeed(seed, rowGroup, columnGroup, ...attempt))
+    return fitBatch(walk, batch, (...opened) => seedCodebooks(kmeansInit, ...opened, seeds))
+  }
+  const best = fitOnce()
+  for (let attempt = 1; attempt < restarts; attempt++) {
+    const { codebooks, losses } = fitOnce(attempt)
+    for (let group = 0; group < losses.length; group++) {
+      if (losses[group] >= best.losses[group]) continue
+      best.losses[group] = losses[group]
+      best.codebooks[group] = codebooks[group]
+    }
+  }
+  return best
+}
+
+/** EM on the weights as they stand, from the centroids that `start` sets. */
 function fitBatch(
   walk: ColumnWalk,
   batch: GroupBatch,
   start: (clustering: Clustering, problem: ClusterProblem) => void,
-): Float32Array[] {
+): FittedBatch {
+  const { kmeansIterations, kmeansTolerance } = walk.settings
   const problem = clusterProblem(walk, batch)
   const clustering = kernels().openClustering(problem)
   try {
     start(clustering, problem)
-    runEm(clustering, problem, walk.settings.kmeansIterations)
-    return batch.rowGroups.map((_, i) => clustering.codebook(i))
+    runEm(clustering, problem, kmeansIterations, kmeansTolerance)
+    const codebooks = batch.rowGroups.map((_, i) => clustering.codebook(i))
+    return { codebooks, losses: clustering.losses.slice() }
   } finally {
     clustering.close()
   }

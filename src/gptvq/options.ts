@@ -1,4 +1,4 @@
-import { requireDamping, requireOneOf, requireWhole } from '../check-option.js'
+import { requireDamping, requireOneOf, requireShare, requireWhole } from '../check-option.js'
 import { type KmeansInit, kmeansInits } from '../codebook/seeds.js'
 import { OptionError } from '../errors.js'
 import { type LayoutOptions, type LayoutSettings, resolveLayoutOptions } from '../packing/layout-options.js'
@@ -10,15 +10,22 @@ export type VectorMetric = 'full' | 'diagonal'
 export interface VqOptions extends LayoutOptions {
   /** EM iterations per codebook at most, default 100. */
   kmeansIterations?: number
+  /** EM of a codebook stops when an iteration lowers its loss by no more than this share, default 1e-4. */
+  kmeansTolerance?: number
   /** Default `'kmeans++'`. */
   kmeansInit?: KmeansInit
-  /** Share of the mean of the Hessian's diagonal that is added to the diagonal, default 0.01. */
+  /** Tries per codebook, of which the one of least loss is kept, default 1; more need `kmeansInit: 'kmeans++'`. */
+  restarts?: number
+  /**
+   * Share of the mean of the Hessian's diagonal that is added to the diagonal for error feedback and metrics, default
+   * 0.1; codebook update and index refinement see the Hessian as it is.
+   */
   damping?: number
   /** Default `'full'`. */
   vectorMetric?: VectorMetric
   /** Conjugate-gradient steps at most of a codebook update after all columns, default 32; 0 leaves it out. */
   codebookUpdateSteps?: number
-  /** Rounds of index refinement, each followed by a codebook update, default 2; 0 leaves them out. */
+  /** Rounds of index refinement, each followed by a codebook update, default 8; 0 leaves them out. */
   refinementRounds?: number
   /** Default 0. */
   seed?: number
@@ -27,7 +34,9 @@ export interface VqOptions extends LayoutOptions {
 /** {@link VqOptions} after validation, defaults filled in. */
 export interface VqSettings extends LayoutSettings {
   readonly kmeansIterations: number
+  readonly kmeansTolerance: number
   readonly kmeansInit: KmeansInit
+  readonly restarts: number
   readonly damping: number
   readonly vectorMetric: VectorMetric
   readonly codebookUpdateSteps: number
@@ -42,12 +51,21 @@ export interface VqSettings extends LayoutSettings {
  */
 export function resolveVqOptions(options: VqOptions): VqSettings {
   const layout = resolveLayoutOptions(options)
-  const { kmeansIterations = 100, kmeansInit = 'kmeans++', damping = 0.01, seed = 0 } = options
-  const { vectorMetric = 'full', codebookUpdateSteps = 32, refinementRounds = 2 } = options
+  const { kmeansIterations = 100, kmeansTolerance = 1e-4, kmeansInit = 'kmeans++' } = options
+  const { restarts = 1, damping = 0.1, seed = 0 } = options
+  const { vectorMetric = 'full', codebookUpdateSteps = 32, refinementRounds = 8 } = options
   requireWhole('kmeansIterations', kmeansIterations, 0)
   requireOneOf('kmeansInit', kmeansInit, kmeansInits)
   if (kmeansInit === 'cdf' && layout.vectorDim !== 1) {
     throw new OptionError('kmeansInit', `'cdf' works with vectorDim 1 only, vectorDim is ${layout.vectorDim}`)
+  }
+  requireShare('kmeansTolerance', kmeansTolerance)
+  requireWhole('restarts', restarts, 1)
+  if (restarts > 1 && kmeansInit !== 'kmeans++') {
+    throw new OptionError(
+      'restarts',
+      `${restarts} tries differ only with kmeansInit 'kmeans++', which draws its seeds; kmeansInit is '${kmeansInit}'`,
+    )
   }
   requireOneOf('vectorMetric', vectorMetric, ['full', 'diagonal'])
   requireWhole('codebookUpdateSteps', codebookUpdateSteps, 0)
@@ -57,7 +75,9 @@ export function resolveVqOptions(options: VqOptions): VqSettings {
   return {
     ...layout,
     kmeansIterations,
+    kmeansTolerance,
     kmeansInit,
+    restarts,
     damping,
     vectorMetric,
     codebookUpdateSteps,

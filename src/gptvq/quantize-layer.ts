@@ -36,6 +36,9 @@ export interface LayerTask {
 /** Share of the work that walking the columns takes, the codebook update the rest; for progress only. */
 const COLUMNS_SHARE = 0.8
 
+/** Conjugate-gradient steps between two sweeps: the indices move on anyway, so that more of them gain nothing. */
+const STEPS_BETWEEN_SWEEPS = 2
+
 /**
  * Quantizes one linear layer with GPTVQ (van Baalen et al. 2024, algorithm 1; DESIGN: mathematics).
  *
@@ -108,13 +111,13 @@ async function descendOnLoss(
   if (codebookUpdateSteps === 0 && refinementRounds === 0) return onProgress(1)
   const panels = rowPanels(weight, hessian, layer, codebooks)
   for (const [i, panel] of panels.entries()) {
-    const update = (before: PanelState) =>
-      clock('update', () => updateCodebooks(panel, before, codebookUpdateSteps, pause))
-    let state = await update(stateOf(panel))
+    const update = (before: PanelState, steps: number) =>
+      clock('update', () => updateCodebooks(panel, before, steps, pause))
+    let state = await update(stateOf(panel), codebookUpdateSteps)
     for (let round = 0; round < refinementRounds; round++) {
       await clock('refine', () => refineIndices(panel, state, pause))
       await clock('refine', () => refineScales(panel, state, pause))
-      state = await update(state)
+      state = await update(state, Math.min(codebookUpdateSteps, STEPS_BETWEEN_SWEEPS))
     }
     onProgress((i + 1) / panels.length)
   }

@@ -14,21 +14,26 @@ export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gpt
 /** Options of GPTVQ and of calibration, as far as a method is concerned. */
 type MethodOptions = VqOptions & CalibrationOptions & LayerOrderOptions
 
-/** Options that the scalar methods have no use for. */
-const VECTOR_ONLY: readonly (keyof MethodOptions)[] = [
+/** Options of a single layer that the scalar methods have no use for. */
+const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
   'vectorDim',
   'columnsPerGroup',
   'bpv',
   'codebookBits',
   'scaleBlockSize',
   'kmeansIterations',
+  'kmeansTolerance',
   'kmeansInit',
+  'restarts',
   'vectorMetric',
   'codebookUpdateSteps',
   'refinementRounds',
-  'layerOrder',
-  'driftCorrection',
 ]
+
+const VQ_OPTIONS: readonly (keyof VqOptions)[] = [...VECTOR_ONLY, 'bits', 'groupSize', 'damping', 'seed']
+
+/** Options of the model's layers together that the scalar methods, being baselines, do not take. */
+const ORDER_ONLY: readonly (keyof LayerOrderOptions)[] = ['layerOrder', 'driftCorrection']
 
 /** Options that RTN, which looks at no activations, has no use for either. */
 const CALIBRATED_ONLY: readonly (keyof MethodOptions)[] = [
@@ -71,7 +76,7 @@ export function resolveMethod(method: QuantizationMethod, options: MethodOptions
     const order = resolveLayerOrder(options)
     return { method, options: pickVqOptions(options), order, stated: { ...settings, ...target, ...order } }
   }
-  refuseUseless(method, options, VECTOR_ONLY, "'gptvq'")
+  refuseUseless(method, options, [...VECTOR_ONLY, ...ORDER_ONLY], "'gptvq'")
   if (method === 'rtn') refuseUseless(method, options, CALIBRATED_ONLY, "'gptq' or 'gptvq'")
   const { bits = 2, groupSize = 128, damping = 0.01 } = options
   requireWhole('bits', bits, 1, 8)
@@ -102,23 +107,7 @@ function refuseUseless(
 }
 
 function pickVqOptions(options: VqOptions): VqOptions {
-  const { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits, kmeansIterations, kmeansInit } =
-    options
-  const { scaleBlockSize, damping, vectorMetric, codebookUpdateSteps, refinementRounds, seed } = options
-  return {
-    vectorDim,
-    bits,
-    groupSize,
-    columnsPerGroup,
-    bpv,
-    codebookBits,
-    scaleBlockSize,
-    kmeansIterations,
-    kmeansInit,
-    damping,
-    vectorMetric,
-    codebookUpdateSteps,
-    refinementRounds,
-    seed,
-  }
+  return Object.fromEntries(
+    VQ_OPTIONS.map((option) => [option, options[option]]).filter(([, value]) => value !== undefined),
+  )
 }

@@ -50,7 +50,7 @@ describe('the walk over the columns', () => {
     const scales = decodeBlockScales(layer)
     const k = centroidsOf(layout)
     const d = shape.vectorDim
-    const h = damped(hessian, 0.01)
+    const h = damped(hessian, 0.1)
     let different = 0
     for (let r = 0; r < rows; r++) {
       walkRow(
