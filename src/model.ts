@@ -39,4 +39,8 @@ export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize-mo
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize-options.js'
 export type { LayerReport, QuantizationReport } from './pipeline/report.js'
 export { readTokens, type TextSource } from './pipeline/text-source.js'
+export type { ModelTuningOptions } from './pipeline/tune-model.js'
+export type { TuningOptions } from './pipeline/tuning/options.js'
+export type { TuningEpoch, TuningReport } from './pipeline/tuning/report.js'
+export { type TuneCodebooksInput, tuneCodebooks } from './pipeline/tuning/tune-codebooks.js'
 export { cutWindows } from './pipeline/windows.js'

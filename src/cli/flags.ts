@@ -176,6 +176,16 @@ export const quantizeFlags = {
     help: 'share, 0 to 1, of the drift from the full model that each layer makes up for; 0 is faster',
     default: '0.6',
   },
+  tuningEpochs: {
+    kind: 'whole',
+    help: 'tune the codebooks of all layers together for so many epochs at most; takes several times as long',
+    default: '0',
+  },
+  tuningSequences: {
+    kind: 'whole',
+    help: 'sequences to tune on that the model writes itself, beside the calibration sequences',
+    default: '256',
+  },
   sequences: { kind: 'whole', help: 'calibration sequences at most', default: '128' },
   sequenceLength: {
     kind: 'whole',

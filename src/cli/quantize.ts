@@ -41,6 +41,7 @@ function summary(report: QuantizationReport, files: readonly string[]): string {
     ],
     ['layer error', describeErrors(report)],
     ...describeCalibration(report),
+    ...describeTuning(report),
     ['written', `${out}: ${formatCount(files.length, 'file')}, ${formatBytes(report.outputBytes ?? 0)}`],
     ['time', describeTime(seconds)],
   ]
@@ -84,11 +85,21 @@ function describeCalibration({ calibration, method }: QuantizationReport): strin
   return labelled('calibration', [first, ...notes])
 }
 
+function describeTuning({ tuning }: QuantizationReport): string[][] {
+  if (tuning === null) return []
+  const { epochs, kept, sequences } = tuning
+  const [before, after] = [epochs[0].heldOut, epochs[kept].heldOut]
+  const gain = `KL ${formatError(before)} → ${formatError(after)} on ${formatCount(sequences.heldOut, 'sequence')} held out`
+  return [['tuning', `${gain}, epoch ${kept} of ${epochs.length - 1} kept`]]
+}
+
 /** Rows of a table whose first has the label. */
 function labelled(label: string, lines: readonly string[]): string[][] {
   return lines.map((line, i) => [i === 0 ? label : '', line])
 }
 
-function describeTime({ calibration, quantization, total }: QuantizationReport['seconds']): string {
-  return `${formatSeconds(total)} (calibration ${formatSeconds(calibration)}, quantization ${formatSeconds(quantization)})`
+function describeTime({ calibration, quantization, tuning, total }: QuantizationReport['seconds']): string {
+  const parts = [`calibration ${formatSeconds(calibration)}`, `quantization ${formatSeconds(quantization)}`]
+  if (tuning > 0) parts.push(`tuning ${formatSeconds(tuning)}`)
+  return `${formatSeconds(total)} (${parts.join(', ')})`
 }

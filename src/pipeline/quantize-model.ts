@@ -10,6 +10,7 @@ import { type EngineName, startEngine } from '../model/engine.js'
 import { allLinearLayers } from '../model/linears.js'
 import type { WeightSource } from '../model/weights.js'
 import type { QuantizedLayer } from '../packing/quantized-layer.js'
+import type { VqLayer } from '../packing/vq-layer.js'
 import { quantizeCalibratedBlock } from './calibrated-block.js'
 import { type Calibration, type CalibrationOptions, gatherCalibration } from './calibration.js'
 import { type CalibrationStream, calibrationStream, copyStream } from './calibration-stream.js'
@@ -20,12 +21,15 @@ import { type OnProgress, type PartProgress, partOf } from './progress.js'
 import { type OnQuantized, quantizeBlock } from './quantize-block.js'
 import { type MethodSettings, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type LayerReport, type QuantizationReport, stopwatch, totalBitsPerValue } from './report.js'
+import { type ModelTuningOptions, tuneModel } from './tune-model.js'
+import type { TuningReport } from './tuning/report.js'
 
 /** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
 export interface QuantizeModelOptions
   extends VqOptions,
     CalibrationOptions,
     LayerOrderOptions,
+    ModelTuningOptions,
     OutputOptions {
   /** A model folder in the Hugging Face layout. */
   model: string
@@ -46,6 +50,8 @@ export interface QuantizeModelOptions
 
 /** Share of the whole work that writing a text for calibration takes, when the model does; for progress only. */
 const SAMPLING_SHARE = 0.15
+/** Share of the whole work that tuning the codebooks takes; for progress only. */
+const TUNING_SHARE = 0.6
 
 /**
  * Quantizes the linear layers of a model block by block: the Hessians of a block come from calibration activations
@@ -97,15 +103,22 @@ async function run(
   const { onProgress, onLayer, signal } = options
   const total = stopwatch()
   const lap = stopwatch()
-  const seconds = { calibration: 0, quantization: 0, total: 0 }
+  const seconds = { calibration: 0, quantization: 0, tuning: 0, total: 0 }
   const layers: LayerReport[] = []
+  const untuned = new Map<string, VqLayer>()
+  const hand = async (name: string, layer: QuantizedLayer, { name: module, relativeError }: LayerReport) => {
+    onLayer?.(name, layer)
+    await output?.addLayer(module, layer, relativeError)
+  }
+  const tunes = settings.method === 'gptvq' && settings.tuning.tuningEpochs > 0
   const deliver: OnQuantized = async (linear, layer, report) => {
-    onLayer?.(linear.name, layer)
     layers.push(report)
-    await output?.addLayer(report.name, layer, report.relativeError)
+    if (tunes && 'layout' in layer) untuned.set(linear.name, layer)
+    else await hand(linear.name, layer, report)
   }
   const calibrated = settings.method !== 'rtn'
   const start = calibrated && options.calibration === undefined ? SAMPLING_SHARE : 0
+  const end = tunes ? 1 - TUNING_SHARE : 1
   const calibration = calibrated
     ? await calibrate(options, config, weights, partOf(onProgress, 0, start))
     : undefined
@@ -114,7 +127,7 @@ async function run(
   const streams = present && { present, full }
   seconds.calibration += lap()
   for (let index = 0; index < config.layers; index++) {
-    const share = (1 - start) / config.layers
+    const share = (end - start) / config.layers
     const progress = partOf(onProgress, start + share * index, start + share * (index + 1))
     const inBlock: PartProgress = (step, done) =>
       progress(`block ${index + 1} of ${config.layers}: ${step}`, done)
@@ -124,6 +137,18 @@ async function run(
       await quantizeBlock(work, undefined)
       seconds.quantization += lap()
     }
+  }
+  let tuning: TuningReport | undefined
+  if (tunes && calibration) {
+    lap()
+    const task = { weights, config, layers: untuned, calibration, seed: options.seed ?? 0, signal }
+    const tuned = await tuneModel({ ...task, onProgress: partOf(onProgress, end, 1) }, settings.tuning)
+    tuning = tuned.report
+    for (const report of layers) {
+      const name = `${report.name}.weight`
+      await hand(name, tuned.layers.get(name)!, report)
+    }
+    seconds.tuning = lap()
   }
   onProgress?.({ step: output ? `writing ${options.output}` : 'done', done: 1 })
   throwIfAborted(signal)
@@ -144,6 +169,7 @@ async function run(
     calibration: calibration
       ? { sequences: calibration.sequences.length, length: calibration.length, notes: calibration.notes }
       : null,
+    tuning: tuning ?? null,
     seconds,
   }
 }

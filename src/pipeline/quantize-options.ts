@@ -5,6 +5,7 @@ import { resolveVqOptions, type VqOptions } from '../gptvq/options.js'
 import { defaultBpv } from '../packing/layout.js'
 import type { CalibrationOptions } from './calibration.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
+import { type ModelTuningOptions, resolveModelTuning } from './tune-model.js'
 
 /** How the linear layers are quantized. */
 export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'
@@ -12,7 +13,7 @@ export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'
 export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gptq', 'rtn']
 
 /** Options of GPTVQ and of calibration, as far as a method is concerned. */
-type MethodOptions = VqOptions & CalibrationOptions & LayerOrderOptions
+type MethodOptions = VqOptions & CalibrationOptions & LayerOrderOptions & ModelTuningOptions
 
 /** Options of a single layer that the scalar methods have no use for. */
 const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
@@ -33,7 +34,12 @@ const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
 const VQ_OPTIONS: readonly (keyof VqOptions)[] = [...VECTOR_ONLY, 'bits', 'groupSize', 'damping', 'seed']
 
 /** Options of the model's layers together that the scalar methods, being baselines, do not take. */
-const ORDER_ONLY: readonly (keyof LayerOrderOptions)[] = ['layerOrder', 'driftCorrection']
+const MODEL_ONLY: readonly (keyof (LayerOrderOptions & ModelTuningOptions))[] = [
+  'layerOrder',
+  'driftCorrection',
+  'tuningEpochs',
+  'tuningSequences',
+]
 
 /** Options that RTN, which looks at no activations, has no use for either. */
 const CALIBRATED_ONLY: readonly (keyof MethodOptions)[] = [
@@ -52,6 +58,7 @@ export type MethodSettings =
   | {
       readonly method: 'gptvq'
       readonly options: VqOptions
+      readonly tuning: Required<ModelTuningOptions>
       readonly order: Required<LayerOrderOptions>
       readonly stated: Readonly<Record<string, unknown>>
     }
@@ -74,9 +81,11 @@ export function resolveMethod(method: QuantizationMethod, options: MethodOptions
     const { groupSize, bpv, ...settings } = resolved
     const target = groupSize === undefined ? { bpv: bpv ?? defaultBpv(resolved) } : { groupSize }
     const order = resolveLayerOrder(options)
-    return { method, options: pickVqOptions(options), order, stated: { ...settings, ...target, ...order } }
+    const tuning = resolveModelTuning(options)
+    const stated = { ...settings, ...target, ...order, ...(tuning.tuningEpochs > 0 && tuning) }
+    return { method, options: pickVqOptions(options), order, tuning, stated }
   }
-  refuseUseless(method, options, [...VECTOR_ONLY, ...ORDER_ONLY], "'gptvq'")
+  refuseUseless(method, options, [...VECTOR_ONLY, ...MODEL_ONLY], "'gptvq'")
   if (method === 'rtn') refuseUseless(method, options, CALIBRATED_ONLY, "'gptq' or 'gptvq'")
   const { bits = 2, groupSize = 128, damping = 0.01 } = options
   requireWhole('bits', bits, 1, 8)

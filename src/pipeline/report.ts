@@ -1,6 +1,7 @@
 import { type BitsPerValue, bitsPerValue, packedBytes } from '../packing/bits-per-value.js'
 import type { PackedQuantizedLayer } from '../packing/quantized-layer.js'
 import type { QuantizationMethod } from './quantize-options.js'
+import type { TuningReport } from './tuning/report.js'
 
 /** What became of one layer. */
 export interface LayerReport {
@@ -13,7 +14,7 @@ export interface LayerReport {
   readonly bytes: number
   /**
    * `tr((W-Q) H (W-Q)^T) / tr(W H W^T)` on the calibration activations for the weights `W` that the layer was quantized
-   * towards: those of the model, corrected for drift. Null for a method without calibration.
+   * towards: those of the model, corrected for drift; before tuning. Null for a method without calibration.
    */
   readonly relativeError: number | null
   readonly seconds: number
@@ -40,7 +41,14 @@ export interface QuantizationReport {
     readonly length: number
     readonly notes: readonly string[]
   } | null
-  readonly seconds: { readonly calibration: number; readonly quantization: number; readonly total: number }
+  /** Null where the codebooks were not tuned. */
+  readonly tuning: TuningReport | null
+  readonly seconds: {
+    readonly calibration: number
+    readonly quantization: number
+    readonly tuning: number
+    readonly total: number
+  }
 }
 
 /** The report of one layer. */

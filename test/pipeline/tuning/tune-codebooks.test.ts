@@ -121,6 +121,7 @@ describe('the divergence of a batch', () => {
           layout,
           indices,
           moved as unknown as Float32Array,
+          undefined,
           0,
           layout.rows,
           weight as unknown as Float32Array,
