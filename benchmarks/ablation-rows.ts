@@ -1,0 +1,132 @@
+import type { QuantizeModelOptions } from 'gptvq/model'
+
+/** Settings whose effect on a whole model is measured. */
+export interface AblationRow {
+  readonly label: string
+  readonly options: Partial<QuantizeModelOptions>
+  /** Row of the published reference code that it is held against. */
+  readonly reference?: string
+  /** Calibration sequences, default 64 as in the reference's protocol. */
+  readonly sequences?: number
+}
+
+export interface AblationTable {
+  readonly id: string
+  readonly title: string
+  readonly seeds: readonly number[]
+  /** Evaluation windows of 256 tokens. */
+  readonly windows: number
+  readonly rows: readonly AblationRow[]
+}
+
+/** The published method, as near as the options come: no step of this library's own. */
+const published = {
+  vectorMetric: 'diagonal',
+  kmeansInit: 'mahalanobis',
+  kmeansTolerance: 0,
+  damping: 0.01,
+  refinementRounds: 0,
+  layerOrder: 'block',
+  driftCorrection: 0,
+} as const
+
+const steps: readonly (readonly [label: string, options: Partial<QuantizeModelOptions>])[] = [
+  ['full metric', { vectorMetric: 'full' }],
+  ['k-means++ seeds, EM that settles', { kmeansInit: 'kmeans++', kmeansTolerance: 1e-4 }],
+  ['index refinement, 8 rounds', { refinementRounds: 8 }],
+  ['damping 0.1', { damping: 0.1 }],
+  ['sequential order', { layerOrder: 'sequential' }],
+  ['drift correction 0.6', { driftCorrection: 0.6 }],
+]
+
+const defaults = Object.assign(
+  {},
+  published,
+  ...steps.map(([, options]) => options),
+) as Partial<QuantizeModelOptions>
+
+/** All tables, the targets first. */
+export const ablationTables: readonly AblationTable[] = [
+  {
+    id: 'reference',
+    title: 'Against the published code',
+    seeds: [0, 1],
+    windows: 200,
+    rows: [
+      { label: '1-D 2 bits', options: { vectorDim: 1, bpv: 2.125 }, reference: 'gptvq 1d 2.125' },
+      { label: '2-D 2 bits', options: { bpv: 2.125 }, reference: 'gptvq 2d 2.125' },
+      { label: '2-D 2 bits', options: { bpv: 2.25 }, reference: 'gptvq 2d 2.25' },
+      { label: '2-D 3 bits', options: { bits: 3, bpv: 3.125 }, reference: 'gptvq 2d 3.125' },
+      {
+        label: '4-D 2 bits',
+        options: { vectorDim: 4, groupSize: 32768 },
+        reference: 'gptvq 4d 2.25 (10 EM iterations)',
+      },
+      {
+        label: '2-D 2 bits, scales of 32',
+        options: { scaleBlockSize: 32, bpv: 2.1875 },
+        reference: 'gptvq 2d 2.125 scales32',
+      },
+      {
+        label: '2-D 2 bits, tuned on 256 sequences of its own besides',
+        options: { bpv: 2.125, tuningEpochs: 4 },
+        reference: 'gptvq 2d 2.125',
+      },
+      {
+        label: '2-D 2 bits, 256 calibration sequences',
+        options: { bpv: 2.125 },
+        sequences: 256,
+        reference: 'gptvq 2d 2.125',
+      },
+      {
+        label: '2-D 2 bits, 256 calibration sequences, tuned',
+        options: { bpv: 2.125, tuningEpochs: 4 },
+        sequences: 256,
+        reference: 'gptvq 2d 2.125',
+      },
+    ],
+  },
+  {
+    id: 'cumulative',
+    title: 'One step after the other',
+    seeds: [0, 1],
+    windows: 100,
+    rows: [
+      { label: 'as published', options: published },
+      ...steps.map(([label], i) => ({
+        label: `+ ${label}`,
+        options: Object.assign({}, published, ...steps.slice(0, i + 1).map(([, options]) => options)),
+      })),
+      { label: '+ 4 restarts', options: { ...defaults, restarts: 4 } },
+      {
+        label: '+ tuning on the calibration text',
+        options: { ...defaults, tuningEpochs: 4, tuningSequences: 0 },
+      },
+    ],
+  },
+  {
+    id: 'alone',
+    title: 'Each step alone',
+    seeds: [0, 1],
+    windows: 100,
+    rows: [
+      { label: 'published, no codebook update', options: { ...published, codebookUpdateSteps: 0 } },
+      ...steps.map(([label, options]) => ({ label, options: { ...published, ...options } })),
+      {
+        label: '4 restarts (with k-means++)',
+        options: { ...published, kmeansInit: 'kmeans++', restarts: 4 },
+      },
+      { label: '16-bit codebooks', options: { ...published, codebookBits: 16 } },
+    ],
+  },
+  {
+    id: 'drift',
+    title: 'Share of the drift that is made up for',
+    seeds: [0, 1],
+    windows: 100,
+    rows: [0, 0.25, 0.5, 0.6, 0.75, 1].map((driftCorrection) => ({
+      label: `${driftCorrection}`,
+      options: { ...defaults, driftCorrection },
+    })),
+  },
+]
