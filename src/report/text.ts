@@ -35,10 +35,10 @@ export function wrapLines(text: string, width: number, fontSize: number): string
   return lines
 }
 
-/** A number with three significant digits, as short as it goes: `0.0123`, `12.5`, `1.2e-5`. */
-export function formatNumber(value: number): string {
+/** A number with three significant digits unless told otherwise, as short as it goes: `0.0123`, `12.5`, `1.2e−5`. */
+export function formatNumber(value: number, digits = 3): string {
   if (!Number.isFinite(value)) return value > 0 ? '∞' : value < 0 ? '−∞' : '–'
-  const rounded = Number(value.toPrecision(3))
+  const rounded = Number(value.toPrecision(digits))
   if (rounded !== 0 && (Math.abs(rounded) < 1e-3 || Math.abs(rounded) >= 1e6)) {
     return rounded.toExponential().replace('+', '').replaceAll('-', '−')
   }
