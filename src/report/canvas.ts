@@ -1,6 +1,6 @@
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
-import { cleanText, textWidth, wrapLines } from './text.js'
+import { cleanText, wrapLines } from './text.js'
 import { schemeRules } from './theme.js'
 
 /** What is used of a DOM element. The library's own types are those of a browser, which a Node project has not. */
@@ -127,44 +127,9 @@ function round(value: number, decimals: number): string {
   return String(Math.round(value * scale) / scale + 0)
 }
 
-/** One entry of a legend: its sign is drawn into a box of 26 x 14 pixels. */
-export interface LegendEntry {
-  readonly label: string
-  /** Marks that are drawn in the coordinates of the box: x from 0 to 26, y from 0 to 14 downwards. */
-  readonly marks: NonNullable<PlotOptions['marks']>
-}
-
-const SIGN_WIDTH = 26
-const SIGN_HEIGHT = 14
-const ENTRY_HEIGHT = 20
-
-/** Draws a legend from (x, y) on, wrapped to `width`. @returns the y below it */
-export function drawLegend(
-  canvas: Canvas,
-  x: number,
-  y: number,
-  width: number,
-  entries: readonly LegendEntry[],
-): number {
-  let left = x
-  let top = y
-  for (const { label, marks } of entries) {
-    const text = cleanText(label)
-    const entryWidth = SIGN_WIDTH + 6 + textWidth(text, LABEL_SIZE) + 16
-    if (left > x && left + entryWidth - 10 > x + width) {
-      left = x
-      top += ENTRY_HEIGHT
-    }
-    canvas.plot(left, top, {
-      width: SIGN_WIDTH,
-      height: SIGN_HEIGHT,
-      margin: 0,
-      x: { axis: null, domain: [0, SIGN_WIDTH] },
-      y: { axis: null, domain: [SIGN_HEIGHT, 0] },
-      marks,
-    })
-    canvas.add('text', { x: left + SIGN_WIDTH + 6, y: top + 11 }, text)
-    left += entryWidth
-  }
-  return entries.length > 0 ? top + ENTRY_HEIGHT : y
+/** Writes what an axis shows above its upper end, from y on, in as many lines as it takes. @returns the y below it */
+export function drawAxisTitle(canvas: Canvas, y: number, text: string): number {
+  const lines = wrapLines(cleanText(text), canvas.width - 8, LABEL_SIZE)
+  for (const [i, line] of lines.entries()) canvas.add('text', { x: 4, y: y + 12 + 15 * i }, line)
+  return y + 15 * lines.length
 }

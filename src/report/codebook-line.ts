@@ -1,5 +1,5 @@
 import * as Plot from '@observablehq/plot'
-import { createCanvas } from './canvas.js'
+import { createCanvas, drawAxisTitle } from './canvas.js'
 import { type CodebookGroup, reachOf } from './codebook-group.js'
 import { bestScalarLevels, midpoints, snrOfLevels, snrOfNearest } from './scalar-reference.js'
 import { formatNumber, formatWhole } from './text.js'
@@ -8,7 +8,7 @@ import { formatNumber, formatWhole } from './text.js'
 const BINS = 72
 /** Levels of which the midpoints are drawn too. */
 const MOST_EDGES = 64
-const DENSITY_HEIGHT = 150
+const DENSITY_HEIGHT = 140
 const LINE_HEIGHT = 62
 const AXIS_HEIGHT = 24
 const SIDES = { marginLeft: 46, marginRight: 12 }
@@ -50,6 +50,7 @@ export function linePicture(group: CodebookGroup, width: number, title?: string)
   const reach = reachOf(group)
   let y = canvas.top
   if (weights !== undefined) {
+    y = drawAxisTitle(canvas, y, 'share of the weights per bar, %')
     canvas.plot(0, y, densityPlot(weights, reach, width))
     y += DENSITY_HEIGHT
   }
@@ -76,10 +77,10 @@ function densityPlot(weights: Float32Array, reach: number, width: number): Plot.
     ...SIDES,
     width,
     height: DENSITY_HEIGHT,
-    marginTop: 24,
+    marginTop: 14,
     marginBottom: 4,
     x: { axis: null, domain: [-reach, reach] },
-    y: { label: 'share of the weights per bar, %', labelArrow: 'none', ticks: 4, grid: true },
+    y: { label: null, ticks: 4, grid: true },
     marks: [
       Plot.rectY(shares, {
         x1: (_share: number, i: number) => i * step - reach,
@@ -114,7 +115,13 @@ function levelPlot(
     y: { axis: null, domain: [-1, 1] },
     marks: [
       Plot.ruleY([0], { stroke: 'var(--muted)' }),
-      Plot.ruleX(edges, { y1: -0.8, y2: 0.8, stroke: 'var(--ink)', strokeOpacity: 0.6, ariaLabel: 'edges' }),
+      Plot.ruleX(edges, {
+        y1: -0.8,
+        y2: 0.8,
+        stroke: 'var(--ink)',
+        strokeOpacity: 0.6,
+        className: 'gptvq-edges',
+      }),
       Plot.dot(points, {
         x: (value: number) => value,
         y: 0,
@@ -123,7 +130,7 @@ function levelPlot(
         fill: color,
         stroke: 'var(--paper)',
         strokeWidth: 0.8,
-        ariaLabel: 'levels',
+        className: 'gptvq-levels',
       }),
     ],
   }

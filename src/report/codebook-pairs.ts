@@ -1,7 +1,8 @@
 import * as Plot from '@observablehq/plot'
-import { type Canvas, createCanvas, drawLegend } from './canvas.js'
+import { type Canvas, createCanvas } from './canvas.js'
 import { type CodebookGroup, reachOf, sampleVectors } from './codebook-group.js'
 import { densityMarks } from './density-marks.js'
+import { drawLegend } from './legend.js'
 import { bestScalarLevels, roundBelow, snrOfLevels, snrOfNearest } from './scalar-reference.js'
 import { formatNumber, formatWhole } from './text.js'
 
@@ -55,7 +56,7 @@ export function pairPicture(group: CodebookGroup, width: number, title?: string)
             fill: 'var(--series-1)',
             stroke: 'var(--paper)',
             strokeWidth: 0.5,
-            ariaLabel: 'centroids',
+            className: 'gptvq-centroids',
           }),
           Plot.frame({ stroke: 'var(--muted)', strokeWidth: 0.8 }),
         ],

@@ -144,7 +144,7 @@ function vectorPanel({ centroids, counts, weights, bits }: CodebookGroup): Panel
               fillOpacity: (point: { share: number }) => point.share,
               stroke: 'var(--ink)',
               strokeOpacity: 0.55,
-              ariaLabel: 'cells',
+              className: 'gptvq-cells',
             }),
           ]
         : []),
@@ -155,7 +155,7 @@ function vectorPanel({ centroids, counts, weights, bits }: CodebookGroup): Panel
         fill: 'var(--series-1)',
         stroke: 'var(--paper)',
         strokeWidth: 0.8,
-        ariaLabel: 'centroids',
+        className: 'gptvq-centroids',
       }),
     ],
   }

@@ -1,8 +1,9 @@
 import { requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { createCanvas, drawLegend } from './canvas.js'
+import { createCanvas, drawAxisTitle } from './canvas.js'
 import { type PictureOptions, pictureWidth, requireAllFinite, requireSome } from './check.js'
 import { sampleIndices } from './codebook-group.js'
+import { drawLegend } from './legend.js'
 import { lineEntry, linesAndSymbols, type Series } from './line-marks.js'
 import { cleanText, formatNumber } from './text.js'
 
@@ -27,7 +28,7 @@ export interface ConvergenceOptions extends PictureOptions {
 }
 
 const HEIGHT = 280
-const MARGIN = { marginLeft: 64, marginRight: 14, marginTop: 26, marginBottom: 42 }
+const MARGIN = { marginLeft: 64, marginRight: 16, marginTop: 14, marginBottom: 42 }
 /** Steps of a curve that are drawn. */
 const MOST_STEPS = 400
 
@@ -55,7 +56,8 @@ export function convergencePlot(curves: readonly Curve[], options: ConvergenceOp
     title: options.title ?? `${capital(measure)} by ${step}`,
     description: describe(series, step),
   })
-  const y = drawLegend(canvas, 4, canvas.top, width - 8, series.map(lineEntry)) + 4
+  const legend = drawLegend(canvas, 4, canvas.top, width - 8, series.map(lineEntry)) + 4
+  const y = drawAxisTitle(canvas, legend, relative ? `${measure}, share of the first value` : measure)
   const last = Math.max(...curves.map(({ values }) => values.length - 1))
   const axis = { labelArrow: 'none' as const, grid: true }
   canvas.plot(0, y, {
@@ -67,13 +69,15 @@ export function convergencePlot(curves: readonly Curve[], options: ConvergenceOp
       domain: [0, Math.max(1, last)],
       label: cleanText(step),
       labelAnchor: 'center',
-      ...(last <= 10 ? { ticks: Array.from({ length: last + 1 }, (_, i) => i) } : { ticks: 8 }),
+      ...(last <= 10
+        ? { ticks: Array.from({ length: last + 1 }, (_, i) => i), tickFormat: String }
+        : { ticks: 8 }),
     },
     y: {
       ...axis,
       type: scale,
       nice: true,
-      label: cleanText(relative ? `${measure}, share of the first value` : measure),
+      label: null,
       tickFormat: (value: number) => formatNumber(value),
       ticks: 5,
     },

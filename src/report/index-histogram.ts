@@ -1,14 +1,15 @@
 import * as Plot from '@observablehq/plot'
 import { OptionError } from '../errors.js'
-import { createCanvas, drawLegend } from './canvas.js'
+import { createCanvas, drawAxisTitle } from './canvas.js'
 import { type PictureOptions, pictureWidth, requireAllFinite, requireNumber, requireSome } from './check.js'
 import type { IndexUsage } from './index-usage.js'
+import { drawLegend } from './legend.js'
 import { formatNumber, formatWhole } from './text.js'
 
 /** Bars at most; of more centroids several share a bar. */
 const MOST_BARS = 128
 const HEIGHT = 240
-const MARGIN = { marginLeft: 56, marginRight: 8, marginTop: 26, marginBottom: 42 }
+const MARGIN = { marginLeft: 56, marginRight: 16, marginTop: 14, marginBottom: 42 }
 
 /**
  * Draws how unevenly centroids are used, the most used one first, beside an even use; and says how many bits an index
@@ -42,11 +43,12 @@ export function indexHistogram(usage: IndexUsage, options: PictureOptions = {}):
   })
   const even = { stroke: 'var(--series-2)', strokeWidth: 2, strokeDasharray: '6 4' }
   const sign = { fill: 'var(--series-1)', x1: 6, x2: 20, y1: 1, y2: 13 }
-  const y = drawLegend(canvas, 0, canvas.top, width, [
+  const legend = drawLegend(canvas, 0, canvas.top, width, [
     { label: 'mean over groups', marks: [Plot.rect([0], sign)] },
     { label: 'even use', marks: [Plot.link([0], { x1: 0, x2: 26, y: 7, ...even })] },
   ])
-  canvas.plot(0, y + 4, {
+  const y = drawAxisTitle(canvas, legend + 4, 'share of the vectors per centroid, %')
+  canvas.plot(0, y, {
     ...MARGIN,
     width,
     height: HEIGHT,
@@ -59,7 +61,7 @@ export function indexHistogram(usage: IndexUsage, options: PictureOptions = {}):
       ...(k <= 4 ? { ticks: Array.from({ length: k + 1 }, (_, i) => i) } : { ticks: 6 }),
     },
     y: {
-      label: 'share of the vectors per centroid, %',
+      label: null,
       labelArrow: 'none',
       grid: true,
       nice: true,
@@ -75,13 +77,13 @@ export function indexHistogram(usage: IndexUsage, options: PictureOptions = {}):
         inset: bars.length > 64 ? 0.2 : 0.8,
         title: ({ from, to, percent }: (typeof bars)[number]) =>
           `${to - from === 1 ? `rank ${to}` : `ranks ${from + 1} to ${to}`}: ${formatNumber(percent)} %`,
-        ariaLabel: 'ranks',
+        className: 'gptvq-ranks',
       }),
       Plot.ruleY([100 / k], even),
       Plot.ruleY([0], { stroke: 'var(--ink)' }),
     ],
   })
-  return canvas.finish(y + 4 + HEIGHT)
+  return canvas.finish(y + HEIGHT)
 }
 
 function checkUsage({ shares, storedBits, entropyBits, unused }: IndexUsage): void {

@@ -1,9 +1,10 @@
 import * as Plot from '@observablehq/plot'
 import { requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { type Canvas, createCanvas, drawLegend } from './canvas.js'
+import { type Canvas, createCanvas } from './canvas.js'
 import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
 import { type LayerKinds, layerBlocks, layerKinds, layerPlace } from './layer-place.js'
+import { drawLegend } from './legend.js'
 import { cleanText, formatNumber } from './text.js'
 import { seriesStyle } from './theme.js'
 
@@ -158,7 +159,7 @@ function rowPlot(
         stroke: 'var(--ink)',
         strokeWidth: 0.5,
         title: (bar: Bar) => `${cleanText(bar.name)}: ${valueText(bar.value, measure)}`,
-        ariaLabel: 'layers',
+        className: 'gptvq-layers',
       }),
       Plot.text(special, {
         x: middle,

@@ -1,5 +1,5 @@
 import * as Plot from '@observablehq/plot'
-import type { LegendEntry } from './canvas.js'
+import type { LegendEntry } from './legend.js'
 import { cleanText } from './text.js'
 import { seriesStyle } from './theme.js'
 
@@ -37,7 +37,7 @@ export function linesAndSymbols(series: readonly Series[]): Plot.Markish[] {
         strokeWidth: 1.8,
         fill: 'var(--paper)',
         title: ({ title }: SeriesPoint) => cleanText(title),
-        ariaLabel: 'points',
+        className: 'gptvq-points',
       }),
     ]
   })

@@ -1,11 +1,12 @@
 import * as Plot from '@observablehq/plot'
 import { requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { type Canvas, createCanvas, drawLegend } from './canvas.js'
+import { type Canvas, createCanvas, drawAxisTitle } from './canvas.js'
 import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
+import { drawLegend } from './legend.js'
 import { lineEntry, linesAndSymbols, type Series } from './line-marks.js'
 import { paretoFront } from './pareto-front.js'
-import { cleanText, formatNumber } from './text.js'
+import { formatNumber } from './text.js'
 
 /** One measurement: what a method costs in bits, and how good it is. */
 export interface RatePoint {
@@ -27,7 +28,7 @@ export interface RateDistortionOptions extends PictureOptions {
 }
 
 const HEIGHT = 320
-const MARGIN = { marginLeft: 56, marginRight: 14, marginTop: 26, marginBottom: 42 }
+const MARGIN = { marginLeft: 56, marginRight: 16, marginTop: 14, marginBottom: 42 }
 
 /**
  * Draws error (or any other measure of quality) over bits per value, one line per method. The points that no other
@@ -65,7 +66,7 @@ export function rateDistortionChart(
     title: options.title ?? 'Quality against size',
     description: describe(front, measure),
   })
-  const y = drawSeries(canvas, series)
+  const y = drawAxisTitle(canvas, drawSeries(canvas, series), `${measure} (${better} is better)`)
   const axis = { labelArrow: 'none' as const, grid: true }
   canvas.plot(0, y, {
     ...MARGIN,
@@ -81,10 +82,16 @@ export function rateDistortionChart(
     y: {
       ...axis,
       type: scale,
-      label: cleanText(`${measure} (${better} is better)`),
+      label: null,
       zero: scale === 'linear' && better === 'less',
-      nice: true,
-      ...(scale === 'log' ? { tickFormat: (value: number) => formatNumber(value, 2), ticks: 5 } : {}),
+      nice: scale === 'linear',
+      ...(scale === 'log'
+        ? {
+            domain: logDomain(points.map(({ value }) => value)),
+            tickFormat: (value: number) => formatNumber(value, 2),
+            ticks: 5,
+          }
+        : {}),
     },
     marks: [
       Plot.line(front, {
@@ -93,7 +100,7 @@ export function rateDistortionChart(
         stroke: 'var(--front)',
         strokeWidth: 9,
         strokeOpacity: 0.45,
-        ariaLabel: 'front',
+        className: 'gptvq-front',
       }),
       Plot.dot(front, {
         x: 'bits',
@@ -101,7 +108,7 @@ export function rateDistortionChart(
         r: 8,
         stroke: 'var(--front)',
         strokeWidth: 2,
-        ariaLabel: 'front',
+        className: 'gptvq-front',
       }),
       ...linesAndSymbols(series),
     ],
@@ -118,6 +125,11 @@ function checkPoints(points: readonly RatePoint[], scale: 'linear' | 'log'): voi
       throw new OptionError('scale', `'log' needs values above 0, ${method} has ${value}; use 'linear'`)
     }
   }
+}
+
+/** A little more than the values span, so that no symbol is cut. */
+function logDomain(values: readonly number[]): [number, number] {
+  return [Math.min(...values) / 1.4, Math.max(...values) * 1.4]
 }
 
 function drawSeries(canvas: Canvas & { readonly top: number }, series: readonly Series[]): number {

@@ -159,7 +159,7 @@ function mapPlot(
         fill: ({ step, value }: Cell) => (value === null ? 'none' : `var(--heat-${step})`),
         stroke: 'var(--line)',
         title: ({ name, value }: Cell) => `${cleanText(name)}: ${textOf(value)}`,
-        ariaLabel: 'layers',
+        className: 'gptvq-layers',
       }),
       ...(digits !== undefined
         ? [
