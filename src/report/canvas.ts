@@ -61,7 +61,7 @@ export function createCanvas(width: number, heading: Heading): Canvas & { readon
     return child
   }
   add('title', {}, heading.title)
-  add('style', {}).textContent = styleRules
+  add('style', {}).textContent = pictureStyle
   add('rect', { width: '100%', height: '100%', fill: 'var(--paper)' })
   const top = addHeading(add, width, heading)
   return {
@@ -89,7 +89,8 @@ export function createCanvas(width: number, heading: Heading): Canvas & { readon
   }
 }
 
-const styleRules =
+/** Style rules of all pictures; each carries them, so that it can stand alone. */
+export const pictureStyle =
   `${schemeRules('.gptvq-picture')}.gptvq-picture{color:var(--ink);fill:currentColor;--plot-background:var(--paper);` +
   `font:${LABEL_SIZE}px system-ui,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;` +
   'print-color-adjust:exact;-webkit-print-color-adjust:exact}.gptvq-picture text{white-space:pre}'

@@ -71,3 +71,28 @@ function sumOfCounts(counts: Float64Array, group: number): number {
   }
   return sum
 }
+
+/**
+ * The usage of several layers taken together, each as much as its weight.
+ *
+ * @throws OptionError when there is none, or the sizes of their codebooks differ
+ */
+export function meanUsage(usages: readonly IndexUsage[], weights: readonly number[]): IndexUsage {
+  const k = usages[0]?.shares.length ?? 0
+  const odd = usages.find(({ shares }) => shares.length !== k)
+  if (k === 0 || odd !== undefined) {
+    throw new OptionError(
+      'usages',
+      `expected codebooks of one size, got ${k} and ${odd?.shares.length ?? 'none'}`,
+    )
+  }
+  const total = weights.reduce((sum, weight) => sum + weight, 0)
+  const mean = (of: (usage: IndexUsage) => number) =>
+    usages.reduce((sum, usage, i) => sum + (of(usage) * weights[i]) / total, 0)
+  return {
+    shares: Float64Array.from({ length: k }, (_, rank) => mean(({ shares }) => shares[rank])),
+    storedBits: mean(({ storedBits }) => storedBits),
+    entropyBits: mean(({ entropyBits }) => entropyBits),
+    unused: mean(({ unused }) => unused),
+  }
+}
