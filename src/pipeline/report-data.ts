@@ -64,7 +64,6 @@ export async function reportData(options: ReportDataOptions): Promise<ReportData
         codebooks.push({ layer: name, group: 0, ...codebookGroup(layer, 0, weight) })
       }
     }
-    onProgress?.({ step: 'done', done: 1 })
     return {
       model,
       architecture: architectureOf(checkpoint.config),

@@ -8,6 +8,8 @@ import { formatNumber, formatWhole } from './text.js'
 
 /** Centroids that are drawn in each panel; of more, an even draw of as many. */
 const MOST_POINTS = 256
+/** Vectors that are drawn as points in each panel. */
+const MOST_VECTORS = 150
 
 /** The picture of a codebook of 3-D or 4-D vectors: every pair of components in a panel of its own. */
 export function pairPicture(group: CodebookGroup, width: number, title?: string): string {
@@ -35,6 +37,7 @@ export function pairPicture(group: CodebookGroup, width: number, title?: string)
       const axis = {
         domain: [-reach, reach],
         ticks: [-tick, tick],
+        tickFormat: (value: number) => formatNumber(value),
         labelArrow: 'none' as const,
         labelAnchor: 'center' as const,
       }
@@ -48,11 +51,11 @@ export function pairPicture(group: CodebookGroup, width: number, title?: string)
         x: { ...axis, axis: b === d - 1 ? 'bottom' : null, label: `weight ${a + 1}` },
         y: { ...axis, axis: a === 0 ? 'left' : null, label: `weight ${b + 1}` },
         marks: [
-          ...(weights ? densityMarks(weights, d, a, b, inner / (2 * reach)) : []),
+          ...(weights ? densityMarks(weights, d, a, b, inner / (2 * reach), MOST_VECTORS) : []),
           Plot.dot(indices, {
             x: (i: number) => drawn[i + a],
             y: (i: number) => drawn[i + b],
-            r: indices.length <= 64 ? 3 : 2,
+            r: (indices.length <= 64 ? 3 : 2) * (inner < 120 ? 0.6 : 1),
             fill: 'var(--series-1)',
             stroke: 'var(--paper)',
             strokeWidth: 0.5,

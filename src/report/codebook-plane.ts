@@ -7,6 +7,8 @@ import { formatNumber, formatWhole } from './text.js'
 
 /** Centroids that are drawn with their cells; of more, as many are drawn as points. */
 const MOST_CELLS = 1024
+/** Vectors that are drawn as points. */
+const MOST_POINTS = 500
 /** Levels of a scalar grid whose cells can be told apart. */
 const MOST_LEVELS = 32
 
@@ -73,7 +75,12 @@ function drawPanel(
   const side = width - MARGIN.left - MARGIN.right
   const tick = roundBelow(0.95 * reach)
   const ticks = [-tick, -tick / 2, 0, tick / 2, tick]
-  const axis = { domain: [-reach, reach], ticks, labelArrow: 'none' as const }
+  const axis = {
+    domain: [-reach, reach],
+    ticks,
+    tickFormat: (value: number) => formatNumber(value),
+    labelArrow: 'none' as const,
+  }
   canvas.plot(x, y, {
     width,
     height,
@@ -96,7 +103,7 @@ function scalarPanel(weights: Float32Array, bits: number): Panel {
     title: `Even scalar grid, ${formatWhole(levels.length)} × ${formatWhole(levels.length)} points`,
     note: `${bits} bits per weight, SNR ${formatNumber(snrOfLevels(weights, levels))} dB${drawn ? '' : '; too fine to draw'}`,
     marks: (pixels) => [
-      ...densityMarks(weights, 2, 0, 1, pixels),
+      ...densityMarks(weights, 2, 0, 1, pixels, MOST_POINTS),
       ...(drawn
         ? [
             Plot.ruleX(edges, { stroke: 'var(--ink)', strokeOpacity: 0.55 }),
@@ -134,7 +141,7 @@ function vectorPanel({ centroids, counts, weights, bits }: CodebookGroup): Panel
     title: `Vector codebook, ${formatWhole(k)} centroids`,
     note: `${bits} bits per weight${measured ?? ''}`,
     marks: (pixels) => [
-      ...(weights ? densityMarks(weights, 2, 0, 1, pixels) : []),
+      ...(weights ? densityMarks(weights, 2, 0, 1, pixels, MOST_POINTS) : []),
       ...(cells
         ? [
             Plot.voronoi(points, {

@@ -1,9 +1,8 @@
 import * as Plot from '@observablehq/plot'
 import { sampleVectors } from './codebook-group.js'
 
-/** Vectors that the contours are drawn from, and that are drawn as points. */
+/** Vectors that the contours are drawn from. */
 const DENSITY_VECTORS = 8000
-const POINTS = 500
 
 /** Contours at these shares of a normal distribution's peak: close together in the tails, where a codebook saves. */
 const SHARES = [0.02, 0.06, 0.15, 0.3, 0.5, 0.75]
@@ -20,6 +19,7 @@ const DENSITY_UNIT = 100
  * small points, which show the tails.
  *
  * @param pixels pixels per unit of both axes
+ * @param points vectors that are drawn as points, at most
  */
 export function densityMarks(
   vectors: Float32Array,
@@ -27,6 +27,7 @@ export function densityMarks(
   a: number,
   b: number,
   pixels: number,
+  points: number,
 ): Plot.Markish[] {
   const sample = sampleVectors(vectors, d, DENSITY_VECTORS)
   const n = sample.length / d
@@ -48,7 +49,7 @@ export function densityMarks(
       fillOpacity: 0.16,
     },
   )
-  return [contours, pointCloud(sampleVectors(vectors, d, POINTS), d, a, b)]
+  return [contours, pointCloud(sampleVectors(vectors, d, points), d, a, b)]
 }
 
 /** The standard deviation of component `a`. */

@@ -38,7 +38,7 @@ export function reportHtml(data: ReportData): string {
 </head>
 <body>
 <main>
-${header(data)}${section('Bytes before and after', byteTable(data), bitsNote(data))}${section('Errors by layer', errorFigures(data))}${section('Layers', layerTable(data))}${section('Codebooks', codebookFigures(data))}${section('Use of the codebooks', usageFigures(data))}${section('Convergence', convergenceFigures(data))}${section('Among others', comparisonFigure(data))}${section('Settings', settingsList(data))}${section('Reproduce', commandBlock(data))}<footer>Written by gptvq${data.version === undefined ? '' : ` ${data.version}`}. Bits and bytes are counted from what is stored.</footer>
+${header(data)}${section('Bytes before and after', byteTable(data), bitsNote(data))}${section('Errors by layer', errorFigures(data))}${section('Layers', layerTable(data))}${section('Codebooks', codebookFigures(data))}${section('Use of the codebooks', usageFigures(data))}${section('Convergence', convergenceFigures(data))}${section('Comparison', comparisonFigure(data))}${section('Settings', settingsList(data))}${section('Reproduce', commandBlock(data))}<footer>Written by gptvq${data.version === undefined ? '' : ` ${data.version}`}. Bits and bytes are counted from what is stored.</footer>
 </main>
 <script>${trusted(reportScript)}</script>
 </body>
@@ -50,10 +50,12 @@ ${header(data)}${section('Bytes before and after', byteTable(data), bitsNote(dat
 function header(data: ReportData): Markup {
   const { model, architecture, method, layers } = data
   const what = architecture === undefined ? 'A model' : architecture
+  const formats = new Set(layers.map(({ format }) => format))
+  const stored = formats.size === 1 ? `, stored as ${layers[0].format}` : ''
   const count = `${formatWhole(layers.length)} linear ${layers.length === 1 ? 'layer' : 'layers'}`
   return html`<header>
 <h1>${model}</h1>
-<p class="lead">${what}, ${count} quantized by ${method.toUpperCase()}.</p>
+<p class="lead">${what}, ${count} quantized by ${method.toUpperCase()}${stored}.</p>
 <dl class="cards">${cards(data)}</dl>
 </header>
 `
@@ -110,7 +112,7 @@ function bitsNote({ layers }: ReportData): Markup {
       if (bitsPerValue === undefined) return empty
       bits += rows * cols * bitsPerValue[field]
     }
-    if (bits > 0) said.push(`${name} ${(bits / values).toFixed(3)}`)
+    if (bits > 0) said.push(`${name} ${(bits / values).toFixed(4)}`)
   }
   return html`<p class="note">Bits per value by use: ${said.join(', ')}.</p>`
 }
@@ -129,6 +131,7 @@ function settingsList({ settings, calibration }: ReportData): Markup {
 
 function commandBlock(data: ReportData): Markup {
   const command = data.command ?? reproduceCommand(data)
+  const flags = command.split(/ (?=--)/)
   const places = [
     ...(data.source === undefined ? ['MODEL is the folder of the original model'] : []),
     ...(data.method !== 'rtn' && data.calibration?.file === undefined
@@ -138,8 +141,8 @@ function commandBlock(data: ReportData): Markup {
   const note =
     data.command !== undefined || places.length === 0
       ? empty
-      : html`<p class="note">${places.join('; ')}. A quantized folder does not store them.</p>`
-  return html`<pre tabindex="0"><code>${command}</code></pre>
+      : html`<p class="note">${places.join('; ')}. A quantized folder does not keep that.</p>`
+  return html`<pre tabindex="0"><code>${flags.map((flag, i) => html`${i === 0 ? '' : ' '}<span class="flag">${flag}</span>`)}</code></pre>
 ${note}`
 }
 

@@ -28,7 +28,9 @@ p{margin:0 0 12px}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:5px 8px;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:bottom}
 th:first-child,td:first-child,.text{text-align:left}
-td:first-child,tbody th{white-space:normal;font-weight:400;overflow-wrap:anywhere}
+td:first-child,tbody th{white-space:normal;font-weight:400;overflow-wrap:break-word}
+.sortable{width:100%}
+.sortable td:first-child{min-width:18em}
 tfoot td,tfoot th{font-weight:600;border-bottom:0}
 thead th{font-weight:600}
 thead button{font:inherit;color:inherit;background:none;border:0;margin:0;padding:2px 0;cursor:pointer;text-align:inherit;white-space:normal}
@@ -39,12 +41,15 @@ th[aria-sort=descending] button::after{content:"↓";color:inherit}
 button:focus-visible,.scroll:focus-visible,pre:focus-visible{outline:2px solid var(--series-1);outline-offset:2px}
 .bar{display:block;height:12px;min-width:1px;background:var(--series-1)}
 .bar.before{background:var(--series-7)}
+td.text{white-space:normal}
+.scroll+.note{margin-top:12px}
 .bars{width:45%;min-width:90px}
 figure{margin:0 0 20px}
 .gptvq-picture{display:block;max-width:100%;height:auto}
 .grid{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:20px}
 .grid figure{margin:0}
 pre{border:1px solid var(--line);border-radius:8px;padding:12px;margin:0 0 12px;white-space:pre-wrap;overflow-wrap:anywhere;font-size:.9rem}
+.flag{display:inline-block;max-width:100%}
 code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 footer{font-size:.85rem;margin-top:40px}
 .narrow{display:none}
@@ -53,6 +58,9 @@ footer{font-size:.85rem;margin-top:40px}
 .narrow{display:block}
 .grid{grid-template-columns:minmax(0,1fr)}
 .minor{display:none}
+.sortable td:first-child{min-width:9.5em}
+th,td{padding:5px 3px}
+table{font-size:.82rem}
 h1{font-size:1.3rem}
 .cards{grid-template-columns:repeat(2,minmax(0,1fr))}
 }

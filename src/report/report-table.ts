@@ -9,6 +9,8 @@ interface Column {
   readonly kind: 'text' | 'number'
   /** Left out where the screen is narrow. */
   readonly minor?: true
+  /** Left out where all layers have the same. */
+  readonly unlessSame?: true
   /** What the table sorts by, null where there is none. */
   readonly value: (layer: ReportLayer) => string | number | null
   readonly text?: (layer: ReportLayer) => string | Markup
@@ -23,7 +25,7 @@ const columns: readonly Column[] = [
     value: ({ rows, cols }) => rows * cols,
     text: ({ rows, cols }) => `${rows} × ${cols}`,
   },
-  { title: 'Format', kind: 'text', minor: true, value: ({ format }) => format },
+  { title: 'Format', kind: 'text', minor: true, unlessSame: true, value: ({ format }) => format },
   { title: 'Bits per value', kind: 'number', value: bitsOf, text: (layer) => bitsOf(layer).toFixed(3) },
   {
     title: 'Before',
@@ -39,15 +41,28 @@ const columns: readonly Column[] = [
     value: ({ bytes }) => bytes,
     text: ({ bytes }) => formatBytes(bytes),
   },
-  { title: 'Relative error', kind: 'number', value: ({ relativeError }) => relativeError },
-  { title: 'SNR, dB', kind: 'number', value: snrOf },
+  {
+    title: 'Relative error',
+    kind: 'number',
+    value: ({ relativeError }) => relativeError,
+    text: ({ relativeError }) => relativeError?.toPrecision(3) ?? '–',
+  },
+  {
+    title: 'SNR, dB',
+    kind: 'number',
+    value: snrOf,
+    text: (layer) => {
+      const snr = snrOf(layer)
+      return snr !== null && Number.isFinite(snr) ? snr.toFixed(1) : snr === null ? '–' : '∞'
+    },
+  },
   {
     title: 'Index bits needed',
     kind: 'number',
     minor: true,
     value: ({ usage }) => usage?.entropyBits ?? null,
     text: ({ usage }) =>
-      usage ? `${formatNumber(usage.entropyBits)} of ${formatNumber(usage.storedBits)}` : '–',
+      usage ? `${usage.entropyBits.toFixed(2)} of ${formatNumber(usage.storedBits)}` : '–',
   },
   {
     title: 'Seconds',
@@ -71,7 +86,10 @@ function snrOf({ relativeError }: ReportLayer): number | null {
 
 /** The table of all layers; a column that no layer has a value for is left out. */
 export function layerTable({ layers }: ReportData): Markup {
-  const shown = columns.filter(({ value }) => layers.some((layer) => value(layer) !== null))
+  const shown = columns.filter(({ value, unlessSame }) => {
+    const values = new Set(layers.map(value))
+    return values.size > (unlessSame ? 1 : 0) && !(values.size === 1 && values.has(null))
+  })
   return html`<div class="scroll" tabindex="0" role="region" aria-label="Table of layers">
 <table class="sortable">
 <thead><tr>${shown.map(head)}</tr></thead>
@@ -106,10 +124,10 @@ export function byteTable({ layers, kept }: ReportData): Markup {
   const most = Math.max(before + kept.bytes, after + kept.bytes, 1)
   const row = (name: string, was: number, is: number) => html`<tr><th scope="row">${name}</th>
 <td>${formatBytes(was)}</td><td>${formatBytes(is)}</td><td>${is > 0 ? `${(was / is).toFixed(2)} ×` : '–'}</td>
-<td class="bars" aria-hidden="true">${bar('bar before', was / most)}${bar('bar', is / most)}</td></tr>\n`
+<td class="bars minor" aria-hidden="true">${bar('bar before', was / most)}${bar('bar', is / most)}</td></tr>\n`
   return html`<div class="scroll" tabindex="0" role="region" aria-label="Bytes before and after">
 <table style="width:100%">
-<thead><tr><td></td><th scope="col">before</th><th scope="col">after</th><th scope="col">smaller</th><td></td></tr></thead>
+<thead><tr><td></td><th scope="col">before</th><th scope="col">after</th><th scope="col">smaller</th><th scope="col" class="text minor" aria-hidden="true">before (above) and after</th></tr></thead>
 <tbody>
 ${row('quantized layers', before, after)}${kept.tensors > 0 ? row('tensors kept as they are', kept.bytes, kept.bytes) : empty}${row('all tensors', before + kept.bytes, after + kept.bytes)}</tbody>
 </table>
