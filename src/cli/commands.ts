@@ -3,6 +3,13 @@ import { dequantizeCommand } from './dequantize.js'
 import { evalCommand } from './eval.js'
 import { inspectCommand } from './inspect.js'
 import { quantizeCommand } from './quantize.js'
+import { reportCommand } from './report.js'
 
 /** All commands, in the order of the help. */
-export const commands: readonly Command[] = [quantizeCommand, evalCommand, inspectCommand, dequantizeCommand]
+export const commands: readonly Command[] = [
+  quantizeCommand,
+  evalCommand,
+  inspectCommand,
+  reportCommand,
+  dequantizeCommand,
+]

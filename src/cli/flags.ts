@@ -6,6 +6,7 @@ import type { DequantizeModelOptions, PlainDtype } from '../pipeline/dequantize-
 import type { EvaluateModelOptions } from '../pipeline/evaluate-model.js'
 import type { LayerOrder } from '../pipeline/layer-order.js'
 import type { QuantizeModelOptions } from '../pipeline/quantize-model.js'
+import type { WriteReportOptions } from '../pipeline/write-report.js'
 
 /** One flag: what it takes, and what the help says of it. Parsing, help and error messages all read it from here. */
 export type Flag = FlagKind & {
@@ -216,6 +217,21 @@ export const evalFlags = {
 } as const satisfies FlagsOf<EvaluateModelOptions>
 
 export const inspectFlags = {} as const satisfies FlagTable
+
+export const reportFlags = {
+  out: { kind: 'path', value: 'FILE', required: true, help: 'the HTML file to write' },
+  reference: {
+    kind: 'path',
+    value: 'MODEL',
+    help: 'the model in full precision: its weights are drawn under the codebooks',
+  },
+  codebooks: {
+    kind: 'whole',
+    help: 'codebooks to draw at most, from the layer of the least error to that of the greatest',
+    default: '3',
+  },
+  force: { kind: 'switch', help: 'replace a report that is already there' },
+} as const satisfies FlagsOf<WriteReportOptions>
 
 export const dequantizeFlags = {
   out: { kind: 'path', value: 'DIR', required: true, help: 'the folder to write' },

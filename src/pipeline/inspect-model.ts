@@ -52,10 +52,9 @@ export async function inspectModel(model: string): Promise<Inspection> {
     for (const tensor of checkpoint.tensors.values()) {
       if (!stored.has(tensor.name)) weights.push(plainWeight(tensor))
     }
-    const { architectures, model_type: modelType } = checkpoint.config
     return {
       model,
-      architecture: String(Array.isArray(architectures) ? architectures[0] : (modelType ?? 'unknown')),
+      architecture: architectureOf(checkpoint.config),
       method: quantization?.method ?? null,
       settings: quantization?.settings ?? {},
       weights,
@@ -67,21 +66,29 @@ export async function inspectModel(model: string): Promise<Inspection> {
   }
 }
 
+/** What a model calls itself: its architecture, or else the type of model. */
+export function architectureOf({ architectures, model_type: modelType }: Record<string, unknown>): string {
+  return String(Array.isArray(architectures) ? architectures[0] : (modelType ?? 'unknown'))
+}
+
+/** How a quantized layer is stored, in a few words. */
+export function recordFormat(record: ModuleRecord): string {
+  return record.format === 'vq'
+    ? `vq ${record.vector_dim}-D, ${record.bits} bits${scalesOf(record)}`
+    : `scalar, ${record.bits} bits, group ${record.group_size}`
+}
+
 function quantizedWeight(
   module: string,
   record: ModuleRecord,
   parts: readonly TensorInfo[],
 ): InspectedWeight {
   const bytes = bytesOf(parts)
-  const { shape, bits } = record
-  const format =
-    record.format === 'vq'
-      ? `vq ${record.vector_dim}-D, ${bits} bits${scalesOf(record)}`
-      : `scalar, ${bits} bits, group ${record.group_size}`
+  const { shape } = record
   return {
     name: `${module}.weight`,
     shape,
-    format,
+    format: recordFormat(record),
     quantized: true,
     bitsPerValue: (8 * bytes) / (shape[0] * shape[1]),
     bytes,

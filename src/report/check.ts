@@ -1,0 +1,38 @@
+import { requireWhole } from '../check-option.js'
+import { OptionError } from '../errors.js'
+
+/** Options that every picture takes. */
+export interface PictureOptions {
+  /** Width in pixels, 240 to 4000; the default depends on the picture. */
+  width?: number
+  /** Replaces the picture's own title. */
+  title?: string
+}
+
+/** The width of a picture. @throws OptionError when it cannot work */
+export function pictureWidth(options: PictureOptions, preset: number): number {
+  const { width = preset } = options
+  requireWhole('width', width, 240, 4000)
+  return width
+}
+
+/** Checks that there is at least one element. */
+export function requireSome(option: string, values: ArrayLike<unknown>, what: string): void {
+  if (values.length === 0) throw new OptionError(option, `is empty; expected at least one ${what}`)
+}
+
+/** Checks that a number is finite, and not below `least` where that is given. */
+export function requireNumber(option: string, value: number, where: string, least = -Infinity): void {
+  if (Number.isFinite(value) && value >= least) return
+  const range = least > -Infinity ? `a finite number not below ${least}` : 'a finite number'
+  throw new OptionError(option, `${where} is ${value}; expected ${range}`)
+}
+
+/** Checks that all values are finite; the message gives the place of the first that is not. */
+export function requireAllFinite(option: string, values: ArrayLike<number>): void {
+  for (let i = 0; i < values.length; i++) {
+    if (!Number.isFinite(values[i])) {
+      throw new OptionError(option, `value ${i} is ${values[i]}; expected finite numbers`)
+    }
+  }
+}
