@@ -1,5 +1,6 @@
 import { CheckpointError, ShapeError } from '../errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
+import { bfloatToFloat } from '../kernels/half.js'
 import { SCALE_BITS } from '../packing/block-scales.js'
 import type { PackedLayer, PackedScales } from '../packing/pack-layer.js'
 import { type PackedQuantizedLayer, type QuantizedLayer, unpack } from '../packing/quantized-layer.js'
@@ -42,7 +43,7 @@ function vqTensors(module: string, packed: PackedLayer): StoredTensor[] {
   const tensors = [
     tensor(module + SUFFIXES.indices, 'U8', [layout.rows, indices.length / layout.rows], indices),
     tensor(module + SUFFIXES.codebooks, codebookDtype, codebookShape, codebooks),
-    tensor(module + SUFFIXES.codebookScales, 'F32', groups, codebookScales),
+    tensor(module + SUFFIXES.codebookScales, 'BF16', groups, codebookScales),
   ]
   if (blockScales === undefined) return tensors
   const { codes, ratio } = blockScales
@@ -144,8 +145,9 @@ async function readVq(source: TensorSource, module: string, record: VqRecord): P
     ...(record.scale_block_size !== undefined && { scaleBlockSize: record.scale_block_size }),
   }
   const elements = await read(source, module + SUFFIXES.codebooks, record.codebook_bits === 8 ? 'I8' : 'F16')
-  const codebookScales = new Float32Array(await read(source, module + SUFFIXES.codebookScales, 'F32'))
-  if (!codebookScales.every(Number.isFinite)) throw notFinite(module + SUFFIXES.codebookScales)
+  const codebookScales = new Uint16Array(await read(source, module + SUFFIXES.codebookScales, 'BF16'))
+  if (!codebookScales.every((scale) => Number.isFinite(bfloatToFloat(scale))))
+    throw notFinite(module + SUFFIXES.codebookScales)
   const codebooks = record.codebook_bits === 8 ? new Int8Array(elements) : new Uint16Array(elements)
   if (codebooks instanceof Uint16Array && !codebooks.every(isFiniteHalf))
     throw notFinite(module + SUFFIXES.codebooks)

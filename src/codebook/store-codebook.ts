@@ -1,5 +1,5 @@
 import { NumericError } from '../errors.js'
-import { floatToHalf, halfToFloat } from '../kernels/half.js'
+import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from '../kernels/half.js'
 
 /** Bits of a stored codebook element: 8 (signed integers) or 16 (IEEE halves). */
 export type CodebookBits = 8 | 16
@@ -16,8 +16,9 @@ export function codebookElements(bits: CodebookBits, length: number): CodebookEl
  * Rounds one codebook to its stored form: elements of `stored` from `at` on, and the scale that is returned; the value
  * of an element is `element * scale`, rounded to float32.
  *
- * 8 bits: symmetric, `scale = max|c| / 127`. 16 bits: the scale is a power of two that brings the largest element
- * just below 1, so it loses nothing to a half's narrow range.
+ * 8 bits: symmetric, `scale = max|c| / 127`, rounded up to a bfloat16: stored in two bytes, and a product with an
+ * element is exact in float32. 16 bits: the scale is a power of two that brings the largest element just below 1, so it
+ * loses nothing to a half's narrow range.
  *
  * @throws NumericError on NaN or infinity
  */
@@ -33,13 +34,19 @@ export function storeCodebook(codebook: Float32Array, stored: CodebookElements, 
   }
   const isByte = stored instanceof Int8Array
   const scale = isByte
-    ? Math.fround(largest / 127)
+    ? bfloatAbove(largest / 127)
     : 2 ** Math.min(127, Math.max(-126, Math.ceil(Math.log2(largest))))
   for (let i = 0; i < codebook.length; i++) {
     const ratio = scale > 0 ? codebook[i] / scale : 0
     stored[at + i] = isByte ? Math.max(-127, Math.min(127, Math.round(ratio))) : floatToHalf(ratio)
   }
   return scale
+}
+
+/** The least bfloat16 not below a positive number, which is far below the largest float32. */
+function bfloatAbove(value: number): number {
+  const nearest = bfloatToFloat(floatToBfloat(value))
+  return nearest >= value ? nearest : bfloatToFloat(floatToBfloat(value) + 1)
 }
 
 /** The values of stored elements from `at` on, as many as `codebook` has room for. The inverse of {@link storeCodebook}. */

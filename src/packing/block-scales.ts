@@ -1,5 +1,7 @@
 /** Bits of a stored scale. */
 export const SCALE_BITS = 4
+/** Bits of the ratio that a layer's scales share. */
+export const RATIO_BITS = 32
 
 /** Scales that a block can have. */
 export const SCALE_LEVELS = 2 ** SCALE_BITS

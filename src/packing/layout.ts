@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
-import { SCALE_BITS } from './block-scales.js'
+import { RATIO_BITS, SCALE_BITS } from './block-scales.js'
 import type { LayoutSettings } from './layout-options.js'
 import {
   blocksPerRow,
@@ -70,12 +70,14 @@ function fewestRows(rows: number, fits: (count: number) => boolean): number {
   return low
 }
 
+/** Bits of a codebook's bfloat16 scale. */
+const CODEBOOK_SCALE_BITS = 16
+
 function storedBits(layout: VqLayout, codebookBits: number): number {
   const indexBytes = layout.rows * packedRowBytes(vectorsPerRow(layout), layout.bits * layout.vectorDim)
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
-  const floatBits = 32
-  const codebooks = groups * (centroidsOf(layout) * layout.vectorDim * codebookBits + floatBits)
+  const codebooks = groups * (centroidsOf(layout) * layout.vectorDim * codebookBits + CODEBOOK_SCALE_BITS)
   const perRow = blocksPerRow(layout)
-  const scales = perRow > 0 ? 8 * layout.rows * packedRowBytes(perRow, SCALE_BITS) + floatBits : 0
+  const scales = perRow > 0 ? 8 * layout.rows * packedRowBytes(perRow, SCALE_BITS) + RATIO_BITS : 0
   return 8 * indexBytes + codebooks + scales
 }

@@ -1,5 +1,6 @@
 import type { CodebookElements } from '../codebook/store-codebook.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
+import { decodeBfloats, encodeBfloats } from '../kernels/half.js'
 import { type BlockScales, SCALE_BITS } from './block-scales.js'
 import { requireLength } from './require-length.js'
 import {
@@ -19,8 +20,8 @@ export interface PackedLayer {
   readonly indices: Uint8Array
   /** groups x k x vectorDim. */
   readonly codebooks: CodebookElements
-  /** groups. */
-  readonly codebookScales: Float32Array
+  /** groups, the bits of bfloat16 numbers. */
+  readonly codebookScales: Uint16Array
   /** Only in a layer with scales. */
   readonly blockScales?: PackedScales
 }
@@ -40,7 +41,9 @@ export function packLayer(layer: VqLayer): PackedLayer {
   const perRow = vectorsPerRow(layout)
   const indices = new Uint8Array(layout.rows * packedRowBytes(perRow, width))
   packIndices(layer.indices, layout.rows, perRow, width, indices)
-  const packed = { layout, indices, codebooks, codebookScales }
+  const scales = new Uint16Array(codebookScales.length)
+  encodeBfloats(codebookScales, scales)
+  const packed = { layout, indices, codebooks, codebookScales: scales }
   return blockScales ? { ...packed, blockScales: packScales(layout, blockScales) } : packed
 }
 
@@ -50,7 +53,7 @@ export function packLayer(layer: VqLayer): PackedLayer {
  * @throws ShapeError when an array's length does not follow from the layout
  */
 export function unpackLayer(packed: PackedLayer): VqLayer {
-  const { layout, codebooks, codebookScales } = packed
+  const { layout, codebooks } = packed
   const width = layout.bits * layout.vectorDim
   const perRow = vectorsPerRow(layout)
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
@@ -59,11 +62,13 @@ export function unpackLayer(packed: PackedLayer): VqLayer {
     `${layout.rowsPerGroup} x ${layout.columnsPerGroup}`
   requireLength('indices', packed.indices.length, layout.rows * packedRowBytes(perRow, width), owner)
   requireLength('codebooks', codebooks.length, groups * centroidsOf(layout) * layout.vectorDim, owner)
-  requireLength('codebook scales', codebookScales.length, groups, owner)
+  requireLength('codebook scales', packed.codebookScales.length, groups, owner)
   const indices = new Uint16Array(layout.rows * perRow)
   unpackIndices(packed.indices, layout.rows, perRow, width, indices)
   const blockScales = unpackScales(layout, packed.blockScales, owner)
   const codebookBits = codebooks instanceof Int8Array ? 8 : 16
+  const codebookScales = new Float32Array(groups)
+  decodeBfloats(packed.codebookScales, codebookScales)
   return { layout, indices, codebookBits, codebooks, codebookScales, ...(blockScales && { blockScales }) }
 }
 

@@ -32,7 +32,7 @@ export interface VqLayer {
   readonly codebookBits: CodebookBits
   /** Stored elements, groups x k x vectorDim; group (i, j) of row group i and column group j is number `i * columnGroups + j`. */
   readonly codebooks: CodebookElements
-  /** One per group; a codebook's value is `element * scale`. */
+  /** One per group, each a bfloat16 number; a codebook's value is `element * scale`. */
   readonly codebookScales: Float32Array
   /** Where the layout has a `scaleBlockSize`: a weight is its codebook's value times the scale of its block. */
   readonly blockScales?: BlockScales

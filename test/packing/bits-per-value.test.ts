@@ -9,7 +9,7 @@ import { layers } from './layers.js'
 import { scalarLayers } from './scalar-layers.js'
 
 describe('bitsPerValue', () => {
-  it('is log2(k)/d + k d codebookBits / groupWeights + 32 / groupWeights where shapes divide', () => {
+  it('is log2(k)/d + k d codebookBits / groupWeights + 16 / groupWeights where shapes divide', () => {
     fc.assert(
       fc.property(
         fc.constantFrom(1, 2, 4),
@@ -31,7 +31,7 @@ describe('bitsPerValue', () => {
           const counted = bitsPerValue(packLayer(emptyLayer(layout, codebookBits)))
           expect(counted.index).toBeCloseTo(Math.log2(k) / vectorDim, 12)
           expect(counted.codebook).toBeCloseTo((k * vectorDim * codebookBits) / groupWeights, 12)
-          expect(counted.scale).toBeCloseTo(32 / groupWeights, 12)
+          expect(counted.scale).toBeCloseTo(16 / groupWeights, 12)
           expect(counted.other).toBe(0)
         },
       ),

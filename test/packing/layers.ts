@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import type { CodebookBits } from '../../src/codebook/store-codebook.js'
+import { bfloatToFloat, floatToBfloat } from '../../src/kernels/half.js'
 import { centroidsOf, emptyLayer, type VqLayer, type VqLayout } from '../../src/packing/vq-layer.js'
 import { randomGenerator } from '../../src/random.js'
 
@@ -35,7 +36,7 @@ export function randomLayer(layout: VqLayout, codebookBits: CodebookBits, seed: 
     // int8, or halves from -1 to 1
     codebooks[i] = codebookBits === 8 ? Math.floor(random() * 255) - 127 : randomHalf(random())
   }
-  for (let i = 0; i < codebookScales.length; i++) codebookScales[i] = random()
+  for (let i = 0; i < codebookScales.length; i++) codebookScales[i] = bfloatToFloat(floatToBfloat(random()))
   blockScales?.codes.set(blockScales.codes.map(() => Math.floor(random() * 16)))
   return layer
 }

@@ -108,7 +108,7 @@ describe('unpackLayer refuses', () => {
   it.each<[string, PackedLayer, number, number]>([
     ['indices', { ...packed, indices: packed.indices.subarray(1) }, 14, 15],
     ['codebooks', { ...packed, codebooks: new Int8Array(9 * 32 + 1) }, 289, 288],
-    ['codebook scales', { ...packed, codebookScales: new Float32Array(6) }, 6, 9],
+    ['codebook scales', { ...packed, codebookScales: new Uint16Array(6) }, 6, 9],
   ])('%s of a length that does not follow from the layout', (what, damaged, found, expected) => {
     const error = thrownBy(() => unpackLayer(damaged))
     expect(error).toBeInstanceOf(ShapeError)
