@@ -121,7 +121,7 @@ const vectorFlags = {
   restarts: {
     kind: 'whole',
     help: 'tries per codebook, of which the best is kept; more than 1 need --kmeans-init kmeans++',
-    default: '1',
+    default: '3 with kmeans++',
   },
   damping: {
     kind: 'number',

@@ -14,7 +14,7 @@ export interface VqOptions extends LayoutOptions {
   kmeansTolerance?: number
   /** Default `'kmeans++'`. */
   kmeansInit?: KmeansInit
-  /** Tries per codebook, of which the one of least loss is kept, default 1; more need `kmeansInit: 'kmeans++'`. */
+  /** Tries per codebook, of which the one of least loss is kept; default 3, or 1 without `kmeansInit: 'kmeans++'`. */
   restarts?: number
   /**
    * Share of the mean of the Hessian's diagonal that is added to the diagonal for error feedback and metrics, default
@@ -52,7 +52,7 @@ export interface VqSettings extends LayoutSettings {
 export function resolveVqOptions(options: VqOptions): VqSettings {
   const layout = resolveLayoutOptions(options)
   const { kmeansIterations = 100, kmeansTolerance = 1e-4, kmeansInit = 'kmeans++' } = options
-  const { restarts = 1, damping = 0.1, seed = 0 } = options
+  const { restarts = kmeansInit === 'kmeans++' ? 3 : 1, damping = 0.1, seed = 0 } = options
   const { vectorMetric = 'full', codebookUpdateSteps = 32, refinementRounds = 8 } = options
   requireWhole('kmeansIterations', kmeansIterations, 0)
   requireOneOf('kmeansInit', kmeansInit, kmeansInits)
