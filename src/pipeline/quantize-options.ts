@@ -58,9 +58,10 @@ export function resolveMethod(method: QuantizationMethod, options: MethodOptions
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
     const resolved = resolveVqOptions(options)
-    const { groupSize, bpv, ...settings } = resolved
+    const { groupSize, bpv, scaleBlockSize, ...settings } = resolved
+    const scales = scaleBlockSize === undefined ? {} : { scaleBlockSize }
     const target = groupSize === undefined ? { bpv: bpv ?? defaultBpv(resolved) } : { groupSize }
-    return { method, options: pickVqOptions(options), stated: { ...settings, ...target } }
+    return { method, options: pickVqOptions(options), stated: { ...settings, ...scales, ...target } }
   }
   refuseUseless(method, options, VECTOR_ONLY, "'gptvq'")
   if (method === 'rtn') refuseUseless(method, options, CALIBRATED_ONLY, "'gptq' or 'gptvq'")
