@@ -13,11 +13,12 @@ const MOST_RATIO = 0.97
 
 /**
  * The ratio of neighbouring scales with which 16 of them reach down from the largest block of a group to all but one
- * percent of its blocks.
+ * percent of its blocks; undefined for a layout without scales. It is all that row groups of a layer have in common.
  *
  * @param work rows x padded columns, the weights before the first column is quantized
  */
-export function scaleRatio(layout: VqLayout, work: Matrix): number {
+export function scaleRatio(layout: VqLayout, work: Matrix): number | undefined {
+  if (layout.scaleBlockSize === undefined) return undefined
   const shares = new Float64Array(layout.rows * blocksPerRow(layout))
   let count = 0
   for (let rowGroup = 0; rowGroup < rowGroupsOf(layout); rowGroup++) {
@@ -55,7 +56,10 @@ function blockShares(
     for (let from = start; from < end; from += scaleBlockSize) {
       const to = Math.min(from + scaleBlockSize, end)
       let sum = 0
-      for (let j = from; j < to; j++) sum += data[r * cols + j] ** 4
+      for (let j = from; j < to; j++) {
+        const square = data[r * cols + j] * data[r * cols + j]
+        sum += square * square
+      }
       const size = (sum / (to - from)) ** 0.25
       shares[block++] = size
       largest = Math.max(largest, size)

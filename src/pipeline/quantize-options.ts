@@ -78,11 +78,12 @@ export function resolveMethod(method: QuantizationMethod, options: MethodOptions
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
     const resolved = resolveVqOptions(options)
-    const { groupSize, bpv, ...settings } = resolved
+    const { groupSize, bpv, scaleBlockSize, ...settings } = resolved
+    const scales = scaleBlockSize === undefined ? {} : { scaleBlockSize }
     const target = groupSize === undefined ? { bpv: bpv ?? defaultBpv(resolved) } : { groupSize }
     const order = resolveLayerOrder(options)
     const tuning = resolveModelTuning(options)
-    const stated = { ...settings, ...target, ...order, ...(tuning.tuningEpochs > 0 && tuning) }
+    const stated = { ...settings, ...scales, ...target, ...order, ...(tuning.tuningEpochs > 0 && tuning) }
     return { method, options: pickVqOptions(options), order, tuning, stated }
   }
   refuseUseless(method, options, [...VECTOR_ONLY, ...MODEL_ONLY], "'gptvq'")

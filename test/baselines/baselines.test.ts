@@ -91,6 +91,13 @@ describe('quantizeKmeans', () => {
     expect(error(dequantizeLayer(finer).data)).toBeLessThan(error(dequantizeLayer(layer).data))
   })
 
+  it('refuses block scales, which it does not fit', () => {
+    const options = { bits: 2, scaleBlockSize: 32 }
+    expect(() => quantizeKmeans(gaussianMatrix(4, 64, 11), options)).toThrow(
+      /^scaleBlockSize: .*leave it out/,
+    )
+  })
+
   it('gives the same result for the same seed, and takes groups smaller than a codebook', () => {
     const weight = gaussianMatrix(3, 20, 10)
     expect(quantizeKmeans(weight, { bits: 4, seed: 5 })).toEqual(quantizeKmeans(weight, { bits: 4, seed: 5 }))

@@ -59,12 +59,16 @@ describe('scaleRatio', () => {
   it('reaches from the largest block of each group to the smallest, but for one in a hundred', () => {
     // each group has a size of its own, which its codebook takes up
     const size = (row: number, block: number) => 100 ** Math.floor(row / 4) * 0.1 ** ((row + block) % 3)
-    expect(scaleRatio(LAYOUT, blocksOfSize(size)) ** 15).toBeCloseTo(0.01, 5)
+    expect(Number(scaleRatio(LAYOUT, blocksOfSize(size))) ** 15).toBeCloseTo(0.01, 5)
     const layout = { ...LAYOUT, rows: 100, rowsPerGroup: 100, columnsPerGroup: 160 }
     const row = gaussianMatrix(1, 160, 5).data
     const work = matrix(100, 160)
     for (let r = 0; r < 100; r++) work.data.set(r === 50 ? row.map((w) => w / 1e6) : row, r * 160)
     expect(scaleRatio(layout, work)).toBeGreaterThan(0.9)
+  })
+
+  it('is nothing for a layout without scales', () => {
+    expect(scaleRatio({ ...LAYOUT, scaleBlockSize: undefined }, matrix(10, 160))).toBeUndefined()
   })
 
   it('stays between 0.25 and 0.97, also for zeros and for blocks of the same size', () => {

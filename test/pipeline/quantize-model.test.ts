@@ -13,6 +13,7 @@ import {
   dequantize,
   dequantizeModel,
   evaluateModel,
+  inspectModel,
   type OpenModel,
   openModel,
   type QuantizationReport,
@@ -254,6 +255,30 @@ describe('quantizeModel', () => {
     expect(written.klDivergence).toBeGreaterThan(0)
     expect(await score(plain)).toEqual(written)
     expect((await score(model)).klDivergence).toBe(0)
+  })
+
+  it('writes block scales that read back bit for bit, counts and shows them', async () => {
+    const scaled = join(folder, 'scaled')
+    const inMemory = new Map<string, QuantizedLayer>()
+    const { bitsPerValue } = await quantizeModel({
+      ...options(),
+      columnsPerGroup: 32,
+      scaleBlockSize: 16,
+      output: scaled,
+      onLayer: (name, layer) => inMemory.set(name, layer),
+    })
+    expect(bitsPerValue).toBeLessThanOrEqual(4)
+    const inspection = await inspectModel(scaled)
+    expect(inspection.settings).toMatchObject({ scaleBlockSize: 16 })
+    expect(inspection.quantizedBitsPerValue).toBeCloseTo(bitsPerValue, 9)
+    expect(inspection.weights[0].format).toBe('vq 2-D, 2 bits, scale per 16')
+    const plain = join(folder, 'scaled-plain')
+    await dequantizeModel({ model: scaled, output: plain, dtype: 'F32' })
+    const read = await openCheckpoint(plain)
+    for (const [name, layer] of inMemory) {
+      expect(await read.readFloats(name)).toEqual(dequantize(layer).data)
+    }
+    await read.close()
   })
 
   it('says when the text or the context holds less than was asked for', async () => {
