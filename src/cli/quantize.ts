@@ -34,6 +34,7 @@ function summary(report: QuantizationReport, files: readonly string[]): string {
   const rows = [
     ...labelled('method', wrapText(`${method}, ${describeSettings(settings)}`, 63)),
     ['bits per value', formatBits(report.bitsPerValue)],
+    ...describeMixed(report),
     [
       'layers',
       `${report.layers.length}, ${formatBytes(layerBytes.before)} → ${formatBytes(layerBytes.after)}, ` +
@@ -63,6 +64,16 @@ export function describeSettings(settings: Readonly<Record<string, unknown>>): s
     .join(', ')
 }
 
+function describeMixed({ mixed }: QuantizationReport): string[][] {
+  if (mixed === null) return []
+  const counts = new Map<number, number>()
+  for (const { bits } of mixed.layers) counts.set(bits, (counts.get(bits) ?? 0) + 1)
+  const list = Array.from(counts)
+    .sort(([a], [b]) => a - b)
+    .map(([bits, count]) => `${formatCount(bits, 'bit')} in ${formatCount(count, 'layer')}`)
+  return labelled('mixed bits', [list.join(', '), `predicted KL ${formatError(mixed.divergence)}`])
+}
+
 function describeErrors({ layers }: QuantizationReport): string {
   let sum = 0
   let measured = 0
@@ -89,6 +100,12 @@ function labelled(label: string, lines: readonly string[]): string[][] {
   return lines.map((line, i) => [i === 0 ? label : '', line])
 }
 
-function describeTime({ calibration, quantization, total }: QuantizationReport['seconds']): string {
-  return `${formatSeconds(total)} (calibration ${formatSeconds(calibration)}, quantization ${formatSeconds(quantization)})`
+function describeTime(seconds: QuantizationReport['seconds']): string {
+  const { calibration, sensitivity, quantization, total } = seconds
+  const parts = [
+    `calibration ${formatSeconds(calibration)}`,
+    ...(sensitivity > 0 ? [`sensitivity ${formatSeconds(sensitivity)}`] : []),
+    `quantization ${formatSeconds(quantization)}`,
+  ]
+  return `${formatSeconds(total)} (${parts.join(', ')})`
 }

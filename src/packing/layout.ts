@@ -56,7 +56,8 @@ function fewestRows(rows: number, fits: (count: number) => boolean): number {
   return low
 }
 
-function storedBits(layout: VqLayout, codebookBits: number): number {
+/** Bits of all packed arrays of a layer of this layout. */
+export function storedBits(layout: VqLayout, codebookBits: number): number {
   const indexBytes = layout.rows * packedRowBytes(vectorsPerRow(layout), layout.bits * layout.vectorDim)
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
   const scaleBits = 32

@@ -1,5 +1,6 @@
 import { type BitsPerValue, bitsPerValue, packedBytes } from '../packing/bits-per-value.js'
 import type { PackedQuantizedLayer } from '../packing/quantized-layer.js'
+import type { MixedReport } from './mixed/report.js'
 import type { QuantizationMethod } from './quantize-options.js'
 
 /** What became of one layer. */
@@ -40,7 +41,15 @@ export interface QuantizationReport {
     readonly length: number
     readonly notes: readonly string[]
   } | null
-  readonly seconds: { readonly calibration: number; readonly quantization: number; readonly total: number }
+  /** How the layers came to their bits; null where all have the same. */
+  readonly mixed: MixedReport | null
+  readonly seconds: {
+    readonly calibration: number
+    /** Of the layers, where their bits are chosen by it; trials included. */
+    readonly sensitivity: number
+    readonly quantization: number
+    readonly total: number
+  }
 }
 
 /** The report of one layer. */
