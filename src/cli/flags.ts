@@ -19,7 +19,9 @@ export type Flag = FlagKind & {
 type FlagKind =
   | { readonly kind: 'switch'; readonly short?: string }
   | { readonly kind: 'path'; readonly value: 'DIR' | 'FILE' | 'MODEL' }
-  | { readonly kind: 'whole' | 'number' | 'bytes' }
+  | { readonly kind: 'number' | 'bytes' }
+  /** `word` may stand in place of the number. */
+  | { readonly kind: 'whole'; readonly word?: string }
   | { readonly kind: 'choice'; readonly choices: readonly (string | number)[] }
 
 /** Flags by the name of the library's option; `flagName` gives the spelling on the command line. */
@@ -32,7 +34,9 @@ export type FlagValue<F extends Flag> = F extends { kind: 'switch' }
     ? string
     : F extends { kind: 'choice'; choices: readonly (infer Choice)[] }
       ? Choice
-      : number
+      : F extends { kind: 'whole'; word: infer Word }
+        ? number | Word
+        : number
 
 type RequiredNames<T extends FlagTable> = {
   [Name in keyof T]: T[Name] extends { required: true } ? Name : never
@@ -82,7 +86,14 @@ const vectorFlags = {
     help: 'weights per vector',
     default: '2',
   },
-  bits: { kind: 'whole', help: 'index bits per weight, 1 to 8', default: '2' },
+  bits: {
+    kind: 'whole',
+    word: 'mixed',
+    help:
+      'index bits per weight, 1 to 8; mixed: each layer gets its own, by its effect on the predictions, and --bpv is ' +
+      'the budget of all layers together',
+    default: '2',
+  },
   groupSize: {
     kind: 'whole',
     help: 'weights that share a codebook (for gptq and rtn: a scale); excludes --bpv',
@@ -92,7 +103,7 @@ const vectorFlags = {
   bpv: {
     kind: 'number',
     help: 'bits per value at most, all stored bytes counted: picks the group size',
-    default: '--bits + 0.125',
+    default: '--bits + 0.125; 2.125 for --bits mixed',
   },
   codebookBits: {
     kind: 'choice',

@@ -73,7 +73,9 @@ function placeholder(flag: Flag): string {
       return flag.choices.join('|')
     case 'bytes':
       return 'BYTES'
+    case 'whole':
+      return flag.word === undefined ? 'N' : `N|${flag.word}`
     default:
-      return flag.kind === 'whole' ? 'N' : 'X'
+      return 'X'
   }
 }

@@ -85,7 +85,7 @@ function expectation(flag: Flag): string {
     case 'path':
       return flag.value === 'FILE' ? 'the path of a file' : 'the path of a folder'
     case 'whole':
-      return 'a whole number'
+      return flag.word === undefined ? 'a whole number' : `a whole number or ${flag.word}`
     case 'bytes':
       return 'a number of bytes, e.g. 5e9, 500MB or 2GiB'
     default:
@@ -100,6 +100,7 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): strin
     case 'path':
       return text
     case 'whole': {
+      if (flag.word === text) return text
       const value = readNumber(text)
       return Number.isInteger(value) ? value : undefined
     }

@@ -34,6 +34,7 @@ function summary(report: QuantizationReport, files: readonly string[]): string {
   const rows = [
     ...labelled('method', wrapText(`${method}, ${describeSettings(settings)}`, 63)),
     ['bits per value', formatBits(report.bitsPerValue)],
+    ...describeMixed(report),
     [
       'layers',
       `${report.layers.length}, ${formatBytes(layerBytes.before)} → ${formatBytes(layerBytes.after)}, ` +
@@ -62,6 +63,16 @@ export function describeSettings(settings: Readonly<Record<string, unknown>>): s
     .filter(([, value]) => value !== undefined)
     .map(([option, value]) => `${flagName(option).slice(2)} ${value}`)
     .join(', ')
+}
+
+function describeMixed({ mixed }: QuantizationReport): string[][] {
+  if (mixed === null) return []
+  const counts = new Map<number, number>()
+  for (const { bits } of mixed.layers) counts.set(bits, (counts.get(bits) ?? 0) + 1)
+  const list = Array.from(counts)
+    .sort(([a], [b]) => a - b)
+    .map(([bits, count]) => `${formatCount(bits, 'bit')} in ${formatCount(count, 'layer')}`)
+  return labelled('mixed bits', [list.join(', '), `predicted KL ${formatError(mixed.divergence)}`])
 }
 
 function describeErrors({ layers }: QuantizationReport): string {
@@ -98,8 +109,13 @@ function labelled(label: string, lines: readonly string[]): string[][] {
   return lines.map((line, i) => [i === 0 ? label : '', line])
 }
 
-function describeTime({ calibration, quantization, tuning, total }: QuantizationReport['seconds']): string {
-  const parts = [`calibration ${formatSeconds(calibration)}`, `quantization ${formatSeconds(quantization)}`]
-  if (tuning > 0) parts.push(`tuning ${formatSeconds(tuning)}`)
+function describeTime(seconds: QuantizationReport['seconds']): string {
+  const { calibration, sensitivity, quantization, tuning, total } = seconds
+  const parts = [
+    `calibration ${formatSeconds(calibration)}`,
+    ...(sensitivity > 0 ? [`sensitivity ${formatSeconds(sensitivity)}`] : []),
+    `quantization ${formatSeconds(quantization)}`,
+    ...(tuning > 0 ? [`tuning ${formatSeconds(tuning)}`] : []),
+  ]
   return `${formatSeconds(total)} (${parts.join(', ')})`
 }

@@ -73,7 +73,8 @@ function fewestRows(rows: number, fits: (count: number) => boolean): number {
 /** Bits of a codebook's bfloat16 scale. */
 const CODEBOOK_SCALE_BITS = 16
 
-function storedBits(layout: VqLayout, codebookBits: number): number {
+/** Bits of all packed arrays of a layer of this layout. */
+export function storedBits(layout: VqLayout, codebookBits: number): number {
   const indexBytes = layout.rows * packedRowBytes(vectorsPerRow(layout), layout.bits * layout.vectorDim)
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
   const codebooks = groups * (centroidsOf(layout) * layout.vectorDim * codebookBits + CODEBOOK_SCALE_BITS)

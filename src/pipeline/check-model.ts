@@ -8,11 +8,12 @@ import type { WeightSource } from '../model/weights.js'
 import { layoutOf } from '../packing/layout.js'
 import { resolveLayoutOptions } from '../packing/layout-options.js'
 import { centroidsOf, type VqLayout } from '../packing/vq-layer.js'
+import { planBudget } from './mixed/plan.js'
 import type { MethodSettings } from './quantize-options.js'
 
 /**
  * Finds before the work begins what would stop it halfway, or leave a model that cannot be run: a tensor that is missing
- * or of another shape, bits per value that a layer is too small for, more centroids than a group has vectors. Reads no
+ * or of another shape, bits per value that a layer is too small for or that all layers together cannot meet, more centroids than a group has vectors. Reads no
  * weights.
  *
  * @throws CheckpointError, OptionError naming the tensor or layer
@@ -22,6 +23,10 @@ export function checkModel(weights: WeightSource, config: LlamaConfig, settings:
   for (let index = 0; index < config.layers; index++) assertBlockTensors(weights, config, index)
   assertHead(weights, config)
   if (settings.method !== 'gptvq') return
+  if (settings.budget !== undefined) {
+    planBudget(config, settings.options, settings.budget)
+    return
+  }
   const layout = resolveLayoutOptions(settings.options)
   for (const { name, rows, cols } of allLinearLayers(config)) {
     try {

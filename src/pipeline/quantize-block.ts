@@ -11,6 +11,7 @@ import { type LinearKind, type LinearLayer, linearLayers } from '../model/linear
 import { readTensor, type WeightSource } from '../model/weights.js'
 import { dequantize, pack, type QuantizedLayer } from '../packing/quantized-layer.js'
 import type { InputStatistics } from './input-statistics.js'
+import type { LayerBits } from './mixed/options.js'
 import type { PartProgress } from './progress.js'
 import type { MethodSettings } from './quantize-options.js'
 import { type LayerReport, layerReport, stopwatch } from './report.js'
@@ -29,6 +30,8 @@ export interface BlockWork {
   readonly config: LlamaConfig
   readonly index: number
   readonly settings: MethodSettings
+  /** What a layer is quantized with besides the settings that all share, by the name of its weight. */
+  readonly layerBits?: ReadonlyMap<string, LayerBits> | undefined
   readonly deliver: OnQuantized
   readonly onProgress: PartProgress
   readonly signal: AbortSignal | undefined
@@ -56,7 +59,7 @@ export async function quantizeBlock(
     const inputs = statistics?.get(kind)
     const lap = stopwatch()
     const target = targetOf(weight, inputs, settings.order.driftCorrection, name)
-    const layer = await quantizeLinear(name, target, inputs?.hessian, settings, progress, signal)
+    const layer = await quantizeLinear(name, target, inputs?.hessian, work, progress)
     const seconds = lap()
     const values = dequantize(layer)
     const error = inputs ? reconstructionError(target, values, inputs.hessian).relative : null
@@ -76,14 +79,13 @@ async function quantizeLinear(
   name: string,
   weight: Matrix,
   hessian: Matrix | undefined,
-  settings: MethodSettings,
+  { settings, layerBits, signal }: BlockWork,
   onProgress: (done: number) => void,
-  signal: AbortSignal | undefined,
 ): Promise<QuantizedLayer> {
   if (settings.method === 'rtn') return quantizeRtn(weight, settings.options, name)
   if (hessian === undefined)
     throw new ShapeError(`${name}: method ${settings.method} needs a Hessian, none was given`)
   const task = { name, onProgress, ...(signal && { signal }) }
   if (settings.method === 'gptq') return quantizeGptq(weight, hessian, { ...settings.options, ...task })
-  return quantizeLayer(weight, hessian, { ...settings.options, ...task })
+  return quantizeLayer(weight, hessian, { ...settings.options, ...layerBits?.get(name), ...task })
 }

@@ -16,6 +16,8 @@ import { type Calibration, type CalibrationOptions, gatherCalibration } from './
 import { type CalibrationStream, calibrationStream, copyStream } from './calibration-stream.js'
 import { checkModel } from './check-model.js'
 import type { LayerOrderOptions } from './layer-order.js'
+import type { MixedBitsOptions } from './mixed/options.js'
+import { shareBudget } from './mixed/share-budget.js'
 import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from './output.js'
 import { type OnProgress, type PartProgress, partOf } from './progress.js'
 import { type OnQuantized, quantizeBlock } from './quantize-block.js'
@@ -26,7 +28,8 @@ import type { TuningReport } from './tuning/report.js'
 
 /** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
 export interface QuantizeModelOptions
-  extends VqOptions,
+  extends Omit<VqOptions, 'bits'>,
+    MixedBitsOptions,
     CalibrationOptions,
     LayerOrderOptions,
     ModelTuningOptions,
@@ -52,6 +55,8 @@ export interface QuantizeModelOptions
 const SAMPLING_SHARE = 0.15
 /** Share of the whole work that tuning the codebooks takes; for progress only. */
 const TUNING_SHARE = 0.6
+/** Share of the whole work that measuring the sensitivity of layers takes, where it is done; for progress only. */
+const SENSITIVITY_SHARE = 0.5
 
 /**
  * Quantizes the linear layers of a model block by block: the Hessians of a block come from calibration activations
@@ -103,7 +108,7 @@ async function run(
   const { onProgress, onLayer, signal } = options
   const total = stopwatch()
   const lap = stopwatch()
-  const seconds = { calibration: 0, quantization: 0, tuning: 0, total: 0 }
+  const seconds = { calibration: 0, sensitivity: 0, quantization: 0, tuning: 0, total: 0 }
   const layers: LayerReport[] = []
   const untuned = new Map<string, VqLayer>()
   const hand = async (name: string, layer: QuantizedLayer, { name: module, relativeError }: LayerReport) => {
@@ -117,11 +122,26 @@ async function run(
     else await hand(linear.name, layer, report)
   }
   const calibrated = settings.method !== 'rtn'
-  const start = calibrated && options.calibration === undefined ? SAMPLING_SHARE : 0
+  const sampled = calibrated && options.calibration === undefined ? SAMPLING_SHARE : 0
   const end = tunes ? 1 - TUNING_SHARE : 1
   const calibration = calibrated
-    ? await calibrate(options, config, weights, partOf(onProgress, 0, start))
+    ? await calibrate(options, config, weights, partOf(onProgress, 0, sampled))
     : undefined
+  seconds.calibration += lap()
+  const mixing = settings.method === 'gptvq' && settings.budget !== undefined && calibration !== undefined
+  const start = mixing ? sampled + SENSITIVITY_SHARE * (end - sampled) : sampled
+  const mixed = mixing
+    ? await shareBudget({
+        source: weights,
+        config,
+        sequences: calibration.sequences,
+        options: settings.options,
+        bpv: settings.budget,
+        onProgress: partOf(onProgress, sampled, start),
+        signal,
+      })
+    : undefined
+  if (mixing) seconds.sensitivity = lap()
   const present = calibration && (await embed(calibration, weights, config))
   const full = present && settings.order.driftCorrection > 0 ? copyStream(present) : undefined
   const streams = present && { present, full }
@@ -131,7 +151,8 @@ async function run(
     const progress = partOf(onProgress, start + share * index, start + share * (index + 1))
     const inBlock: PartProgress = (step, done) =>
       progress(`block ${index + 1} of ${config.layers}: ${step}`, done)
-    const work = { weights, config, index, settings, deliver, onProgress: inBlock, signal }
+    const layerBits = mixed?.layers
+    const work = { weights, config, index, settings, layerBits, deliver, onProgress: inBlock, signal }
     if (streams) await quantizeCalibratedBlock(work, streams, seconds)
     else {
       await quantizeBlock(work, undefined)
@@ -170,6 +191,7 @@ async function run(
       ? { sequences: calibration.sequences.length, length: calibration.length, notes: calibration.notes }
       : null,
     tuning: tuning ?? null,
+    mixed: mixed?.report ?? null,
     seconds,
   }
 }

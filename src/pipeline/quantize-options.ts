@@ -5,6 +5,7 @@ import { resolveVqOptions, type VqOptions } from '../gptvq/options.js'
 import { defaultBpv } from '../packing/layout.js'
 import type { CalibrationOptions } from './calibration.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
+import { DEFAULT_BUDGET, type MixedBitsOptions } from './mixed/options.js'
 import { type ModelTuningOptions, resolveModelTuning } from './tune-model.js'
 
 /** How the linear layers are quantized. */
@@ -14,6 +15,9 @@ export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gpt
 
 /** Options of GPTVQ and of calibration, as far as a method is concerned. */
 type MethodOptions = VqOptions & CalibrationOptions & LayerOrderOptions & ModelTuningOptions
+
+/** The same for a whole model, where layers may differ in their bits. */
+type ModelMethodOptions = Omit<MethodOptions, 'bits'> & MixedBitsOptions
 
 /** Options of a single layer that the scalar methods have no use for. */
 const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
@@ -59,6 +63,8 @@ export type MethodSettings =
       readonly method: 'gptvq'
       readonly options: VqOptions
       readonly tuning: Required<ModelTuningOptions>
+      /** Bits per value of all layers together: then each gets bits of its own. */
+      readonly budget?: number
       readonly order: Required<LayerOrderOptions>
       readonly stated: Readonly<Record<string, unknown>>
     }
@@ -74,7 +80,25 @@ export type MethodSettings =
  *
  * @throws OptionError also for an option that the method has no use for, rather than ignoring it
  */
-export function resolveMethod(method: QuantizationMethod, options: MethodOptions): MethodSettings {
+export function resolveMethod(method: QuantizationMethod, options: ModelMethodOptions): MethodSettings {
+  const { bits, ...others } = options
+  if (bits !== 'mixed') return resolveUniform(method, { ...others, bits })
+  if (options.groupSize !== undefined) {
+    throw new OptionError(
+      'groupSize',
+      `bits 'mixed' chooses the group size of each layer, found groupSize ${options.groupSize}; leave it out and set bpv`,
+    )
+  }
+  const { bpv: budget = DEFAULT_BUDGET, ...shared } = others
+  const uniform = resolveUniform(method, shared)
+  if (uniform.method !== 'gptvq') {
+    throw new OptionError('bits', `'mixed' works with method 'gptvq' only, method is '${method}'`)
+  }
+  return { ...uniform, budget, stated: { ...uniform.stated, bits, bpv: budget } }
+}
+
+/** All layers with the same bits. */
+function resolveUniform(method: QuantizationMethod, options: MethodOptions): MethodSettings {
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
     const resolved = resolveVqOptions(options)

@@ -1,5 +1,6 @@
 import { type BitsPerValue, bitsPerValue, packedBytes } from '../packing/bits-per-value.js'
 import type { PackedQuantizedLayer } from '../packing/quantized-layer.js'
+import type { MixedReport } from './mixed/report.js'
 import type { QuantizationMethod } from './quantize-options.js'
 import type { TuningReport } from './tuning/report.js'
 
@@ -41,10 +42,14 @@ export interface QuantizationReport {
     readonly length: number
     readonly notes: readonly string[]
   } | null
+  /** How the layers came to their bits; null where all have the same. */
+  readonly mixed: MixedReport | null
   /** Null where the codebooks were not tuned. */
   readonly tuning: TuningReport | null
   readonly seconds: {
     readonly calibration: number
+    /** Of the layers, where their bits are chosen by it; trials included. */
+    readonly sensitivity: number
     readonly quantization: number
     readonly tuning: number
     readonly total: number

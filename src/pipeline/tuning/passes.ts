@@ -92,7 +92,7 @@ export async function divergenceOfBatch(
   return { divergence: divergence / tokens.length, gradients }
 }
 
-async function withBlock(
+export async function withBlock(
   { source, config }: PassModel,
   index: number,
   use: (block: LlamaBlock) => Promise<void>,
@@ -105,7 +105,7 @@ async function withBlock(
   }
 }
 
-interface Part {
+export interface Part {
   /** The first of its values. */
   readonly first: number
   /** Sequences. */
@@ -114,7 +114,7 @@ interface Part {
 }
 
 /** Cuts hidden states into parts of whole sequences that run through a block at once. */
-function parts(hidden: Float32Array, length: number, { hiddenSize }: LlamaConfig): Part[] {
+export function parts(hidden: Float32Array, length: number, { hiddenSize }: LlamaConfig): Part[] {
   const values = length * hiddenSize
   const size = values * Math.max(1, Math.floor(TOKENS_PER_PASS / length))
   return Array.from({ length: Math.ceil(hidden.length / size) }, (_, i) => {

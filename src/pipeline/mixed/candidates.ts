@@ -1,0 +1,76 @@
+import { layoutOf, storedBits } from '../../packing/layout.js'
+import type { LayoutSettings } from '../../packing/layout-options.js'
+import { centroidsOf, rowGroupsOf, type VqLayout } from '../../packing/vq-layer.js'
+import type { LayerBits } from './options.js'
+
+/** One way to quantize a layer, and what it takes. */
+export interface LayerCandidate extends LayerBits {
+  readonly bytes: number
+}
+
+/** Index bits of a vector at most: larger codebooks take too long to try. */
+const MOST_INDEX_BITS = 8
+/** Bits over those of the budget that a layer may get. */
+const MOST_BITS_ABOVE = 2
+
+/** Bits per value of the codebooks of the largest groups tried: still larger ones save next to nothing. */
+const LEAST_OVERHEAD = 1 / 32
+/** Bits per value of the codebooks of the smallest groups tried. */
+const MOST_OVERHEAD = 1 / 2
+/** The same of a single group, where it is all that a small layer can have. */
+const MOST_SINGLE_OVERHEAD = 1
+
+/**
+ * What a layer of rows x cols can be quantized to: each number of bits around the budget with several sizes of groups,
+ * each size half of the one before.
+ *
+ * @param settings of the layout; its `bits`, `bpv` and `groupSize` count for nothing
+ * @param budget bits per value of the whole model
+ * @returns a list for each number of bits, bytes rising in each
+ */
+export function layerCandidates(
+  rows: number,
+  cols: number,
+  settings: LayoutSettings,
+  budget: number,
+): LayerCandidate[][] {
+  const most = Math.min(
+    Math.floor(MOST_INDEX_BITS / settings.vectorDim),
+    Math.floor(budget) + MOST_BITS_ABOVE,
+  )
+  return Array.from({ length: most }, (_, i) => groupSizes(rows, cols, settings, i + 1)).filter(
+    (sizes) => sizes.length > 0,
+  )
+}
+
+function groupSizes(rows: number, cols: number, settings: LayoutSettings, bits: number): LayerCandidate[] {
+  const any = layoutOf(rows, cols, { ...settings, bits, bpv: undefined, groupSize: undefined })
+  const sizes = halvings(any).map((layout) => {
+    const stored = storedBits(layout, settings.codebookBits)
+    const bpv = stored / (rows * cols)
+    return { layout, candidate: { bits, bpv, bytes: stored / 8 }, overhead: bpv - bits }
+  })
+  return sizes
+    .filter(({ layout, overhead }, i) => {
+      if (centroidsOf(layout) > vectorsOfGroup(layout)) return false
+      if (i === 0 && overhead > LEAST_OVERHEAD) return bits === 1 || overhead <= MOST_SINGLE_OVERHEAD
+      const next = sizes[i + 1]
+      return overhead <= MOST_OVERHEAD && !(next !== undefined && next.overhead <= LEAST_OVERHEAD)
+    })
+    .map(({ candidate }) => candidate)
+}
+
+/** The same layout with one group of rows, two, four and so on. */
+function halvings(layout: VqLayout): VqLayout[] {
+  const { rows } = layout
+  const cuts: VqLayout[] = []
+  for (let groups = 1; groups <= rows; groups *= 2) {
+    const cut = { ...layout, rowsPerGroup: Math.ceil(rows / groups) }
+    if (cuts.length === 0 || rowGroupsOf(cut) > rowGroupsOf(cuts[cuts.length - 1])) cuts.push(cut)
+  }
+  return cuts
+}
+
+function vectorsOfGroup({ rowsPerGroup, columnsPerGroup, vectorDim }: VqLayout): number {
+  return rowsPerGroup * (columnsPerGroup / vectorDim)
+}

@@ -1,0 +1,179 @@
+import * as tf from '@tensorflow/tfjs-core'
+import { NumericError } from '../../errors.js'
+import type { Pause } from '../../event-loop.js'
+import { HessianAccumulator } from '../../hessian.js'
+import { type Matrix, matrix } from '../../matrix.js'
+import { backwardBlock } from '../../model/backward.js'
+import { type LlamaBlock, runBlock } from '../../model/block.js'
+import { embedTokens } from '../../model/embedding.js'
+import { openHead } from '../../model/head.js'
+import { type LinearKind, type LinearLayer, linearLayers } from '../../model/linears.js'
+import { sampledLossGradient } from '../../model/sampled-loss.js'
+import { readTensor } from '../../model/weights.js'
+import type { Random } from '../../random.js'
+import { forwardBlocks, type PassModel, parts, withBlock } from '../tuning/passes.js'
+import type { LayerTrials } from './trials.js'
+
+export interface SensitivityInput {
+  readonly model: PassModel
+  /** Token ids, all of one length. */
+  readonly sequences: readonly Int32Array[]
+  /** Quantizes a layer for trial, given its Hessian on the sequences. */
+  readonly tryLayer: (linear: LinearLayer, weight: Matrix, hessian: Matrix) => Promise<LayerTrials>
+  readonly random: Random
+  readonly pause: Pause
+  /** Called with the share of the work done, 0 to 1. */
+  readonly onProgress: (done: number) => void
+}
+
+/** Share of the work that the forward pass of all blocks takes; for progress only. */
+const FORWARD_SHARE = 0.1
+
+/**
+ * Predicts how far the model's predictions move when one linear layer is quantized: the mean KL(full || quantized) in
+ * nats per token, for each candidate of each layer.
+ *
+ * To second order it is half the mean square of `<G, Q - W>`, where `G` is the gradient on the weight of `-log p` of a
+ * token drawn from the full model's own prediction at every position (its Fisher information). `G` is summed over a
+ * sequence before it is squared: an error moves the predictions at all later positions, and what comes from several
+ * positions may add up or cancel; squared token by token, it would be overrated where it cancels (keys), by several
+ * times. One forward and backward pass of the full model gives `G` of all layers.
+ *
+ * The mean square of a few sequences is noisy, but divided by the relative error of the layer's output it is nearly the
+ * same for all candidates. So this ratio is averaged over the trials, and multiplied with each candidate's error.
+ *
+ * Memory holds the inputs of all blocks, and the trials of one block.
+ *
+ * @returns by the name of the weight, in the shape of the trials' errors
+ * @throws NumericError naming the layer when a number is NaN or infinite
+ */
+export async function measureSensitivity(
+  input: SensitivityInput,
+): Promise<Map<string, readonly (readonly number[])[]>> {
+  const { model, sequences, random, pause, onProgress } = input
+  const { source, config } = model
+  const length = sequences[0].length
+  const effects = new Map<string, readonly (readonly number[])[]>()
+  const blockInputs: Float32Array[] = []
+  const embedded = await embedTokens(source, config, joined(sequences))
+  const final = await forwardBlocks(model, embedded, length, pause, (_, states) => blockInputs.push(states))
+  let onOutput = await lossGradient(model, final, random)
+  onProgress(FORWARD_SHARE)
+  for (let index = config.layers - 1; index >= 0; index--) {
+    const states = blockInputs.pop()!
+    await withBlock(model, index, async (block) => {
+      const trials = await tryBlock(input, block, states, length)
+      const { onInput, squares } = await squaresOfBlock(block, trials, states, onOutput, length, pause)
+      for (const { kind, name } of linearLayers(config, index)) {
+        const tokens = sequences.length * length
+        effects.set(name, effectsOf(trials.get(kind)!, squares.get(kind)!, tokens, name))
+      }
+      onOutput = onInput
+    })
+    onProgress(FORWARD_SHARE + (1 - FORWARD_SHARE) * (1 - index / config.layers))
+  }
+  return effects
+}
+
+async function lossGradient({ source, config }: PassModel, final: Float32Array, random: Random) {
+  const head = await openHead(source, config)
+  try {
+    return await sampledLossGradient(head, final, random)
+  } finally {
+    head.dispose()
+  }
+}
+
+/** Quantizes the layers of a block for trial. */
+async function tryBlock(
+  { model, tryLayer, pause }: SensitivityInput,
+  block: LlamaBlock,
+  states: Float32Array,
+  length: number,
+): Promise<Map<LinearKind, LayerTrials>> {
+  const { config, index } = block
+  const sums = new Map<readonly LinearKind[], HessianAccumulator>()
+  for (const { count, of } of parts(states, length, config)) {
+    await pause()
+    await runBlock(block, of(states), count, length, {
+      onInput(kinds, x) {
+        const sum = sums.get(kinds) ?? new HessianAccumulator(x.shape[1])
+        sum.add(matrix(...x.shape, x.dataSync<'float32'>()))
+        sums.set(kinds, sum)
+      },
+    })
+  }
+  const trials = new Map<LinearKind, LayerTrials>()
+  const linears = linearLayers(config, index)
+  for (const [kinds, sum] of sums) {
+    const hessian = sum.hessian()
+    sums.delete(kinds)
+    for (const linear of linears.filter(({ kind }) => kinds.includes(kind))) {
+      const { kind, name, rows, cols } = linear
+      await pause()
+      const values = await readTensor(model.source, name, [rows, cols], 'the shape of the layer')
+      trials.set(kind, await tryLayer(linear, matrix(rows, cols, values), hessian))
+    }
+  }
+  return trials
+}
+
+/** For each trial the sum over the sequences of `<G, Q - W>^2`, and the gradient on the block's input. */
+async function squaresOfBlock(
+  block: LlamaBlock,
+  trials: ReadonlyMap<LinearKind, LayerTrials>,
+  states: Float32Array,
+  onOutput: Float32Array,
+  length: number,
+  pause: Pause,
+): Promise<{ onInput: Float32Array; squares: Map<LinearKind, Float64Array> }> {
+  const onInput = new Float32Array(states.length)
+  const squares = new Map(
+    Array.from(trials, ([kind, layer]) => [kind, new Float64Array(layer.trials.length)]),
+  )
+  for (const { first, count, of } of parts(states, length, block.config)) {
+    await pause()
+    const passed = backwardBlock(block, of(states), of(onOutput), count, length, (kind, x, dy) => {
+      for (let sequence = 0; sequence < count; sequence++) {
+        const rowsOf = (tensor: tf.Tensor2D) => tf.slice2d(tensor, [sequence * length, 0], [length, -1])
+        const gradient = tf.matMul(rowsOf(dy), rowsOf(x), true, false).dataSync<'float32'>()
+        addSquares(gradient, trials.get(kind)!, squares.get(kind)!)
+      }
+    })
+    onInput.set(passed, first)
+  }
+  return { onInput, squares }
+}
+
+function addSquares(gradient: Float32Array, { trials }: LayerTrials, squares: Float64Array): void {
+  for (const [trial, { change }] of trials.entries()) {
+    let sum = 0
+    for (let i = 0; i < change.length; i++) sum += gradient[i] * change[i]
+    squares[trial] += sum * sum
+  }
+}
+
+function effectsOf({ errors, trials }: LayerTrials, squares: Float64Array, tokens: number, name: string) {
+  let ratios = 0
+  let counted = 0
+  for (const [trial, { error }] of trials.entries()) {
+    if (error === 0) continue
+    ratios += squares[trial] / (2 * tokens * error)
+    counted++
+  }
+  const ratio = ratios / Math.max(1, counted)
+  if (!Number.isFinite(ratio)) {
+    throw new NumericError(
+      `${name}: the effect of quantizing it on the model's predictions comes to ${ratio}; expected a finite number. ` +
+        'Its activations or gradients overflow',
+    )
+  }
+  return errors.map((sizes) => sizes.map((error) => ratio * error))
+}
+
+function joined(sequences: readonly Int32Array[]): Int32Array {
+  const { length } = sequences[0]
+  const tokens = new Int32Array(sequences.length * length)
+  for (const [i, sequence] of sequences.entries()) tokens.set(sequence, i * length)
+  return tokens
+}

@@ -1,0 +1,100 @@
+import { pacer } from '../../event-loop.js'
+import type { VqOptions } from '../../gptvq/options.js'
+import type { LlamaConfig } from '../../model/config.js'
+import type { WeightSource } from '../../model/weights.js'
+import { deriveSeed, randomGenerator } from '../../random.js'
+import type { PartProgress } from '../progress.js'
+import { evenly } from '../tuning/sequences.js'
+import { allocate } from './allocation.js'
+import type { LayerBits } from './options.js'
+import { type PlannedLayer, planBudget } from './plan.js'
+import type { LayerShare, MixedReport } from './report.js'
+import { measureSensitivity } from './sensitivity.js'
+import { tryCandidates } from './trials.js'
+
+/** Tokens of a sequence at most: many short sequences tell more than few long ones. */
+const LONGEST = 256
+const MOST_SEQUENCES = 128
+/** Values of the inputs of all blocks that are held at once: 4 GiB. */
+const HELD_VALUES = 2 ** 30
+
+export interface ShareBudgetInput {
+  readonly source: WeightSource
+  readonly config: LlamaConfig
+  /** Token ids, all of one length. */
+  readonly sequences: readonly Int32Array[]
+  /** The settings that all layers share. */
+  readonly options: VqOptions
+  /** The budget: bits per value over all quantized weights, at most. */
+  readonly bpv: number
+  readonly onProgress: PartProgress
+  readonly signal: AbortSignal | undefined
+}
+
+/**
+ * Shares a budget of bits out among the linear layers of a model: to each the bits and the group size with which the
+ * sum of the layers' predicted divergences is least (see `measureSensitivity`), all stored bytes counted.
+ *
+ * Runs on the started engine. The same input gives the same choice.
+ *
+ * @returns options by the name of the weight, and the report
+ * @throws OptionError when the budget cannot be met or used up
+ * @throws NumericError naming the layer when an activation, a gradient or an effect is NaN or infinite
+ * @throws AbortedError when `signal` fires
+ */
+export async function shareBudget(
+  input: ShareBudgetInput,
+): Promise<{ layers: Map<string, LayerBits>; report: MixedReport }> {
+  const { source, config, options, bpv, onProgress, signal } = input
+  const { budgetBytes, layers: planned } = planBudget(config, options, bpv)
+  const candidates = new Map(planned.map(({ linear, candidates }) => [linear.name, candidates]))
+  const sequences = chosenSequences(input.sequences, config)
+  const effects = await measureSensitivity({
+    model: { source, config },
+    sequences,
+    random: randomGenerator(deriveSeed(options.seed ?? 0, 4)),
+    pause: pacer(signal),
+    onProgress: (done) => onProgress('measuring the sensitivity of layers', done),
+    tryLayer: ({ name }, weight, hessian) =>
+      tryCandidates(weight, hessian, candidates.get(name)!, options, { name, ...(signal && { signal }) }),
+  })
+  const shares = chooseShares(planned, effects, budgetBytes)
+  const sum = (pick: (share: LayerShare) => number) => shares.reduce((total, share) => total + pick(share), 0)
+  const report = {
+    bpv,
+    layers: shares,
+    bytes: { budget: budgetBytes, used: sum(({ bytes }) => bytes) },
+    divergence: sum(({ divergence }) => divergence),
+    sequences: { count: sequences.length, length: sequences[0].length },
+  }
+  const layers = shares.map(({ bits, bpv }, i) => [planned[i].linear.name, { bits, bpv }] as const)
+  return { layers: new Map(layers), report }
+}
+
+/** Short pieces of the calibration sequences, evenly chosen: as many as are wanted and fit into memory. */
+function chosenSequences(sequences: readonly Int32Array[], config: LlamaConfig): Int32Array[] {
+  const length = Math.min(LONGEST, sequences[0].length)
+  const pieces = sequences.flatMap((sequence) =>
+    Array.from({ length: Math.floor(sequence.length / length) }, (_, i) =>
+      sequence.subarray(i * length, (i + 1) * length),
+    ),
+  )
+  const fitting = Math.floor(HELD_VALUES / (length * config.hiddenSize * config.layers))
+  return evenly(pieces, Math.max(1, Math.min(MOST_SEQUENCES, fitting)))
+}
+
+function chooseShares(
+  planned: readonly PlannedLayer[],
+  effects: ReadonlyMap<string, readonly (readonly number[])[]>,
+  budgetBytes: number,
+): LayerShare[] {
+  const choices = planned.map(({ linear, candidates }) => {
+    const divergences = effects.get(linear.name)!.flat()
+    return candidates.flat().map((candidate, i) => ({ ...candidate, effect: divergences[i] }))
+  })
+  const chosen = allocate(choices, budgetBytes)!
+  return planned.map(({ linear }, i) => {
+    const { bits, bpv, bytes, effect } = choices[i][chosen[i]]
+    return { name: linear.name.replace(/\.weight$/, ''), bits, bpv, bytes, divergence: effect }
+  })
+}

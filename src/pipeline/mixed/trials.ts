@@ -1,0 +1,66 @@
+import type { VqOptions } from '../../gptvq/options.js'
+import { quantizeLayer } from '../../gptvq/quantize-layer.js'
+import { reconstructionError } from '../../gptvq/reconstruction-error.js'
+import type { Matrix } from '../../matrix.js'
+import { dequantizeLayer } from '../../packing/vq-layer.js'
+import type { LayerCandidate } from './candidates.js'
+
+/** Settings of a trial: a fraction of the time of the real thing, and nearly its ratio of errors between candidates. */
+const TRIAL = { codebookUpdateSteps: 4, refinementRounds: 1 } as const
+const MOST_ITERATIONS = 10
+
+/** A layer quantized for trial. */
+export interface Trial {
+  /** Relative error on the layer's inputs. */
+  readonly error: number
+  /** By how much its weights change, rows x cols. */
+  readonly change: Float32Array
+}
+
+export interface LayerTrials {
+  /** Relative errors of the candidates, list by list as they were given. */
+  readonly errors: readonly (readonly number[])[]
+  /** One trial for each number of bits. */
+  readonly trials: readonly Trial[]
+}
+
+/**
+ * Finds the relative errors of a layer's candidates by quantizing it quickly, for each number of bits with the largest
+ * and the smallest groups; between the two the error falls by the same factor with each halving.
+ *
+ * @param candidates a list for each number of bits, each group size half of the one before
+ * @param options the settings that all candidates share
+ * @throws NumericError, AbortedError as `quantizeLayer`
+ */
+export async function tryCandidates(
+  weight: Matrix,
+  hessian: Matrix,
+  candidates: readonly (readonly LayerCandidate[])[],
+  options: VqOptions,
+  task: { readonly name: string; readonly signal?: AbortSignal },
+): Promise<LayerTrials> {
+  const kmeansIterations = Math.min(MOST_ITERATIONS, options.kmeansIterations ?? MOST_ITERATIONS)
+  const quantize = async ({ bits, bpv }: LayerCandidate): Promise<Trial> => {
+    const settings = { ...options, ...TRIAL, kmeansIterations, bits, bpv }
+    const values = dequantizeLayer(await quantizeLayer(weight, hessian, { ...settings, ...task }))
+    const { relative: error } = reconstructionError(weight, values, hessian)
+    const change = values.data
+    for (let i = 0; i < change.length; i++) change[i] -= weight.data[i]
+    return { error, change }
+  }
+  const errors: number[][] = []
+  const trials: Trial[] = []
+  for (const sizes of candidates) {
+    const smallest = await quantize(sizes[sizes.length - 1])
+    const largest = sizes.length > 1 ? await quantize(sizes[0]) : smallest
+    errors.push(sizes.map((_, i) => between(largest.error, smallest.error, i / (sizes.length - 1 || 1))))
+    trials.push(smallest)
+  }
+  return { errors, trials }
+}
+
+/** From `first` at share 0 to `last` at share 1 by equal factors; by equal steps where one of them is 0. */
+function between(first: number, last: number, share: number): number {
+  if (first === 0 || last === 0) return first + (last - first) * share
+  return first * (last / first) ** share
+}
