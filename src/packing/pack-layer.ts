@@ -1,6 +1,7 @@
 import type { CodebookElements } from '../codebook/store-codebook.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
 import { type BlockScales, SCALE_BITS } from './block-scales.js'
+import { packPermutation, permutationBytes, unpackPermutation } from './permutation.js'
 import { requireLength } from './require-length.js'
 import {
   blocksPerRow,
@@ -23,6 +24,8 @@ export interface PackedLayer {
   readonly codebookScales: Float32Array
   /** Only in a layer with scales. */
   readonly blockScales?: PackedScales
+  /** Only in a layer whose columns were reordered: `ceil(log2(cols))` bits a column, least significant bit first. */
+  readonly permutation?: Uint8Array
 }
 
 /** {@link BlockScales} as a checkpoint stores them. */
@@ -35,19 +38,25 @@ export interface PackedScales {
 
 /** Packs a layer's indices; {@link unpackLayer} gives back the same layer. */
 export function packLayer(layer: VqLayer): PackedLayer {
-  const { layout, codebooks, codebookScales, blockScales } = layer
+  const { layout, codebooks, codebookScales, blockScales, permutation } = layer
   const width = layout.bits * layout.vectorDim
   const perRow = vectorsPerRow(layout)
   const indices = new Uint8Array(layout.rows * packedRowBytes(perRow, width))
   packIndices(layer.indices, layout.rows, perRow, width, indices)
-  const packed = { layout, indices, codebooks, codebookScales }
-  return blockScales ? { ...packed, blockScales: packScales(layout, blockScales) } : packed
+  return {
+    layout,
+    indices,
+    codebooks,
+    codebookScales,
+    ...(blockScales && { blockScales: packScales(layout, blockScales) }),
+    ...(permutation && { permutation: packPermutation(permutation) }),
+  }
 }
 
 /**
  * The inverse of {@link packLayer}.
  *
- * @throws ShapeError when an array's length does not follow from the layout
+ * @throws ShapeError when an array's length does not follow from the layout, or the permutation is none
  */
 export function unpackLayer(packed: PackedLayer): VqLayer {
   const { layout, codebooks, codebookScales } = packed
@@ -64,7 +73,18 @@ export function unpackLayer(packed: PackedLayer): VqLayer {
   unpackIndices(packed.indices, layout.rows, perRow, width, indices)
   const blockScales = unpackScales(layout, packed.blockScales, owner)
   const codebookBits = codebooks instanceof Int8Array ? 8 : 16
-  return { layout, indices, codebookBits, codebooks, codebookScales, ...(blockScales && { blockScales }) }
+  if (packed.permutation) {
+    requireLength('permutation', packed.permutation.length, permutationBytes(layout.cols), owner)
+  }
+  return {
+    layout,
+    indices,
+    codebookBits,
+    codebooks,
+    codebookScales,
+    ...(blockScales && { blockScales }),
+    ...(packed.permutation && { permutation: unpackPermutation(packed.permutation, layout.cols) }),
+  }
 }
 
 function packScales(layout: VqLayout, { codes, ratio }: BlockScales): PackedScales {

@@ -76,7 +76,7 @@ function quantizedWeight(
   const { shape, bits } = record
   const format =
     record.format === 'vq'
-      ? `vq ${record.vector_dim}-D, ${bits} bits${scalesOf(record)}`
+      ? `vq ${record.vector_dim}-D, ${bits} bits${scalesOf(record)}${record.permuted ? ', reordered' : ''}`
       : `scalar, ${bits} bits, group ${record.group_size}`
   return {
     name: `${module}.weight`,

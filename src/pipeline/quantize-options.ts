@@ -21,6 +21,7 @@ const VECTOR_ONLY: readonly (keyof MethodOptions)[] = [
   'bpv',
   'codebookBits',
   'scaleBlockSize',
+  'columnOrder',
   'kmeansIterations',
   'kmeansInit',
   'vectorMetric',
@@ -104,7 +105,8 @@ function refuseUseless(
 function pickVqOptions(options: VqOptions): VqOptions {
   const { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits, kmeansIterations, kmeansInit } =
     options
-  const { scaleBlockSize, damping, vectorMetric, codebookUpdateSteps, refinementRounds, seed } = options
+  const { scaleBlockSize, columnOrder, damping, vectorMetric, codebookUpdateSteps, refinementRounds, seed } =
+    options
   return {
     vectorDim,
     bits,
@@ -113,6 +115,7 @@ function pickVqOptions(options: VqOptions): VqOptions {
     bpv,
     codebookBits,
     scaleBlockSize,
+    columnOrder,
     kmeansIterations,
     kmeansInit,
     damping,
