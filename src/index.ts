@@ -34,7 +34,7 @@ export { setThreads, threadCount } from './kernels/kernels.js'
 export { type Matrix, matrix } from './matrix.js'
 export { type BitsPerValue, bitsPerValue, packedBytes } from './packing/bits-per-value.js'
 export type { BlockScales, ScaleBlockSize } from './packing/block-scales.js'
-export type { LayoutOptions } from './packing/layout-options.js'
+export type { ColumnOrder, LayoutOptions } from './packing/layout-options.js'
 export { type PackedLayer, type PackedScales, packLayer, unpackLayer } from './packing/pack-layer.js'
 export {
   dequantizeScalar,

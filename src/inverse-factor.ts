@@ -28,7 +28,7 @@ export function dampedInverseFactor(
   layer: string,
 ): InverseFactor {
   const n = hessian.rows
-  assertSymmetric(hessian, layer)
+  requireSymmetric(hessian, layer)
   const dead = new Uint8Array(paddedSize)
   let trace = 0
   for (let i = 0; i < n; i++) {
@@ -57,7 +57,8 @@ export function dampedInverseFactor(
   return { factor, dead }
 }
 
-function assertSymmetric(hessian: Matrix, layer: string): void {
+/** Checks that a Hessian is finite, symmetric and nowhere negative on its diagonal. @throws ShapeError, NumericError */
+export function requireSymmetric(hessian: Matrix, layer: string): void {
   const { rows: n, cols, data } = hessian
   if (n !== cols) throw new ShapeError(`${layer}: a Hessian is square, got ${n} x ${cols}`)
   assertFinite(hessian, `${layer}: Hessian`)

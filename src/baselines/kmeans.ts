@@ -18,8 +18,11 @@ import { deriveSeed } from '../random.js'
 
 const ITERATIONS = 100
 
-/** Options of {@link quantizeKmeans}; it knows no block scales. */
-export type KmeansOptions = Omit<LayoutOptions, 'scaleBlockSize'> & { seed?: number }
+/** What is of no use without activations. */
+const USELESS = ['scaleBlockSize', 'columnOrder'] as const
+
+/** Options of {@link quantizeKmeans}; it knows no block scales and no order of columns. */
+export type KmeansOptions = Omit<LayoutOptions, (typeof USELESS)[number]> & { seed?: number }
 
 /**
  * Plain k-means vector quantization by `ml-kmeans`, without a Hessian and without error feedback: the baseline that
@@ -31,8 +34,10 @@ export type KmeansOptions = Omit<LayoutOptions, 'scaleBlockSize'> & { seed?: num
  * @throws OptionError, NumericError naming the layer
  */
 export function quantizeKmeans(weight: Matrix, options: KmeansOptions = {}, name = 'weight'): VqLayer {
-  if ('scaleBlockSize' in options && options.scaleBlockSize !== undefined) {
-    throw new OptionError('scaleBlockSize', 'is of no use to plain k-means; leave it out')
+  const given: LayoutOptions = options
+  for (const option of USELESS) {
+    if (given[option] === undefined) continue
+    throw new OptionError(option, 'is of no use to plain k-means; leave it out')
   }
   const settings = resolveLayoutOptions(options)
   const { seed = 0 } = options

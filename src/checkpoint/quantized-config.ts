@@ -25,6 +25,8 @@ export interface VqRecord extends CommonRecord {
   readonly codebook_bits: 8 | 16
   /** Only of a layer with scales: how many weights of a row share one. */
   readonly scale_block_size?: number
+  /** Only of a layer whose columns were reordered. */
+  readonly permuted?: true
 }
 
 export interface ScalarRecord extends CommonRecord {
@@ -122,7 +124,13 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
     ...(record.scale_block_size !== undefined && {
       scale_block_size: whole('scale_block_size', record.scale_block_size),
     }),
+    ...(isPermuted(record.permuted, where) && { permuted: true }),
   }
+}
+
+function isPermuted(value: unknown = false, where: string): boolean {
+  if (typeof value === 'boolean') return value
+  throw damaged(where, 'permuted', value, 'true or false')
 }
 
 function fieldsOf(value: unknown, where: string, field: string): Record<string, unknown> {

@@ -3,6 +3,7 @@ import { packedRowBytes } from '../kernels/bits.js'
 import { bfloatToFloat } from '../kernels/half.js'
 import { SCALE_BITS } from '../packing/block-scales.js'
 import type { PackedLayer, PackedScales } from '../packing/pack-layer.js'
+import { permutationBytes, unpackPermutation } from '../packing/permutation.js'
 import { type PackedQuantizedLayer, type QuantizedLayer, unpack } from '../packing/quantized-layer.js'
 import { groupsPerRow, type PackedScalarLayer } from '../packing/scalar-layer.js'
 import { blocksPerRow, centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayout } from '../packing/vq-layer.js'
@@ -25,6 +26,7 @@ const SUFFIXES = {
   codebookScales: '.vq_codebook_scales',
   blockScales: '.vq_scales',
   scaleRatio: '.vq_scale_ratio',
+  permutation: '.vq_permutation',
   codes: '.sq_codes',
   scales: '.sq_scales',
   zeros: '.sq_zeros',
@@ -36,7 +38,7 @@ export function storedTensors(module: string, packed: PackedQuantizedLayer): Sto
 }
 
 function vqTensors(module: string, packed: PackedLayer): StoredTensor[] {
-  const { layout, indices, codebooks, codebookScales, blockScales } = packed
+  const { layout, indices, codebooks, codebookScales, blockScales, permutation } = packed
   const groups = [rowGroupsOf(layout), columnGroupsOf(layout)]
   const codebookShape = [...groups, centroidsOf(layout), layout.vectorDim]
   const codebookDtype = codebooks instanceof Int8Array ? 'I8' : 'F16'
@@ -45,13 +47,17 @@ function vqTensors(module: string, packed: PackedLayer): StoredTensor[] {
     tensor(module + SUFFIXES.codebooks, codebookDtype, codebookShape, codebooks),
     tensor(module + SUFFIXES.codebookScales, 'BF16', groups, codebookScales),
   ]
-  if (blockScales === undefined) return tensors
-  const { codes, ratio } = blockScales
-  return [
-    ...tensors,
-    tensor(module + SUFFIXES.blockScales, 'U8', [layout.rows, codes.length / layout.rows], codes),
-    tensor(module + SUFFIXES.scaleRatio, 'F32', [1], ratio),
-  ]
+  if (blockScales) {
+    const { codes, ratio } = blockScales
+    tensors.push(
+      tensor(module + SUFFIXES.blockScales, 'U8', [layout.rows, codes.length / layout.rows], codes),
+      tensor(module + SUFFIXES.scaleRatio, 'F32', [1], ratio),
+    )
+  }
+  if (permutation) {
+    tensors.push(tensor(module + SUFFIXES.permutation, 'U8', [permutation.length], permutation))
+  }
+  return tensors
 }
 
 function scalarTensors(module: string, packed: PackedScalarLayer): StoredTensor[] {
@@ -86,6 +92,7 @@ export function recordOf(
       rows_per_group: rowsPerGroup,
       codebook_bits: packed.codebooks instanceof Int8Array ? 8 : 16,
       ...(scaleBlockSize !== undefined && { scale_block_size: scaleBlockSize }),
+      ...(packed.permutation && { permuted: true }),
     }
   }
   const { rows, cols, bits, groupSize } = packed
@@ -101,11 +108,15 @@ export function recordOf(
 
 /** Names of the tensors that store a layer of this record. */
 export function storedNames(module: string, record: ModuleRecord): string[] {
-  const { indices, codebooks, codebookScales, blockScales, scaleRatio, codes, scales, zeros } = SUFFIXES
+  const { indices, codebooks, codebookScales, blockScales, scaleRatio, permutation } = SUFFIXES
+  const { codes, scales, zeros } = SUFFIXES
   const named = (...suffixes: string[]) => suffixes.map((suffix) => module + suffix)
   if (record.format === 'scalar') return named(codes, scales, zeros)
-  const plain = named(indices, codebooks, codebookScales)
-  return record.scale_block_size === undefined ? plain : [...plain, ...named(blockScales, scaleRatio)]
+  return [
+    ...named(indices, codebooks, codebookScales),
+    ...(record.scale_block_size === undefined ? [] : named(blockScales, scaleRatio)),
+    ...(record.permuted ? named(permutation) : []),
+  ]
 }
 
 /**
@@ -157,7 +168,22 @@ async function readVq(source: TensorSource, module: string, record: VqRecord): P
     codebooks,
     codebookScales,
     ...(layout.scaleBlockSize !== undefined && { blockScales: await readScales(source, module, layout) }),
+    ...(record.permuted && { permutation: await readPermutation(source, module, layout.cols) }),
   }
+}
+
+async function readPermutation(source: TensorSource, module: string, cols: number): Promise<Uint8Array> {
+  const name = module + SUFFIXES.permutation
+  const packed = new Uint8Array(await read(source, name, 'U8', [permutationBytes(cols)]))
+  try {
+    unpackPermutation(packed, cols)
+  } catch (error) {
+    if (!(error instanceof ShapeError)) throw error
+    throw new CheckpointError(`${name}: ${error.message}. The file is damaged; quantize the model again`, {
+      cause: error,
+    })
+  }
+  return packed
 }
 
 async function readScales(source: TensorSource, module: string, layout: VqLayout): Promise<PackedScales> {

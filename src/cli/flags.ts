@@ -117,6 +117,12 @@ const vectorFlags = {
     help: 'weights of a row that share a 4-bit scale',
     default: 'no scales',
   },
+  columnOrder: {
+    kind: 'choice',
+    choices: ['natural', 'activation'] satisfies readonly VqOptions['columnOrder'][],
+    help: 'order in which columns are quantized; activation: by falling size of their inputs, and stored',
+    default: 'natural',
+  },
   kmeansIterations: { kind: 'whole', help: 'EM iterations per codebook at most', default: '100' },
   kmeansTolerance: {
     kind: 'number',

@@ -10,6 +10,7 @@ import {
   type VqLayer,
 } from '../packing/vq-layer.js'
 import { scaleRatio } from './choose-scales.js'
+import { type OrderedColumns, orderColumns } from './column-order.js'
 import type { ColumnWalk } from './column-walk.js'
 import { fitColumnGroup } from './fit-codebooks.js'
 import { resolveVqOptions, type VqOptions, type VqSettings } from './options.js'
@@ -58,19 +59,20 @@ export async function quantizeLayer(
   const pause = pacer(signal)
   const clock = phaseClock(options.onPhase)
   requireFit(weight, hessian, name)
-  const { layer, codebooks } = await walkColumns(weight, hessian, settings, name, pause, clock, (done) =>
+  const ordered = orderColumns(weight, hessian, settings.columnOrder, name)
+  const where = ordered.permutation ? `${name}, columns in activation order` : name
+  const { layer, codebooks } = await walkColumns(ordered, settings, where, pause, clock, (done) =>
     onProgress(COLUMNS_SHARE * done),
   )
-  await descendOnLoss(weight, hessian, layer, codebooks, settings, pause, clock, (done) =>
+  await descendOnLoss(ordered, layer, codebooks, settings, pause, clock, (done) =>
     onProgress(COLUMNS_SHARE + (1 - COLUMNS_SHARE) * done),
   )
-  return layer
+  return ordered.permutation ? { ...layer, permutation: ordered.permutation } : layer
 }
 
 /** Quantizes all columns, one after the other. */
 async function walkColumns(
-  weight: Matrix,
-  hessian: Matrix,
+  { weight, hessian }: OrderedColumns,
   settings: VqSettings,
   name: string,
   pause: Pause,
@@ -99,8 +101,7 @@ async function walkColumns(
 
 /** Codebook updates and rounds of refinement on the true loss, as many as the settings ask for. */
 async function descendOnLoss(
-  weight: Matrix,
-  hessian: Matrix,
+  { weight, hessian }: OrderedColumns,
   layer: VqLayer,
   codebooks: Float32Array,
   { codebookUpdateSteps, refinementRounds }: VqSettings,

@@ -1,9 +1,9 @@
 /**
- * Packs rows of indices, `width` bits each, least significant bit first, every row starting on a byte.
+ * Packs rows of indices, `width` bits each (24 at most), least significant bit first, every row starting on a byte.
  * `packed` holds `rows * packedRowBytes(perRow, width)` bytes and must be zero.
  */
 export function packIndices(
-  indices: Uint16Array | Uint8Array,
+  indices: Uint32Array | Uint16Array | Uint8Array,
   rows: number,
   perRow: number,
   width: number,
@@ -33,7 +33,7 @@ export function unpackIndices(
   rows: number,
   perRow: number,
   width: number,
-  indices: Uint16Array | Uint8Array,
+  indices: Uint32Array | Uint16Array | Uint8Array,
 ): void {
   const rowBytes = packedRowBytes(perRow, width)
   const mask = 2 ** width - 1

@@ -8,7 +8,7 @@ export interface BitsPerValue {
   readonly codebook: number
   /** Scales of codebooks and blocks, or of scalar groups. */
   readonly scale: number
-  /** All else: the zero points of a scalar layer. */
+  /** All else: the order of columns, or the zero points of a scalar layer. */
   readonly other: number
   readonly total: number
 }
@@ -17,7 +17,7 @@ export interface BitsPerValue {
 export function bitsPerValue(packed: PackedLayer | PackedScalarLayer): BitsPerValue {
   if ('layout' in packed) {
     const { layout, indices, codebooks } = packed
-    return share(layout.rows * layout.cols, [indices], [codebooks], scalesOf(packed), [])
+    return share(layout.rows * layout.cols, [indices], [codebooks], scalesOf(packed), orderOf(packed))
   }
   return share(packed.rows * packed.cols, [packed.codes], [], [packed.scales], [packed.zeros])
 }
@@ -25,7 +25,7 @@ export function bitsPerValue(packed: PackedLayer | PackedScalarLayer): BitsPerVa
 /** Bytes of all packed arrays of a layer. */
 export function packedBytes(packed: PackedLayer | PackedScalarLayer): number {
   return 'layout' in packed
-    ? bytesOf([packed.indices, packed.codebooks, ...scalesOf(packed)])
+    ? bytesOf([packed.indices, packed.codebooks, ...scalesOf(packed), ...orderOf(packed)])
     : bytesOf([packed.codes, packed.scales, packed.zeros])
 }
 
@@ -33,6 +33,10 @@ type Stored = readonly ArrayBufferView[]
 
 function scalesOf({ codebookScales, blockScales }: PackedLayer): Stored {
   return blockScales ? [codebookScales, blockScales.codes, blockScales.ratio] : [codebookScales]
+}
+
+function orderOf({ permutation }: PackedLayer): Stored {
+  return permutation ? [permutation] : []
 }
 
 function bytesOf(stored: Stored): number {

@@ -3,6 +3,9 @@ import type { CodebookBits } from '../codebook/store-codebook.js'
 import { OptionError } from '../errors.js'
 import { type ScaleBlockSize, scaleBlockSizes } from './block-scales.js'
 
+/** The order in which the columns of a layer are quantized, and in which vectors and groups are formed. */
+export type ColumnOrder = 'natural' | 'activation'
+
 /** How a layer is cut into vectors and groups. */
 export interface LayoutOptions {
   /** Weights per vector: 1, 2 (default) or 4. */
@@ -26,6 +29,11 @@ export interface LayoutOptions {
    * Undefined (default): no scales.
    */
   scaleBlockSize?: ScaleBlockSize
+  /**
+   * `'natural'` (default), or `'activation'`: columns by falling diagonal of the Hessian. Their order is stored, with
+   * `ceil(log2(columns))` bits a column.
+   */
+  columnOrder?: ColumnOrder
 }
 
 /** {@link LayoutOptions} after validation, defaults filled in. */
@@ -37,6 +45,7 @@ export interface LayoutSettings {
   readonly bpv: number | undefined
   readonly codebookBits: CodebookBits
   readonly scaleBlockSize: ScaleBlockSize | undefined
+  readonly columnOrder: ColumnOrder
 }
 
 /**
@@ -46,6 +55,7 @@ export interface LayoutSettings {
  */
 export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
   const { vectorDim = 2, bits = 2, groupSize, bpv, codebookBits = 8, scaleBlockSize } = options
+  const { columnOrder = 'natural' } = options
   requireOneOf('vectorDim', vectorDim, [1, 2, 4])
   requireWhole('bits', bits, 1, 8)
   const indexBits = bits * vectorDim
@@ -57,13 +67,14 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
     )
   }
   requireOneOf('codebookBits', codebookBits, [8, 16])
+  requireOneOf('columnOrder', columnOrder, ['natural', 'activation'])
   if (groupSize !== undefined) requireGroupSize(groupSize, vectorDim, 2 ** indexBits, bpv)
   if (bpv !== undefined && !(Number.isFinite(bpv) && bpv > bits)) {
     throw new OptionError('bpv', `expected more than the ${bits} index bits per weight, got ${bpv}`)
   }
   const columnsPerGroup = resolveColumnsPerGroup(options.columnsPerGroup, groupSize, vectorDim)
   if (scaleBlockSize !== undefined) requireScaleBlocks(scaleBlockSize, columnsPerGroup)
-  return { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits, scaleBlockSize }
+  return { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits, scaleBlockSize, columnOrder }
 }
 
 function requireScaleBlocks(scaleBlockSize: ScaleBlockSize, columnsPerGroup: number): void {

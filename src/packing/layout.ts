@@ -2,6 +2,7 @@ import { OptionError } from '../errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
 import { RATIO_BITS, SCALE_BITS } from './block-scales.js'
 import type { LayoutSettings } from './layout-options.js'
+import { permutationBytes } from './permutation.js'
 import {
   blocksPerRow,
   centroidsOf,
@@ -33,7 +34,7 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
   if (groupSize !== undefined) return cut(Math.min(rows, Math.floor(groupSize / columnsPerGroup)))
   const target = bpv ?? defaultBpv(settings)
   const whole = cut(rows)
-  const least = storedBits(whole, settings.codebookBits)
+  const least = storedBits(whole, settings)
   // whole bits: 1.4 bits of 25 weights are 35, though 1.4 * 25 in floating point may fall short of it
   const allowed = Math.floor(target * rows * cols * (1 + 1e-12))
   if (least > allowed) {
@@ -45,7 +46,7 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
         'raise bpv or columnsPerGroup, or lower bits or vectorDim',
     )
   }
-  return cut(fewestRows(rows, (count) => storedBits(cut(count), settings.codebookBits) <= allowed))
+  return cut(fewestRows(rows, (count) => storedBits(cut(count), settings) <= allowed))
 }
 
 /** The bits per value aimed at when neither `bpv` nor `groupSize` is given. */
@@ -74,11 +75,15 @@ function fewestRows(rows: number, fits: (count: number) => boolean): number {
 const CODEBOOK_SCALE_BITS = 16
 
 /** Bits of all packed arrays of a layer of this layout. */
-export function storedBits(layout: VqLayout, codebookBits: number): number {
+export function storedBits(
+  layout: VqLayout,
+  { codebookBits, columnOrder }: Pick<LayoutSettings, 'codebookBits' | 'columnOrder'>,
+): number {
   const indexBytes = layout.rows * packedRowBytes(vectorsPerRow(layout), layout.bits * layout.vectorDim)
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
   const codebooks = groups * (centroidsOf(layout) * layout.vectorDim * codebookBits + CODEBOOK_SCALE_BITS)
   const perRow = blocksPerRow(layout)
   const scales = perRow > 0 ? 8 * layout.rows * packedRowBytes(perRow, SCALE_BITS) + RATIO_BITS : 0
-  return 8 * indexBytes + codebooks + scales
+  const permutation = columnOrder === 'natural' ? 0 : 8 * permutationBytes(layout.cols)
+  return 8 * indexBytes + codebooks + scales + permutation
 }

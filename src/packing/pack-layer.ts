@@ -2,6 +2,7 @@ import type { CodebookElements } from '../codebook/store-codebook.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
 import { decodeBfloats, encodeBfloats } from '../kernels/half.js'
 import { type BlockScales, SCALE_BITS } from './block-scales.js'
+import { packPermutation, permutationBytes, unpackPermutation } from './permutation.js'
 import { requireLength } from './require-length.js'
 import {
   blocksPerRow,
@@ -24,6 +25,8 @@ export interface PackedLayer {
   readonly codebookScales: Uint16Array
   /** Only in a layer with scales. */
   readonly blockScales?: PackedScales
+  /** Only in a layer whose columns were reordered: `ceil(log2(cols))` bits a column, least significant bit first. */
+  readonly permutation?: Uint8Array
 }
 
 /** {@link BlockScales} as a checkpoint stores them. */
@@ -36,21 +39,27 @@ export interface PackedScales {
 
 /** Packs a layer's indices; {@link unpackLayer} gives back the same layer. */
 export function packLayer(layer: VqLayer): PackedLayer {
-  const { layout, codebooks, codebookScales, blockScales } = layer
+  const { layout, codebooks, codebookScales, blockScales, permutation } = layer
   const width = layout.bits * layout.vectorDim
   const perRow = vectorsPerRow(layout)
   const indices = new Uint8Array(layout.rows * packedRowBytes(perRow, width))
   packIndices(layer.indices, layout.rows, perRow, width, indices)
   const scales = new Uint16Array(codebookScales.length)
   encodeBfloats(codebookScales, scales)
-  const packed = { layout, indices, codebooks, codebookScales: scales }
-  return blockScales ? { ...packed, blockScales: packScales(layout, blockScales) } : packed
+  return {
+    layout,
+    indices,
+    codebooks,
+    codebookScales: scales,
+    ...(blockScales && { blockScales: packScales(layout, blockScales) }),
+    ...(permutation && { permutation: packPermutation(permutation) }),
+  }
 }
 
 /**
  * The inverse of {@link packLayer}.
  *
- * @throws ShapeError when an array's length does not follow from the layout
+ * @throws ShapeError when an array's length does not follow from the layout, or the permutation is none
  */
 export function unpackLayer(packed: PackedLayer): VqLayer {
   const { layout, codebooks } = packed
@@ -69,7 +78,18 @@ export function unpackLayer(packed: PackedLayer): VqLayer {
   const codebookBits = codebooks instanceof Int8Array ? 8 : 16
   const codebookScales = new Float32Array(groups)
   decodeBfloats(packed.codebookScales, codebookScales)
-  return { layout, indices, codebookBits, codebooks, codebookScales, ...(blockScales && { blockScales }) }
+  if (packed.permutation) {
+    requireLength('permutation', packed.permutation.length, permutationBytes(layout.cols), owner)
+  }
+  return {
+    layout,
+    indices,
+    codebookBits,
+    codebooks,
+    codebookScales,
+    ...(blockScales && { blockScales }),
+    ...(packed.permutation && { permutation: unpackPermutation(packed.permutation, layout.cols) }),
+  }
 }
 
 function packScales(layout: VqLayout, { codes, ratio }: BlockScales): PackedScales {

@@ -7,6 +7,7 @@ import {
 import { ShapeError } from '../errors.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { type BlockScales, decodeScales, multiplyByScales } from './block-scales.js'
+import { requirePermutation, restoreColumns } from './permutation.js'
 
 /** How a layer's weights are cut into vectors and groups (DESIGN: mathematics, 8). */
 export interface VqLayout {
@@ -36,6 +37,11 @@ export interface VqLayer {
   readonly codebookScales: Float32Array
   /** Where the layout has a `scaleBlockSize`: a weight is its codebook's value times the scale of its block. */
   readonly blockScales?: BlockScales
+  /**
+   * Where columns were reordered: column `j` of all above holds the weights of input `permutation[j]`. Vectors, groups
+   * and blocks are formed in this order.
+   */
+  readonly permutation?: Uint32Array
 }
 
 /** Centroids per codebook, `2^(bits * vectorDim)`. */
@@ -110,13 +116,15 @@ export function decodeBlockScales({ layout, blockScales }: VqLayer): Float32Arra
 /**
  * The float32 weights (rows x cols) that a layer stands for.
  *
- * @throws ShapeError when layout and block scales do not belong together
+ * @throws ShapeError when layout and block scales do not belong together, or the permutation is none
  */
 export function dequantizeLayer(layer: VqLayer): Matrix {
-  const { layout, indices } = layer
+  const { layout, indices, permutation } = layer
+  if (permutation) requirePermutation(permutation, layout.cols)
   const result = matrix(layout.rows, layout.cols)
   const scales = decodeBlockScales(layer)
   lookUp(layout, indices, decodeCodebooks(layer), scales, 0, layout.rows, result.data)
+  if (permutation) restoreColumns(result.data, permutation)
   return result
 }
 

@@ -26,6 +26,7 @@ const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
   'bpv',
   'codebookBits',
   'scaleBlockSize',
+  'columnOrder',
   'kmeansIterations',
   'kmeansTolerance',
   'kmeansInit',

@@ -41,6 +41,13 @@ export function randomLayer(layout: VqLayout, codebookBits: CodebookBits, seed: 
   return layer
 }
 
+/** Columns 0 to `cols - 1` in a random order. */
+export function randomPermutation(cols: number, seed: number): Uint32Array {
+  const random = randomGenerator(seed)
+  const keys = Array.from({ length: cols }, () => random())
+  return Uint32Array.from({ length: cols }, (_, i) => i).sort((i, j) => keys[i] - keys[j])
+}
+
 function randomHalf(share: number): number {
   const magnitude = Math.floor(share * 2 * 0x3c01)
   return magnitude > 0x3c00 ? 0x8000 | (magnitude - 0x3c01) : magnitude

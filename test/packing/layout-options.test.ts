@@ -12,6 +12,7 @@ describe('resolveLayoutOptions', () => {
       columnsPerGroup: 256,
       bpv: undefined,
       codebookBits: 8,
+      columnOrder: 'natural',
     })
   })
 
@@ -59,6 +60,7 @@ describe('resolveLayoutOptions', () => {
       /32 .*columnsPerGroup \(48\).*multiple of 32/,
     ],
     ['scaleBlockSize', { scaleBlockSize: 128, groupSize: 64 }, /128 .*columnsPerGroup \(64\)/],
+    ['columnOrder', { columnOrder: 'random' as 'natural' }, /one of natural, activation, got random/],
     ['bpv', { bpv: 2 }, /more than the 2 index bits per weight, got 2/],
     ['bpv', { bpv: Number.NaN }, /got NaN/],
     ['bpv', { bpv: Number.POSITIVE_INFINITY }, /got Infinity/],

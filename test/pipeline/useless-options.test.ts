@@ -21,6 +21,7 @@ describe('resolveMethod', () => {
       'kmeansInit',
       'codebookBits',
       'scaleBlockSize',
+      'columnOrder',
       'refinementRounds',
     ] as const) {
       for (const method of ['gptq', 'rtn'] as const) {

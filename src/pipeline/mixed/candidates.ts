@@ -46,7 +46,7 @@ export function layerCandidates(
 function groupSizes(rows: number, cols: number, settings: LayoutSettings, bits: number): LayerCandidate[] {
   const any = layoutOf(rows, cols, { ...settings, bits, bpv: undefined, groupSize: undefined })
   const sizes = halvings(any).map((layout) => {
-    const stored = storedBits(layout, settings.codebookBits)
+    const stored = storedBits(layout, settings)
     const bpv = stored / (rows * cols)
     return { layout, candidate: { bits, bpv, bytes: stored / 8 }, overhead: bpv - bits }
   })

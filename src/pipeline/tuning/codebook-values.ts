@@ -1,5 +1,6 @@
 import { codebookElements, storeCodebook } from '../../codebook/store-codebook.js'
 import { sumByCentroid } from '../../gptvq/normal-equations.js'
+import { permuteColumns } from '../../packing/permutation.js'
 import { decodeBlockScales, rowGroupsOf, type VqLayer } from '../../packing/vq-layer.js'
 
 /**
@@ -22,7 +23,7 @@ export function withCodebooks(layer: VqLayer, values: Float64Array): VqLayer {
 /**
  * Adds the gradient on a layer's weights to that on the codebook values they share.
  *
- * @param onWeights rows x cols
+ * @param onWeights rows x cols, columns as the model has them
  * @param onCodebooks groups x k x d
  */
 export function addCodebookGradient(
@@ -30,12 +31,13 @@ export function addCodebookGradient(
   onWeights: Float32Array,
   onCodebooks: Float64Array,
 ): void {
-  const { layout } = layer
+  const { layout, permutation } = layer
+  const stored = permutation ? permuteColumns(onWeights, permutation) : onWeights
   const rowGroups = rowGroupsOf(layout)
   const sums = new Float64Array(onCodebooks.length / rowGroups)
   const whole = { layer, layout, firstGroup: 0, scales: decodeBlockScales(layer) }
   for (let group = 0; group < rowGroups; group++) {
-    sumByCentroid(whole, group, onWeights, group * layout.rowsPerGroup, sums)
+    sumByCentroid(whole, group, stored, group * layout.rowsPerGroup, sums)
     const at = group * sums.length
     for (let i = 0; i < sums.length; i++) onCodebooks[at + i] += sums[i]
   }
