@@ -53,7 +53,9 @@ describe('gptvq bundled for a browser', () => {
 
   it('leaves the kernels, ml-matrix and ml-kmeans out where layers are only read', async () => {
     const { bytes, files } = await bundle(`export { dequantizeLayer, packLayer, unpackLayer } from 'gptvq'`)
-    expect(files.filter((file) => /node_modules|src\/(kernels\/wasm|gptvq|baselines)\//.test(file))).toEqual([])
+    expect(files.filter((file) => /node_modules|src\/(kernels\/wasm|gptvq|baselines)\//.test(file))).toEqual(
+      [],
+    )
     expect(bytes).toBeLessThan(MOST_BYTES_OF_READER)
   })
 })
