@@ -31,7 +31,7 @@ p{margin:0 0 12px}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:5px 8px;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:bottom}
 th:first-child,td:first-child,.text{text-align:left}
-td:first-child,tbody th{white-space:normal;font-weight:400;overflow-wrap:break-word}
+td:first-child,tbody th{white-space:normal;font-weight:400;overflow-wrap:anywhere}
 .sortable{width:100%}
 .sortable td:first-child{min-width:18em}
 tfoot td,tfoot th{font-weight:600;border-bottom:0}

@@ -72,7 +72,7 @@ describe.skipIf(withoutBrowser)('a report in Chromium', () => {
         const { width, height } = (await picture.boundingBox())!
         expect(Math.min(width, height)).toBeGreaterThan(100)
       }
-      expect(await textsOutside(page)).toEqual([])
+      expect(await misplacedTexts(page)).toEqual([])
       expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(view.width)
       expect(troubles).toEqual([])
       await page.close()
@@ -137,15 +137,23 @@ function byValue(a: string, b: string): number {
   return a < b ? -1 : Number(a > b)
 }
 
-/** Texts that reach beyond the edges of their picture. */
-function textsOutside(page: Page): Promise<string[]> {
+/** Texts that reach beyond the edges of their picture, and pairs that overlap. */
+function misplacedTexts(page: Page): Promise<string[]> {
   return page.evaluate(`[...document.querySelectorAll('svg.gptvq-picture')].flatMap((picture) => {
     const outer = picture.getBoundingClientRect()
-    return [...picture.querySelectorAll('text')].flatMap((text) => {
-      const { left, right, top, bottom } = text.getBoundingClientRect()
-      const across = left >= outer.left - 1 && right <= outer.right + 1
-      return across && top >= outer.top - 1 && bottom <= outer.bottom + 1 ? [] : [text.textContent]
+    const texts = [...picture.querySelectorAll('text')].map((text) => [text.textContent, text.getBoundingClientRect()])
+    const misplaced = []
+    texts.forEach(([text, box], i) => {
+      const across = box.left >= outer.left - 1 && box.right <= outer.right + 1
+      if (!across || box.top < outer.top - 1 || box.bottom > outer.bottom + 1) misplaced.push(text)
+      for (const [other, at] of texts.slice(0, i)) {
+        const wide = Math.min(box.right, at.right) - Math.max(box.left, at.left)
+        const high = Math.min(box.bottom, at.bottom) - Math.max(box.top, at.top)
+        // lines of one text come closer than their boxes
+        if (wide > 1 && high > 4) misplaced.push(other + ' / ' + text)
+      }
     })
+    return misplaced
   })`)
 }
 
