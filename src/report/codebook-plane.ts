@@ -3,7 +3,7 @@ import { type Canvas, createCanvas, LABEL_SIZE } from './canvas.js'
 import { type CodebookGroup, reachOf, sampleVectors } from './codebook-group.js'
 import { densityMarks } from './density-marks.js'
 import { bestScalarLevels, midpoints, roundBelow, snrOfLevels, snrOfNearest } from './scalar-reference.js'
-import { formatNumber, formatWhole } from './text.js'
+import { formatNumber, formatWhole, textWidth } from './text.js'
 
 /** Centroids that are drawn with their cells; of more, as many are drawn as points. */
 const MOST_CELLS = 1024
@@ -42,9 +42,10 @@ export function planePicture(group: CodebookGroup, width: number, title?: string
   const reach = reachOf(group)
   for (const [i, panel] of panels.entries()) {
     const x = (i % columns) * (panelWidth + GAP)
-    drawPanel(canvas, x, canvas.top + Math.floor(i / columns) * height, panelWidth, height, reach, panel)
+    const y = canvas.top + Math.floor(i / columns) * (height + GAP)
+    drawPanel(canvas, x, y, panelWidth, height, reach, panel)
   }
-  return canvas.finish(canvas.top + Math.ceil(panels.length / columns) * height)
+  return canvas.finish(canvas.top + Math.ceil(panels.length / columns) * (height + GAP) - GAP)
 }
 
 function panelWidthOf(width: number, columns: number): number {
@@ -74,7 +75,9 @@ function drawPanel(
   canvas.add('text', { x: x + 4, y: y + 34, 'font-size': LABEL_SIZE, fill: 'var(--muted)' }, note)
   const side = width - MARGIN.left - MARGIN.right
   const tick = roundBelow(0.95 * reach)
-  const ticks = [-tick, -tick / 2, 0, tick / 2, tick]
+  const apart = (side * tick) / (4 * reach)
+  const halves = textWidth(formatNumber(-tick / 2), LABEL_SIZE) + 6 <= apart
+  const ticks = halves ? [-tick, -tick / 2, 0, tick / 2, tick] : [-tick, 0, tick]
   const axis = {
     domain: [-reach, reach],
     ticks,

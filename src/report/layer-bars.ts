@@ -1,11 +1,11 @@
 import * as Plot from '@observablehq/plot'
 import { requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { type Canvas, createCanvas } from './canvas.js'
+import { type Canvas, createCanvas, LABEL_SIZE } from './canvas.js'
 import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
 import { type LayerKinds, layerBlocks, layerKinds, layerPlace } from './layer-place.js'
 import { drawLegend } from './legend.js'
-import { cleanText, formatNumber } from './text.js'
+import { cleanText, formatNumber, textWidth } from './text.js'
 import { seriesStyle } from './theme.js'
 
 /** A layer and how far its outputs moved. */
@@ -99,11 +99,12 @@ function arrange(
     layers: layers.filter(({ name }) => layerPlace(name).block === block),
   }))
   const most = Math.max(...blocks.map((block) => block.layers.length))
-  const fitting = Math.max(1, Math.floor(inner / (most * LEAST_SLOT + BLOCK_GAP)))
+  const labelWidth = 8 + Math.max(...blocks.map(({ label }) => textWidth(label, LABEL_SIZE)))
+  const fitting = Math.max(1, Math.floor(inner / Math.max(most * LEAST_SLOT + BLOCK_GAP, labelWidth)))
   const rowCount = Math.ceil(blocks.length / fitting)
   const perRow = Math.ceil(blocks.length / rowCount)
   const slot = Math.min(MOST_SLOT, (inner / perRow - BLOCK_GAP) / most)
-  const blockWidth = most * slot + BLOCK_GAP
+  const blockWidth = Math.max(most * slot + BLOCK_GAP, labelWidth)
   const rows = Array.from({ length: rowCount }, (_, row): Row => {
     const inRow = blocks.slice(row * perRow, (row + 1) * perRow)
     return {

@@ -1,5 +1,5 @@
 import { type Canvas, LABEL_SIZE, type PlotOptions } from './canvas.js'
-import { cleanText, textWidth } from './text.js'
+import { cleanText, fitText, textWidth } from './text.js'
 
 /** One entry of a legend: its sign is drawn into a box of 26 x 14 pixels. */
 export interface LegendEntry {
@@ -23,7 +23,7 @@ export function drawLegend(
   let left = x
   let top = y
   for (const { label, marks } of entries) {
-    const text = cleanText(label)
+    const text = fitText(cleanText(label), width - SIGN_WIDTH - 6, LABEL_SIZE)
     const entryWidth = SIGN_WIDTH + 6 + textWidth(text, LABEL_SIZE) + 16
     if (left > x && left + entryWidth - 10 > x + width) {
       left = x

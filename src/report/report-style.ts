@@ -4,6 +4,9 @@ import { schemeRules } from './theme.js'
 /** Widths that pictures are drawn in, and below which screen width the narrow ones are shown. */
 export const widths = { full: 880, half: 430, narrow: 328, breakpoint: 700 } as const
 
+/** A sign that screen readers pass over; they are told the order by `aria-sort`. */
+const sign = (text: string) => `content:"${text}";content:"${text}"/""`
+
 /** The style of a report; colours follow the reader's scheme, print is always light. */
 export const reportStyle = `${schemeRules(':root')}${pictureStyle}
 *{box-sizing:border-box}
@@ -28,16 +31,16 @@ p{margin:0 0 12px}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:5px 8px;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:bottom}
 th:first-child,td:first-child,.text{text-align:left}
-td:first-child,tbody th{white-space:normal;font-weight:400;overflow-wrap:break-word}
+td:first-child,tbody th{white-space:normal;font-weight:400;overflow-wrap:anywhere}
 .sortable{width:100%}
 .sortable td:first-child{min-width:18em}
 tfoot td,tfoot th{font-weight:600;border-bottom:0}
 thead th{font-weight:600}
-thead button{font:inherit;color:inherit;background:none;border:0;margin:0;padding:2px 0;cursor:pointer;text-align:inherit;white-space:normal}
-thead button::after{content:"";display:inline-block;width:1em;text-align:center}
-th[aria-sort] button::after{content:"↕";color:var(--muted)}
-th[aria-sort=ascending] button::after{content:"↑";color:inherit}
-th[aria-sort=descending] button::after{content:"↓";color:inherit}
+thead button{font:inherit;color:inherit;background:none;border:0;margin:0;padding:2px 1em 2px 0;cursor:pointer;text-align:inherit;white-space:normal;position:relative}
+thead button::after{content:"";position:absolute;right:0;bottom:2px;width:1em;text-align:center}
+th[aria-sort] button::after{${sign('↕')};color:var(--muted)}
+th[aria-sort=ascending] button::after{${sign('↑')};color:inherit}
+th[aria-sort=descending] button::after{${sign('↓')};color:inherit}
 button:focus-visible,.scroll:focus-visible,pre:focus-visible{outline:2px solid var(--series-1);outline-offset:2px}
 .bar{display:block;height:12px;min-width:1px;background:var(--series-1)}
 .bar.before{background:var(--series-7)}

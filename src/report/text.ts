@@ -10,7 +10,7 @@ export function textWidth(text: string, fontSize: number): number {
     const code = character.codePointAt(0) ?? 0
     if (code > 0x2e80) ems += 1
     else if ("iljtfrI.,:;!|'()[] ".includes(character)) ems += 0.36
-    else if ('mwMW@%→'.includes(character)) ems += 0.9
+    else if ('mwMW@%→<>=+…'.includes(character)) ems += 0.9
     else ems += code >= 65 && code <= 90 ? 0.7 : 0.61
   }
   return ems * fontSize
