@@ -42,8 +42,9 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
     throw new OptionError(
       'bpv',
       `${bpv} cannot be met by a ${rows} x ${cols} layer with vectorDim ${vectorDim} and ${bits} bits: ` +
-        `one codebook per ${columnsPerGroup} columns already takes ${roundedUp(least / (rows * cols))}; ` +
-        'raise bpv or columnsPerGroup, or lower bits or vectorDim',
+        `one codebook per ${columnsPerGroup} columns${scaleBlockSize ? ` and a scale per ${scaleBlockSize} weights` : ''} ` +
+        `already takes ${roundedUp(least / (rows * cols))}; ` +
+        `raise bpv or ${scaleBlockSize ? 'scaleBlockSize' : 'columnsPerGroup'}, or lower bits or vectorDim`,
     )
   }
   return cut(fewestRows(rows, (count) => storedBits(cut(count), settings) <= allowed))

@@ -76,7 +76,11 @@ describe('layoutOf with bpv', () => {
   it('names the layer, the option asked for and what to change when it cannot be met', () => {
     const error = thrownBy(() => cut(4, 64, { bpv: 2.125 }))
     expect((error as Error).message).toMatch(
-      /^bpv: 2\.125 cannot be met by a 4 x 64 layer .*already takes 3\.0625.*; raise bpv/,
+      /^bpv: 2\.125 cannot be met by a 4 x 64 layer .*already takes 3\.0625.*; raise bpv or columnsPerGroup/,
+    )
+    const scaled = thrownBy(() => cut(256, 256, { bpv: 2.125, scaleBlockSize: 16 }))
+    expect((scaled as Error).message).toMatch(
+      /256 columns and a scale per 16 weights already takes 2\.2547; raise bpv or scaleBlockSize/,
     )
   })
 })
