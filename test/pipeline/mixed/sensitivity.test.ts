@@ -93,22 +93,6 @@ describe('measureSensitivity', () => {
     expect(rankCorrelation(pairs)).toBeGreaterThan(0.9)
   })
 
-  it('gives each candidate its error times what the trials show per unit of error', async () => {
-    const few = { sequences: sequences.slice(0, 8) }
-    const effects = async (trials: (weight: Matrix) => Trial[], errors: number[][]) =>
-      measure((_, weight) => ({ errors, trials: trials(weight) }), few)
-    const [one, other] = [1, 2].map((seed) => (weight: Matrix) => randomTrial(weight, seed))
-    const first = await effects((weight) => [one(weight)], [[1]])
-    const second = await effects((weight) => [other(weight)], [[1]])
-    const nothing = (weight: Matrix): Trial => ({ error: 0, change: new Float32Array(weight.data.length) })
-    const both = await effects((weight) => [one(weight), nothing(weight), other(weight)], [[2, 0], [4]])
-    for (const [name, [[predicted, none], [twice]]] of both) {
-      expect(predicted / (first.get(name)![0][0] + second.get(name)![0][0])).toBeCloseTo(1, 10)
-      expect(none).toBe(0)
-      expect(twice / predicted).toBeCloseTo(2, 10)
-    }
-  })
-
   it('gives layers that no trial changes no effect', async () => {
     const effects = await measure(
       (_, weight) => ({
