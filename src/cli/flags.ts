@@ -90,8 +90,8 @@ const vectorFlags = {
     kind: 'whole',
     word: 'mixed',
     help:
-      'index bits per weight, 1 to 8; mixed: each layer gets its own, by its effect on the predictions, and --bpv is ' +
-      'the budget of all layers together',
+      'index bits per weight, 1 to 8; mixed: each layer gets its own, by its effect on the predictions, and --bpv (then ' +
+      '2.125 by default) is the budget of all layers together',
     default: '2',
   },
   groupSize: {
@@ -103,7 +103,7 @@ const vectorFlags = {
   bpv: {
     kind: 'number',
     help: 'bits per value at most, all stored bytes counted: picks the group size',
-    default: '--bits + 0.125; 2.125 for --bits mixed',
+    default: '--bits + 0.125',
   },
   codebookBits: {
     kind: 'choice',

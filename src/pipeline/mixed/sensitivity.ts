@@ -12,6 +12,7 @@ import { sampledLossGradient } from '../../model/sampled-loss.js'
 import { readTensor } from '../../model/weights.js'
 import type { Random } from '../../random.js'
 import { forwardBlocks, type PassModel, parts, withBlock } from '../tuning/passes.js'
+import { type LayerRatios, predictEffects } from './effects.js'
 import type { LayerTrials } from './trials.js'
 
 export interface SensitivityInput {
@@ -37,23 +38,18 @@ const FORWARD_SHARE = 0.1
  * token drawn from the full model's own prediction at every position (its Fisher information). `G` is summed over a
  * sequence before it is squared: an error moves the predictions at all later positions, and what comes from several
  * positions may add up or cancel; squared token by token, it would be overrated where it cancels (keys), by several
- * times. One forward and backward pass of the full model gives `G` of all layers.
- *
- * The mean square of a few sequences is noisy, but divided by the relative error of the layer's output it is nearly the
- * same for all candidates. So this ratio is averaged over the trials, and multiplied with each candidate's error.
+ * times. One forward and backward pass of the full model gives `G` of all layers. See `predictEffects` for the noise.
  *
  * Memory holds the inputs of all blocks, and the trials of one block.
  *
  * @returns by the name of the weight, in the shape of the trials' errors
  * @throws NumericError naming the layer when a number is NaN or infinite
  */
-export async function measureSensitivity(
-  input: SensitivityInput,
-): Promise<Map<string, readonly (readonly number[])[]>> {
+export async function measureSensitivity(input: SensitivityInput): Promise<Map<string, number[][]>> {
   const { model, sequences, random, pause, onProgress } = input
   const { source, config } = model
   const length = sequences[0].length
-  const effects = new Map<string, readonly (readonly number[])[]>()
+  const measured = new Map<string, LayerRatios>()
   const blockInputs: Float32Array[] = []
   const embedded = await embedTokens(source, config, joined(sequences))
   const final = await forwardBlocks(model, embedded, length, pause, (_, states) => blockInputs.push(states))
@@ -66,13 +62,14 @@ export async function measureSensitivity(
       const { onInput, squares } = await squaresOfBlock(block, trials, states, onOutput, length, pause)
       for (const { kind, name } of linearLayers(config, index)) {
         const tokens = sequences.length * length
-        effects.set(name, effectsOf(trials.get(kind)!, squares.get(kind)!, tokens, name))
+        measured.set(name, ratiosOf(trials.get(kind)!, squares.get(kind)!, tokens, name))
       }
       onOutput = onInput
     })
     onProgress(FORWARD_SHARE + (1 - FORWARD_SHARE) * (1 - index / config.layers))
   }
-  return effects
+  const effects = predictEffects([...measured.values()])
+  return new Map(Array.from(measured.keys(), (name, i) => [name, effects[i]]))
 }
 
 async function lossGradient({ source, config }: PassModel, final: Float32Array, random: Random) {
@@ -153,22 +150,22 @@ function addSquares(gradient: Float32Array, { trials }: LayerTrials, squares: Fl
   }
 }
 
-function effectsOf({ errors, trials }: LayerTrials, squares: Float64Array, tokens: number, name: string) {
-  let ratios = 0
-  let counted = 0
-  for (const [trial, { error }] of trials.entries()) {
-    if (error === 0) continue
-    ratios += squares[trial] / (2 * tokens * error)
-    counted++
-  }
-  const ratio = ratios / Math.max(1, counted)
-  if (!Number.isFinite(ratio)) {
+function ratiosOf(
+  { errors, trials }: LayerTrials,
+  squares: Float64Array,
+  tokens: number,
+  name: string,
+): LayerRatios {
+  const ratios = trials.map(({ error }, trial) => {
+    if (error === 0) return undefined
+    const ratio = squares[trial] / (2 * tokens * error)
+    if (Number.isFinite(ratio)) return ratio
     throw new NumericError(
       `${name}: the effect of quantizing it on the model's predictions comes to ${ratio}; expected a finite number. ` +
         'Its activations or gradients overflow',
     )
-  }
-  return errors.map((sizes) => sizes.map((error) => ratio * error))
+  })
+  return { errors, ratios }
 }
 
 function joined(sequences: readonly Int32Array[]): Int32Array {

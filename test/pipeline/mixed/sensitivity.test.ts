@@ -1,0 +1,132 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as tf from '@tensorflow/tfjs-core'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type Matrix, NumericError } from '../../../src/index.js'
+import { divergence } from '../../../src/model/divergence.js'
+import { embedTokens } from '../../../src/model/embedding.js'
+import { openHead } from '../../../src/model/head.js'
+import { allLinearLayers } from '../../../src/model/linears.js'
+import { type OpenModel, openModel, startEngine } from '../../../src/model.js'
+import { measureSensitivity } from '../../../src/pipeline/mixed/sensitivity.js'
+import type { LayerTrials, Trial } from '../../../src/pipeline/mixed/trials.js'
+import { forwardBlocks } from '../../../src/pipeline/tuning/passes.js'
+import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { writeTinyModel } from '../../support/tiny-model.js'
+
+const length = 24
+const sequences = Array.from({ length: 128 }, (_, i) =>
+  Int32Array.from({ length }, (_, t) => (i * 37 + t * t * 11 + t * i) % 256),
+)
+const tokens = Int32Array.from(sequences.flatMap((sequence) => Array.from(sequence)))
+const pause = async () => {}
+let folder: string
+let full: OpenModel
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'gptvq-sensitivity-'))
+  await writeTinyModel(folder)
+  full = await openModel(folder)
+  await startEngine('wasm')
+})
+
+afterAll(async () => {
+  await full.close()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const finalStates = async (changed: ReadonlyMap<string, Float32Array> = new Map()) => {
+  const { config } = full
+  const source = {
+    ...full.source,
+    floats: async (name: string) => changed.get(name) ?? full.source.floats(name),
+  }
+  return forwardBlocks({ source, config }, await embedTokens(source, config, tokens), length, pause)
+}
+
+/** Random changes of a layer's weights, much smaller than the weights. */
+function randomTrial({ rows, cols }: Matrix, seed: number): Trial {
+  const random = randomGenerator(seed)
+  const size = 0.02 * 2 ** (seed % 4)
+  return {
+    error: size ** 2,
+    change: Float32Array.from({ length: rows * cols }, () => size * cols ** -0.5 * randomNormal(random)),
+  }
+}
+
+const measure = (tryLayer: (name: string, weight: Matrix) => LayerTrials, of = { sequences }) =>
+  measureSensitivity({
+    model: full,
+    ...of,
+    random: randomGenerator(1),
+    pause,
+    onProgress: () => {},
+    tryLayer: async ({ name }, weight) => tryLayer(name, weight),
+  })
+
+describe('measureSensitivity', () => {
+  it('predicts the divergence that small changes of one layer bring: its size, and the order of the layers', async () => {
+    const { source, config } = full
+    const changes = new Map<string, Float32Array>()
+    const before = tf.memory().numTensors
+    const predicted = await measure((name, weight) => {
+      const trial = randomTrial(weight, changes.size)
+      changes.set(name, trial.change)
+      return { errors: [[trial.error]], trials: [trial] }
+    })
+    expect(tf.memory().numTensors).toBe(before)
+    const head = await openHead(source, config)
+    const teacher = await finalStates()
+    const pairs: { predicted: number; actual: number }[] = []
+    for (const { name } of allLinearLayers(config)) {
+      const weight = await source.floats(name)
+      const changed = weight.map((value, i) => value + changes.get(name)![i])
+      const student = await finalStates(new Map([[name, changed]]))
+      const actual = (await divergence(head, teacher, student)) / tokens.length
+      pairs.push({ predicted: predicted.get(name)![0][0], actual })
+    }
+    head.dispose()
+    const meanLog =
+      pairs.reduce((sum, { predicted, actual }) => sum + Math.log(predicted / actual), 0) / pairs.length
+    expect(Math.abs(meanLog)).toBeLessThan(0.1)
+    expect(rankCorrelation(pairs)).toBeGreaterThan(0.9)
+  })
+
+  it('gives layers that no trial changes no effect', async () => {
+    const effects = await measure(
+      (_, weight) => ({
+        errors: [[0]],
+        trials: [{ error: 0, change: new Float32Array(weight.data.length) }],
+      }),
+      { sequences: sequences.slice(0, 4) },
+    )
+    expect([...effects.values()]).toEqual(allLinearLayers(full.config).map(() => [[0]]))
+  })
+
+  it('names the layer whose effect is not finite', async () => {
+    const name = 'model.layers.1.mlp.up_proj.weight'
+    const error = await measure(
+      (of, weight) => ({
+        errors: [[1]],
+        trials: [{ error: 1, change: weight.data.map(() => (of === name ? Number.POSITIVE_INFINITY : 0)) }],
+      }),
+      { sequences: sequences.slice(0, 4) },
+    ).catch((e) => e)
+    expect(error).toBeInstanceOf(NumericError)
+    expect(error.message).toMatch(
+      /^model\.layers\.1\.mlp\.up_proj\.weight: the effect .* comes to (NaN|Infinity)/,
+    )
+  })
+})
+
+/** Spearman's. */
+function rankCorrelation(pairs: readonly { predicted: number; actual: number }[]): number {
+  const ranks = (pick: (pair: (typeof pairs)[number]) => number) => {
+    const sorted = pairs.map(pick).toSorted((a, b) => a - b)
+    return pairs.map((pair) => sorted.indexOf(pick(pair)))
+  }
+  const [a, b] = [ranks(({ predicted }) => predicted), ranks(({ actual }) => actual)]
+  const n = pairs.length
+  return 1 - (6 * a.reduce((sum, rank, i) => sum + (rank - b[i]) ** 2, 0)) / (n * (n * n - 1))
+}
