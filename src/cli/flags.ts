@@ -127,7 +127,7 @@ const vectorFlags = {
   kmeansTolerance: {
     kind: 'number',
     help: 'EM stops when an iteration lowers the loss by no more than this share',
-    default: '1e-4',
+    default: '0.0001',
   },
   kmeansInit: {
     kind: 'choice',
@@ -137,13 +137,13 @@ const vectorFlags = {
   },
   restarts: {
     kind: 'whole',
-    help: 'tries per codebook, of which the best is kept; more than 1 need --kmeans-init kmeans++',
-    default: '3 with kmeans++',
+    help: 'tries per codebook, of which the best is kept; 1 without --kmeans-init kmeans++',
+    default: '3',
   },
   damping: {
     kind: 'number',
-    help: "share of the mean of the Hessian's diagonal that is added to it",
-    default: '0.1; 0.01 for gptq',
+    help: "share of the mean of the Hessian's diagonal that is added to it; 0.01 for gptq",
+    default: '0.1',
   },
   vectorMetric: {
     kind: 'choice',
