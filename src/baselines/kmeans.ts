@@ -19,7 +19,10 @@ import { deriveSeed } from '../random.js'
 const ITERATIONS = 100
 
 /** Options of {@link quantizeKmeans}; it knows no block scales. */
-export type KmeansOptions = Omit<LayoutOptions, 'scaleBlockSize'> & { seed?: number }
+export type KmeansOptions = Omit<LayoutOptions, 'scaleBlockSize'> & {
+  /** Seed of the first centroids, default 0. */
+  seed?: number
+}
 
 /**
  * Plain k-means vector quantization by `ml-kmeans`, without a Hessian and without error feedback: the baseline that
