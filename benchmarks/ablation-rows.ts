@@ -73,6 +73,21 @@ export const ablationTables: readonly AblationTable[] = [
         reference: 'gptvq 2d 2.125 scales32',
       },
       {
+        label: '2-D 2 bits, scales of 64',
+        options: { scaleBlockSize: 64, bpv: 2.125 },
+        reference: 'gptvq 2d 2.125',
+      },
+      {
+        label: '1-D 2 bits, scales of 64',
+        options: { vectorDim: 1, scaleBlockSize: 64, columnsPerGroup: 64, bpv: 2.125 },
+        reference: 'gptvq 1d 2.125',
+      },
+      {
+        label: '2-D 3 bits, scales of 64',
+        options: { bits: 3, scaleBlockSize: 64, bpv: 3.125 },
+        reference: 'gptvq 2d 3.125',
+      },
+      {
         label: '2-D 2 bits, tuned on 256 sequences of its own besides',
         options: { bpv: 2.125, tuningEpochs: 4 },
         reference: 'gptvq 2d 2.125',

@@ -15,6 +15,7 @@ export class GptvqError extends Error {
 
 /** An option has a value that cannot work. `option` is its name in the library's vocabulary, e.g. `'groupSize'`. */
 export class OptionError extends GptvqError {
+  /** Name of the option, e.g. `'groupSize'`. */
   readonly option: string
 
   constructor(option: string, message: string) {

@@ -13,12 +13,13 @@ const TILE = 64
 const LARGEST_ACTIVATION = 1e18
 
 /**
- * Sums `X^T X` over batches of a layer's inputs and gives the Hessian `H = (2 / tokens) X^T X` (DESIGN: mathematics, 1).
+ * Sums `X^T X` over batches of a layer's inputs and gives the Hessian `H = (2 / tokens) X^T X`, inputs x inputs.
  *
  * Storage is one float32 matrix of inFeatures x inFeatures: the upper triangle holds the sum, the lower triangle the
  * rounding error of that sum, so that thousands of batches lose no precision.
  */
 export class HessianAccumulator {
+  /** Inputs of the layer: columns of its weight. */
   readonly inFeatures: number
   readonly #sums: Float32Array
   readonly #diagonalErrors: Float32Array

@@ -1,3 +1,8 @@
+/**
+ * One layer: GPTVQ, the baselines it is held against, and their parts, each usable alone. Runs in Node and in browsers.
+ *
+ * @module gptvq
+ */
 export { type GptqOptions, quantizeGptq } from './baselines/gptq.js'
 export { type KmeansOptions, quantizeKmeans } from './baselines/kmeans.js'
 export { quantizeRtn, type ScalarOptions } from './baselines/rtn.js'

@@ -2,8 +2,11 @@ import { NumericError, ShapeError } from './errors.js'
 
 /** A dense matrix, row-major: element (i, j) is `data[i * cols + j]`. */
 export interface Matrix {
+  /** Of a weight: outputs. */
   readonly rows: number
+  /** Of a weight: inputs. */
   readonly cols: number
+  /** `rows * cols` values, row by row. */
   readonly data: Float32Array
 }
 

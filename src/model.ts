@@ -1,3 +1,8 @@
+/**
+ * Whole models in Hugging Face folders: quantize, evaluate, inspect, dequantize. Runs in Node.
+ *
+ * @module gptvq/model
+ */
 export { type Checkpoint, openCheckpoint } from './checkpoint/checkpoint.js'
 export {
   type CheckpointWriter,
@@ -6,7 +11,12 @@ export {
   type WrittenCheckpoint,
 } from './checkpoint/checkpoint-writer.js'
 export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
-export type { ModuleRecord, QuantizationConfig } from './checkpoint/quantized-config.js'
+export type {
+  ModuleRecord,
+  QuantizationConfig,
+  ScalarRecord,
+  VqRecord,
+} from './checkpoint/quantized-config.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
 export { type LlamaConfig, type ModelType, supportedModelTypes } from './model/config.js'
 export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/engine.js'
@@ -24,6 +34,7 @@ export {
 } from './pipeline/dequantize-model.js'
 export { type EvaluateModelOptions, type Evaluation, evaluateModel } from './pipeline/evaluate-model.js'
 export {
+  type ModelScores,
   type ScoredModel,
   type ScoreOptions,
   type ScoreProgress,
@@ -43,5 +54,9 @@ export { readTokens, type TextSource } from './pipeline/text-source.js'
 export type { ModelTuningOptions } from './pipeline/tune-model.js'
 export type { TuningOptions } from './pipeline/tuning/options.js'
 export type { TuningEpoch, TuningReport } from './pipeline/tuning/report.js'
-export { type TuneCodebooksInput, tuneCodebooks } from './pipeline/tuning/tune-codebooks.js'
+export {
+  type TuneCodebooksInput,
+  type TunedCodebooks,
+  tuneCodebooks,
+} from './pipeline/tuning/tune-codebooks.js'
 export { cutWindows } from './pipeline/windows.js'

@@ -1,3 +1,8 @@
+/**
+ * Pictures as SVG text, and the report of a quantized folder as HTML. Needs no browser.
+ *
+ * @module gptvq/report
+ */
 export type { PictureOptions } from './report/check.js'
 export { type CodebookGroup, codebookGroup } from './report/codebook-group.js'
 export { codebookPlot } from './report/codebook-plot.js'

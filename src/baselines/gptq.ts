@@ -6,11 +6,13 @@ import type { ScalarLayer } from '../packing/scalar-layer.js'
 import { flushErrors, solveError, spreadError } from '../propagation.js'
 import { emptyScalarLayer, fitGrids, quantizeWeight, type ScalarOptions } from './rtn.js'
 
+/** Options of {@link quantizeGptq}. */
 export interface GptqOptions extends ScalarOptions {
   /** Share of the mean of the Hessian's diagonal that is added to the diagonal, default 0.01. */
   damping?: number
   /** How errors name the layer, default `'weight'`. */
   name?: string
+  /** Stops the work with an AbortedError. */
   signal?: AbortSignal
 }
 

@@ -4,6 +4,7 @@ import { halfToFloat } from '../kernels/half.js'
 import { assertFinite, type Matrix } from '../matrix.js'
 import { groupsPerRow, nearestCode, type ScalarLayer, scalarGrid } from '../packing/scalar-layer.js'
 
+/** Options of {@link quantizeRtn}. */
 export interface ScalarOptions {
   /** Bits per weight, 1 to 8. */
   bits: number

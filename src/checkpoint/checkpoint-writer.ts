@@ -10,6 +10,7 @@ import { buildHeader, type HeaderEntry } from './safetensors-header.js'
 import { createWeightsWriter, WORKING_FILE_PREFIX } from './weights-writer.js'
 import { takeTurns } from './write-turns.js'
 
+/** Options of {@link createCheckpointWriter}. */
 export interface CheckpointWriterOptions {
   /** Whether to replace a model folder that is already there. Default false. */
   readonly force?: boolean

@@ -11,6 +11,7 @@ import { findWeightFiles, joinTensors } from './weight-files.js'
 
 /** An open model folder in the Hugging Face layout. */
 export interface Checkpoint extends TensorSource {
+  /** Its path, as given. */
   readonly folder: string
   /** `config.json` as parsed. */
   readonly config: Record<string, unknown>

@@ -18,10 +18,13 @@ const ELEMENT_BYTES = {
   BOOL: 1,
 } as const
 
-/** Element type of a tensor, by its name in a safetensors header. */
+/**
+ * Element type of a tensor, by its name in a safetensors header: `F64`, `F32`, `F16`, `BF16`, `I64`, `I32`, `I16`, `I8`,
+ * `U64`, `U32`, `U16`, `U8` or `BOOL`.
+ */
 export type Dtype = keyof typeof ELEMENT_BYTES
 
-/** The dtypes that {@link decodeFloats} reads and {@link encodeFloats} writes. */
+/** The element types that are read as float32. */
 export type FloatDtype = 'F64' | 'F32' | 'F16' | 'BF16'
 
 /** Every dtype that can be read and written. */

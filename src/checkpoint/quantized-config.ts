@@ -12,16 +12,23 @@ interface CommonRecord {
   readonly shape: readonly [rows: number, cols: number]
   /** The weight's dtype before it was quantized. */
   readonly dtype: FloatDtype
+  /** Bits of an index or a code per weight. */
   readonly bits: number
   /** `L / tr(W H W^T)` on the calibration activations, null when none were used. */
   readonly relative_error: number | null
 }
 
+/** The record of a layer of vectors and codebooks (GPTVQ). */
 export interface VqRecord extends CommonRecord {
+  /** Decides how the layer is read. */
   readonly format: 'vq'
+  /** Weights per vector. */
   readonly vector_dim: number
+  /** Columns that share a codebook. */
   readonly columns_per_group: number
+  /** Rows that share a codebook. */
   readonly rows_per_group: number
+  /** Bits of a stored codebook element. */
   readonly codebook_bits: 8 | 16
   /** Only of a layer with scales: how many weights of a row share one. */
   readonly scale_block_size?: number
@@ -29,14 +36,19 @@ export interface VqRecord extends CommonRecord {
   readonly permuted?: true
 }
 
+/** The record of a layer of codes, scales and zero points (RTN, GPTQ). */
 export interface ScalarRecord extends CommonRecord {
+  /** Decides how the layer is read. */
   readonly format: 'scalar'
+  /** Weights of a row that share a scale and a zero point. */
   readonly group_size: number
 }
 
 /** The `quantization_config` of a quantized folder's `config.json`. */
 export interface QuantizationConfig {
+  /** Always `'gptvq'`, whatever the method. */
   readonly quant_method: typeof QUANT_METHOD
+  /** Of the format, 1. */
   readonly version: typeof FORMAT_VERSION
   /** `'gptvq'`, `'gptq'` or `'rtn'`. */
   readonly method: string

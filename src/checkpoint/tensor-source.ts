@@ -4,7 +4,9 @@ import { quoted } from './header-text.js'
 
 /** What is known of a tensor without reading it. */
 export interface TensorInfo {
+  /** Its name in the file. */
   readonly name: string
+  /** Its element type. */
   readonly dtype: Dtype
   /** Sizes of the dimensions, outermost first; `[]` for a scalar. */
   readonly shape: readonly number[]
@@ -16,6 +18,7 @@ export interface TensorInfo {
 
 /** Tensors by name, each read from disk when asked for and never kept. */
 export interface TensorSource {
+  /** All tensors by name. */
   readonly tensors: ReadonlyMap<string, TensorInfo>
   /**
    * The tensor's bytes as stored: row-major, little-endian.

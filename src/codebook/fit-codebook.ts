@@ -6,6 +6,7 @@ import { runEm } from './em.js'
 import { identityMetric, readMetric } from './metric.js'
 import { type KmeansInit, kmeansInits, seedCodebooks } from './seeds.js'
 
+/** Options of {@link fitCodebook}. */
 export interface CodebookOptions {
   /** Number of centroids, 1 to 65536. */
   k: number
@@ -22,6 +23,7 @@ export interface CodebookOptions {
   seed?: number
 }
 
+/** What {@link fitCodebook} found. */
 export interface FittedCodebook {
   /** Centroids, k x d. */
   readonly codebook: Matrix

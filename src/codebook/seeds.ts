@@ -2,7 +2,11 @@ import type { Clustering, ClusterProblem } from '../kernels/contract.js'
 import { randomGenerator } from '../random.js'
 import { solveSymmetric } from './small-solve.js'
 
-/** How the first centroids are chosen: see {@link seedCodebooks}. */
+/**
+ * How the first centroids are chosen. `'mahalanobis'`: vectors evenly spaced by their Mahalanobis distance to the mean
+ * (van Baalen et al. 2024, section 3.2). `'kmeans++'`: drawn with a probability proportional to the distance to the
+ * nearest seed so far. `'cdf'`, of scalars only: the middles of equally long stretches of the sorted values.
+ */
 export type KmeansInit = 'mahalanobis' | 'kmeans++' | 'cdf'
 
 export const kmeansInits: readonly KmeansInit[] = ['mahalanobis', 'kmeans++', 'cdf']

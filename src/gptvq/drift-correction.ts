@@ -13,6 +13,7 @@ export interface LayerDrift {
   readonly residual?: Matrix
 }
 
+/** Options of {@link correctDrift}. */
 export interface DriftCorrectionOptions {
   /** Share of the input's drift that is made up for, 0 to 1, default 1. */
   inputShare?: number

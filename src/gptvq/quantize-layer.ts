@@ -41,7 +41,7 @@ const COLUMNS_SHARE = 0.8
 const STEPS_BETWEEN_SWEEPS = 2
 
 /**
- * Quantizes one linear layer with GPTVQ (van Baalen et al. 2024, algorithm 1; DESIGN: mathematics).
+ * Quantizes one linear layer with GPTVQ (van Baalen et al. 2024, algorithm 1).
  *
  * @param weight out x in
  * @param hessian in x in, `(2 / tokens) X^T X` of the layer's inputs, undamped (see HessianAccumulator)

@@ -6,6 +6,7 @@ import type { Matrix } from '../matrix.js'
 /** Floats of a panel of rows; bounds the memory of the losses of a large layer. */
 const PANEL_VALUES = 2 ** 20
 
+/** The error of a layer's outputs. */
 export interface ReconstructionError {
   /** `tr((W-Q) H (W-Q)^T) / tr(W H W^T)`; 0 for a layer whose inputs or weights are all zero. */
   readonly relative: number
@@ -15,7 +16,8 @@ export interface ReconstructionError {
 
 /**
  * How far a layer's outputs move when `quantized` takes the place of `weight` (both out x in) on inputs with the
- * (undamped) `hessian` (in x in), relative to the outputs' energy (DESIGN: mathematics, 1).
+ * (undamped) `hessian` (in x in), relative to the outputs' energy: the loss that GPTQ and GPTVQ minimise (van Baalen et
+ * al. 2024, section 2).
  *
  * @throws ShapeError when the three do not fit together
  * @throws NumericError when one of them holds NaN or infinity, or numbers so large that `W H` outgrows float32

@@ -4,30 +4,46 @@ import { parseRopeScaling, type RopeScaling, ropeSection } from './rope-config.j
 /** Values of `model_type` that the forward pass knows. */
 export const supportedModelTypes = ['llama', 'mistral'] as const
 
+/** A supported value of `model_type`. */
 export type ModelType = (typeof supportedModelTypes)[number]
 
 /** What the forward pass needs to know of a `config.json`. Sizes are counts of values, not bytes. */
 export interface LlamaConfig {
+  /** `model_type`. */
   readonly modelType: ModelType
+  /** `hidden_size`: width of the residual stream. */
   readonly hiddenSize: number
+  /** `intermediate_size`: width inside an MLP. */
   readonly intermediateSize: number
+  /** `num_hidden_layers`: blocks. */
   readonly layers: number
+  /** `num_attention_heads`. */
   readonly heads: number
   /** Key-value heads; divides `heads`. */
   readonly kvHeads: number
+  /** `head_dim`: values of a query, key or value of one head. */
   readonly headDim: number
+  /** `vocab_size`: token ids are less than this. */
   readonly vocabSize: number
   /** The longest sequence the model was made for, in tokens. */
   readonly maxPositions: number
+  /** `rms_norm_eps`: added to the mean square in a norm. */
   readonly rmsNormEps: number
+  /** `rope_theta`: base of the rotary frequencies. */
   readonly ropeTheta: number
+  /** How these are stretched. */
   readonly ropeScaling: RopeScaling
+  /** `tie_word_embeddings`: the head is the embedding. */
   readonly tieWordEmbeddings: boolean
+  /** `attention_bias`: biases in `q_proj`, `k_proj`, `v_proj` and `o_proj`. */
   readonly attentionBias: boolean
+  /** `mlp_bias`: biases in `gate_proj`, `up_proj` and `down_proj`. */
   readonly mlpBias: boolean
   /** A position sees itself and `slidingWindow - 1` positions before it; undefined: all before it. */
   readonly slidingWindow: number | undefined
+  /** `bos_token_id`; undefined: the model has none. */
   readonly bosTokenId: number | undefined
+  /** `eos_token_id`: ids that end a text. */
   readonly eosTokenIds: readonly number[]
 }
 

@@ -11,6 +11,10 @@ export const linearKinds = [
   'mlp.down_proj',
 ] as const
 
+/**
+ * The name of a linear layer within its block: `self_attn.q_proj`, `self_attn.k_proj`, `self_attn.v_proj`,
+ * `self_attn.o_proj`, `mlp.gate_proj`, `mlp.up_proj` or `mlp.down_proj`.
+ */
 export type LinearKind = (typeof linearKinds)[number]
 
 /** Linear layers that read the same input, so that they share one Hessian; in the order of the forward pass. */
@@ -26,12 +30,15 @@ export type LinearInputGroup = readonly LinearKind[]
 
 /** One linear layer of a block. Its weight is `rows` (outputs) x `cols` (inputs). */
 export interface LinearLayer {
+  /** Which of the seven it is. */
   readonly kind: LinearKind
   /** Name of the weight tensor, e.g. `'model.layers.0.mlp.down_proj.weight'`. */
   readonly name: string
   /** Name of the bias tensor, when the configuration says there is one. */
   readonly biasName: string | undefined
+  /** Outputs. */
   readonly rows: number
+  /** Inputs. */
   readonly cols: number
 }
 
@@ -45,7 +52,7 @@ export function allLinearLayers(config: LlamaConfig): LinearLayer[] {
   return Array.from({ length: config.layers }, (_, index) => linearLayers(config, index)).flat()
 }
 
-/** The linear layers of block `index` (counted from 0), in the order of {@link linearKinds}. */
+/** The linear layers of block `index` (counted from 0), in the order of the forward pass. */
 export function linearLayers(config: LlamaConfig, index: number): LinearLayer[] {
   const { hiddenSize, intermediateSize } = config
   const queries = config.heads * config.headDim

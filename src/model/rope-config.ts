@@ -2,13 +2,26 @@ import { CheckpointError, UnsupportedError } from '../errors.js'
 
 /** How rotary frequencies are stretched for contexts longer than those of the first training. */
 export type RopeScaling =
-  | { readonly type: 'default' }
-  | { readonly type: 'linear'; readonly factor: number }
   | {
-      readonly type: 'llama3'
+      /** Not at all. */
+      readonly type: 'default'
+    }
+  | {
+      /** All frequencies alike. */
+      readonly type: 'linear'
+      /** By how much. */
       readonly factor: number
+    }
+  | {
+      /** Low frequencies, high ones not, those between in part (Llama 3.1). */
+      readonly type: 'llama3'
+      /** By how much, at most. */
+      readonly factor: number
+      /** Frequencies that turn fewer times than this over the original context are low. */
       readonly lowFreqFactor: number
+      /** Frequencies that turn more times than this over the original context are high. */
       readonly highFreqFactor: number
+      /** The original context, in tokens. */
       readonly originalMaxPositions: number
     }
 

@@ -5,15 +5,17 @@ import type { PackedScalarLayer } from './scalar-layer.js'
 export interface BitsPerValue {
   /** Indices, or the codes of a scalar layer. */
   readonly index: number
+  /** Codebook elements; 0 for a scalar layer. */
   readonly codebook: number
   /** Scales of codebooks and blocks, or of scalar groups. */
   readonly scale: number
   /** All else: the order of columns, or the zero points of a scalar layer. */
   readonly other: number
+  /** The sum of the above. */
   readonly total: number
 }
 
-/** Bits per value of a layer, counted from the bytes of its packed arrays (DESIGN: mathematics, 7). */
+/** Bits per value of a layer, counted from the bytes of its packed arrays, so that nothing is left out. */
 export function bitsPerValue(packed: PackedLayer | PackedScalarLayer): BitsPerValue {
   if ('layout' in packed) {
     const { layout, indices, codebooks } = packed

@@ -9,7 +9,7 @@ export const SCALE_LEVELS = 2 ** SCALE_BITS
 /** Weights that may share a scale. */
 export const scaleBlockSizes = [16, 32, 64, 128] as const
 
-/** How many consecutive weights of a row share a scale. */
+/** How many consecutive weights of a row share a scale: 16, 32, 64 or 128. */
 export type ScaleBlockSize = (typeof scaleBlockSizes)[number]
 
 /** Scales on a logarithmic grid, one per block of a row (van Baalen et al. 2024, section 3.3). */

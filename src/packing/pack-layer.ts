@@ -16,6 +16,7 @@ import {
 
 /** The arrays of a layer exactly as a checkpoint stores them. */
 export interface PackedLayer {
+  /** How the layer is cut; all lengths follow from it. */
   readonly layout: VqLayout
   /** `bits * vectorDim` bits per vector, least significant bit first, rows byte-aligned. */
   readonly indices: Uint8Array

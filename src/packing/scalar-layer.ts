@@ -9,7 +9,9 @@ import { requireLength } from './require-length.js'
  * weights of a row. Asymmetric, so `zero` is a code of its own.
  */
 export interface ScalarLayer {
+  /** Outputs. */
   readonly rows: number
+  /** Inputs. */
   readonly cols: number
   /** Bits per code and per zero point, 1 to 8. */
   readonly bits: number
@@ -25,12 +27,17 @@ export interface ScalarLayer {
 
 /** The arrays of a scalar layer exactly as a checkpoint stores them. */
 export interface PackedScalarLayer {
+  /** Outputs. */
   readonly rows: number
+  /** Inputs. */
   readonly cols: number
+  /** Bits per code and per zero point, 1 to 8. */
   readonly bits: number
+  /** Weights of a row that share a scale; the last group of a row may be smaller. */
   readonly groupSize: number
   /** `bits` bits per code, least significant bit first, rows byte-aligned. */
   readonly codes: Uint8Array
+  /** Bits of IEEE halves, rows x groups per row. */
   readonly scales: Uint16Array
   /** `bits` bits per zero point, all rows in one run. */
   readonly zeros: Uint8Array

@@ -9,9 +9,14 @@ import { type Matrix, matrix } from '../matrix.js'
 import { type BlockScales, decodeScales, multiplyByScales } from './block-scales.js'
 import { requirePermutation, restoreColumns } from './permutation.js'
 
-/** How a layer's weights are cut into vectors and groups (DESIGN: mathematics, 8). */
+/**
+ * How a layer's weights are cut into vectors and groups. A group, which shares a codebook, is some columns by some rows;
+ * shapes need not divide.
+ */
 export interface VqLayout {
+  /** Outputs. */
   readonly rows: number
+  /** Inputs. */
   readonly cols: number
   /** Weights per vector, along a row. */
   readonly vectorDim: number
@@ -27,9 +32,11 @@ export interface VqLayout {
 
 /** A vector-quantized layer in its stored values: what is written, and what decodes to the same floats everywhere. */
 export interface VqLayer {
+  /** How the layer is cut into vectors and groups. */
   readonly layout: VqLayout
   /** rows x vectorsPerRow, each less than k. */
   readonly indices: Uint16Array
+  /** Bits of a stored codebook element: 8 (integers) or 16 (IEEE halves). */
   readonly codebookBits: CodebookBits
   /** Stored elements, groups x k x vectorDim; group (i, j) of row group i and column group j is number `i * columnGroups + j`. */
   readonly codebooks: CodebookElements

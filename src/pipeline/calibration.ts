@@ -10,7 +10,12 @@ import { readTokens, type TextSource } from './text-source.js'
 /** Where calibration activations come from. */
 export interface CalibrationOptions {
   /** A text, or sequences of token ids of one length. Default: text that the model itself writes. */
-  calibration?: TextSource | { readonly sequences: readonly Int32Array[] }
+  calibration?:
+    | TextSource
+    | {
+        /** Token ids, two or more in each sequence, all of one length. */
+        readonly sequences: readonly Int32Array[]
+      }
   /** Sequences at most, default 128. */
   sequences?: number
   /** Tokens per sequence at most, default 2048; never more than the model's context. */

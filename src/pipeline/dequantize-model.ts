@@ -14,6 +14,7 @@ import type { OnProgress } from './progress.js'
 /** Dtypes that a dequantized weight can be written in. */
 export type PlainDtype = Exclude<FloatDtype, 'F64'>
 
+/** All values of {@link PlainDtype}. */
 export const plainDtypes: readonly PlainDtype[] = ['F32', 'F16', 'BF16']
 
 export interface DequantizeModelOptions extends OutputOptions {
@@ -23,7 +24,9 @@ export interface DequantizeModelOptions extends OutputOptions {
   output: string
   /** Default: what each weight was before. `'F32'` keeps the dequantized values bit for bit, the others round them. */
   dtype?: PlainDtype
+  /** Receives what is being done and how much of it is done. */
   onProgress?: OnProgress
+  /** Stops the work with an AbortedError; nothing is written then. */
   signal?: AbortSignal
 }
 

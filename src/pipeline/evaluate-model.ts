@@ -22,7 +22,9 @@ export interface EvaluateModelOptions {
   engine?: EngineName
   /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
   threads?: number
+  /** Receives what is being done and how much of it is done. */
   onProgress?: OnProgress
+  /** Stops the work with an AbortedError. */
   signal?: AbortSignal
 }
 
@@ -30,7 +32,9 @@ export interface EvaluateModelOptions {
 export interface Evaluation extends Scores {
   /** Scores of the reference on the same windows. */
   readonly reference?: Scores
+  /** Tokens per window; all but the first are scored. */
   readonly context: number
+  /** Windows scored. */
   readonly windows: number
 }
 

@@ -18,23 +18,40 @@ export type { Scores } from './evaluation-scores.js'
 
 /** A model to score. */
 export interface ScoredModel {
+  /** Its weights. */
   readonly source: WeightSource
+  /** Its architecture. */
   readonly config: LlamaConfig
 }
 
+/** How far {@link scoreModels} has come. */
 export interface ScoreProgress {
+  /** Steps done: a window through a block or the head of a model. */
   readonly done: number
+  /** Steps there are. */
   readonly total: number
 }
 
+/** What to score, and on what. */
 export interface ScoreOptions {
   /** The model that the candidates are compared with, usually the one in full precision. */
   readonly reference?: ScoredModel
+  /** The models to score. */
   readonly candidates: readonly ScoredModel[]
   /** Token ids, windows of one length of at least 2; each scores all its tokens but the first. */
   readonly windows: readonly Int32Array[]
+  /** Receives how far the work has come. */
   readonly onProgress?: (progress: ScoreProgress) => void
+  /** Stops the work with an AbortedError. */
   readonly signal?: AbortSignal
+}
+
+/** What {@link scoreModels} measured. */
+export interface ModelScores {
+  /** Where a reference was given. */
+  readonly reference?: Scores
+  /** In the order of the candidates. */
+  readonly candidates: Scores[]
 }
 
 /** Tokens that go through a block together: enough for the engine's products to run at full speed. */
@@ -62,7 +79,7 @@ export async function scoreModels({
   windows,
   onProgress,
   signal,
-}: ScoreOptions): Promise<{ reference?: Scores; candidates: Scores[] }> {
+}: ScoreOptions): Promise<ModelScores> {
   const models = reference === undefined ? [...candidates] : [reference, ...candidates]
   const context = assertScorable(models, windows, reference)
   const sums = models.map(emptySums)

@@ -6,24 +6,33 @@ import { findTensor, type TensorInfo } from '../checkpoint/tensor-source.js'
 
 /** One tensor, or the tensors that one quantized layer is stored in. */
 export interface InspectedWeight {
+  /** Name of the tensor, or of the weight that a quantized layer stands for. */
   readonly name: string
+  /** Sizes of the dimensions; rows x columns of a quantized layer. */
   readonly shape: readonly number[]
   /** The dtype, or for a quantized layer its settings, e.g. `'vq 2-D 2 bits'`. */
   readonly format: string
+  /** Whether it is a quantized layer. */
   readonly quantized: boolean
   /** 8 * bytes / weights. */
   readonly bitsPerValue: number
+  /** Bytes stored. */
   readonly bytes: number
   /** On the calibration activations; null where it was not measured. */
   readonly relativeError: number | null
 }
 
+/** What is stored in a model folder. */
 export interface Inspection {
+  /** The folder, as given. */
   readonly model: string
+  /** E.g. `'LlamaForCausalLM'`. */
   readonly architecture: string
   /** The method, null for a plain model. */
   readonly method: string | null
+  /** The options it was quantized with; empty for a plain model. */
   readonly settings: Readonly<Record<string, unknown>>
+  /** Quantized layers, then all other tensors. */
   readonly weights: readonly InspectedWeight[]
   /** Over quantized layers; null when there are none. */
   readonly quantizedBitsPerValue: number | null

@@ -8,13 +8,17 @@ import { dequantize, type QuantizedLayer } from '../packing/quantized-layer.js'
 
 /** A model folder, plain or quantized, ready to be run; weights are read from disk when they are needed. */
 export interface OpenModel {
+  /** Its path, as given. */
   readonly folder: string
+  /** Its architecture. */
   readonly config: LlamaConfig
   /** Weights as float32, quantized layers dequantized. */
   readonly source: WeightSource
   /** Undefined for a plain model. */
   readonly quantization: QuantizationConfig | undefined
+  /** The tensors as they are stored. */
   readonly checkpoint: Checkpoint
+  /** Closes the files; can be called again. */
   close(): Promise<void>
 }
 

@@ -6,6 +6,7 @@ export interface Progress {
   readonly done: number
 }
 
+/** Is told how far a long work has come. */
 export type OnProgress = (progress: Progress) => void
 
 /** Reports the progress of a part of the work, its own share counted from 0 to 1. */

@@ -44,6 +44,7 @@ export interface QuantizeModelOptions
   engine?: EngineName
   /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
   threads?: number
+  /** Receives what is being done and how much of it is done. */
   onProgress?: OnProgress
   /** Receives every layer as it is done, by the name of its weight. */
   onLayer?: (name: string, layer: QuantizedLayer) => void

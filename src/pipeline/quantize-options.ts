@@ -11,6 +11,7 @@ import { type ModelTuningOptions, resolveModelTuning } from './tune-model.js'
 /** How the linear layers are quantized. */
 export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'
 
+/** All values of {@link QuantizationMethod}. */
 export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gptq', 'rtn']
 
 /** Options of GPTVQ and of calibration, as far as a method is concerned. */

@@ -30,7 +30,9 @@ export interface ReportDataOptions {
   reference?: string
   /** Codebooks to show at most, default 3: of the best layer, the worst, and those between. 0 shows none. */
   codebooks?: number
+  /** Receives what is being done and how much of it is done. */
   onProgress?: OnProgress
+  /** Stops the work with an AbortedError. */
   signal?: AbortSignal
 }
 

@@ -8,8 +8,11 @@ import type { TuningReport } from './tuning/report.js'
 export interface LayerReport {
   /** The weight's name less `.weight`. */
   readonly name: string
+  /** Outputs. */
   readonly rows: number
+  /** Inputs. */
   readonly cols: number
+  /** What its bits are spent on. */
   readonly bitsPerValue: BitsPerValue
   /** Bytes of its packed arrays. */
   readonly bytes: number
@@ -18,40 +21,60 @@ export interface LayerReport {
    * towards: those of the model, corrected for drift; before tuning. Null for a method without calibration.
    */
   readonly relativeError: number | null
+  /** Time that quantizing it took. */
   readonly seconds: number
 }
 
 /** What {@link quantizeModel} did. */
 export interface QuantizationReport {
+  /** The model's folder, as given. */
   readonly model: string
   /** The folder written, null when none was asked for. */
   readonly output: string | null
+  /** The method used. */
   readonly method: QuantizationMethod
   /** The options in force, defaults included. */
   readonly settings: Readonly<Record<string, unknown>>
+  /** Each quantized layer, in the order of the model. */
   readonly layers: readonly LayerReport[]
   /** Over all quantized weights, counted from their bytes. */
   readonly bitsPerValue: number
   /** Bytes of the quantized layers before and after. */
-  readonly layerBytes: { readonly before: number; readonly after: number }
+  readonly layerBytes: {
+    /** In the model that was quantized. */
+    readonly before: number
+    /** All their stored arrays. */
+    readonly after: number
+  }
   /** Bytes of all files written, null when none were. */
   readonly outputBytes: number | null
   /** Null for a method without calibration. */
   readonly calibration: {
+    /** Sequences used. */
     readonly sequences: number
+    /** Tokens in each. */
     readonly length: number
+    /** E.g. that fewer sequences than asked for fit the text. */
     readonly notes: readonly string[]
   } | null
   /** How the layers came to their bits; null where all have the same. */
   readonly mixed: MixedReport | null
   /** Null where the codebooks were not tuned. */
   readonly tuning: TuningReport | null
+  /** Time that the parts took, in seconds. */
   readonly seconds: {
+    /** Gathering calibration text, and running it through the blocks. */
     readonly calibration: number
+<<<<<<< HEAD
     /** Of the layers, where their bits are chosen by it; trials included. */
     readonly sensitivity: number
+=======
+    /** Quantizing the layers. */
+>>>>>>> site
     readonly quantization: number
+    /** Tuning the codebooks of all layers together; 0 without. */
     readonly tuning: number
+    /** All of it, reading and writing included. */
     readonly total: number
   }
 }

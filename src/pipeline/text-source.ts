@@ -5,7 +5,16 @@ import { assertTokenIds } from '../model/embedding.js'
 import { checkVocabulary, loadTokenizer } from '../model/tokenizer.js'
 
 /** Text by the path of a UTF-8 file, text itself, or the token ids of a text. */
-export type TextSource = string | { readonly text: string } | { readonly tokens: Int32Array }
+export type TextSource =
+  | string
+  | {
+      /** The text itself. */
+      readonly text: string
+    }
+  | {
+      /** Its token ids. */
+      readonly tokens: Int32Array
+    }
 
 /**
  * The token ids of a text, tokenized whole without special tokens.

@@ -1,6 +1,8 @@
 /** A point of two costs, less of each is better. */
 export interface CostPoint {
+  /** Bits per value. */
   readonly bits: number
+  /** What it costs otherwise; less is better. */
   readonly cost: number
 }
 

@@ -14,6 +14,7 @@ export interface RatePoint {
   readonly method: string
   /** Bits per value, all stored bytes counted; above 0. */
   readonly bits: number
+  /** The measure, e.g. an error. */
   readonly value: number
 }
 

@@ -10,12 +10,15 @@ import type { RateDistortionOptions, RatePoint } from './rate-distortion.js'
 export interface ReportLayer {
   /** The weight's name less `.weight`. */
   readonly name: string
+  /** Outputs. */
   readonly rows: number
+  /** Inputs. */
   readonly cols: number
   /** How it is stored, e.g. `'vq 2-D, 2 bits'`. */
   readonly format: string
-  /** Bytes stored now, and bytes of the weight before. */
+  /** Bytes stored now. */
   readonly bytes: number
+  /** Bytes of the weight before. */
   readonly bytesBefore: number
   /** `L / tr(W H W^T)` on the calibration activations, null where it was not measured. */
   readonly relativeError: number | null
@@ -29,6 +32,7 @@ export interface ReportLayer {
 
 /** One codebook that a report shows. */
 export interface ReportCodebook extends CodebookGroup {
+  /** Name of its layer, one of `layers`. */
   readonly layer: string
   /** Number of the group in its layer. */
   readonly group: number
@@ -44,29 +48,56 @@ export interface ReportData {
   readonly method: string
   /** The options the folder was made with, defaults included. */
   readonly settings: Readonly<Record<string, unknown>>
+  /** The quantized layers in the order of the model. */
   readonly layers: readonly ReportLayer[]
   /** Tensors that were not quantized. */
-  readonly kept: { readonly tensors: number; readonly bytes: number }
+  readonly kept: {
+    /** How many there are. */
+    readonly tensors: number
+    /** Bytes of them all. */
+    readonly bytes: number
+  }
   /** Codebooks to show; a few. */
   readonly codebooks?: readonly ReportCodebook[]
   /** The model that was quantized, where known; it stands in the command to reproduce. */
   readonly source?: string
+  /** The text that the Hessians were summed over. */
   readonly calibration?: {
     /** The text file, where known. */
     readonly file?: string
+    /** Sequences used. */
     readonly sequences: number
+    /** Tokens in each. */
     readonly length: number
+    /** What else is to be said of it, e.g. that the text was short. */
     readonly notes: readonly string[]
   }
-  readonly seconds?: { readonly calibration: number; readonly quantization: number; readonly total: number }
+  /** Time that quantizing took, in seconds. */
+  readonly seconds?: {
+    /** Gathering text and running it through the model. */
+    readonly calibration: number
+    /** Quantizing the layers. */
+    readonly quantization: number
+    /** All of it. */
+    readonly total: number
+  }
   /** Measurements of the whole model, e.g. `{ name: 'perplexity', value: 69.6 }`. */
-  readonly scores?: readonly { readonly name: string; readonly value: number }[]
+  readonly scores?: readonly {
+    /** What was measured, with its unit. */
+    readonly name: string
+    /** How much it is. */
+    readonly value: number
+  }[]
   /** Losses to draw, each entry a picture. */
   readonly convergence?: readonly (Omit<ConvergenceOptions, 'width'> & {
+    /** The lines of one picture. */
     readonly curves: readonly Curve[]
   })[]
   /** This checkpoint among others. */
-  readonly comparison?: Omit<RateDistortionOptions, 'width'> & { readonly points: readonly RatePoint[] }
+  readonly comparison?: Omit<RateDistortionOptions, 'width'> & {
+    /** One per checkpoint, this one included. */
+    readonly points: readonly RatePoint[]
+  }
   /** Replaces the command that is put together from method and settings. */
   readonly command?: string
   /** The version of this package. */

@@ -14,6 +14,15 @@ export interface TuningReport {
   readonly epochs: readonly TuningEpoch[]
   /** The epoch whose codebooks were kept: the one with the lowest divergence on the sequences held out. */
   readonly kept: number
-  readonly sequences: { readonly training: number; readonly heldOut: number; readonly length: number }
+  /** How much text there was. */
+  readonly sequences: {
+    /** Sequences that were tuned on. */
+    readonly training: number
+    /** Sequences that chose the epoch. */
+    readonly heldOut: number
+    /** Tokens in each. */
+    readonly length: number
+  }
+  /** Time that tuning took. */
   readonly seconds: number
 }

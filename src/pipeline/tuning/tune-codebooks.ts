@@ -15,17 +15,30 @@ import type { TuningEpoch, TuningReport } from './report.js'
 import { evenly, type Split, shuffledBatches, splitSequences } from './sequences.js'
 import { moveStudent, openStudent, type Student } from './student.js'
 
+/** What to tune, and on what. */
 export interface TuneCodebooksInput {
   /** The full model: the teacher, and the student's norms, embedding and head. */
   readonly source: WeightSource
+  /** The architecture of both. */
   readonly config: LlamaConfig
   /** The quantized layers by the name of their weight; linear layers that are not among them stay full. */
   readonly layers: ReadonlyMap<string, VqLayer>
   /** Token ids, two sequences or more, all of one length. */
   readonly sequences: readonly Int32Array[]
+  /** How to tune. */
   readonly options?: TuningOptions
+  /** Receives what is being done and how much of it is done. */
   readonly onProgress?: OnProgress
+  /** Stops the work with an AbortedError. */
   readonly signal?: AbortSignal
+}
+
+/** What {@link tuneCodebooks} made. */
+export interface TunedCodebooks {
+  /** The layers with their new codebooks, by the name of their weight. */
+  readonly layers: Map<string, VqLayer>
+  /** What was done. */
+  readonly report: TuningReport
 }
 
 /**
@@ -51,7 +64,7 @@ export async function tuneCodebooks({
   options = {},
   onProgress,
   signal,
-}: TuneCodebooksInput): Promise<{ layers: Map<string, VqLayer>; report: TuningReport }> {
+}: TuneCodebooksInput): Promise<TunedCodebooks> {
   const settings = resolveTuningOptions(options)
   assertTunable(config, layers, sequences)
   const split = splitSequences(sequences, settings.heldOut)

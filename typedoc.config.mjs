@@ -1,0 +1,28 @@
+import { mathPlugin } from './scripts/tex-to-mathml.mjs'
+
+/** @type {Partial<import('typedoc').TypeDocOptions>} */
+export default {
+  name: 'gptvq',
+  entryPoints: ['src/index.ts', 'src/model.ts', 'src/report.ts'],
+  tsconfig: 'tsconfig.build.json',
+  out: 'out/site',
+  readme: 'README.md',
+  projectDocuments: ['docs/*.md'],
+  disableSources: true,
+  markdownItLoader: mathPlugin,
+  highlightLanguages: ['ts', 'js', 'json', 'sh', 'python'],
+  ignoredHighlightLanguages: ['math'],
+  requiredToBeDocumented: [
+    ...['Class', 'Interface', 'TypeAlias', 'Variable', 'Function'],
+    ...['Property', 'Method', 'Accessor'],
+  ],
+  // lists that a type is made of; its docstring says what is in them
+  intentionallyNotExported: [
+    'src/packing/block-scales.ts:scaleBlockSizes',
+    'src/checkpoint/dtype.ts:ELEMENT_BYTES',
+    'src/model/linears.ts:linearKinds',
+  ],
+  // links to folders of the repository work where it is read; all links are checked by test/docs/links.test.ts
+  validation: { notExported: true, invalidLink: true, invalidPath: false, notDocumented: true },
+  treatWarningsAsErrors: true,
+}
