@@ -18,19 +18,14 @@ import { deriveSeed } from '../random.js'
 
 const ITERATIONS = 100
 
-<<<<<<< HEAD
 /** What is of no use without activations. */
 const USELESS = ['scaleBlockSize', 'columnOrder'] as const
 
 /** Options of {@link quantizeKmeans}; it knows no block scales and no order of columns. */
-export type KmeansOptions = Omit<LayoutOptions, (typeof USELESS)[number]> & { seed?: number }
-=======
-/** Options of {@link quantizeKmeans}; it knows no block scales. */
-export type KmeansOptions = Omit<LayoutOptions, 'scaleBlockSize'> & {
+export type KmeansOptions = Omit<LayoutOptions, (typeof USELESS)[number]> & {
   /** Seed of the first centroids, default 0. */
   seed?: number
 }
->>>>>>> site
 
 /**
  * Plain k-means vector quantization by `ml-kmeans`, without a Hessian and without error feedback: the baseline that

@@ -65,12 +65,9 @@ export interface QuantizationReport {
   readonly seconds: {
     /** Gathering calibration text, and running it through the blocks. */
     readonly calibration: number
-<<<<<<< HEAD
     /** Of the layers, where their bits are chosen by it; trials included. */
     readonly sensitivity: number
-=======
     /** Quantizing the layers. */
->>>>>>> site
     readonly quantization: number
     /** Tuning the codebooks of all layers together; 0 without. */
     readonly tuning: number
