@@ -5,8 +5,6 @@
  * `npm run bench:reference -- FOLDER [--json] [--only ROW]`, where FOLDER has `reference/` (figures, layers,
  * calibration offsets) and `data/` (texts).
  */
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import {
@@ -14,7 +12,6 @@ import {
   dequantizeLayer,
   dequantizeScalar,
   type Matrix,
-  matrix,
   packLayer,
   quantizeGptq,
   quantizeLayer,
@@ -29,14 +26,12 @@ import {
   type QuantizedLayer,
   type QuantizeModelOptions,
   quantizeModel,
-  readTokens,
   scoreModels,
   startEngine,
   withQuantizedLayers,
 } from 'gptvq/model'
-import { decodeFloats } from '../src/checkpoint/dtype.js'
-import { openSafetensors } from '../src/checkpoint/safetensors-reader.js'
 import { formatTable } from '../src/cli/table.js'
+import { calibrationSequences, evaluationTokens, referenceLayer, referenceRows } from './reference-data.js'
 
 /** The rows of the reference that have a counterpart here, and its settings. */
 type RunOptions = VqOptions & Pick<QuantizeModelOptions, 'method'>
@@ -56,16 +51,6 @@ const runs: { row: string; options: RunOptions }[] = [
   { row: 'gptvq 4d 2.25 (10 EM iterations)', options: { vectorDim: 4, bits: 2, groupSize: 32768 } },
 ]
 
-interface ReferenceRow {
-  name: string
-  nominal_bpv: number
-  ppl: number
-  kl: number
-  top1: number
-  mean_layer_error: number
-  layers: Record<string, { error: number; heldout: number }>
-}
-
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { json: { type: 'boolean' }, only: { type: 'string' } },
@@ -76,9 +61,8 @@ if (folder === undefined) {
   process.exit(2)
 }
 const model = fileURLToPath(new URL('../examples/models/tiny-llama', import.meta.url))
-const readJson = async (path: string) => JSON.parse(await readFile(join(folder, path), 'utf8'))
-const reference: { rows: ReferenceRow[] } = await readJson('reference/tiny-llama.json')
-const rowOf = (name: string) => reference.rows.find((row) => row.name === name)!
+const reference = await referenceRows(folder)
+const rowOf = (name: string) => reference.find((row) => row.name === name)!
 const chosen = runs.filter(({ row }) => values.only === undefined || row.startsWith(values.only))
 
 await startEngine('auto')
@@ -104,9 +88,7 @@ else {
 
 async function compareModels() {
   const full = await openModel(model)
-  const tokens = await readTokens(join(folder, 'data/calibration/wiki.txt'), model, full.config)
-  const { calibration_starts: starts } = await readJson('reference/calibration.json')
-  const sequences = starts.map((start: number) => tokens.slice(start, start + 256))
+  const sequences = await calibrationSequences(folder, full, model)
   const reports: QuantizationReport[] = []
   const candidates = []
   for (const { row, options } of chosen) {
@@ -117,7 +99,7 @@ async function compareModels() {
     candidates.push({ source: withQuantizedLayers(full.source, quantized), config: full.config })
     console.error(`quantized: ${row} (${reports.at(-1)!.seconds.total.toFixed(1)} s)`)
   }
-  const text = await readTokens(join(folder, 'data/wikitext2-test.txt'), model, full.config)
+  const text = await evaluationTokens(folder, full, model)
   const { candidates: scores } = await scoreModels({
     reference: full,
     candidates,
@@ -144,7 +126,7 @@ async function compareLayers() {
   const results = []
   for (const { row, options } of chosen.filter(({ options }) => !options.seed)) {
     for (const [name, figures] of Object.entries(rowOf(row).layers)) {
-      const { weight, hessian, heldOut } = await readLayer(name)
+      const { weight, hessian, heldOut } = await referenceLayer(folder, name)
       const { values, bits } = await quantize(weight, hessian, options)
       results.push({
         row,
@@ -169,23 +151,6 @@ async function quantize(weight: Matrix, hessian: Matrix, options: RunOptions) {
   const layer =
     method === 'rtn' ? quantizeRtn(weight, { bits }) : await quantizeGptq(weight, hessian, { bits })
   return { values: dequantizeScalar(layer), bits: bits + (16 + bits) / 128 }
-}
-
-async function readLayer(name: string) {
-  const file = await openSafetensors(join(folder, 'reference/layers', `${name}.safetensors`))
-  try {
-    const read = async (tensor: string) => {
-      const { shape } = file.tensors.get(tensor)!
-      return matrix(shape[0], shape[1], decodeFloats('F32', await file.read(tensor)))
-    }
-    return {
-      weight: await read('weight'),
-      hessian: await read('hessian'),
-      heldOut: await read('hessian_heldout'),
-    }
-  } finally {
-    await file.close()
-  }
 }
 
 function modelTable(): string[][] {
