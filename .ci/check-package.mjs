@@ -1,11 +1,13 @@
 // Packs the package, installs the tarball into an empty folder and uses it there as a stranger would: imported in
-// plain JavaScript, type-checked under both module resolutions, and from its command line.
+// plain JavaScript, type-checked under both module resolutions, bundled for a browser, and from its command line.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { build } from 'esbuild'
 
 const MOST_BYTES = 1e6
+const MOST_READER_BYTES = 8192
 const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm'
 const run = (command, args, cwd) =>
   execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
@@ -23,7 +25,14 @@ try {
   if (packed.size > MOST_BYTES) fail(`the tarball has ${packed.size} bytes, expected at most ${MOST_BYTES}`)
   const stray = packed.files.find(({ path }) => /safetensors$|^examples|^test|^src/.test(path))
   if (stray) fail(`the tarball holds ${stray.path}`)
-  for (const needed of ['README.md', 'LICENSE', 'dist/index.js', 'dist/model.d.ts', 'dist/cli/main.js']) {
+  for (const needed of [
+    'README.md',
+    'LICENSE',
+    'dist/index.js',
+    'dist/model.d.ts',
+    'dist/report.d.ts',
+    'dist/cli/main.js',
+  ]) {
     if (!packed.files.some(({ path }) => path === needed)) fail(`the tarball lacks ${needed}`)
   }
 
@@ -36,6 +45,7 @@ try {
     join(app, 'use.ts'),
     `import { bitsPerValue, dequantizeLayer, HessianAccumulator, matrix, packLayer, quantizeLayer, type VqLayer } from 'gptvq'
 import { evaluateModel, inspectModel, quantizeModel, startEngine } from 'gptvq/model'
+import { codebookGroup, codebookPlot, type ReportData, reportHtml } from 'gptvq/report'
 const random = (rows: number, cols: number) =>
   matrix(rows, cols, Float32Array.from({ length: rows * cols }, (_, i) => Math.sin(i * i)))
 const inputs = new HessianAccumulator(64)
@@ -45,6 +55,12 @@ const bits: number = bitsPerValue(packLayer(layer)).total
 if (!(bits > 2 && bits <= 2.125) || dequantizeLayer(layer).rows !== 64) throw new Error(\`\${bits} bits\`)
 if ((await startEngine('wasm')) !== 'wasm') throw new Error('no engine')
 if ([evaluateModel, inspectModel, quantizeModel].some((f) => typeof f !== 'function')) throw new Error('exports')
+if (!codebookPlot(codebookGroup(layer, 0)).startsWith('<svg')) throw new Error('no picture')
+const data: ReportData = {
+  model: 'app', method: 'gptvq', settings: {}, kept: { tensors: 0, bytes: 0 },
+  layers: [{ name: 'layer', rows: 64, cols: 64, format: 'vq', bytes: 1088, bytesBefore: 16384, relativeError: null }],
+}
+if (!reportHtml(data).startsWith('<!doctype html>')) throw new Error('no report')
 console.log('imported', bits)
 `,
   )
@@ -70,11 +86,20 @@ console.log('imported', bits)
     }
   }
   if (!run(process.execPath, ['build/use.js'], app).startsWith('imported')) fail('the import did not work')
+  const reader = "export { dequantizeLayer, unpackLayer } from 'gptvq'"
+  const { outputFiles } = await build({
+    stdin: { contents: reader, resolveDir: app },
+    ...{ bundle: true, minify: true, write: false, platform: 'browser', format: 'esm' },
+  })
+  if (outputFiles[0].contents.length > MOST_READER_BYTES)
+    fail(
+      `a page that only reads layers loads ${outputFiles[0].contents.length} bytes, expected at most ${MOST_READER_BYTES}`,
+    )
   const version = run(process.execPath, ['node_modules/gptvq/dist/cli/main.js', '--version'], app).trim()
   if (!version.includes(packed.version))
     fail(`the command line says version ${version}, expected ${packed.version}`)
   console.log(
-    `package: ${packed.files.length} files, ${packed.size} bytes; imports, types and command line work`,
+    `package: ${packed.files.length} files, ${packed.size} bytes; imports, types, bundles and command line work`,
   )
 } finally {
   rmSync(folder, { recursive: true, force: true })
