@@ -4,7 +4,7 @@ import { type CalibrationStream, copyStream, passBlock, passGroup } from './cali
 import { type BlockStream, collectStatistics, type InputStatistics } from './input-statistics.js'
 import type { PartProgress } from './progress.js'
 import { type BlockWork, type OnQuantized, quantizeBlock } from './quantize-block.js'
-import { stopwatch } from './report.js'
+import { stopwatch } from './stopwatch.js'
 
 /** The calibration tokens on their way through the model. */
 export interface CalibrationStreams {

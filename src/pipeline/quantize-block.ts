@@ -14,7 +14,8 @@ import type { InputStatistics } from './input-statistics.js'
 import type { LayerBits } from './mixed/options.js'
 import type { PartProgress } from './progress.js'
 import type { MethodSettings } from './quantize-options.js'
-import { type LayerReport, layerReport, stopwatch } from './report.js'
+import { type LayerReport, layerReport } from './report.js'
+import { stopwatch } from './stopwatch.js'
 
 /** Receives each layer as soon as it is quantized, and the weights that it stands for. */
 export type OnQuantized = (

@@ -22,7 +22,8 @@ import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from 
 import { type OnProgress, type PartProgress, partOf } from './progress.js'
 import { type OnQuantized, quantizeBlock } from './quantize-block.js'
 import { type MethodSettings, type QuantizationMethod, resolveMethod } from './quantize-options.js'
-import { type LayerReport, type QuantizationReport, stopwatch, totalBitsPerValue } from './report.js'
+import { type LayerReport, type QuantizationReport, totalBitsPerValue } from './report.js'
+import { stopwatch } from './stopwatch.js'
 import { type ModelTuningOptions, tuneModel } from './tune-model.js'
 import type { TuningReport } from './tuning/report.js'
 

@@ -94,14 +94,3 @@ export function totalBitsPerValue(layers: readonly LayerReport[]): number {
   const weights = layers.reduce((sum, layer) => sum + layer.rows * layer.cols, 0)
   return (8 * bytes) / weights
 }
-
-/** Seconds since the last call, for phases that follow each other. */
-export function stopwatch(): () => number {
-  let last = performance.now()
-  return () => {
-    const now = performance.now()
-    const seconds = (now - last) / 1000
-    last = now
-    return seconds
-  }
-}

@@ -17,6 +17,7 @@ interface Layer {
   readonly rows_per_group: number
   readonly codebook_bits: number
   readonly scale_block_size?: number
+  readonly permuted?: boolean
   readonly group_size: number
 }
 
@@ -125,7 +126,22 @@ function readVq(tensors: Tensors, name: string, layer: Layer): Float32Array {
     }
   }
   if (layer.scale_block_size !== undefined) scaleBlocks(weights, tensors, name, layer, layer.scale_block_size)
-  return weights
+  return layer.permuted ? inNaturalOrder(weights, tensors, name, layer) : weights
+}
+
+function inNaturalOrder(
+  weights: Float32Array,
+  tensors: Tensors,
+  name: string,
+  { shape: [rows, cols] }: Layer,
+): Float32Array {
+  const width = Math.max(1, Math.ceil(Math.log2(cols)))
+  const packed = numbers(tensors, `${name}.vq_permutation`, ['U8'], [Math.ceil((cols * width) / 8)])
+  const ordered = new Float32Array(rows * cols)
+  for (const [j, column] of unpack(packed, 0, cols, width).entries()) {
+    for (let r = 0; r < rows; r++) ordered[r * cols + column] = weights[r * cols + j]
+  }
+  return ordered
 }
 
 function scaleBlocks(
