@@ -22,7 +22,7 @@ const ITERATIONS = 100
 const USELESS = ['scaleBlockSize', 'columnOrder'] as const
 
 /** Options of {@link quantizeKmeans}; it knows no block scales and no order of columns. */
-export type KmeansOptions = Omit<LayoutOptions, (typeof USELESS)[number]> & {
+export type KmeansOptions = Omit<LayoutOptions, 'scaleBlockSize' | 'columnOrder'> & {
   /** Seed of the first centroids, default 0. */
   seed?: number
 }
