@@ -2,7 +2,7 @@
 // guides use and refuses all else, so that an equation is never shown wrong.
 
 /** Commands that stand for one sign, by what kind of element it is. */
-const letters = { lambda: 'λ', rho: 'ρ', mu: 'μ', sigma: 'σ', epsilon: 'ε', Delta: 'Δ' }
+const letters = { alpha: 'α', lambda: 'λ', rho: 'ρ', mu: 'μ', sigma: 'σ', epsilon: 'ε', Delta: 'Δ' }
 const operators = {
   sum: '∑',
   prod: '∏',
