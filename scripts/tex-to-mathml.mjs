@@ -1,38 +1,24 @@
 // Equations of the guides as MathML, which browsers show without script or fonts of their own. Knows the TeX that the
 // guides use and refuses all else, so that an equation is never shown wrong.
 
-/** Commands that stand for one sign, by what kind of element it is. */
-const letters = { alpha: 'α', lambda: 'λ', rho: 'ρ', mu: 'μ', sigma: 'σ', epsilon: 'ε', Delta: 'Δ' }
-const operators = {
-  sum: '∑',
-  prod: '∏',
-  cdot: '·',
-  times: '×',
-  approx: '≈',
-  in: '∈',
-  le: '≤',
-  ge: '≥',
-  ne: '≠',
-}
-const arrows = { leftarrow: '←', rightarrow: '→', to: '→', ldots: '…' }
-const brackets = {
-  lVert: '‖',
-  rVert: '‖',
-  lceil: '⌈',
-  rceil: '⌉',
-  lfloor: '⌊',
-  rfloor: '⌋',
-  '{': '{',
-  '}': '}',
-}
-const words = { log: 'log', min: 'min', max: 'max', exp: 'exp' }
+/** Commands and the signs they stand for, by what kind of element these are. */
+const letters =
+  'alpha α beta β gamma γ delta δ epsilon ϵ varepsilon ε zeta ζ eta η theta θ iota ι kappa κ lambda λ mu μ nu ν xi ξ ' +
+  'pi π rho ρ sigma σ tau τ phi φ chi χ psi ψ omega ω Gamma Γ Delta Δ Theta Θ Lambda Λ Xi Ξ Pi Π Sigma Σ Phi Φ Psi Ψ ' +
+  'Omega Ω ell ℓ infty ∞ partial ∂ nabla ∇'
+const operators =
+  'sum ∑ prod ∏ cdot · times × pm ± div ÷ approx ≈ equiv ≡ sim ∼ propto ∝ in ∈ notin ∉ le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ ' +
+  'll ≪ gg ≫ leftarrow ← gets ← rightarrow → to → mapsto ↦ ldots … cdots ⋯ dots … mid ∣ top ⊤ circ ∘ odot ⊙ otimes ⊗'
+const brackets =
+  'lVert ‖ rVert ‖ Vert ‖ | ‖ lvert | rvert | lceil ⌈ rceil ⌉ lfloor ⌊ rfloor ⌋ langle ⟨ rangle ⟩ lbrace { rbrace } { { } }'
+const words = 'log ln exp min max arg argmin argmax det'
 
+const pairs = (list) => Array.from(list.matchAll(/(\S+) (\S+)/g), ([, name, sign]) => [name, sign])
 const signs = new Map([
-  ...[letters, words].flatMap((group) => Object.entries(group).map(([name, sign]) => [name, ['mi', sign]])),
-  ...[operators, arrows].flatMap((group) =>
-    Object.entries(group).map(([name, sign]) => [name, ['mo', sign]]),
-  ),
-  ...Object.entries(brackets).map(([name, sign]) => [name, ['bracket', sign]]),
+  ...pairs(letters).map(([name, sign]) => [name, ['mi', sign]]),
+  ...pairs(operators).map(([name, sign]) => [name, ['mo', sign]]),
+  ...pairs(brackets).map(([name, sign]) => [name, ['bracket', sign]]),
+  ...words.split(' ').map((word) => [word, ['mi', word]]),
 ])
 
 /** Widths of spaces, in em. */

@@ -76,7 +76,7 @@ describe('block scales in a checkpoint', () => {
     const plain = randomLayer({ ...layout, scaleBlockSize: undefined }, 8, 1)
     const scaled = randomLayer(layout, 8, 1)
     const described = ({ name, dtype, shape }: StoredTensor) => `${name} ${dtype} ${shape.join('x')}`
-    const common = ['a.vq_indices U8 3x20', 'a.vq_codebooks I8 2x2x16x2', 'a.vq_codebook_scales F32 2x2']
+    const common = ['a.vq_indices U8 3x20', 'a.vq_codebooks I8 2x2x16x2', 'a.vq_codebook_scales BF16 2x2']
     expect(storedTensors('a', packLayer(plain)).map(described)).toEqual(common)
     expect(storedTensors('a', packLayer(scaled)).map(described)).toEqual([
       ...common,

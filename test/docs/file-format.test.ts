@@ -31,6 +31,13 @@ const cases: Record<string, Partial<QuantizeModelOptions>> = {
   },
   'block scales': { ...quick, scaleBlockSize: 16, columnsPerGroup: 32 },
   'block scales, the last block of a row shorter': { ...quick, scaleBlockSize: 32, columnsPerGroup: 32 },
+  'columns in activation order': { ...quick, columnOrder: 'activation' },
+  'block scales and activation order': {
+    ...quick,
+    scaleBlockSize: 16,
+    columnsPerGroup: 32,
+    columnOrder: 'activation',
+  },
   'GPTQ, 3 bits, groups that do not divide': {
     ...{ calibration: quick.calibration, sequences: 4, sequenceLength: 32 },
     ...{ method: 'gptq', bits: 3, groupSize: 20 },
@@ -104,19 +111,22 @@ if (python === undefined && !process.env.CI) {
 }
 
 describe.skipIf(python === undefined && !process.env.CI)('the Python program of the page', () => {
-  it.each(['2-D, 8-bit codebooks', 'block scales', 'GPTQ, 3 bits, groups that do not divide'])(
-    'agrees with gptvq dequantize bit for bit: %s',
-    async (name) => {
-      const [, program] = /```python\n([\s\S]*?)```/.exec(await readFile(page, 'utf8'))!
-      const script = join(folder, 'read_gptvq.py')
-      await writeFile(script, program)
-      const output = await quantized(name)
-      const plain = `${output}-plain`
-      await dequantizeModel({ model: output, output: plain, dtype: 'F32' })
-      const said = execFileSync(python ?? 'python3', [script, output, plain], { encoding: 'utf8' })
-      expect(said.trim()).toBe('14 layers equal, bit for bit')
-    },
-  )
+  it.each([
+    '2-D, 8-bit codebooks',
+    'block scales',
+    'columns in activation order',
+    'block scales and activation order',
+    'GPTQ, 3 bits, groups that do not divide',
+  ])('agrees with gptvq dequantize bit for bit: %s', async (name) => {
+    const [, program] = /```python\n([\s\S]*?)```/.exec(await readFile(page, 'utf8'))!
+    const script = join(folder, 'read_gptvq.py')
+    await writeFile(script, program)
+    const output = await quantized(name)
+    const plain = `${output}-plain`
+    await dequantizeModel({ model: output, output: plain, dtype: 'F32' })
+    const said = execFileSync(python ?? 'python3', [script, output, plain], { encoding: 'utf8' })
+    expect(said.trim()).toBe('14 layers equal, bit for bit')
+  })
 })
 
 function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {

@@ -8,6 +8,12 @@ it('letters, numbers and signs become the elements that browsers set them by', (
   expect(texToMathml('\\lambda < 1')).toBe(inline('<mi>λ</mi><mo>&lt;</mo><mn>1</mn>'))
 })
 
+it('commands for letters, operators, brackets and words become their signs', () => {
+  expect(texToMathml('\\alpha \\in \\{ \\log \\}')).toBe(
+    inline('<mi>α</mi><mo>∈</mo><mo stretchy="false">{</mo><mi>log</mi><mo stretchy="false">}</mo>'),
+  )
+})
+
 it('what stands below and above a symbol goes to its place, in either order', () => {
   const expected = inline('<msubsup><mi>U</mi><mrow><mi>i</mi><mi>i</mi></mrow><mn>2</mn></msubsup>')
   expect(texToMathml('U_{ii}^2')).toBe(expected)

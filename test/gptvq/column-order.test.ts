@@ -133,7 +133,8 @@ describe("columnOrder: 'activation'", () => {
       plain.data.map((value, at) => value * size(Math.floor(at / cols)) * size(at % cols)),
     )
     const error = async (options: VqOptions) => {
-      const columns = { groupSize: 2048, columnsPerGroup: 128, codebookUpdateSteps: 0, refinementRounds: 0 }
+      const walk = { damping: 0.01, codebookUpdateSteps: 0, refinementRounds: 0 }
+      const columns = { groupSize: 2048, columnsPerGroup: 128, ...walk }
       const layer = await quantizeLayer(weight, hessian, { ...columns, ...options })
       return reconstructionError(weight, dequantizeLayer(layer), hessian).relative
     }

@@ -58,7 +58,7 @@ describe('codebooks as values', () => {
 
   it('have the gradient that undoes the look-up: the adjoint of dequantizing', () => {
     fc.assert(
-      fc.property(layouts, fc.nat(1e6), (layout, seed) => {
+      fc.property(wholeBlocks, fc.nat(1e6), (layout, seed) => {
         const layer = randomLayer(layout, 16, seed)
         const onWeights = Float32Array.from(normals(layout.rows * layout.cols, seed))
         const start = normals(layer.codebooks.length, seed + 1)
@@ -95,6 +95,11 @@ describe('codebooks as values', () => {
     )
   })
 })
+
+/** Layouts as layers are quantized in: a block with a scale lies within one group. */
+const wholeBlocks = layouts.filter(
+  ({ columnsPerGroup, scaleBlockSize = 1 }) => columnsPerGroup % scaleBlockSize === 0,
+)
 
 describe('Adam', () => {
   const sizes = Float64Array.of(1, 2, 0.5)
