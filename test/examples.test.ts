@@ -68,7 +68,7 @@ it('examples/embedding-table.ts: the packed bytes are those of the formula, and 
   const text = await run('embedding-table')
   expect(figures(text, /a table of (\d+) x (\d+), (\d+) bytes/g)).toEqual([[4096, 256, 4096 * 256 * 2]])
   const rows = figures(text, /(\d+) bytes, ([\d.]+) bits per value: ([\d.]+) dB, (\d+) of 32/g)
-  const bytes = [1, 2].map((bits) => (4096 * 256 * bits) / 8 + 2 ** (4 * bits) * 4 * 2 + 4)
+  const bytes = [1, 2].map((bits) => (4096 * 256 * bits) / 8 + 2 ** (4 * bits) * 4 * 2 + 2)
   expect(rows.map(([stored]) => stored)).toEqual(bytes)
   for (const [i, [, bits]] of rows.entries()) expect(bits).toBeCloseTo((8 * bytes[i]) / (4096 * 256), 3)
   expect(isRising(rows.map(([, , snr]) => snr))).toBe(true)

@@ -96,9 +96,11 @@ describe('codebooks as values', () => {
   })
 })
 
-/** Layouts as layers are quantized in: a block with a scale lies within one group. */
+/** Layouts as layers are quantized in: a block with a scale is whole vectors of one group. */
 const wholeBlocks = layouts.filter(
-  ({ columnsPerGroup, scaleBlockSize = 1 }) => columnsPerGroup % scaleBlockSize === 0,
+  ({ vectorDim, columnsPerGroup, scaleBlockSize }) =>
+    scaleBlockSize === undefined ||
+    (columnsPerGroup % scaleBlockSize === 0 && scaleBlockSize % vectorDim === 0),
 )
 
 describe('Adam', () => {
