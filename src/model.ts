@@ -32,6 +32,7 @@ export {
 } from './pipeline/evaluation.js'
 export { type InspectedWeight, type Inspection, inspectModel } from './pipeline/inspect-model.js'
 export type { LayerOrder, LayerOrderOptions } from './pipeline/layer-order.js'
+export type { LayerShare, MixedReport } from './pipeline/mixed/report.js'
 export { type OpenModel, openModel, withQuantizedLayers } from './pipeline/open-model.js'
 export type { OutputOptions } from './pipeline/output.js'
 export type { OnProgress, Progress } from './pipeline/progress.js'
