@@ -6,7 +6,7 @@ import { dequantizeLayer } from '../../packing/vq-layer.js'
 import type { LayerCandidate } from './candidates.js'
 
 /** Settings of a trial: a fraction of the time of the real thing, and nearly its ratio of errors between candidates. */
-const TRIAL = { codebookUpdateSteps: 4, refinementRounds: 1 } as const
+const TRIAL = { codebookUpdateSteps: 4, refinementRounds: 1, restarts: 1 } as const
 const MOST_ITERATIONS = 10
 
 /** A layer quantized for trial. */
