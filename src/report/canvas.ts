@@ -1,5 +1,5 @@
 import * as Plot from '@observablehq/plot'
-import { parseHTML } from 'linkedom'
+import { DOMParser } from 'linkedom'
 import { cleanText, wrapLines } from './text.js'
 import { schemeRules } from './theme.js'
 
@@ -50,8 +50,10 @@ const NUMERIC =
 
 /** An empty picture; its background, title and colours are those of the theme. */
 export function createCanvas(width: number, heading: Heading): Canvas & { readonly top: number } {
-  const { document } = parseHTML('<html><body></body></html>')
-  const element = (name: string): SvgElement => document.createElementNS(SVG_NAMESPACE, name)
+  // an XML document: it escapes `<` and `&` in attributes too
+  const document = new DOMParser().parseFromString('<svg/>', 'image/svg+xml')
+  const element = (name: string) =>
+    document.createElementNS(SVG_NAMESPACE, name, undefined) as unknown as SvgElement
   const svg = element('svg')
   const add: Canvas['add'] = (name, attributes, text) => {
     const child = element(name)

@@ -44,8 +44,10 @@ export function codebookGroup(layer: VqLayer, group = 0, weight?: Matrix): Codeb
   const centroids = new Float32Array(size)
   loadCodebook(layer.codebooks, group * size, layer.codebookScales[group], centroids)
   const counts = groupCounts(layer, group)
-  if (weight === undefined) return { vectorDim, bits, centroids, counts }
-  return { vectorDim, bits, centroids, counts, weights: sampleGroup(layer, group, weight) }
+  const weights = weight && sampleGroup(layer, group, weight)
+  // a group at the edge may hold nothing but vectors that are cut short
+  if (weights === undefined || weights.length === 0) return { vectorDim, bits, centroids, counts }
+  return { vectorDim, bits, centroids, counts, weights }
 }
 
 /** How often each centroid of a group is used, k numbers. */

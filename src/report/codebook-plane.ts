@@ -114,6 +114,7 @@ function scalarPanel(weights: Float32Array, bits: number): Panel {
             Plot.dot(points, {
               x: 'x',
               y: 'y',
+              className: 'gptvq-levels',
               symbol: 'square',
               r: pointSize(points.length),
               fill: 'var(--series-2)',

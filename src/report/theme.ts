@@ -7,7 +7,7 @@ export interface SeriesStyle {
   readonly dash: string
 }
 
-/** Colours by role, each for light and for dark. */
+/** Colours by role, each for light and for dark. Any two series differ for colour-blind readers too, as a test checks. */
 export const schemes = {
   light: {
     paper: '#ffffff',
@@ -16,7 +16,7 @@ export const schemes = {
     line: '#d0d7de',
     density: '#4f6f8f',
     front: '#c9a400',
-    series: ['#0072b2', '#d55e00', '#008f68', '#a3498f', '#a87400', '#3aa0d8', '#6e7781', '#7a1f3d'],
+    series: ['#0d69ca', '#f07803', '#0d9f79', '#9d427b', '#986f2d', '#21a8ed', '#7b7eab', '#671e2f'],
     heat: ['#f3f6fa', '#d3e2f0', '#a9cbe6', '#75add6', '#4288bd', '#20639c', '#0b3f73'],
     heatInk: ['#1f2328', '#1f2328', '#1f2328', '#1f2328', '#ffffff', '#ffffff', '#ffffff'],
   },
@@ -27,7 +27,7 @@ export const schemes = {
     line: '#30363d',
     density: '#8fb0d0',
     front: '#e3c341',
-    series: ['#4aa3e8', '#ff8b4d', '#2fc79a', '#e58fd0', '#e0b030', '#a3dcff', '#9aa4ae', '#ff8fa6'],
+    series: ['#3687c8', '#fe863f', '#37c285', '#ce8fec', '#e9c553', '#a9ddfb', '#9092a1', '#ff9eba'],
     heat: ['#161d27', '#1b3450', '#1f4d78', '#2b6ba3', '#4590cb', '#7fb9e6', '#c4e1f8'],
     heatInk: ['#e6edf3', '#e6edf3', '#e6edf3', '#e6edf3', '#0d1117', '#0d1117', '#0d1117'],
   },
