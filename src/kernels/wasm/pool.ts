@@ -100,12 +100,13 @@ function ensureWorkers(pool: Pool, wanted: number): void {
 
 /** Waits until all tiles are done. Where the thread must not sleep (a page's own) it looks again and again. */
 function awaitDone(board: Int32Array, tiles: number): void {
-  const isDone = () => Atomics.load(board, DONE / 4) === tiles
-  for (let look = 0; look < LOOKS; look++) if (isDone()) return
+  for (let look = 0; look < LOOKS; look++) if (Atomics.load(board, DONE / 4) === tiles) return
   let lastDone = -1
   let since = performance.now()
-  while (!isDone()) {
+  for (;;) {
+    // looked at once: slept on another value than the one found unfinished, the last tile's wake-up could be missed
     const done = Atomics.load(board, DONE / 4)
+    if (done === tiles) return
     if (done !== lastDone) {
       lastDone = done
       since = performance.now()
