@@ -158,8 +158,13 @@ const vectorFlags = {
   },
   refinementRounds: {
     kind: 'whole',
-    help: 'rounds of index refinement, each with a codebook update, 0 for none',
+    help: 'rounds of refinement of indices, codebooks and scales at most, 0 for none',
     default: '8',
+  },
+  refinementTolerance: {
+    kind: 'number',
+    help: 'refinement stops when a round lowers the loss by no more than this share',
+    default: '0.002',
   },
   seed: {
     kind: 'whole',

@@ -50,11 +50,10 @@ function fitRowGroups(
   const rowGroups = Array.from({ length: last - first }, (_, i) => first + i)
   const batch = { rowGroups, start, end }
   if (walk.scales) chooseScales(walk, batch)
-  let { codebooks } = fitFromSeeds(walk, batch, columnGroup)
+  let codebooks = fitFromSeeds(walk, batch, columnGroup)
   if (walk.scales) {
     rechooseScales(walk, batch, codebooks)
-    const found = codebooks
-    codebooks = fitBatch(walk, batch, (...opened) => placeCentroids(...opened, found)).codebooks
+    codebooks = fitFrom(walk, batch, codebooks)
   }
   const size = centroidsOf(layout) * layout.vectorDim
   for (const [i, rowGroup] of rowGroups.entries()) {
@@ -66,45 +65,48 @@ function fitRowGroups(
   }
 }
 
-/** Codebooks of a batch of groups, each k x d, and their losses. */
-interface FittedBatch {
-  readonly codebooks: Float32Array[]
-  readonly losses: Float64Array
-}
-
 /** As many fits as the settings ask for; of each group the best is kept. */
-function fitFromSeeds(walk: ColumnWalk, batch: GroupBatch, columnGroup: number): FittedBatch {
+function fitFromSeeds(walk: ColumnWalk, batch: GroupBatch, columnGroup: number): Float32Array[] {
   const { restarts, seed, kmeansInit } = walk.settings
-  const fitOnce = (...attempt: number[]) => {
-    const seeds = batch.rowGroups.map((rowGroup) => deriveSeed(seed, rowGroup, columnGroup, ...attempt))
-    return fitBatch(walk, batch, (...opened) => seedCodebooks(kmeansInit, ...opened, seeds))
-  }
-  const best = fitOnce()
-  for (let attempt = 1; attempt < restarts; attempt++) {
-    const { codebooks, losses } = fitOnce(attempt)
-    for (let group = 0; group < losses.length; group++) {
-      if (losses[group] >= best.losses[group]) continue
-      best.losses[group] = losses[group]
-      best.codebooks[group] = codebooks[group]
+  return withClustering(walk, batch, (clustering, problem) => {
+    const best: { loss: number; codebook: Float32Array }[] = []
+    for (let attempt = 0; attempt < restarts; attempt++) {
+      const which = attempt > 0 ? [attempt] : []
+      const seeds = batch.rowGroups.map((rowGroup) => deriveSeed(seed, rowGroup, columnGroup, ...which))
+      seedCodebooks(kmeansInit, clustering, problem, seeds)
+      fitOn(walk, clustering, problem)
+      for (const [group, loss] of clustering.losses.entries()) {
+        if (attempt > 0 && loss >= best[group].loss) continue
+        best[group] = { loss, codebook: clustering.codebook(group) }
+      }
     }
-  }
-  return best
+    return best.map(({ codebook }) => codebook)
+  })
 }
 
-/** EM on the weights as they stand, from the centroids that `start` sets. */
-function fitBatch(
+/** Codebooks fitted on from those given, each k x d. */
+function fitFrom(walk: ColumnWalk, batch: GroupBatch, codebooks: readonly Float32Array[]): Float32Array[] {
+  return withClustering(walk, batch, (clustering, problem) => {
+    placeCentroids(clustering, problem, codebooks)
+    fitOn(walk, clustering, problem)
+    return codebooks.map((_, group) => clustering.codebook(group))
+  })
+}
+
+function fitOn({ settings }: ColumnWalk, clustering: Clustering, problem: ClusterProblem): void {
+  runEm(clustering, problem, settings.kmeansIterations, settings.kmeansTolerance)
+}
+
+/** Opens a clustering of the weights as they stand. */
+function withClustering<T>(
   walk: ColumnWalk,
   batch: GroupBatch,
-  start: (clustering: Clustering, problem: ClusterProblem) => void,
-): FittedBatch {
-  const { kmeansIterations, kmeansTolerance } = walk.settings
+  work: (clustering: Clustering, problem: ClusterProblem) => T,
+): T {
   const problem = clusterProblem(walk, batch)
   const clustering = kernels().openClustering(problem)
   try {
-    start(clustering, problem)
-    runEm(clustering, problem, kmeansIterations, kmeansTolerance)
-    const codebooks = batch.rowGroups.map((_, i) => clustering.codebook(i))
-    return { codebooks, losses: clustering.losses.slice() }
+    return work(clustering, problem)
   } finally {
     clustering.close()
   }

@@ -1,79 +1,130 @@
 import { solveSymmetric } from '../codebook/small-solve.js'
-import { blocksPerRow, centroidsOf, vectorsPerRow } from '../packing/vq-layer.js'
-import type { RowPanel } from './row-panel.js'
+import type { Block } from '../kernels/contract.js'
+import { blocksPerRow, centroidsOf, type VqLayout, vectorsPerRow } from '../packing/vq-layer.js'
+import { type ColumnRange, type ColumnStrip, stripHessian } from './column-strip.js'
+import { type RowPanel, rowsOfGroup } from './row-panel.js'
 
 /**
- * The least-squares problem of one row group's codebooks: what its weights say to the values they share. Row groups
- * are counted within their panel, their unknowns (column groups x k x d) from 0.
+ * The least-squares problem of one row group's codebooks in a strip: what its weights say to the values they share. The
+ * unknowns are column groups x k x d.
  */
 
 /** Share of a 2 x 2 block's diagonal product that its determinant must exceed for the closed form to be exact enough. */
 const WELL_CONDITIONED = 1e-6
 
-/** The rows of a group within the layer, the second exclusive. */
-export function rowsOfGroup(
-  { layout, firstGroup }: Pick<RowPanel, 'layout' | 'firstGroup'>,
-  group: number,
-): readonly [number, number] {
-  const top = (firstGroup + group) * layout.rowsPerGroup
-  return [top, Math.min(top + layout.rowsPerGroup, layout.rows)]
+/** Unknowns of one row group in a strip. */
+export function unknownsOf({ panel, firstColumnGroup, lastColumnGroup }: ColumnStrip): number {
+  return (lastColumnGroup - firstColumnGroup) * centroidsOf(panel.layout) * panel.layout.vectorDim
+}
+
+/** Consecutive vectors of a row that share a codebook and a scale. */
+interface VectorRun {
+  /** The first vector within its row. */
+  readonly vector: number
+  /** Columns of the strip, the second exclusive. */
+  readonly from: number
+  readonly to: number
+  /** Where their codebook's values start among the unknowns. */
+  readonly codebook: number
+  /** The run's block of scales within its row. */
+  readonly block: number
+}
+
+/** The runs that every row of a strip is made of. */
+function vectorRuns(
+  layout: VqLayout,
+  { firstColumnGroup, lastColumnGroup, start, width }: ColumnRange,
+): VectorRun[] {
+  const { vectorDim: d, columnsPerGroup, scaleBlockSize = columnsPerGroup } = layout
+  const size = centroidsOf(layout) * d
+  const runs: VectorRun[] = []
+  for (let group = firstColumnGroup; group < lastColumnGroup; group++) {
+    const groupStart = group * columnsPerGroup - start
+    const groupEnd = Math.min(groupStart + columnsPerGroup, width)
+    for (let from = groupStart; from < groupEnd; from += scaleBlockSize) {
+      runs.push({
+        vector: (start + from) / d,
+        from,
+        to: Math.min(from + scaleBlockSize, groupEnd),
+        codebook: (group - firstColumnGroup) * size,
+        block: (start + from) / scaleBlockSize,
+      })
+    }
+  }
+  return runs
+}
+
+/** What the weights of some rows are looked up by. */
+export interface LookedUp extends Pick<RowPanel, 'layout' | 'indices'> {
+  /** rows x blocksPerRow. */
+  readonly scales?: { readonly values: Float32Array }
 }
 
 /**
  * Adds up `values`, times scales, over the weights that share a codebook value: the transpose of a look-up.
  *
- * @param values rows x cols; the group's rows start at row `first`
- * @param sums receives the group's unknowns
+ * @param values the group's rows x the range's width
+ * @param sums receives the unknowns of the row group
  */
 export function sumByCentroid(
-  panel: Pick<RowPanel, 'layout' | 'layer' | 'firstGroup' | 'scales'>,
+  { layout, indices, scales }: LookedUp,
+  range: ColumnRange,
   group: number,
-  values: Float32Array,
-  first: number,
+  values: Block,
   sums: Float64Array,
 ): void {
-  const { cols, vectorDim: d, columnsPerGroup, scaleBlockSize = columnsPerGroup } = panel.layout
-  const { layer, scales } = panel
-  const { indices } = layer
-  const blocks = blocksPerRow(panel.layout)
-  const size = centroidsOf(panel.layout) * d
-  const perRow = vectorsPerRow(panel.layout)
-  const [top, bottom] = rowsOfGroup(panel, group)
+  const d = layout.vectorDim
+  const runs = vectorRuns(layout, range)
+  const blocks = blocksPerRow(layout)
+  const perRow = vectorsPerRow(layout)
+  const [top, bottom] = rowsOfGroup(layout, group)
   sums.fill(0)
   for (let r = top; r < bottom; r++) {
-    const row = (first + r - top) * cols
-    for (let start = 0, codebook = 0; start < cols; start += columnsPerGroup, codebook += size) {
-      const groupEnd = Math.min(cols, start + columnsPerGroup)
-      let index = r * perRow + start / d
-      let at = row + start
-      for (let block = start; block < groupEnd; block += scaleBlockSize) {
-        const scale = scales ? scales[r * blocks + block / scaleBlockSize] : 1
-        const end = row + Math.min(block + scaleBlockSize, groupEnd)
-        if (d === 2) {
-          for (; at + 2 <= end; at += 2) {
-            const unknown = codebook + 2 * indices[index++]
-            sums[unknown] += scale * values[at]
-            sums[unknown + 1] += scale * values[at + 1]
-          }
-        }
-        for (; at < end; at += d) {
-          const unknown = codebook + d * indices[index++]
-          const width = Math.min(d, end - at)
-          for (let a = 0; a < width; a++) sums[unknown + a] += scale * values[at + a]
-        }
-      }
+    const row = values.offset + (r - top) * values.stride
+    for (const { vector, from, to, codebook, block } of runs) {
+      const scale = scales ? scales.values[r * blocks + block] : 1
+      addRun(values.data, row + from, row + to, indices, r * perRow + vector, d, scale, sums, codebook)
     }
   }
 }
 
-/** `H_PP` of every vector of a row, vectors x d x d; beyond the end of a ragged row zero. */
-export function vectorBlocks({ hessian, layout }: RowPanel): Float64Array {
-  const { cols, vectorDim: d } = layout
-  const blocks = new Float64Array(vectorsPerRow(layout) * d * d)
-  for (let i = 0; i < cols; i++) {
+function addRun(
+  values: Float32Array,
+  start: number,
+  end: number,
+  indices: Uint16Array,
+  firstIndex: number,
+  d: number,
+  scale: number,
+  sums: Float64Array,
+  codebook: number,
+): void {
+  let index = firstIndex
+  let at = start
+  if (d === 2) {
+    for (; at + 2 <= end; at += 2) {
+      const unknown = codebook + 2 * indices[index++]
+      sums[unknown] += scale * values[at]
+      sums[unknown + 1] += scale * values[at + 1]
+    }
+  }
+  for (; at < end; at += d) {
+    const unknown = codebook + d * indices[index++]
+    const width = Math.min(d, end - at)
+    for (let a = 0; a < width; a++) sums[unknown + a] += scale * values[at + a]
+  }
+}
+
+/** `H_PP` of every vector of a strip's row, vectors x d x d; beyond the end of a ragged row zero. */
+export function vectorBlocks(strip: ColumnStrip): Float64Array {
+  const d = strip.panel.layout.vectorDim
+  const { width } = strip
+  const { data, offset, stride } = stripHessian(strip)
+  const blocks = new Float64Array(Math.ceil(width / d) * d * d)
+  for (let i = 0; i < width; i++) {
     const first = i - (i % d)
-    for (let j = first; j < Math.min(first + d, cols); j++) {
-      blocks[i * d + j - first] = hessian.data[i * cols + j]
+    for (let j = first; j < Math.min(first + d, width); j++) {
+      blocks[i * d + j - first] = data[offset + i * stride + j]
     }
   }
   return blocks
@@ -85,9 +136,9 @@ export function vectorBlocks({ hessian, layout }: RowPanel): Float64Array {
  *
  * @param perVector see {@link vectorBlocks}
  */
-export function inverseBlocks(panel: RowPanel, group: number, perVector: Float64Array): Float64Array {
-  const d = panel.layout.vectorDim
-  const blocks = sumBlocks(panel, group, perVector)
+export function inverseBlocks(strip: ColumnStrip, group: number, perVector: Float64Array): Float64Array {
+  const d = strip.panel.layout.vectorDim
+  const blocks = sumBlocks(strip, group, perVector)
   const unit = new Float64Array(d)
   const inverse = new Float64Array(d * d)
   for (let at = 0; at < blocks.length; at += d * d) {
@@ -102,29 +153,61 @@ export function inverseBlocks(panel: RowPanel, group: number, perVector: Float64
   return blocks
 }
 
-function sumBlocks(panel: RowPanel, group: number, perVector: Float64Array): Float64Array {
-  const { layout, layer, unknowns, scales } = panel
-  const { vectorDim: d, columnsPerGroup, scaleBlockSize = columnsPerGroup } = layout
-  const size = centroidsOf(layout) * d * d
+function sumBlocks(strip: ColumnStrip, group: number, perVector: Float64Array): Float64Array {
+  const { layout, indices, scales } = strip.panel
+  const d = layout.vectorDim
   const blockSize = d * d
   const perRow = vectorsPerRow(layout)
-  const perGroup = columnsPerGroup / d
-  const perScale = scaleBlockSize / d
   const scalesPerRow = blocksPerRow(layout)
-  const blocks = new Float64Array(unknowns * d)
-  const [top, bottom] = rowsOfGroup(panel, group)
+  const runs = vectorRuns(layout, strip)
+  const blocks = new Float64Array(unknownsOf(strip) * d)
+  const [top, bottom] = rowsOfGroup(layout, group)
   for (let r = top; r < bottom; r++) {
-    for (let start = 0, codebook = 0; start < perRow; start += perGroup, codebook += size) {
-      const end = Math.min(perRow, start + perGroup)
-      for (let v = start; v < end; v++) {
-        const to = codebook + blockSize * layer.indices[r * perRow + v]
-        const from = blockSize * v
-        const scale = scales ? scales[r * scalesPerRow + Math.floor(v / perScale)] : 1
-        for (let i = 0; i < blockSize; i++) blocks[to + i] += scale * scale * perVector[from + i]
-      }
+    for (const { vector, from, to, codebook, block } of runs) {
+      const scale = scales ? scales.values[r * scalesPerRow + block] : 1
+      const energy = scale * scale
+      addBlocks(
+        perVector,
+        from * d,
+        to * d,
+        indices,
+        r * perRow + vector,
+        blockSize,
+        energy,
+        blocks,
+        codebook * d,
+      )
     }
   }
   return blocks
+}
+
+function addBlocks(
+  perVector: Float64Array,
+  start: number,
+  end: number,
+  indices: Uint16Array,
+  firstIndex: number,
+  blockSize: number,
+  energy: number,
+  blocks: Float64Array,
+  codebook: number,
+): void {
+  let index = firstIndex
+  if (blockSize === 4) {
+    for (let at = start; at < end; at += 4) {
+      const sum = codebook + 4 * indices[index++]
+      blocks[sum] += energy * perVector[at]
+      blocks[sum + 1] += energy * perVector[at + 1]
+      blocks[sum + 2] += energy * perVector[at + 2]
+      blocks[sum + 3] += energy * perVector[at + 3]
+    }
+    return
+  }
+  for (let at = start; at < end; at += blockSize) {
+    const sum = codebook + blockSize * indices[index++]
+    for (let i = 0; i < blockSize; i++) blocks[sum + i] += energy * perVector[at + i]
+  }
 }
 
 /** Inverts, in place, the block of a centroid without vectors (to zero) and well-conditioned ones of two dimensions. */

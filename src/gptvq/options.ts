@@ -25,8 +25,10 @@ export interface VqOptions extends LayoutOptions {
   vectorMetric?: VectorMetric
   /** Conjugate-gradient steps at most of a codebook update after all columns, default 32; 0 leaves it out. */
   codebookUpdateSteps?: number
-  /** Rounds of index refinement, each followed by a codebook update, default 8; 0 leaves them out. */
+  /** Rounds of refinement of indices, codebooks and scales at most, default 8; 0 leaves them out. */
   refinementRounds?: number
+  /** Refinement of a row group stops when a round lowers its loss by no more than this share, default 2e-3. */
+  refinementTolerance?: number
   /** Default 0. */
   seed?: number
 }
@@ -41,6 +43,7 @@ export interface VqSettings extends LayoutSettings {
   readonly vectorMetric: VectorMetric
   readonly codebookUpdateSteps: number
   readonly refinementRounds: number
+  readonly refinementTolerance: number
   readonly seed: number
 }
 
@@ -54,6 +57,7 @@ export function resolveVqOptions(options: VqOptions): VqSettings {
   const { kmeansIterations = 100, kmeansTolerance = 1e-4, kmeansInit = 'kmeans++' } = options
   const { restarts = kmeansInit === 'kmeans++' ? 3 : 1, damping = 0.1, seed = 0 } = options
   const { vectorMetric = 'full', codebookUpdateSteps = 32, refinementRounds = 8 } = options
+  const { refinementTolerance = 2e-3 } = options
   requireWhole('kmeansIterations', kmeansIterations, 0)
   requireOneOf('kmeansInit', kmeansInit, kmeansInits)
   if (kmeansInit === 'cdf' && layout.vectorDim !== 1) {
@@ -70,6 +74,7 @@ export function resolveVqOptions(options: VqOptions): VqSettings {
   requireOneOf('vectorMetric', vectorMetric, ['full', 'diagonal'])
   requireWhole('codebookUpdateSteps', codebookUpdateSteps, 0)
   requireWhole('refinementRounds', refinementRounds, 0)
+  requireShare('refinementTolerance', refinementTolerance)
   requireDamping(damping)
   requireWhole('seed', seed, 0)
   return {
@@ -82,6 +87,7 @@ export function resolveVqOptions(options: VqOptions): VqSettings {
     vectorMetric,
     codebookUpdateSteps,
     refinementRounds,
+    refinementTolerance,
     seed,
   }
 }

@@ -11,14 +11,15 @@ import {
 } from '../packing/vq-layer.js'
 import { scaleRatio } from './choose-scales.js'
 import { type OrderedColumns, orderColumns } from './column-order.js'
+import { wholeStrip } from './column-strip.js'
 import type { ColumnWalk } from './column-walk.js'
 import { fitColumnGroup } from './fit-codebooks.js'
 import { resolveVqOptions, type VqOptions, type VqSettings } from './options.js'
 import { type OnPhase, type PhaseClock, phaseClock } from './phase-clock.js'
 import { quantizeColumnGroup } from './quantize-columns.js'
-import { refineIndices } from './refine-indices.js'
-import { refineScales } from './refine-scales.js'
-import { type PanelState, rowPanels, stateOf } from './row-panel.js'
+import { refineOnce, refinePanel } from './refine-panel.js'
+import { rowPanels, stateOf } from './row-panel.js'
+import { checkpoint, storePanel } from './store-panel.js'
 import { updateCodebooks } from './update-codebooks.js'
 import { vectorMetrics } from './vector-metric.js'
 
@@ -37,8 +38,8 @@ export interface LayerTask {
 /** Share of the work that walking the columns takes, the codebook update the rest; for progress only. */
 const COLUMNS_SHARE = 0.8
 
-/** Conjugate-gradient steps between two sweeps: the indices move on anyway, so that more of them gain nothing. */
-const STEPS_BETWEEN_SWEEPS = 2
+/** Conjugate-gradient steps in a round of refinement: the indices move on anyway, so that more of them gain nothing. */
+const STEPS_IN_A_ROUND = 1
 
 /**
  * Quantizes one linear layer with GPTVQ (van Baalen et al. 2024, algorithm 1).
@@ -99,27 +100,27 @@ async function walkColumns(
   return { layer, codebooks }
 }
 
-/** Codebook updates and rounds of refinement on the true loss, as many as the settings ask for. */
+/** Codebook update and refinement on the true loss, as far as the settings ask for them. */
 async function descendOnLoss(
   { weight, hessian }: OrderedColumns,
   layer: VqLayer,
   codebooks: Float32Array,
-  { codebookUpdateSteps, refinementRounds }: VqSettings,
+  { codebookUpdateSteps, refinementRounds, refinementTolerance }: VqSettings,
   pause: Pause,
   clock: PhaseClock,
   onProgress: (done: number) => void,
 ): Promise<void> {
   if (codebookUpdateSteps === 0 && refinementRounds === 0) return onProgress(1)
+  const codebookSteps = Math.min(codebookUpdateSteps, STEPS_IN_A_ROUND)
+  const limits = { rounds: refinementRounds, tolerance: refinementTolerance, codebookSteps }
   const panels = rowPanels(weight, hessian, layer, codebooks)
   for (const [i, panel] of panels.entries()) {
-    const update = (before: PanelState, steps: number) =>
-      clock('update', () => updateCodebooks(panel, before, steps, pause))
-    let state = await update(stateOf(panel), codebookUpdateSteps)
-    for (let round = 0; round < refinementRounds; round++) {
-      await clock('refine', () => refineIndices(panel, state, pause))
-      await clock('refine', () => refineScales(panel, state, pause))
-      state = await update(state, Math.min(codebookUpdateSteps, STEPS_BETWEEN_SWEEPS))
-    }
+    const state = stateOf(panel)
+    const before = checkpoint(panel, layer, state.losses)
+    await clock('update', () => updateCodebooks(wholeStrip(panel, state), codebookUpdateSteps, pause))
+    await clock('refine', () => refinePanel(panel, state, limits, pause))
+    const stored = await clock('update', () => storePanel(panel, layer, before, state.residual))
+    if (refinementRounds > 0) await clock('refine', () => refineOnce(panel, stored, 0, pause))
     onProgress((i + 1) / panels.length)
   }
 }

@@ -1,52 +1,54 @@
 import type { Pause } from '../event-loop.js'
+import type { Block } from '../kernels/contract.js'
 import { wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
 import { centroidsOf, columnGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
 import { taskScales } from './block-scales.js'
-import type { PanelState, RowPanel } from './row-panel.js'
+import { type ColumnStrip, stripHessian } from './column-strip.js'
 import { rowsPerTurn } from './rows-per-turn.js'
 
-/** Columns refined before the residual of all columns follows; a multiple of every vectorDim. */
+/** Columns refined before the residual of the whole strip follows; a multiple of every vectorDim. */
 const LAZY_COLUMNS = 256
 
 /**
- * One sweep of coordinate descent over the indices of a panel, the codebooks fixed. With the residual
+ * One sweep of coordinate descent over the indices of a strip, the codebooks fixed. With the residual
  * `R = (W - Q) H`, the loss as a function of one vector `c` alone is `c^T H_PP c - 2 c . y` plus a constant, where
  * `y = H_PP q_P + R_P`; the best centroid replaces the present one where it is better, and `R` follows: within a block
- * of columns at once, everywhere when the block is done. So the loss `tr((W-Q) H (W-Q)^T)` never rises.
+ * of columns at once, in the strip when the block is done. So the loss `tr((W-Q) H (W-Q)^T)` never rises.
  *
- * @param panel its layer's indices are changed in place
- * @param state the panel's state, kept up to date in place
+ * @param strip its indices are changed in place, its residual, moves and losses follow
  * @returns how many indices changed
  */
-export async function refineIndices(panel: RowPanel, state: PanelState, pause: Pause): Promise<number> {
-  const { cols, columnsPerGroup } = panel.layout
+export async function refineIndices(strip: ColumnStrip, pause: Pause): Promise<number> {
+  const { columnsPerGroup } = strip.panel.layout
   let changed = 0
-  for (let group = 0; group < columnGroupsOf(panel.layout); group++) {
-    const groupEnd = Math.min((group + 1) * columnsPerGroup, cols)
-    for (let start = group * columnsPerGroup; start < groupEnd; start += LAZY_COLUMNS) {
-      const end = Math.min(start + LAZY_COLUMNS, groupEnd)
-      changed += await refineBlock(panel, state, group, start, end, pause)
+  for (let group = strip.firstColumnGroup; group < strip.lastColumnGroup; group++) {
+    const groupStart = group * columnsPerGroup - strip.start
+    const groupEnd = Math.min(groupStart + columnsPerGroup, strip.width)
+    for (let from = groupStart; from < groupEnd; from += LAZY_COLUMNS) {
+      changed += await refineBlock(strip, group, from, Math.min(from + LAZY_COLUMNS, groupEnd), pause)
     }
   }
   return changed
 }
 
+/** Refines columns `from` to `to` of the strip. */
 async function refineBlock(
-  panel: RowPanel,
-  { residual, losses }: PanelState,
+  strip: ColumnStrip,
   columnGroup: number,
-  start: number,
-  end: number,
+  from: number,
+  to: number,
   pause: Pause,
 ): Promise<number> {
-  const { layout, layer, codebooks, scales, hessian, firstRow, lastRow, firstGroup } = panel
-  const { vectorDim: d, cols, rowsPerGroup } = layout
+  const { panel, width: stripWidth, residual, losses } = strip
+  const { layout, indices, codebooks, scales, buffers } = panel
+  const { vectorDim: d, rows, rowsPerGroup } = layout
   const k = centroidsOf(layout)
   const perRow = vectorsPerRow(layout)
-  const width = end - start
-  const rows = lastRow - firstRow
-  const steps = panel.buffers.rows
+  const width = to - from
+  const steps = strip.moves
+    ? { data: strip.moves, offset: from, stride: stripWidth }
+    : wholeBlock(buffers.rows, width)
   const changes = new Float64Array(rows)
   const height = rowsPerTurn(width, k)
   let changed = 0
@@ -57,26 +59,29 @@ async function refineBlock(
       width,
       vectorDim: d,
       centroids: k,
-      firstRow: firstRow + row,
+      firstRow: row,
       rowsPerGroup,
       codebooks,
       codebookOffset: columnGroup * k * d,
       codebookStride: columnGroupsOf(layout) * k * d,
-      indices: layer.indices,
-      indexOffset: (firstRow + row) * perRow + start / d,
+      indices,
+      indexOffset: row * perRow + (strip.start + from) / d,
       indexStride: perRow,
-      ...taskScales(layout, scales, firstRow + row, start),
-      residual: { data: residual, offset: row * cols + start, stride: cols },
-      hessian: { data: hessian.data, offset: start * cols + start, stride: cols },
-      steps: { ...wholeBlock(steps, width), offset: row * width },
+      ...taskScales(layout, scales?.values, row, strip.start + from),
+      residual: { data: residual, offset: row * stripWidth + from, stride: stripWidth },
+      hessian: stripHessian(strip, from, from),
+      steps: fromRow(steps, row),
       changes: changes.subarray(row),
     })
   }
   if (changed === 0) return 0
-  for (let r = 0; r < rows; r++) losses[Math.floor((firstRow + r) / rowsPerGroup) - firstGroup] += changes[r]
+  for (let r = 0; r < rows; r++) losses[Math.floor(r / rowsPerGroup)] += changes[r]
   await pause()
-  const hessianRows = { data: hessian.data, offset: start * cols, stride: cols }
-  const moved = wholeBlock(steps, width)
-  kernels().gemm('AB', rows, cols, width, -1, moved, hessianRows, 1, wholeBlock(residual, cols))
+  const h = stripHessian(strip, from)
+  kernels().gemm('AB', rows, stripWidth, width, -1, steps, h, 1, wholeBlock(residual, stripWidth))
   return changed
+}
+
+function fromRow(block: Block, row: number): Block {
+  return { ...block, offset: block.offset + row * block.stride }
 }

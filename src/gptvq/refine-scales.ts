@@ -1,13 +1,15 @@
 import type { Pause } from '../event-loop.js'
 import { wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
-import { scaleLevels } from '../packing/block-scales.js'
-import { blocksPerRow, lookUp } from '../packing/vq-layer.js'
-import type { PanelState, RowPanel } from './row-panel.js'
+import { blocksPerRow, lookUpRun } from '../packing/vq-layer.js'
+import { type ColumnStrip, stripHessian } from './column-strip.js'
+import type { PanelScales } from './row-panel.js'
 
-/** One block of columns of a panel's rows on its turn; all rows x width. */
+/** One block of columns of a strip on its turn; all rows x width. */
 interface BlockColumn {
-  readonly start: number
+  readonly scales: PanelScales
+  /** Within the strip. */
+  readonly from: number
   readonly width: number
   /** What indices and codebooks say, before scales. */
   readonly centroids: Float32Array
@@ -18,73 +20,86 @@ interface BlockColumn {
 }
 
 /**
- * One sweep of coordinate descent over the block scales of a panel, indices and codebooks fixed. With the residual
+ * One sweep of coordinate descent over the block scales of a strip, indices and codebooks fixed. With the residual
  * `R = (W - Q) H`, the loss as a function of the scale `s` of one block alone is, up to a constant,
  * `(s - s_0)^2 c H_BB c^T - 2 (s - s_0) c . R_B`, where `c` are its centroids and `s_0` its present scale. The scale
  * nearest to the least of this parabola replaces the present one where that lowers the loss, and `R` follows. So the
  * loss `tr((W-Q) H (W-Q)^T)` never rises.
  *
- * @param panel its layer's scales are changed in place; one without scales is left alone
- * @param state the panel's state, kept up to date in place
+ * @param strip its scales are changed in place, its residual, moves and losses follow; one without scales is left alone
  * @returns how many scales changed
  */
-export async function refineScales(panel: RowPanel, state: PanelState, pause: Pause): Promise<number> {
-  const { layout, layer, hessian, codebooks, scales, firstRow, lastRow, buffers } = panel
-  const { cols, scaleBlockSize } = layout
+export async function refineScales(strip: ColumnStrip, pause: Pause): Promise<number> {
+  const { panel, width: stripWidth, residual } = strip
+  const { layout, scales, buffers } = panel
+  const { rows, scaleBlockSize } = layout
   if (scales === undefined || scaleBlockSize === undefined) return 0
-  const rows = lastRow - firstRow
-  lookUp(layout, layer.indices, codebooks, undefined, firstRow, lastRow, buffers.rows)
+  const unscaled = buffers.rows
+  lookUpStrip(strip, unscaled)
   const [centroids, image, steps] = [0, 0, 0].map(() => new Float32Array(rows * scaleBlockSize))
   let changed = 0
-  for (let start = 0; start < cols; start += scaleBlockSize) {
+  for (let from = 0; from < stripWidth; from += scaleBlockSize) {
     await pause()
-    const width = Math.min(scaleBlockSize, cols - start)
-    const [moved, h] = [wholeBlock(steps, width), { data: hessian.data, offset: start * cols, stride: cols }]
+    const width = Math.min(scaleBlockSize, stripWidth - from)
     for (let r = 0; r < rows; r++) {
-      const at = r * cols + start
-      centroids.set(buffers.rows.subarray(at, at + width), r * width)
+      const at = r * stripWidth + from
+      centroids.set(unscaled.subarray(at, at + width), r * width)
     }
-    const square = { ...h, offset: h.offset + start }
-    kernels().gemm(
-      'AB',
-      rows,
-      width,
-      width,
-      1,
-      wholeBlock(centroids, width),
-      square,
-      0,
-      wholeBlock(image, width),
-    )
-    const own = refineColumn(panel, state, { start, width, centroids, image, steps })
+    const [c, square] = [wholeBlock(centroids, width), stripHessian(strip, from, from)]
+    kernels().gemm('AB', rows, width, width, 1, c, square, 0, wholeBlock(image, width))
+    const own = refineColumn(strip, { scales, from, width, centroids, image, steps })
     if (own === 0) continue
     changed += own
-    kernels().gemm('AB', rows, cols, width, -1, moved, h, 1, wholeBlock(state.residual, cols))
+    const [moved, h] = [wholeBlock(steps, width), stripHessian(strip, from)]
+    kernels().gemm('AB', rows, stripWidth, width, -1, moved, h, 1, wholeBlock(residual, stripWidth))
+    addColumns(strip, steps, from, width)
   }
   return changed
 }
 
+/** The strip's weights before scales. */
+function lookUpStrip({ panel, firstColumnGroup, lastColumnGroup, width }: ColumnStrip, target: Float32Array) {
+  const { layout, indices, codebooks } = panel
+  for (let r = 0; r < layout.rows; r++) {
+    for (let g = firstColumnGroup; g < lastColumnGroup; g++) {
+      const to = r * width + (g - firstColumnGroup) * layout.columnsPerGroup
+      lookUpRun(layout, indices, codebooks, undefined, r, g, target, to)
+    }
+  }
+}
+
+function addColumns(
+  { moves, panel, width: stripWidth }: ColumnStrip,
+  steps: Float32Array,
+  from: number,
+  width: number,
+) {
+  if (moves === undefined) return
+  for (let r = 0; r < panel.layout.rows; r++) {
+    const to = r * stripWidth + from
+    for (let j = 0; j < width; j++) moves[to + j] += steps[r * width + j]
+  }
+}
+
 function refineColumn(
-  { layout, layer, scales, firstRow, lastRow, firstGroup }: RowPanel,
-  { residual, losses }: PanelState,
-  { start, width, centroids, image, steps }: BlockColumn,
+  { panel, start, width: stripWidth, residual, losses }: ColumnStrip,
+  { scales, from, width, centroids, image, steps }: BlockColumn,
 ): number {
-  const { cols, rowsPerGroup, scaleBlockSize = 1 } = layout
-  const { codes, ratio } = layer.blockScales!
-  const levels = scaleLevels(ratio)
-  const perRow = blocksPerRow(layout)
+  const { rows, rowsPerGroup, scaleBlockSize = 1 } = panel.layout
+  const { codes, values, levels } = scales
+  const perRow = blocksPerRow(panel.layout)
   let changed = 0
   steps.fill(0)
-  for (let r = firstRow; r < lastRow; r++) {
-    const from = (r - firstRow) * width
-    const pull = (r - firstRow) * cols + start
+  for (let r = 0; r < rows; r++) {
+    const own = r * width
+    const pull = r * stripWidth + from
     let [curvature, slope] = [0, 0]
     for (let j = 0; j < width; j++) {
-      curvature += centroids[from + j] * image[from + j]
-      slope += centroids[from + j] * residual[pull + j]
+      curvature += centroids[own + j] * image[own + j]
+      slope += centroids[own + j] * residual[pull + j]
     }
     if (!(curvature > 0)) continue
-    const block = r * perRow + start / scaleBlockSize
+    const block = r * perRow + (start + from) / scaleBlockSize
     const present = levels[codes[block]]
     const code = nearestLevel(levels, present + slope / curvature)
     const length = levels[code] - present
@@ -92,9 +107,9 @@ function refineColumn(
     if (!(change < 0)) continue
     changed++
     codes[block] = code
-    scales![block] = levels[code]
-    losses[Math.floor(r / rowsPerGroup) - firstGroup] += change
-    for (let j = from; j < from + width; j++) {
+    values[block] = levels[code]
+    losses[Math.floor(r / rowsPerGroup)] += change
+    for (let j = own; j < own + width; j++) {
       steps[j] = Math.fround(centroids[j] * levels[code]) - Math.fround(centroids[j] * present)
     }
   }

@@ -1,7 +1,9 @@
 import { wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
 import type { Matrix } from '../matrix.js'
+import { scaleLevels } from '../packing/block-scales.js'
 import {
+  blocksPerRow,
   centroidsOf,
   columnGroupsOf,
   decodeBlockScales,
@@ -9,127 +11,147 @@ import {
   rowGroupsOf,
   type VqLayer,
   type VqLayout,
+  vectorsPerRow,
 } from '../packing/vq-layer.js'
 
 /**
  * Floats of a panel, up to half as many again; bounds the memory of the steps that need `(W - Q) H` (three panels of
- * floats), and the time between two pauses.
+ * floats and a column group's part of two more), and the time between two pauses.
  */
 const PANEL_VALUES = 2 ** 21
 /** Rows of a panel at least, however wide the layer: every panel reads the whole Hessian. */
 const LEAST_ROWS = 256
 
-/** Consecutive row groups of a layer, whose rows are multiplied with the Hessian together. */
+/** Some row groups of a layer, whose rows are multiplied with the Hessian together; rows and groups count from 0. */
 export interface RowPanel {
-  readonly weight: Matrix
+  /** Of these rows alone. */
+  readonly layout: VqLayout
   /** Undamped. */
   readonly hessian: Matrix
-  readonly layer: VqLayer
-  readonly layout: VqLayout
-  /** All codebooks of the layer as floats, groups x k x d. */
+  /** rows x vectorsPerRow. */
+  readonly indices: Uint16Array
+  /** As floats, not rounded to their stored form on the way; groups x k x d. */
   readonly codebooks: Float32Array
-  /** Scales of all blocks of the layer, rows x blocksPerRow; undefined for a layer without. */
-  readonly scales: Float32Array | undefined
-  readonly firstGroup: number
-  /** Exclusive. */
-  readonly lastGroup: number
-  readonly firstRow: number
-  /** Exclusive. */
-  readonly lastRow: number
-  /** Codebook values of one row group: column groups x k x d. */
-  readonly unknowns: number
+  /** Undefined for a layer without. */
+  readonly scales?: PanelScales
   readonly buffers: PanelBuffers
 }
 
-/** Room for a panel's rows and their product with the Hessian; all panels of a layer use it in turn. */
-export interface PanelBuffers {
-  readonly rows: Float32Array
-  readonly product: Float32Array
+/** The block scales of a panel, rows x blocksPerRow, as codes and as what these stand for. */
+export interface PanelScales {
+  readonly codes: Uint8Array
+  readonly values: Float32Array
+  /** The scale of each code. */
+  readonly levels: Float32Array
 }
 
-/** Cuts a layer into panels of whole row groups. `codebooks` are the layer's stored codebooks as floats. */
-export function rowPanels(
-  weight: Matrix,
-  hessian: Matrix,
-  layer: VqLayer,
-  codebooks: Float32Array,
-): RowPanel[] {
-  const { layout } = layer
-  const { cols, rows, rowsPerGroup } = layout
-  const rowGroups = rowGroupsOf(layout)
-  const panelRows = Math.max(LEAST_ROWS, PANEL_VALUES / cols)
-  // of about the same height: a last panel of few rows would cost as much copying as any other
-  const height = Math.ceil(rowGroups / Math.max(1, Math.min(rowGroups, Math.round(rows / panelRows))))
-  const values = Math.min(rows, height * rowsPerGroup) * cols
-  const buffers = { rows: new Float32Array(values), product: new Float32Array(values) }
-  const unknowns = columnGroupsOf(layout) * centroidsOf(layout) * layout.vectorDim
-  const scales = decodeBlockScales(layer)
-  const panels: RowPanel[] = []
-  for (let firstGroup = 0; firstGroup < rowGroups; firstGroup += height) {
-    const lastGroup = Math.min(firstGroup + height, rowGroups)
-    const firstRow = firstGroup * rowsPerGroup
-    const lastRow = Math.min(lastGroup * rowsPerGroup, rows)
-    panels.push({
-      weight,
-      hessian,
-      layer,
-      layout,
-      codebooks,
-      scales,
-      firstGroup,
-      lastGroup,
-      firstRow,
-      lastRow,
-      unknowns,
-      buffers,
-    })
-  }
-  return panels
+/** Room to work in; all panels of a layer use it in turn. */
+export interface PanelBuffers {
+  /** rows x cols. */
+  readonly rows: Float32Array
+  /** rows x cols. */
+  readonly product: Float32Array
+  /** rows x columnsPerGroup, empty where that is all columns. */
+  readonly stripResidual: Float32Array
+  /** As `stripResidual`. */
+  readonly stripMoves: Float32Array
 }
 
 /** How far a panel is from its weights; it goes from step to step, so that none has to work it out again. */
 export interface PanelState {
-  /** `(W - Q) H`, panel rows x cols. */
+  /** `(W - Q) H`, rows x cols. */
   readonly residual: Float32Array
   /** `tr((W - Q) H (W - Q)^T)` of each row group. */
   readonly losses: Float64Array
 }
 
-/**
- * Works out the state of a panel from its indices and codebooks.
- *
- * @param residual receives the residual, panel rows x cols; by default a new array
- */
-export function stateOf(panel: RowPanel, residual?: Float32Array): PanelState {
-  const { weight, layout, layer, codebooks, scales, firstRow, lastRow, firstGroup, lastGroup, buffers } =
-    panel
-  const { cols, rowsPerGroup } = layout
-  const values = (lastRow - firstRow) * cols
-  const difference = buffers.rows
-  lookUp(layout, layer.indices, codebooks, scales, firstRow, lastRow, difference)
-  const at = firstRow * cols
-  for (let i = 0; i < values; i++) difference[i] = weight.data[at + i] - difference[i]
-  const product = residual ?? new Float32Array(values)
-  timesHessian(panel, difference, lastRow - firstRow, product)
-  const losses = new Float64Array(lastGroup - firstGroup)
-  const groupValues = cols * rowsPerGroup
-  for (let g = 0; g < losses.length; g++) {
-    const end = Math.min((g + 1) * groupValues, values)
-    let loss = 0
-    for (let i = g * groupValues; i < end; i++) loss += difference[i] * product[i]
-    losses[g] = loss
-  }
-  return { residual: product, losses }
+/** A panel as it was cut from its layer. */
+export interface LayerPanel extends RowPanel {
+  /** rows x cols. */
+  readonly weight: Float32Array
+  /** The number in the layer of the panel's first row group. */
+  readonly firstGroup: number
 }
 
-/** `product = rows H` for the first `count` rows of the layer's width. */
-export function timesHessian(
-  panel: RowPanel,
-  rows: Float32Array,
-  count: number,
-  product: Float32Array,
-): void {
-  const n = panel.layout.cols
-  const hessian = wholeBlock(panel.hessian.data, n)
-  kernels().gemm('AB', count, n, n, 1, wholeBlock(rows, n), hessian, 0, wholeBlock(product, n))
+/**
+ * Cuts a layer into panels of whole row groups. What a panel changes in its indices, codes and codebooks changes in the
+ * layer and in `codebooks`, the layer's as floats.
+ */
+export function rowPanels(
+  weight: Matrix,
+  hessian: Matrix,
+  layer: VqLayer,
+  codebooks: Float32Array,
+): LayerPanel[] {
+  const { layout } = layer
+  const { cols, rows, rowsPerGroup, columnsPerGroup } = layout
+  const rowGroups = rowGroupsOf(layout)
+  const panelRows = Math.max(LEAST_ROWS, PANEL_VALUES / cols)
+  // of about the same height: a last panel of few rows would cost as much copying as any other
+  const height = Math.ceil(rowGroups / Math.max(1, Math.min(rowGroups, Math.round(rows / panelRows))))
+  const most = Math.min(rows, height * rowsPerGroup)
+  const stripValues = columnsPerGroup < cols ? most * columnsPerGroup : 0
+  const buffers: PanelBuffers = {
+    rows: new Float32Array(most * cols),
+    product: new Float32Array(most * cols),
+    stripResidual: new Float32Array(stripValues),
+    stripMoves: new Float32Array(stripValues),
+  }
+  const values = decodeBlockScales(layer)
+  const codebooksPerGroup = columnGroupsOf(layout) * centroidsOf(layout) * layout.vectorDim
+  const panels: LayerPanel[] = []
+  for (let firstGroup = 0; firstGroup < rowGroups; firstGroup += height) {
+    const lastGroup = Math.min(firstGroup + height, rowGroups)
+    const top = firstGroup * rowsPerGroup
+    const bottom = Math.min(lastGroup * rowsPerGroup, rows)
+    const rowsOf = (perRow: number) => [top * perRow, bottom * perRow] as const
+    const blocks = rowsOf(blocksPerRow(layout))
+    panels.push({
+      layout: { ...layout, rows: bottom - top },
+      hessian,
+      indices: layer.indices.subarray(...rowsOf(vectorsPerRow(layout))),
+      codebooks: codebooks.subarray(firstGroup * codebooksPerGroup, lastGroup * codebooksPerGroup),
+      scales: layer.blockScales &&
+        values && {
+          codes: layer.blockScales.codes.subarray(...blocks),
+          values: values.subarray(...blocks),
+          levels: scaleLevels(layer.blockScales.ratio),
+        },
+      buffers,
+      weight: weight.data.subarray(...rowsOf(cols)),
+      firstGroup,
+    })
+  }
+  return panels
+}
+
+/** The rows of a row group within its panel, the second exclusive. */
+export function rowsOfGroup({ rows, rowsPerGroup }: VqLayout, group: number): readonly [number, number] {
+  return [group * rowsPerGroup, Math.min((group + 1) * rowsPerGroup, rows)]
+}
+
+/**
+ * Works out the state of a panel from its indices, codebooks and scales.
+ *
+ * @param residual receives the residual, rows x cols; by default a new array
+ */
+export function stateOf(
+  panel: LayerPanel,
+  residual: Float32Array = new Float32Array(panel.layout.rows * panel.layout.cols),
+): PanelState {
+  const { weight, layout, hessian, indices, codebooks, scales, buffers } = panel
+  const { rows, cols } = layout
+  const difference = buffers.rows
+  lookUp(layout, indices, codebooks, scales?.values, 0, rows, difference)
+  for (let i = 0; i < rows * cols; i++) difference[i] = weight[i] - difference[i]
+  const [a, h] = [wholeBlock(difference, cols), wholeBlock(hessian.data, cols)]
+  kernels().gemm('AB', rows, cols, cols, 1, a, h, 0, wholeBlock(residual, cols))
+  const losses = new Float64Array(rowGroupsOf(layout))
+  for (let g = 0; g < losses.length; g++) {
+    const [top, bottom] = rowsOfGroup(layout, g)
+    let loss = 0
+    for (let i = top * cols; i < bottom * cols; i++) loss += difference[i] * residual[i]
+    losses[g] = loss
+  }
+  return { residual, losses }
 }

@@ -39,27 +39,22 @@ export function decodeScales({ codes, ratio }: BlockScales): Float32Array {
 }
 
 /**
- * Multiplies each weight by the scale of its block, in place.
+ * Multiplies the values from `start` to `end` by scales, in place.
  *
- * @param values rows `firstRow` to `lastRow`, x cols
- * @param scales of the whole layer, see {@link decodeScales}
+ * @param start where a block starts
+ * @param scales of blocks, the first of them `scales[block]`
  */
 export function multiplyByScales(
   values: Float32Array,
-  cols: number,
+  start: number,
+  end: number,
   scales: Float32Array,
+  block: number,
   blockSize: number,
-  firstRow: number,
-  lastRow: number,
 ): void {
-  let at = 0
-  let block = firstRow * Math.ceil(cols / blockSize)
-  for (let r = firstRow; r < lastRow; r++) {
-    const rowEnd = at + cols
-    while (at < rowEnd) {
-      const scale = scales[block++]
-      const end = Math.min(at + blockSize, rowEnd)
-      for (; at < end; at++) values[at] *= scale
-    }
+  for (let at = start, next = block; at < end; next++) {
+    const scale = scales[next]
+    const blockEnd = Math.min(at + blockSize, end)
+    for (; at < blockEnd; at++) values[at] *= scale
   }
 }

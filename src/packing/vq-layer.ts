@@ -152,30 +152,36 @@ export function lookUp(
   lastRow: number,
   target: Float32Array,
 ): void {
-  const { cols, vectorDim: d, rowsPerGroup, columnsPerGroup, scaleBlockSize } = layout
-  const codebookSize = centroidsOf(layout) * d
-  const perRow = vectorsPerRow(layout)
   const columnGroups = columnGroupsOf(layout)
   for (let r = firstRow; r < lastRow; r++) {
-    const rowGroup = Math.floor(r / rowsPerGroup)
     for (let g = 0; g < columnGroups; g++) {
-      const start = g * columnsPerGroup
-      const codebook = (rowGroup * columnGroups + g) * codebookSize
-      const index = r * perRow + start / d
-      const to = (r - firstRow) * cols
-      copyCentroids(
-        codebooks,
-        codebook,
-        d,
-        indices,
-        index,
-        target,
-        to + start,
-        to + Math.min(cols, start + columnsPerGroup),
-      )
+      const to = (r - firstRow) * layout.cols + g * layout.columnsPerGroup
+      lookUpRun(layout, indices, codebooks, scales, r, g, target, to)
     }
   }
-  if (scales && scaleBlockSize) multiplyByScales(target, cols, scales, scaleBlockSize, firstRow, lastRow)
+}
+
+/** As {@link lookUp}, the weights of one row in one column group alone; they go to `target` from `to` on. */
+export function lookUpRun(
+  layout: VqLayout,
+  indices: Uint16Array,
+  codebooks: Float32Array,
+  scales: Float32Array | undefined,
+  row: number,
+  columnGroup: number,
+  target: Float32Array,
+  to: number,
+): void {
+  const { cols, vectorDim: d, rowsPerGroup, columnsPerGroup, scaleBlockSize } = layout
+  const start = columnGroup * columnsPerGroup
+  const end = to + Math.min(columnsPerGroup, cols - start)
+  const group = Math.floor(row / rowsPerGroup) * columnGroupsOf(layout) + columnGroup
+  const codebook = group * centroidsOf(layout) * d
+  copyCentroids(codebooks, codebook, d, indices, row * vectorsPerRow(layout) + start / d, target, to, end)
+  if (scales && scaleBlockSize) {
+    const block = row * blocksPerRow(layout) + start / scaleBlockSize
+    multiplyByScales(target, to, end, scales, block, scaleBlockSize)
+  }
 }
 
 /** Fills `target` from `start` to `end` with the centroids that consecutive indices name; the last may be cut short. */

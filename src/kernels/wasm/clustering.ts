@@ -1,6 +1,6 @@
 import type { Clustering, ClusterKernels, ClusterProblem } from '../contract.js'
 import { type ClusterLayout, clusterLayout } from './cluster-layout.js'
-import { columnMetrics, exponentOf, scaled } from './column-metrics.js'
+import { columnMetrics, exponentOf, factorsOf, scaled } from './column-metrics.js'
 import { jobKinds } from './job.js'
 import { allocate, type KernelMemory, release } from './memory.js'
 import { type Pool, runJob } from './pool.js'
@@ -135,10 +135,13 @@ function openSession(pool: Pool, problem: ClusterProblem, taken: number[]): Omit
     unsolved: arrays.unsolved,
     assignments: (group) => assignments.subarray(starts[group], starts[group] + groups[group].length / d),
     distances(group) {
-      const unit = exponent + 2 * exponents[group]
-      return Float64Array.from({ length: groups[group].length / d }, (_, i) =>
-        scaled(arrays.distances[starts[group] + i] * weights[i % period], unit),
-      )
+      const start = starts[group]
+      const [factor, rest] = factorsOf(exponent + 2 * exponents[group])
+      const distances = new Float64Array(groups[group].length / d)
+      for (let i = 0; i < distances.length; i++) {
+        distances[i] = arrays.distances[start + i] * weights[i % period] * factor * rest
+      }
+      return distances
     },
     codebook: (group) =>
       codebooks.slice(group * k * d, (group + 1) * k * d).map((value) => scaled(value, exponents[group])),
@@ -189,8 +192,7 @@ function scatter(
   centreAt: number,
 ): void {
   const n = vectors.length / d
-  // two factors: one alone may be beyond the largest number
-  const [factor, rest] = [2 ** -Math.trunc(exponent / 2), 2 ** -(exponent - Math.trunc(exponent / 2))]
+  const [factor, rest] = factorsOf(-exponent)
   for (let a = 0; a < d; a++) {
     const to = a * stride + start
     let sum = 0

@@ -55,6 +55,12 @@ export function exponentOf(values: ArrayLike<number>): number {
 
 /** `value 2^exponent`, without overflow on the way. */
 export function scaled(value: number, exponent: number): number {
+  const [factor, rest] = factorsOf(exponent)
+  return value * factor * rest
+}
+
+/** Two numbers whose product is `2^exponent`: one alone may be beyond the largest number. */
+export function factorsOf(exponent: number): readonly [number, number] {
   const half = Math.trunc(exponent / 2)
-  return value * 2 ** half * 2 ** (exponent - half)
+  return [2 ** half, 2 ** (exponent - half)]
 }

@@ -1,5 +1,7 @@
 import { codebookElements, storeCodebook } from '../../codebook/store-codebook.js'
+import { allColumns } from '../../gptvq/column-strip.js'
 import { sumByCentroid } from '../../gptvq/normal-equations.js'
+import { wholeBlock } from '../../kernels/contract.js'
 import { permuteColumns } from '../../packing/permutation.js'
 import { decodeBlockScales, rowGroupsOf, type VqLayer } from '../../packing/vq-layer.js'
 
@@ -35,9 +37,11 @@ export function addCodebookGradient(
   const stored = permutation ? permuteColumns(onWeights, permutation) : onWeights
   const rowGroups = rowGroupsOf(layout)
   const sums = new Float64Array(onCodebooks.length / rowGroups)
-  const whole = { layer, layout, firstGroup: 0, scales: decodeBlockScales(layer) }
+  const values = decodeBlockScales(layer)
+  const whole = { layout, indices: layer.indices, ...(values && { scales: { values } }) }
   for (let group = 0; group < rowGroups; group++) {
-    sumByCentroid(whole, group, stored, group * layout.rowsPerGroup, sums)
+    const rows = { ...wholeBlock(stored, layout.cols), offset: group * layout.rowsPerGroup * layout.cols }
+    sumByCentroid(whole, allColumns(layout), group, rows, sums)
     const at = group * sums.length
     for (let i = 0; i < sums.length; i++) onCodebooks[at + i] += sums[i]
   }
