@@ -132,7 +132,7 @@ describe('lightPicture', () => {
     const light = lightPicture(picture)
     expect(picture).toMatch(/var\(--series-1\)/)
     expect(light).not.toMatch(/var\(--|@media|--paper/)
-    expect(light).toContain('fill="#0072b2"')
+    expect(light).toContain('fill="#0d69ca"')
     expect(light).toMatch(/<rect [^>]*fill="#ffffff"/)
     const bare = (svg: string) =>
       svg.replace(/<style>[^<]*<\/style>/, '').replace(/var\(--[\w-]+\)|#[0-9a-f]{6}/g, '')

@@ -42,7 +42,7 @@ export function quantizeKmeans(weight: Matrix, options: KmeansOptions = {}, name
     if (given[option] === undefined) continue
     throw new OptionError(option, 'is of no use to plain k-means; leave it out')
   }
-  const settings = resolveLayoutOptions(options)
+  const settings = resolveLayoutOptions({ ...options, scaleBlockSize: 'none' })
   const { seed = 0 } = options
   requireWhole('seed', seed, 0)
   assertFinite(weight, name)

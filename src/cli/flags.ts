@@ -113,9 +113,9 @@ const vectorFlags = {
   },
   scaleBlockSize: {
     kind: 'choice',
-    choices: [16, 32, 64, 128] satisfies readonly VqOptions['scaleBlockSize'][],
+    choices: ['none', 16, 32, 64, 128] satisfies readonly VqOptions['scaleBlockSize'][],
     help: 'weights of a row that share a 4-bit scale',
-    default: 'no scales',
+    default: '64; none where --columns-per-group is no multiple of 64, or --bpv less than --bits + 0.1',
   },
   columnOrder: {
     kind: 'choice',

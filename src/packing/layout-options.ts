@@ -18,17 +18,17 @@ export interface LayoutOptions {
   columnsPerGroup?: number
   /**
    * Bits per value at most, all stored bytes counted: picks the smallest groups that keep within it. Excludes
-   * `groupSize`. When neither is given, `bits + 0.125` and what block scales take, or one codebook per column group
-   * where a layer is too small.
+   * `groupSize`. When neither is given, `bits + 0.125` (with block scales of fewer than 64 weights
+   * `bits + 0.0625 + 4 / scaleBlockSize`), or one codebook per column group where a layer is too small.
    */
   bpv?: number
   /** Bits of a stored codebook element: 8 (default) or 16. */
   codebookBits?: CodebookBits
   /**
-   * Consecutive weights of a row that share a 4-bit scale: 16, 32, 64 or 128; `columnsPerGroup` must be a multiple.
-   * Undefined (default): no scales.
+   * Consecutive weights of a row that share a 4-bit scale: 16, 32, 64 or 128; `columnsPerGroup` must be a multiple. Or
+   * `'none'`. Default: 64; `'none'` where `columnsPerGroup` is no multiple of 64, or `bpv` is less than `bits + 0.1`.
    */
-  scaleBlockSize?: ScaleBlockSize
+  scaleBlockSize?: ScaleBlockSize | 'none'
   /**
    * `'natural'` (default), or `'activation'`: columns by falling diagonal of the Hessian. Their order is stored, with
    * `ceil(log2(columns))` bits a column.
@@ -38,15 +38,21 @@ export interface LayoutOptions {
 
 /** {@link LayoutOptions} after validation, defaults filled in. */
 export interface LayoutSettings {
-  readonly vectorDim: number
+  readonly vectorDim: 1 | 2 | 4
   readonly bits: number
   readonly groupSize: number | undefined
   readonly columnsPerGroup: number
   readonly bpv: number | undefined
   readonly codebookBits: CodebookBits
+  /** Undefined: no scales. */
   readonly scaleBlockSize: ScaleBlockSize | undefined
   readonly columnOrder: ColumnOrder
 }
+
+/** At equal bits better than none, and than most other sizes, for 1 to 4 bits in 1, 2 and 4 dimensions (docs/settings.md). */
+const DEFAULT_SCALE_BLOCK = 64
+/** Bits per value beside the indices below which scales would leave too little to codebooks. */
+const LEAST_OVERHEAD_WITH_SCALES = 0.1
 
 /**
  * Checks the options and fills in the defaults.
@@ -54,7 +60,7 @@ export interface LayoutSettings {
  * @throws OptionError naming the option, what it is, and what it can be
  */
 export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
-  const { vectorDim = 2, bits = 2, groupSize, bpv, codebookBits = 8, scaleBlockSize } = options
+  const { vectorDim = 2, bits = 2, groupSize, bpv, codebookBits = 8 } = options
   const { columnOrder = 'natural' } = options
   requireOneOf('vectorDim', vectorDim, [1, 2, 4])
   requireWhole('bits', bits, 1, 8)
@@ -73,19 +79,30 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
     throw new OptionError('bpv', `expected more than the ${bits} index bits per weight, got ${bpv}`)
   }
   const columnsPerGroup = resolveColumnsPerGroup(options.columnsPerGroup, groupSize, vectorDim)
-  if (scaleBlockSize !== undefined) requireScaleBlocks(scaleBlockSize, columnsPerGroup)
+  const scaleBlockSize = resolveScaleBlocks(options.scaleBlockSize, columnsPerGroup, bits, bpv)
   return { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits, scaleBlockSize, columnOrder }
 }
 
-function requireScaleBlocks(scaleBlockSize: ScaleBlockSize, columnsPerGroup: number): void {
-  requireOneOf('scaleBlockSize', scaleBlockSize, scaleBlockSizes)
+function resolveScaleBlocks(
+  scaleBlockSize: ScaleBlockSize | 'none' | undefined,
+  columnsPerGroup: number,
+  bits: number,
+  bpv = Number.POSITIVE_INFINITY,
+): ScaleBlockSize | undefined {
+  if (scaleBlockSize === 'none') return undefined
+  if (scaleBlockSize === undefined) {
+    const fits = columnsPerGroup % DEFAULT_SCALE_BLOCK === 0 && bpv >= bits + LEAST_OVERHEAD_WITH_SCALES
+    return fits ? DEFAULT_SCALE_BLOCK : undefined
+  }
+  requireOneOf('scaleBlockSize', scaleBlockSize, ['none', ...scaleBlockSizes])
   if (columnsPerGroup % scaleBlockSize !== 0) {
     throw new OptionError(
       'scaleBlockSize',
       `blocks of ${scaleBlockSize} weights do not fill columnsPerGroup (${columnsPerGroup}); ` +
-        `make columnsPerGroup a multiple of ${scaleBlockSize}, or scaleBlockSize smaller`,
+        `make columnsPerGroup a multiple of ${scaleBlockSize}, or scaleBlockSize smaller or 'none'`,
     )
   }
+  return scaleBlockSize
 }
 
 function requireGroupSize(groupSize: number, vectorDim: number, k: number, bpv: number | undefined): void {

@@ -44,7 +44,7 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
       `${bpv} cannot be met by a ${rows} x ${cols} layer with vectorDim ${vectorDim} and ${bits} bits: ` +
         `one codebook per ${columnsPerGroup} columns${scaleBlockSize ? ` and a scale per ${scaleBlockSize} weights` : ''} ` +
         `already takes ${roundedUp(least / (rows * cols))}; ` +
-        `raise bpv or ${scaleBlockSize ? 'scaleBlockSize' : 'columnsPerGroup'}, or lower bits or vectorDim`,
+        `raise bpv or ${scaleBlockSize ? 'scaleBlockSize (or none)' : 'columnsPerGroup'}, or lower bits or vectorDim`,
     )
   }
   return cut(fewestRows(rows, (count) => storedBits(cut(count), settings) <= allowed))
@@ -52,7 +52,8 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
 
 /** The bits per value aimed at when neither `bpv` nor `groupSize` is given. */
 export function defaultBpv({ bits, scaleBlockSize }: LayoutSettings): number {
-  return bits + 0.125 + (scaleBlockSize === undefined ? 0 : SCALE_BITS / scaleBlockSize)
+  const scales = scaleBlockSize === undefined ? 0 : SCALE_BITS / scaleBlockSize
+  return bits + 0.0625 + Math.max(0.0625, scales)
 }
 
 /** To four digits and up, so that the figure an error names is one that works. */

@@ -152,16 +152,23 @@ export function lookUp(
   lastRow: number,
   target: Float32Array,
 ): void {
+  const { cols, columnsPerGroup, scaleBlockSize } = layout
   const columnGroups = columnGroupsOf(layout)
   for (let r = firstRow; r < lastRow; r++) {
+    const to = (r - firstRow) * cols
     for (let g = 0; g < columnGroups; g++) {
-      const to = (r - firstRow) * layout.cols + g * layout.columnsPerGroup
-      lookUpRun(layout, indices, codebooks, scales, r, g, target, to)
+      lookUpRun(layout, indices, codebooks, undefined, r, g, target, to + g * columnsPerGroup)
+    }
+    if (scales && scaleBlockSize) {
+      multiplyByScales(target, to, to + cols, scales, r * blocksPerRow(layout), scaleBlockSize)
     }
   }
 }
 
-/** As {@link lookUp}, the weights of one row in one column group alone; they go to `target` from `to` on. */
+/**
+ * As {@link lookUp}, the weights of one row in one column group alone, which starts with a block of scales; they go to
+ * `target` from `to` on.
+ */
 export function lookUpRun(
   layout: VqLayout,
   indices: Uint16Array,

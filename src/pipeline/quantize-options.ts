@@ -35,9 +35,8 @@ const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
   'vectorMetric',
   'codebookUpdateSteps',
   'refinementRounds',
+  'refinementTolerance',
 ]
-
-const VQ_OPTIONS: readonly (keyof VqOptions)[] = [...VECTOR_ONLY, 'bits', 'groupSize', 'damping', 'seed']
 
 /** Options of the model's layers together that the scalar methods, being baselines, do not take. */
 const MODEL_ONLY: readonly (keyof (LayerOrderOptions & ModelTuningOptions))[] = [
@@ -104,13 +103,14 @@ function resolveUniform(method: QuantizationMethod, options: MethodOptions): Met
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
     const resolved = resolveVqOptions(options)
-    const { groupSize, bpv, scaleBlockSize, ...settings } = resolved
-    const scales = scaleBlockSize === undefined ? {} : { scaleBlockSize }
+    const { groupSize, bpv, ...settings } = resolved
+    const scales = { scaleBlockSize: resolved.scaleBlockSize ?? 'none' } as const
     const target = groupSize === undefined ? { bpv: bpv ?? defaultBpv(resolved) } : { groupSize }
     const order = resolveLayerOrder(options)
     const tuning = resolveModelTuning(options)
     const stated = { ...settings, ...scales, ...target, ...order, ...(tuning.tuningEpochs > 0 && tuning) }
-    return { method, options: pickVqOptions(options), order, tuning, stated }
+    const given = { ...(bpv !== undefined && { bpv }), ...(groupSize !== undefined && { groupSize }) }
+    return { method, options: { ...settings, ...scales, ...given }, order, tuning, stated }
   }
   refuseUseless(method, options, [...VECTOR_ONLY, ...MODEL_ONLY], "'gptvq'")
   if (method === 'rtn') refuseUseless(method, options, CALIBRATED_ONLY, "'gptq' or 'gptvq'")
@@ -140,10 +140,4 @@ function refuseUseless(
       `is of no use to method '${method}'; leave it out or choose method ${others}`,
     )
   }
-}
-
-function pickVqOptions(options: VqOptions): VqOptions {
-  return Object.fromEntries(
-    VQ_OPTIONS.map((option) => [option, options[option]]).filter(([, value]) => value !== undefined),
-  )
 }

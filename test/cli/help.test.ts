@@ -81,7 +81,7 @@ describe('the table of flags', () => {
   test('states the defaults that the library has', () => {
     const stated = resolveMethod('gptvq', {}).stated
     for (const [option, value] of Object.entries(stated)) {
-      if (option === 'bpv') continue
+      if (option === 'bpv' || option === 'scaleBlockSize') continue
       expect({ option, default: quantizeFlags[option as keyof typeof quantizeFlags] }).toMatchObject({
         option,
         default: { default: String(value) },
@@ -89,6 +89,8 @@ describe('the table of flags', () => {
     }
     expect(stated.bpv).toBe(Number(stated.bits) + 0.125)
     expect(quantizeFlags.bpv.default).toBe('--bits + 0.125')
+    expect(stated.scaleBlockSize).toBe(64)
+    expect(quantizeFlags.scaleBlockSize.default).toMatch(/^64; none where/)
     expect(resolveMethod('rtn', {}).stated.groupSize).toBe(128)
     expect(quantizeFlags.groupSize.default).toContain('128 for gptq and rtn')
   })

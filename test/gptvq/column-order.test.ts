@@ -134,7 +134,7 @@ describe("columnOrder: 'activation'", () => {
     )
     const error = async (options: VqOptions) => {
       const walk = { damping: 0.01, codebookUpdateSteps: 0, refinementRounds: 0 }
-      const columns = { groupSize: 2048, columnsPerGroup: 128, ...walk }
+      const columns = { groupSize: 2048, columnsPerGroup: 128, scaleBlockSize: 'none' as const, ...walk }
       const layer = await quantizeLayer(weight, hessian, { ...columns, ...options })
       return reconstructionError(weight, dequantizeLayer(layer), hessian).relative
     }

@@ -12,8 +12,21 @@ describe('resolveLayoutOptions', () => {
       columnsPerGroup: 256,
       bpv: undefined,
       codebookBits: 8,
+      scaleBlockSize: 64,
       columnOrder: 'natural',
     })
+  })
+
+  it('takes scales of 64 where groups are whole blocks of 64 columns and bpv leaves room for them', () => {
+    const sizeFor = (options: LayoutOptions) => resolveLayoutOptions(options).scaleBlockSize
+    expect(sizeFor({ groupSize: 4096, columnsPerGroup: 128 })).toBe(64)
+    expect(sizeFor({ columnsPerGroup: 96 })).toBeUndefined()
+    expect(sizeFor({ groupSize: 32 })).toBeUndefined()
+    expect(sizeFor({ bpv: 2.125 })).toBe(64)
+    expect(sizeFor({ bits: 3, bpv: 3.1 })).toBe(64)
+    expect(sizeFor({ bpv: 2.09 })).toBeUndefined()
+    expect(sizeFor({ bpv: 2.09, scaleBlockSize: 64 })).toBe(64)
+    expect(sizeFor({ scaleBlockSize: 'none' })).toBeUndefined()
   })
 
   it('spans a group over 256 columns, or over as many as it has weights', () => {
@@ -52,7 +65,7 @@ describe('resolveLayoutOptions', () => {
     ['columnsPerGroup', { columnsPerGroup: 2, vectorDim: 4 }, /at least 4, got 2/],
     ['columnsPerGroup', { columnsPerGroup: 7 }, /multiple of vectorDim \(2\), got 7/],
     ['columnsPerGroup', { columnsPerGroup: Number.NaN }, /got NaN/],
-    ['scaleBlockSize', { scaleBlockSize: 8 as 16 }, /one of 16, 32, 64, 128, got 8/],
+    ['scaleBlockSize', { scaleBlockSize: 8 as 16 }, /one of none, 16, 32, 64, 128, got 8/],
     ['scaleBlockSize', { scaleBlockSize: Number.NaN as 16 }, /got NaN/],
     [
       'scaleBlockSize',

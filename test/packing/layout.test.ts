@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { OptionError } from '../../src/errors.js'
 import { bitsPerValue, packedBytes } from '../../src/packing/bits-per-value.js'
-import { scaleBlockSizes } from '../../src/packing/block-scales.js'
+import { type ScaleBlockSize, scaleBlockSizes } from '../../src/packing/block-scales.js'
 import { layoutOf } from '../../src/packing/layout.js'
 import { type LayoutOptions, resolveLayoutOptions } from '../../src/packing/layout-options.js'
 import { packLayer } from '../../src/packing/pack-layer.js'
@@ -27,11 +27,11 @@ const requests = fc
     codebookBits: fc.constantFrom<8 | 16>(8, 16),
     vectorsPerGroup: fc.integer({ min: 1, max: 64 }),
     extra: fc.double({ min: 0.01, max: 3, noNaN: true }),
-    scaleBlockSize: fc.constantFrom(undefined, ...scaleBlockSizes),
+    scaleBlockSize: fc.constantFrom<'none' | ScaleBlockSize>('none', ...scaleBlockSizes),
   })
   .map(({ rows, cols, vectorDim, bits: anyBits, codebookBits, vectorsPerGroup, extra, scaleBlockSize }) => {
     const bits = Math.min(anyBits, 8 / vectorDim)
-    const columnsPerGroup = (scaleBlockSize ?? vectorDim) * vectorsPerGroup
+    const columnsPerGroup = (scaleBlockSize === 'none' ? vectorDim : scaleBlockSize) * vectorsPerGroup
     const options = { vectorDim, bits, codebookBits, columnsPerGroup, scaleBlockSize, bpv: bits + extra }
     return { rows, cols, options }
   })
@@ -74,20 +74,20 @@ describe('layoutOf with bpv', () => {
   })
 
   it('names the layer, the option asked for and what to change when it cannot be met', () => {
-    const error = thrownBy(() => cut(4, 64, { bpv: 2.125 }))
+    const error = thrownBy(() => cut(4, 64, { bpv: 2.125, scaleBlockSize: 'none' }))
     expect((error as Error).message).toMatch(
       /^bpv: 2\.125 cannot be met by a 4 x 64 layer .*already takes 3\.0625.*; raise bpv or columnsPerGroup/,
     )
     const scaled = thrownBy(() => cut(256, 256, { bpv: 2.125, scaleBlockSize: 16 }))
     expect((scaled as Error).message).toMatch(
-      /256 columns and a scale per 16 weights already takes 2\.2547; raise bpv or scaleBlockSize/,
+      /256 columns and a scale per 16 weights already takes 2\.2547; raise bpv or scaleBlockSize \(or none\)/,
     )
   })
 })
 
 describe('layoutOf without bpv', () => {
   it('aims at bits + 0.125: the paper’s setting, 2.125 bits with vectors of 2', () => {
-    const layout = cut(1152, 1024, {})
+    const layout = cut(1152, 1024, { scaleBlockSize: 'none' })
     expect(layout).toEqual({
       rows: 1152,
       cols: 1024,
@@ -102,12 +102,19 @@ describe('layoutOf without bpv', () => {
     expect(packedBits({ ...layout, rowsPerGroup: 8 }, 8)).toBeGreaterThan(2.125 * weights)
   })
 
-  it('adds what block scales take to its aim, so that codebooks are as many as without', () => {
-    for (const scaleBlockSize of scaleBlockSizes) {
+  it('aims at the same with block scales of 64 and more, and at half of it beside smaller ones', () => {
+    expect(cut(1152, 1024, {})).toEqual(cut(1152, 1024, { scaleBlockSize: 64 }))
+    for (const [scaleBlockSize, aim] of [
+      [128, 2.125],
+      [64, 2.125],
+      [32, 2.1875],
+      [16, 2.3125],
+    ] as const) {
       const layout = cut(1152, 1024, { scaleBlockSize })
       expect(layout).toMatchObject({ scaleBlockSize, columnsPerGroup: 256 })
-      expect(layout.rowsPerGroup).toBe(9)
-      expect(packedBits(layout, 8)).toBeLessThanOrEqual((2.125 + 4 / scaleBlockSize) * 1152 * 1024)
+      expect(packedBits(layout, 8)).toBeLessThanOrEqual(aim * 1152 * 1024)
+      const smaller = { ...layout, rowsPerGroup: layout.rowsPerGroup - 1 }
+      expect(packedBits(smaller, 8)).toBeGreaterThan(aim * 1152 * 1024)
     }
   })
 

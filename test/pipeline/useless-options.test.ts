@@ -6,8 +6,12 @@ describe('resolveMethod', () => {
   it('states the options in force, defaults included', () => {
     expect(resolveMethod('gptvq', {}).stated).toMatchObject({ vectorDim: 2, bits: 2, bpv: 2.125, seed: 0 })
     expect(resolveMethod('gptvq', { scaleBlockSize: 32 })).toMatchObject({
-      stated: { scaleBlockSize: 32, bpv: 2.25 },
+      stated: { scaleBlockSize: 32, bpv: 2.1875 },
       options: { scaleBlockSize: 32 },
+    })
+    expect(resolveMethod('gptvq', { refinementTolerance: 0.1, scaleBlockSize: 'none' })).toMatchObject({
+      stated: { refinementTolerance: 0.1, scaleBlockSize: 'none', bpv: 2.125 },
+      options: { refinementTolerance: 0.1, scaleBlockSize: 'none' },
     })
     expect(resolveMethod('gptvq', { groupSize: 4096 }).stated).toMatchObject({ groupSize: 4096 })
     expect(resolveMethod('gptq', {}).stated).toEqual({ bits: 2, groupSize: 128, damping: 0.01 })
@@ -23,6 +27,7 @@ describe('resolveMethod', () => {
       'scaleBlockSize',
       'columnOrder',
       'refinementRounds',
+      'refinementTolerance',
     ] as const) {
       for (const method of ['gptq', 'rtn'] as const) {
         const error = (() => {

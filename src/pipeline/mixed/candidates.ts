@@ -1,3 +1,4 @@
+import { SCALE_BITS } from '../../packing/block-scales.js'
 import { layoutOf, storedBits } from '../../packing/layout.js'
 import type { LayoutSettings } from '../../packing/layout-options.js'
 import { centroidsOf, rowGroupsOf, type VqLayout } from '../../packing/vq-layer.js'
@@ -48,7 +49,8 @@ function groupSizes(rows: number, cols: number, settings: LayoutSettings, bits: 
   const sizes = halvings(any).map((layout) => {
     const stored = storedBits(layout, settings)
     const bpv = stored / (rows * cols)
-    return { layout, candidate: { bits, bpv, bytes: stored / 8 }, overhead: bpv - bits }
+    const scales = settings.scaleBlockSize === undefined ? 0 : SCALE_BITS / settings.scaleBlockSize
+    return { layout, candidate: { bits, bpv, bytes: stored / 8 }, overhead: bpv - bits - scales }
   })
   return sizes
     .filter(({ layout, overhead }, i) => {
