@@ -26,6 +26,7 @@ const published = {
   kmeansTolerance: 0,
   damping: 0.01,
   refinementRounds: 0,
+  scaleBlockSize: 'none',
   layerOrder: 'block',
   driftCorrection: 0,
 } as const
@@ -34,8 +35,9 @@ const steps: readonly (readonly [label: string, options: Partial<QuantizeModelOp
   ['full metric', { vectorMetric: 'full' }],
   ['k-means++ seeds, EM that settles', { kmeansInit: 'kmeans++', kmeansTolerance: 1e-4, restarts: 1 }],
   ['3 tries per codebook', { kmeansInit: 'kmeans++', restarts: 3 }],
-  ['index refinement, 8 rounds', { refinementRounds: 8 }],
+  ['refinement, 8 rounds', { refinementRounds: 8 }],
   ['damping 0.1', { damping: 0.1 }],
+  ['block scales of 64, as many bits in all', { scaleBlockSize: 64 }],
   ['sequential order', { layerOrder: 'sequential' }],
   ['drift correction 0.6', { driftCorrection: 0.6 }],
 ]
@@ -54,17 +56,13 @@ export const ablationTables: readonly AblationTable[] = [
     seeds: [0, 1],
     windows: 200,
     rows: [
-      {
-        label: '1-D 2 bits, groups of 128 columns',
-        options: { vectorDim: 1, bpv: 2.125, columnsPerGroup: 128 },
-        reference: 'gptvq 1d 2.125',
-      },
+      { label: '1-D 2 bits', options: { vectorDim: 1, bpv: 2.125 }, reference: 'gptvq 1d 2.125' },
       { label: '2-D 2 bits', options: { bpv: 2.125 }, reference: 'gptvq 2d 2.125' },
       { label: '2-D 2 bits', options: { bpv: 2.25 }, reference: 'gptvq 2d 2.25' },
       { label: '2-D 3 bits', options: { bits: 3, bpv: 3.125 }, reference: 'gptvq 2d 3.125' },
       {
-        label: '4-D 2 bits',
-        options: { vectorDim: 4, groupSize: 32768 },
+        label: '4-D 2 bits, a codebook per 65536 weights',
+        options: { vectorDim: 4, groupSize: 65536 },
         reference: 'gptvq 4d 2.25 (10 EM iterations)',
       },
       {
@@ -73,37 +71,19 @@ export const ablationTables: readonly AblationTable[] = [
         reference: 'gptvq 2d 2.125 scales32',
       },
       {
-        label: '2-D 2 bits, scales of 64',
-        options: { scaleBlockSize: 64, bpv: 2.125 },
+        label: '2-D 2 bits, no scales',
+        options: { bpv: 2.125, scaleBlockSize: 'none' },
         reference: 'gptvq 2d 2.125',
       },
       {
-        label: '1-D 2 bits, scales of 64',
-        options: { vectorDim: 1, scaleBlockSize: 64, columnsPerGroup: 64, bpv: 2.125 },
-        reference: 'gptvq 1d 2.125',
+        label: '4-D 2 bits, no scales',
+        options: { vectorDim: 4, groupSize: 32768, scaleBlockSize: 'none' },
+        reference: 'gptvq 4d 2.25 (10 EM iterations)',
       },
-      {
-        label: '2-D 3 bits, scales of 64',
-        options: { bits: 3, scaleBlockSize: 64, bpv: 3.125 },
-        reference: 'gptvq 2d 3.125',
-      },
-      {
-        label: '2-D 2 bits, tuned on 256 sequences of its own besides',
-        options: { bpv: 2.125, tuningEpochs: 4 },
-        reference: 'gptvq 2d 2.125',
-      },
-      {
-        label: '2-D 2 bits, 256 calibration sequences',
-        options: { bpv: 2.125 },
-        sequences: 256,
-        reference: 'gptvq 2d 2.125',
-      },
-      {
-        label: '2-D 2 bits, 256 calibration sequences, tuned',
-        options: { bpv: 2.125, tuningEpochs: 4 },
-        sequences: 256,
-        reference: 'gptvq 2d 2.125',
-      },
+      { label: '2-D, mixed bits', options: { bits: 'mixed', bpv: 2.125 }, reference: 'gptvq 2d 2.125' },
+      { label: '2-D, mixed bits', options: { bits: 'mixed', bpv: 2.25 }, reference: 'gptvq 2d 2.25' },
+      { label: '2-D, mixed bits', options: { bits: 'mixed', bpv: 2.5 } },
+      { label: '2-D, mixed bits', options: { bits: 'mixed', bpv: 3.125 }, reference: 'gptvq 2d 3.125' },
     ],
   },
   {
@@ -117,25 +97,7 @@ export const ablationTables: readonly AblationTable[] = [
         label: `+ ${label}`,
         options: Object.assign({}, published, ...steps.slice(0, i + 1).map(([, options]) => options)),
       })),
-      {
-        label: '+ tuning on the calibration text',
-        options: { ...defaults, tuningEpochs: 4, tuningSequences: 0 },
-      },
-    ],
-  },
-  {
-    id: 'alone',
-    title: 'Each step alone',
-    seeds: [0, 1],
-    windows: 100,
-    rows: [
-      { label: 'published, no codebook update', options: { ...published, codebookUpdateSteps: 0 } },
-      ...steps.map(([label, options]) => ({ label, options: { ...published, ...options } })),
-      {
-        label: '4 restarts (with k-means++)',
-        options: { ...published, kmeansInit: 'kmeans++', restarts: 4 },
-      },
-      { label: '16-bit codebooks', options: { ...published, codebookBits: 16 } },
+      { label: '+ mixed bits', options: { ...defaults, bits: 'mixed', bpv: 2.125 } },
     ],
   },
   {
@@ -147,5 +109,41 @@ export const ablationTables: readonly AblationTable[] = [
       label: `${driftCorrection}`,
       options: { ...defaults, driftCorrection },
     })),
+  },
+  {
+    id: 'alone',
+    title: 'Each step alone',
+    seeds: [0, 1],
+    windows: 100,
+    rows: [
+      { label: 'published, no codebook update', options: { ...published, codebookUpdateSteps: 0 } },
+      ...steps.map(([label, options]) => ({ label, options: { ...published, ...options } })),
+      { label: 'activation order', options: { ...published, columnOrder: 'activation' } },
+      { label: '16-bit codebooks', options: { ...published, codebookBits: 16 } },
+    ],
+  },
+  {
+    id: 'text',
+    title: 'With more text, and tuned',
+    seeds: [0, 1],
+    windows: 200,
+    rows: [
+      {
+        label: '256 calibration sequences',
+        options: { bpv: 2.125 },
+        sequences: 256,
+        reference: 'gptvq 2d 2.125',
+      },
+      {
+        label: '64, tuned on these alone',
+        options: { bpv: 2.125, tuningEpochs: 2, tuningSequences: 0 },
+        reference: 'gptvq 2d 2.125',
+      },
+      {
+        label: '64, tuned on 256 that the model wrote',
+        options: { bpv: 2.125, tuningEpochs: 2 },
+        reference: 'gptvq 2d 2.125',
+      },
+    ],
   },
 ]
