@@ -52,6 +52,7 @@ export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize-mo
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize-options.js'
 export type { LayerReport, QuantizationReport } from './pipeline/report.js'
 export { type ReportDataOptions, reportData } from './pipeline/report-data.js'
+export { type RunDetails, runDetails } from './pipeline/run-details.js'
 export { readTokens, type TextSource } from './pipeline/text-source.js'
 export type { ModelTuningOptions } from './pipeline/tune-model.js'
 export type { TuningOptions } from './pipeline/tuning/options.js'
@@ -62,3 +63,4 @@ export {
   tuneCodebooks,
 } from './pipeline/tuning/tune-codebooks.js'
 export { cutWindows } from './pipeline/windows.js'
+export { type WriteReportOptions, type WrittenReport, writeReport } from './pipeline/write-report.js'

@@ -215,6 +215,7 @@ export const quantizeFlags = {
     help: "tokens per calibration sequence; never more than the model's context",
     default: '2048',
   },
+  report: { kind: 'path', value: 'FILE', help: 'write an HTML page on the result too, as gptvq report does' },
   engine,
   threads,
   force,
@@ -223,7 +224,7 @@ export const quantizeFlags = {
     help: 'bytes of tensors in one file, e.g. 5e9, 500MB or 2GiB',
     default: '5GB',
   },
-} as const satisfies FlagsOf<QuantizeModelOptions>
+} as const satisfies FlagsOf<QuantizeModelOptions & { report?: string }>
 
 export const evalFlags = {
   text: { kind: 'path', value: 'FILE', required: true, help: 'UTF-8 text that calibration has not seen' },
@@ -253,7 +254,7 @@ export const reportFlags = {
     default: '3',
   },
   force: { kind: 'switch', help: 'replace a report that is already there' },
-} as const satisfies FlagsOf<WriteReportOptions>
+} as const satisfies FlagsOf<Omit<WriteReportOptions, 'run'>>
 
 export const dequantizeFlags = {
   out: { kind: 'path', value: 'DIR', required: true, help: 'the folder to write' },

@@ -1,9 +1,14 @@
 import { readdir } from 'node:fs/promises'
+import { type OnProgress, partOf } from '../pipeline/progress.js'
 import type { QuantizationReport } from '../pipeline/report.js'
+import { runDetails } from '../pipeline/run-details.js'
 import { defineCommand } from './command.js'
 import { flagName, quantizeFlags } from './flags.js'
 import { formatArgument, formatBits, formatBytes, formatCount, formatError, formatSeconds } from './format.js'
 import { formatTable, wrapText } from './table.js'
+
+/** Share of the work that writing a report takes; for progress only. */
+const REPORT_SHARE = 0.02
 
 /** `gptvq quantize MODEL --out DIR` */
 export const quantizeCommand = defineCommand({
@@ -17,18 +22,36 @@ export const quantizeCommand = defineCommand({
     'the model writes its own calibration text.',
   examples: [
     'quantize ./my-model --out ./my-model-2bit --calibration calibration.txt',
+    'quantize ./my-model --out ./my-model-2bit --calibration text.txt --report report.html',
     'quantize ./my-model --out ./my-model-3bit --bits 3 --sequences 64 --sequence-length 256',
     'quantize ./my-model --out ./my-model-rtn --method rtn --bits 4',
   ],
   flags: quantizeFlags,
-  async run(model, { out, ...options }, { onProgress, signal }) {
+  async run(model, { out, report: page, ...options }, { onProgress, signal }) {
     const { quantizeModel } = await import('../pipeline/quantize-model.js')
-    const report = await quantizeModel({ model, output: out, ...options, onProgress, signal })
-    return { json: report, text: summary(report, await readdir(out)) }
+    if (page === undefined) {
+      const report = await quantizeModel({ model, output: out, ...options, onProgress, signal })
+      return { json: report, text: summary(report, await readdir(out)) }
+    }
+    const { requireReportPlace, writeReport } = await import('../pipeline/write-report.js')
+    // found out before the work, not after it
+    await requireReportPlace(page, options.force ?? false)
+    const quantizing = shareOf(onProgress, 0, 1 - REPORT_SHARE)
+    const report = await quantizeModel({ model, output: out, ...options, onProgress: quantizing, signal })
+    const run = runDetails(report)
+    const drawing = shareOf(onProgress, 1 - REPORT_SHARE, 1)
+    const { force } = options
+    await writeReport({ model: out, output: page, reference: model, run, force, onProgress: drawing, signal })
+    return { json: report, text: summary(report, await readdir(out), page) }
   },
 })
 
-function summary(report: QuantizationReport, files: readonly string[]): string {
+function shareOf(onProgress: OnProgress, from: number, to: number): OnProgress {
+  const part = partOf(onProgress, from, to)
+  return ({ step, done }) => part(step, done)
+}
+
+function summary(report: QuantizationReport, files: readonly string[], page?: string): string {
   const { model, output, method, settings, layerBytes, seconds } = report
   const out = output ?? ''
   const rows = [
@@ -44,6 +67,7 @@ function summary(report: QuantizationReport, files: readonly string[]): string {
     ...describeCalibration(report),
     ...describeTuning(report),
     ['written', `${out}: ${formatCount(files.length, 'file')}, ${formatBytes(report.outputBytes ?? 0)}`],
+    ...(page === undefined ? [] : [['report', page]]),
     ['time', describeTime(seconds)],
   ]
   const evaluate = `gptvq eval ${formatArgument(out)} --reference ${formatArgument(model)} --text FILE`

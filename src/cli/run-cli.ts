@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { packageVersion } from '../pipeline/package-version.js'
 import type { Command } from './command.js'
 import { commands } from './commands.js'
 import { describeFailure, exitCodes, UsageError } from './errors.js'
@@ -108,11 +108,4 @@ function onlyPath({ name, argument }: Command, positionals: readonly string[]): 
 
 function helpWidth({ columns }: ProgressStream): number {
   return Math.min(100, Math.max(40, (columns || 100) - 1))
-}
-
-/** The version of the package; its `package.json` lies two folders up, in the sources as in `dist`. */
-async function packageVersion(): Promise<string> {
-  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8')
-  const { version }: { version: string } = JSON.parse(text)
-  return version
 }

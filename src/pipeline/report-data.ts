@@ -20,7 +20,9 @@ import { codebookGroup } from '../report/codebook-group.js'
 import { indexUsage } from '../report/index-usage.js'
 import type { ReportCodebook, ReportData, ReportLayer } from '../report/report-data.js'
 import { architectureOf, recordFormat } from './inspect-model.js'
+import { packageVersion } from './package-version.js'
 import type { OnProgress } from './progress.js'
+import type { RunDetails } from './run-details.js'
 
 /** What to report on. */
 export interface ReportDataOptions {
@@ -30,6 +32,8 @@ export interface ReportDataOptions {
   reference?: string
   /** Codebooks to show at most, default 3: of the best layer, the worst, and those between. 0 shows none. */
   codebooks?: number
+  /** What is known of the run that made the folder, see `runDetails`. */
+  run?: RunDetails
   /** Receives what is being done and how much of it is done. */
   onProgress?: OnProgress
   /** Stops the work with an AbortedError. */
@@ -43,7 +47,7 @@ export interface ReportDataOptions {
  *   too; OptionError; AbortedError when `signal` fires
  */
 export async function reportData(options: ReportDataOptions): Promise<ReportData> {
-  const { model, reference, codebooks: shownCodebooks = 3, onProgress, signal } = options
+  const { model, reference, codebooks: shownCodebooks = 3, run, onProgress, signal } = options
   requireWhole('codebooks', shownCodebooks, 0, 100)
   const pause = pacer(signal)
   const checkpoint = await openCheckpoint(model)
@@ -74,6 +78,8 @@ export async function reportData(options: ReportDataOptions): Promise<ReportData
       layers,
       kept: keptTensors(checkpoint, modules),
       codebooks,
+      version: await packageVersion(),
+      ...run,
       ...(reference !== undefined && { source: reference }),
     }
   } finally {

@@ -40,7 +40,7 @@ const SIGNATURE = '<!doctype html>'
 export async function writeReport(options: WriteReportOptions): Promise<WrittenReport> {
   const { output, force = false, onProgress, signal } = options
   const target = resolve(output)
-  await requireFree(target, output, force)
+  await requireReportPlace(output, force)
   const reading = partOf(onProgress, 0, READING_SHARE)
   const data = await reportData({ ...options, onProgress: ({ step, done }) => reading(step, done) })
   onProgress?.({ step: 'drawing', done: READING_SHARE })
@@ -54,7 +54,7 @@ export async function writeReport(options: WriteReportOptions): Promise<WrittenR
   try {
     await nodeFileSystem.mkdir(dirname(target), { recursive: true })
     await writeNewFile(nodeFileSystem, partial, (handle) => writeAt(handle, bytes, 0))
-    await requireFree(target, output, force)
+    await requireReportPlace(output, force)
     await nodeFileSystem.rename(partial, target)
   } catch (error) {
     throw fileError(`cannot write ${output}, choose another output`, error)
@@ -65,9 +65,13 @@ export async function writeReport(options: WriteReportOptions): Promise<WrittenR
   return { output, bytes: bytes.length, data }
 }
 
-/** Refuses a place that is taken, unless by a report that may be replaced. */
-async function requireFree(target: string, output: string, force: boolean): Promise<void> {
-  const beginning = await beginningOf(target, output)
+/**
+ * Refuses a place that is taken, unless by a report that may be replaced.
+ *
+ * @throws CheckpointError
+ */
+export async function requireReportPlace(output: string, force: boolean): Promise<void> {
+  const beginning = await beginningOf(resolve(output), output)
   if (beginning === undefined) return
   if (!force) {
     throw new CheckpointError(

@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { quantizeModel } from '../../src/pipeline/quantize-model.js'
@@ -36,6 +37,28 @@ test('refuses to replace a report without --force', async () => {
   expect(code).toBe(1)
   expect(stderr).toContain('exists. Choose another output, or replace it with --force\n')
   expect((await cli([...args, '--force'])).code).toBe(0)
+})
+
+test('quantize --report writes the page of what it made, calibration and times included', async () => {
+  await writeFile(at('text.txt'), 'some words to calibrate on, again and again. '.repeat(40))
+  const args = ['quantize', at('model'), '--out', at('both'), '--calibration', at('text.txt')]
+  const small = ['--sequences', '4', '--sequence-length', '16', '--report', at('both.html')]
+  const { code, stdout } = await cli([...args, ...small])
+  expect(code).toBe(0)
+  expect(stdout).toMatch(new RegExp(`report +${at('both.html')}`))
+  const page = await readFile(at('both.html'), 'utf8')
+  const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8'))
+  expect(page).toContain(`Written by gptvq ${version}.`)
+  expect(page).toMatch(/4 sequences of 16 tokens/)
+})
+
+test('quantize --report finds a place that is taken before the work', async () => {
+  await writeFile(at('mine.html'), 'not a report')
+  const args = ['quantize', at('model'), '--out', at('never'), '--method', 'rtn', '--report', at('mine.html')]
+  const { code, stderr } = await cli(args)
+  expect(code).toBe(1)
+  expect(stderr).toContain('mine.html: exists')
+  expect(existsSync(at('never'))).toBe(false)
 })
 
 test('names what is wrong with the call', async () => {
