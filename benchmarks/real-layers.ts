@@ -31,15 +31,19 @@ const chosen = [
 
 /**
  * Layers of the embedded model. Hessians are those of the full model's activations on `sequences` sequences of its
- * calibration text, held-out ones on as many of its evaluation text.
+ * calibration text, held-out ones on as many of its evaluation text, unless stated.
  */
-export async function realLayers(sequences: number, blocks: number): Promise<BenchmarkLayer[]> {
+export async function realLayers(
+  sequences: number,
+  blocks: number,
+  heldOutSequences = sequences,
+): Promise<BenchmarkLayer[]> {
   await startEngine('wasm')
   const model = await openModel(modelFolder)
   try {
     const [calibration, evaluation] = [
       await embeddedText(model, 'calibration', sequences),
-      await embeddedText(model, 'evaluation', sequences),
+      await embeddedText(model, 'evaluation', heldOutSequences),
     ]
     const layers: BenchmarkLayer[] = []
     for (let index = 0; index < blocks; index++) {

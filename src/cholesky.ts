@@ -8,8 +8,8 @@ const BLOCK = 64
 const SOLVED_TOGETHER = 512
 
 /**
- * Overwrites a symmetric positive definite `h` (n x n) with the upper triangular `U` for which `H^-1 = U^T U`
- * (DESIGN: mathematics, 2). The lower triangle becomes zero.
+ * Overwrites a symmetric positive definite `h` (n x n) with the upper triangular `U` for which `H^-1 = U^T U`.
+ * The lower triangle becomes zero.
  *
  * `H` is factored from its last row up, `H = R R^T` with `R` upper triangular; then `U = R^-1`. So the inverse of `H`
  * itself is never formed, and the whole takes one matrix and two panels of 64 rows. Only the upper triangle of `h` is read.

@@ -14,7 +14,7 @@ export interface InverseFactor {
 }
 
 /**
- * Damps a Hessian (n x n, left untouched) and factors its inverse (DESIGN: mathematics, 2), in units in which the mean
+ * Damps a Hessian (n x n, left untouched) and factors its inverse, in units in which the mean
  * of its diagonal is 1: the scale of the activations changes nothing. Dead columns and the columns that pad the matrix
  * to `paddedSize` get a diagonal of 1 and no tie to others.
  *

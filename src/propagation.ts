@@ -3,7 +3,7 @@ import { kernels } from './kernels/kernels.js'
 import type { Matrix } from './matrix.js'
 
 /**
- * How the columns still to come absorb the error of columns just quantized (DESIGN: mathematics, 3-4): with
+ * How the columns still to come absorb the error of columns just quantized: with
  * `E = (W_P - Q_P) U_PP^-1`, `W_F -= E U_PF`. Within a block of columns at once, for all later columns when the block
  * is done: the same sums, but most of them as one matrix product.
  */

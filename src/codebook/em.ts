@@ -2,7 +2,7 @@ import type { Clustering, ClusterProblem } from '../kernels/contract.js'
 import { solveSymmetric } from './small-solve.js'
 
 /**
- * k-means by expectation maximisation under a metric per vector (DESIGN: mathematics, 3-5), on all groups of `clustering`
+ * k-means by expectation maximisation under a metric per vector, on all groups of `clustering`
  * side by side: assign every vector to its nearest centroid, then move each centroid to `(sum M_i)^+ sum M_i x_i` of its
  * vectors. A centroid that lost all its vectors is moved onto the vector fitted worst. A group stops early when an
  * assignment step changes nothing or its loss falls by no more than a share `tolerance`.

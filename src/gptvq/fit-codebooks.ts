@@ -15,7 +15,7 @@ const BATCH_BYTES = 2 ** 25
 const BATCH_DISTANCES = 2 ** 30
 
 /**
- * Fits the codebooks of one column group (DESIGN: mathematics, 5), each to the weights of its rows as they stand when
+ * Fits the codebooks of one column group, each to the weights of its rows as they stand when
  * the walk reaches it. They are rounded to their stored form before they are used, so that the error feedback makes up
  * for that rounding too. With block scales: these are chosen by the size of the blocks, the codebooks fitted, the
  * scales chosen again by the distances to the centroids, and the codebooks fitted on.

@@ -10,7 +10,7 @@ import { rowsPerTurn } from './rows-per-turn.js'
 /** Columns quantized before their errors reach all later columns; a multiple of every vectorDim. */
 const LAZY_COLUMNS = 128
 
-/** Quantizes the columns of one column group with its codebooks (DESIGN: mathematics, 3-4). */
+/** Quantizes the columns of one column group with its codebooks. */
 export async function quantizeColumnGroup(
   walk: ColumnWalk,
   columnGroup: number,

@@ -2,7 +2,7 @@ import type { Matrix } from '../matrix.js'
 import type { VectorMetric } from './options.js'
 
 /**
- * The metric of every vector of a row, vectors x d x d: `M_P = (U_PP^T U_PP)^-1` (DESIGN: mathematics, 3), or
+ * The metric of every vector of a row, vectors x d x d: `M_P = (U_PP^T U_PP)^-1`, or
  * `diag(1 / U_ii^2)`. All rows of a layer share them.
  *
  * @param factor `U`, its size a multiple of `d`
