@@ -153,7 +153,7 @@ const vectorFlags = {
   },
   codebookUpdateSteps: {
     kind: 'whole',
-    help: 'conjugate-gradient steps of a codebook update at most, 0 for none',
+    help: 'steps that move the codebooks at most, one in each round of refinement; 0 for none',
     default: '32',
   },
   refinementRounds: {

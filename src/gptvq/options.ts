@@ -23,7 +23,10 @@ export interface VqOptions extends LayoutOptions {
   damping?: number
   /** Default `'full'`. */
   vectorMetric?: VectorMetric
-  /** Conjugate-gradient steps at most of a codebook update after all columns, default 32; 0 leaves it out. */
+  /**
+   * Conjugate-gradient steps at most that move the codebooks after all columns, default 32; 0 leaves them where they
+   * are. A round of refinement takes one such step for each column group, so that more count without refinement only.
+   */
   codebookUpdateSteps?: number
   /** Rounds of refinement of indices, codebooks and scales at most, default 8; 0 leaves them out. */
   refinementRounds?: number

@@ -100,7 +100,7 @@ async function walkColumns(
   return { layer, codebooks }
 }
 
-/** Codebook update and refinement on the true loss, as far as the settings ask for them. */
+/** Refinement on the true loss, or a codebook update alone, as the settings ask. */
 async function descendOnLoss(
   { weight, hessian }: OrderedColumns,
   layer: VqLayer,
@@ -117,8 +117,12 @@ async function descendOnLoss(
   for (const [i, panel] of panels.entries()) {
     const state = stateOf(panel)
     const before = checkpoint(panel, layer, state.losses)
-    await clock('update', () => updateCodebooks(wholeStrip(panel, state), codebookUpdateSteps, pause))
-    await clock('refine', () => refinePanel(panel, state, limits, pause))
+    if (refinementRounds === 0) {
+      await clock('update', () => updateCodebooks(wholeStrip(panel, state), codebookUpdateSteps, pause))
+    } else {
+      // its rounds move the codebooks too, and end as low without a descent of these alone before
+      await clock('refine', () => refinePanel(panel, state, limits, pause))
+    }
     const stored = await clock('update', () => storePanel(panel, layer, before, state.residual))
     if (refinementRounds > 0) await clock('refine', () => refineOnce(panel, stored, 0, pause))
     onProgress((i + 1) / panels.length)
