@@ -7,8 +7,8 @@
  * Needs `npm run build`, jupyter-nbconvert and the kernel tslab; `.ci/notebooks` installs both and calls this.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { complaints, differences, type Notebook, notebookOf, withOutputs } from './notebook-cells.js'
 
@@ -25,16 +25,12 @@ if (!process.argv.includes('--link')) {
   }
 }
 
-/**
- * Within its own folder Node finds `gptvq` by the `exports` of package.json. tslab looks types up the old way, among
- * the folders of node_modules; so it is given such a folder, with nothing but types.
- */
+/** tslab looks types up among the folders of node_modules, where this package is in anyone's project but its own. */
 function linkTypes(): void {
   const target = join(folder, 'node_modules/gptvq')
-  mkdirSync(target, { recursive: true })
-  for (const entry of ['index', 'model', 'report']) {
-    writeFileSync(join(target, `${entry}.d.ts`), `export * from '../../../../dist/${entry}.js'\n`)
-  }
+  rmSync(target, { recursive: true, force: true })
+  mkdirSync(dirname(target), { recursive: true })
+  symlinkSync(root, target, 'junction')
 }
 
 function build(name: string): void {
