@@ -6,8 +6,9 @@ import { multiplyAdd } from './simd'
  * loop reads both in order; ROWS x COLUMNS sums stay in registers over one panel of the inner dimension.
  */
 const COLUMNS: i32 = 8
-// 16 vector registers, and engines without relaxed SIMD keep several products waiting in them: larger tiles spill
-const ROWS: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 4
+// V8 loads all operands of a round before it multiplies, into 15 registers: 8 sums, 2 + 4 operands and a product fill
+// them. 5 and 6 rows, 12 columns or two rounds at once spill, and are slower by a fifth to a half
+const ROWS: i32 = 4
 
 /** Strips of B that one tile of the packing job copies. */
 const STRIPS_PER_TILE: i32 = 8
@@ -168,46 +169,40 @@ export function multiplyTile(tile: i32, scratch: usize): void {
     for (let row = top; row < bottom; row += ROWS) {
       if (row + diagonal >= column + width) break
       const height = min(ROWS, bottom - row)
-      multiplyStrips(rows + <usize>((row - top) * depth) * 4, strip, depth, sums)
-      putSums(sums, height, width, alpha, isAdding, c + <usize>row * cStride + <usize>column * 4, cStride)
+      const left = rows + <usize>((row - top) * depth) * 4
+      const target = c + <usize>row * cStride + <usize>column * 4
+      if (height == ROWS && width == COLUMNS) {
+        multiplyStrips(left, strip, depth, alpha, isAdding, target, cStride)
+      } else {
+        multiplyStrips(left, strip, depth, alpha, 0, sums, COLUMNS * 4)
+        putEdge(sums, height, width, isAdding, target, cStride)
+      }
     }
   }
 }
 
-/** `C = alpha S` or `C += alpha S` for the sums of one strip of A and one of B. */
-function putSums(
-  sums: usize,
-  height: i32,
-  width: i32,
-  alpha: f32,
-  isAdding: i32,
-  c: usize,
-  stride: usize,
-): void {
-  const factor = f32x4.splat(alpha)
+/** `C = S` or `C += S` for part of the products of two strips, where C ends. */
+function putEdge(sums: usize, height: i32, width: i32, isAdding: i32, c: usize, stride: usize): void {
   for (let i = 0; i < height; i++) {
-    if (width == COLUMNS) {
-      let left = f32x4.mul(v128.load(sums), factor)
-      let right = f32x4.mul(v128.load(sums, 16), factor)
-      if (isAdding) {
-        left = f32x4.add(v128.load(c), left)
-        right = f32x4.add(v128.load(c, 16), right)
-      }
-      v128.store(c, left)
-      v128.store(c, right, 16)
-    } else {
-      for (let j: usize = 0; j < <usize>width; j++) {
-        const value = load<f32>(sums + 4 * j) * alpha
-        store<f32>(c + 4 * j, isAdding ? load<f32>(c + 4 * j) + value : value)
-      }
+    for (let j: usize = 0; j < <usize>width; j++) {
+      const value = load<f32>(sums + 4 * j)
+      store<f32>(c + 4 * j, isAdding ? load<f32>(c + 4 * j) + value : value)
     }
     sums += COLUMNS * 4
     c += stride
   }
 }
 
-/** The product of one strip of A (ROWS rows) and one of B (COLUMNS columns), written to `sums`. */
-function multiplyStrips(a: usize, b: usize, depth: i32, sums: usize): void {
+/** `C = alpha A B` or `C += alpha A B` for a strip of A (ROWS rows) and one of B (COLUMNS columns). */
+function multiplyStrips(
+  a: usize,
+  b: usize,
+  depth: i32,
+  alpha: f32,
+  isAdding: i32,
+  c: usize,
+  stride: usize,
+): void {
   let s00 = f32x4.splat(0)
   let s01 = f32x4.splat(0)
   let s10 = f32x4.splat(0)
@@ -216,10 +211,6 @@ function multiplyStrips(a: usize, b: usize, depth: i32, sums: usize): void {
   let s21 = f32x4.splat(0)
   let s30 = f32x4.splat(0)
   let s31 = f32x4.splat(0)
-  let s40 = f32x4.splat(0)
-  let s41 = f32x4.splat(0)
-  let s50 = f32x4.splat(0)
-  let s51 = f32x4.splat(0)
   const end = a + <usize>(depth * ROWS) * 4
   do {
     const b0 = v128.load(b)
@@ -236,29 +227,25 @@ function multiplyStrips(a: usize, b: usize, depth: i32, sums: usize): void {
     x = v128.load_splat<f32>(a, 12)
     s30 = multiplyAdd(x, b0, s30)
     s31 = multiplyAdd(x, b1, s31)
-    if (ROWS == 6) {
-      x = v128.load_splat<f32>(a, 16)
-      s40 = multiplyAdd(x, b0, s40)
-      s41 = multiplyAdd(x, b1, s41)
-      x = v128.load_splat<f32>(a, 20)
-      s50 = multiplyAdd(x, b0, s50)
-      s51 = multiplyAdd(x, b1, s51)
-    }
     a += ROWS * 4
     b += COLUMNS * 4
   } while (a < end)
-  v128.store(sums, s00, 0)
-  v128.store(sums, s01, 16)
-  v128.store(sums, s10, 32)
-  v128.store(sums, s11, 48)
-  v128.store(sums, s20, 64)
-  v128.store(sums, s21, 80)
-  v128.store(sums, s30, 96)
-  v128.store(sums, s31, 112)
-  if (ROWS == 6) {
-    v128.store(sums, s40, 128)
-    v128.store(sums, s41, 144)
-    v128.store(sums, s50, 160)
-    v128.store(sums, s51, 176)
+  const factor = f32x4.splat(alpha)
+  putRow(s00, s01, factor, isAdding, c)
+  putRow(s10, s11, factor, isAdding, c + stride)
+  putRow(s20, s21, factor, isAdding, c + 2 * stride)
+  putRow(s30, s31, factor, isAdding, c + 3 * stride)
+}
+
+// @ts-expect-error: decorator
+@inline
+function putRow(left: v128, right: v128, factor: v128, isAdding: i32, c: usize): void {
+  left = f32x4.mul(left, factor)
+  right = f32x4.mul(right, factor)
+  if (isAdding) {
+    left = f32x4.add(v128.load(c), left)
+    right = f32x4.add(v128.load(c, 16), right)
   }
+  v128.store(c, left)
+  v128.store(c, right, 16)
 }

@@ -5,8 +5,8 @@ import { copyIn, copyOut, withMemory } from './stage.js'
 
 /** Values of the inner dimension that are summed in registers before they reach C. */
 const DEPTH = 256
-/** Rows of a tile: whole strips of 4 (baseline) and of 6 (relaxed). */
-const TILE_ROWS = 120
+/** Rows of a tile: whole strips. */
+const TILE_ROWS = 128
 const TILE_COLUMNS = 256
 /** Columns that the packing of B hands out at once. */
 const PACKED_COLUMNS = 64
