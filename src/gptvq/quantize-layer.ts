@@ -19,7 +19,7 @@ import { type OnPhase, type PhaseClock, phaseClock } from './phase-clock.js'
 import { quantizeColumnGroup } from './quantize-columns.js'
 import { refineOnce, refinePanel } from './refine-panel.js'
 import { rowPanels, stateOf } from './row-panel.js'
-import { checkpoint, storePanel } from './store-panel.js'
+import { snapshot, storePanel } from './store-panel.js'
 import { updateCodebooks } from './update-codebooks.js'
 import { vectorMetrics } from './vector-metric.js'
 
@@ -116,7 +116,7 @@ async function descendOnLoss(
   const panels = rowPanels(weight, hessian, layer, codebooks)
   for (const [i, panel] of panels.entries()) {
     const state = stateOf(panel)
-    const before = checkpoint(panel, layer, state.losses)
+    const before = snapshot(panel, layer, state.losses)
     if (refinementRounds === 0) {
       await clock('update', () => updateCodebooks(wholeStrip(panel, state), codebookUpdateSteps, pause))
     } else {

@@ -1,6 +1,5 @@
 import type { Pause } from '../event-loop.js'
-import type { Block } from '../kernels/contract.js'
-import { wholeBlock } from '../kernels/contract.js'
+import { fromRow, wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
 import { centroidsOf, columnGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
 import { taskScales } from './block-scales.js'
@@ -80,8 +79,4 @@ async function refineBlock(
   const h = stripHessian(strip, from)
   kernels().gemm('AB', rows, stripWidth, width, -1, steps, h, 1, wholeBlock(residual, stripWidth))
   return changed
-}
-
-function fromRow(block: Block, row: number): Block {
-  return { ...block, offset: block.offset + row * block.stride }
 }

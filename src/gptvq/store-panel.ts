@@ -4,7 +4,7 @@ import { copyGroup } from './narrow-panel.js'
 import { type LayerPanel, type PanelState, type RowPanel, stateOf } from './row-panel.js'
 
 /** A panel in its stored form, to go back to. */
-export interface Checkpoint {
+export interface Snapshot {
   readonly panel: RowPanel
   readonly elements: CodebookElements
   readonly codebookScales: Float32Array
@@ -12,7 +12,7 @@ export interface Checkpoint {
 }
 
 /** @param losses of the panel's row groups, whose codebooks are as they are stored in `layer` */
-export function checkpoint(panel: LayerPanel, layer: VqLayer, losses: Float64Array): Checkpoint {
+export function snapshot(panel: LayerPanel, layer: VqLayer, losses: Float64Array): Snapshot {
   const { scales, indices, codebooks } = panel
   const [first, last] = storedCodebooks(panel)
   const size = codebookSize(panel)
@@ -31,7 +31,7 @@ export function checkpoint(panel: LayerPanel, layer: VqLayer, losses: Float64Arr
 
 /**
  * Rounds the codebooks of a panel to their stored form, in the panel and in its layer. A row group that this leaves
- * worse than at the checkpoint goes back to that.
+ * worse than at the snapshot goes back to that.
  *
  * @param residual of the panel, overwritten by that of the state after
  * @returns the state after
@@ -39,7 +39,7 @@ export function checkpoint(panel: LayerPanel, layer: VqLayer, losses: Float64Arr
 export function storePanel(
   panel: LayerPanel,
   layer: VqLayer,
-  before: Checkpoint,
+  before: Snapshot,
   residual: Float32Array,
 ): PanelState {
   roundCodebooks(panel, layer)
@@ -60,7 +60,7 @@ function roundCodebooks(panel: LayerPanel, layer: VqLayer): void {
   }
 }
 
-function restoreGroup(before: Checkpoint, panel: LayerPanel, layer: VqLayer, group: number): void {
+function restoreGroup(before: Snapshot, panel: LayerPanel, layer: VqLayer, group: number): void {
   copyGroup(before.panel, group, panel, group)
   const size = codebookSize(panel)
   const count = columnGroupsOf(panel.layout)

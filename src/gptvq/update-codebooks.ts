@@ -1,5 +1,5 @@
 import type { Pause } from '../event-loop.js'
-import { wholeBlock } from '../kernels/contract.js'
+import { fromRow, wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
 import { centroidsOf, columnGroupsOf, lookUpRun, rowGroupsOf } from '../packing/vq-layer.js'
 import { type ColumnStrip, stripHessian } from './column-strip.js'
@@ -36,6 +36,7 @@ export async function updateCodebooks(strip: ColumnStrip, steps: number, pause: 
   const groups = Array.from({ length: rowGroupsOf(panel.layout) }, (_, group) =>
     startDescent(strip, group, perVector),
   )
+  const product = wholeBlock(panel.buffers.product, width)
   const image = new Float64Array(unknownsOf(strip))
   const scratch = new Float64Array(unknownsOf(strip))
   // a look-up reads the codebooks of a whole panel, so the directions are laid out as these
@@ -44,19 +45,13 @@ export async function updateCodebooks(strip: ColumnStrip, steps: number, pause: 
   for (let step = 0; step < steps && active.length > 0; step++) {
     await pause()
     multiplyDirections(strip, active, directions)
-    let row = 0
+    let next = 0
     active = active.filter((descent) => {
-      const at = row * width
+      const row = next
       const [top, bottom] = rowsOfGroup(panel.layout, descent.group)
-      row += bottom - top
-      sumByCentroid(
-        panel,
-        strip,
-        descent.group,
-        { ...wholeBlock(panel.buffers.product, width), offset: at },
-        image,
-      )
-      return goDown(strip, descent, image, at, scratch)
+      next += bottom - top
+      sumByCentroid(panel, strip, descent.group, fromRow(product, row), image)
+      return goDown(strip, descent, image, row, scratch)
     })
   }
   for (const { group, solution } of groups) codebooksOf(strip, group, panel.codebooks).set(solution)
@@ -76,7 +71,7 @@ function startDescent(strip: ColumnStrip, group: number, perVector: Float64Array
   const [top] = rowsOfGroup(panel.layout, group)
   const inverses = inverseBlocks(strip, group, perVector)
   const residual = new Float64Array(unknownsOf(strip))
-  sumByCentroid(panel, strip, group, { ...wholeBlock(strip.residual, width), offset: top * width }, residual)
+  sumByCentroid(panel, strip, group, fromRow(wholeBlock(strip.residual, width), top), residual)
   const direction = new Float64Array(residual.length)
   const energy = precondition(inverses, residual, panel.layout.vectorDim, direction)
   const solution = Float64Array.from(codebooksOf(strip, group, panel.codebooks))
@@ -109,13 +104,13 @@ function multiplyDirections(strip: ColumnStrip, active: readonly Descent[], dire
  * One step along the direction, whose image under the least-squares problem's matrix is `image`; then the next
  * direction. Returns whether another step is worth it.
  *
- * @param at where the row group starts in `buffers.rows` and `buffers.product`
+ * @param row where the row group starts in `buffers.rows` and `buffers.product`
  */
 function goDown(
   strip: ColumnStrip,
   descent: Descent,
   image: Float64Array,
-  at: number,
+  row: number,
   scratch: Float64Array,
 ): boolean {
   const { group, solution, residual, inverses, direction, energy } = descent
@@ -128,7 +123,7 @@ function goDown(
     solution[i] += length * direction[i]
     residual[i] -= length * image[i]
   }
-  moveRows(strip, group, at, length)
+  moveRows(strip, group, row, length)
   const gain = length * energy
   // a loss of nearly 0 may come out below 0 by rounding
   losses[group] = Math.max(0, losses[group] - gain)
@@ -140,11 +135,16 @@ function goDown(
 }
 
 /** Residual and moves of a row group follow a step of the given length. */
-function moveRows({ panel, width, residual, moves }: ColumnStrip, group: number, at: number, length: number) {
+function moveRows(
+  { panel, width, residual, moves }: ColumnStrip,
+  group: number,
+  row: number,
+  length: number,
+) {
   const { rows, product } = panel.buffers
   const [top, bottom] = rowsOfGroup(panel.layout, group)
   const count = (bottom - top) * width
-  const to = top * width
+  const [at, to] = [row * width, top * width]
   for (let i = 0; i < count; i++) residual[to + i] -= length * product[at + i]
   if (moves) for (let i = 0; i < count; i++) moves[to + i] += length * rows[at + i]
 }

@@ -15,6 +15,11 @@ export function wholeBlock(data: Float32Array, stride: number): Block {
   return { data, offset: 0, stride }
 }
 
+/** What a block has from a row on. */
+export function fromRow(block: Block, row: number): Block {
+  return { ...block, offset: block.offset + row * block.stride }
+}
+
 /** Which operands of a product are stored transposed: `A B`, `A B^T` or `A^T B`. */
 export type ProductForm = 'AB' | 'ABt' | 'AtB'
 

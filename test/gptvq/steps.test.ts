@@ -6,7 +6,7 @@ import { refineIndices } from '../../src/gptvq/refine-indices.js'
 import { refineOnce, refinePanel } from '../../src/gptvq/refine-panel.js'
 import { refineScales } from '../../src/gptvq/refine-scales.js'
 import { type LayerPanel, type PanelState, rowPanels, stateOf } from '../../src/gptvq/row-panel.js'
-import { checkpoint, storePanel } from '../../src/gptvq/store-panel.js'
+import { snapshot, storePanel } from '../../src/gptvq/store-panel.js'
 import { updateCodebooks } from '../../src/gptvq/update-codebooks.js'
 import { vectorMetrics } from '../../src/gptvq/vector-metric.js'
 import {
@@ -126,7 +126,7 @@ describe('updateCodebooks', () => {
       const panel = onlyPanel(weight, hessian, layer)
       const state = stateOf(panel)
       expect(sum(state.losses) / before).toBeCloseTo(1, 4)
-      const start = checkpoint(panel, layer, state.losses)
+      const start = snapshot(panel, layer, state.losses)
       await updateCodebooks(wholeStrip(panel, state), 400, noPause)
       const end = storePanel(panel, layer, start, state.residual)
       const after = lossOf(weight, dequantizeLayer(layer), hessian)
@@ -167,11 +167,11 @@ describe('updateCodebooks', () => {
 })
 
 describe('storePanel', () => {
-  it('takes a row group back to the checkpoint where rounding leaves it worse, and only that', async () => {
+  it('takes a row group back to the snapshot where rounding leaves it worse, and only that', async () => {
     const { weight, hessian, layer } = await walked(40, 60, 2, 26)
     const panel = onlyPanel(weight, hessian, layer)
     const state = stateOf(panel)
-    const before = checkpoint(panel, layer, state.losses)
+    const before = snapshot(panel, layer, state.losses)
     const stored = dequantizeLayer(layer).data.slice()
     await updateCodebooks(wholeStrip(panel, state), 40, noPause)
     const group = panel.codebooks.length / state.losses.length

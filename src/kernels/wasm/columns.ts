@@ -1,4 +1,4 @@
-import type { Block, ColumnKernels, ColumnTask, ColumnWalkTask } from '../contract.js'
+import { type Block, type ColumnKernels, type ColumnTask, type ColumnWalkTask, fromRow } from '../contract.js'
 import { jobKinds } from './job.js'
 import { type Pool, runJob } from './pool.js'
 import { withMemory } from './stage.js'
@@ -19,11 +19,11 @@ export function columnKernels(pool: Pool, stagedValues = STAGED_VALUES): ColumnK
       for (const part of partsOf(task, stagedValues)) {
         runPart(pool, part, {
           kind: jobKinds.quantizeColumns,
-          source: rowsFrom(work, part.firstRow - task.firstRow),
+          source: fromRow(work, part.firstRow - task.firstRow),
           square: factor,
           extraBytes: metrics.byteLength,
           fillExtra: (memory, at) => new Float32Array(memory, at, metrics.length).set(metrics),
-          result: rowsFrom(errors, part.firstRow - task.firstRow),
+          result: fromRow(errors, part.firstRow - task.firstRow),
         })
       }
     },
@@ -35,20 +35,16 @@ export function columnKernels(pool: Pool, stagedValues = STAGED_VALUES): ColumnK
         const skipped = part.firstRow - task.firstRow
         changed += runPart(pool, part, {
           kind: jobKinds.refineColumns,
-          source: rowsFrom(residual, skipped),
+          source: fromRow(residual, skipped),
           square: hessian,
           extraBytes: 8 * part.rows,
           readExtra: (memory, at) => changes.set(new Float64Array(memory, at, part.rows), skipped),
-          result: rowsFrom(steps, skipped),
+          result: fromRow(steps, skipped),
         })
       }
       return changed
     },
   }
-}
-
-function rowsFrom(block: Block, row: number): Block {
-  return { ...block, offset: block.offset + row * block.stride }
 }
 
 /** The metrics in float32, each divided by its largest value: that moves no distance past another. */
@@ -75,7 +71,7 @@ function partsOf(task: ColumnTask, most: number): ColumnTask[] {
       rows: Math.min(height, rows - row),
       firstRow: firstRow + row,
       indexOffset: task.indexOffset + row * task.indexStride,
-      ...(task.scales && { scales: { ...task.scales, values: rowsFrom(task.scales.values, row) } }),
+      ...(task.scales && { scales: { ...task.scales, values: fromRow(task.scales.values, row) } }),
     })
   }
   return parts
