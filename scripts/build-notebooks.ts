@@ -7,8 +7,16 @@
  * Needs `npm run build`, jupyter-nbconvert and the kernel tslab; `.ci/notebooks` installs both and calls this.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { complaints, differences, type Notebook, notebookOf, withOutputs } from './notebook-cells.js'
 
@@ -29,8 +37,9 @@ if (!process.argv.includes('--link')) {
 function linkTypes(): void {
   const target = join(folder, 'node_modules/gptvq')
   rmSync(target, { recursive: true, force: true })
-  mkdirSync(dirname(target), { recursive: true })
-  symlinkSync(root, target, 'junction')
+  mkdirSync(target, { recursive: true })
+  copyFileSync(join(root, 'package.json'), join(target, 'package.json'))
+  symlinkSync(join(root, 'dist'), join(target, 'dist'), 'junction')
 }
 
 function build(name: string): void {
