@@ -2,9 +2,11 @@
  * Holds this library against figures of the published reference code on the embedded model, under its protocol: same
  * calibration sequences, same evaluation windows, same layers and Hessians.
  *
- * `npm run bench:reference -- FOLDER [--json] [--only ROW]`, where FOLDER has `reference/` (figures, layers,
- * calibration offsets) and `data/` (texts).
+ * `npm run bench:reference -- FOLDER [--json] [--only ROW] [--layers] [--markdown FILE]`, where FOLDER has `reference/`
+ * (figures, layers, calibration offsets) and `data/` (texts). With `--layers` no whole models, only single layers.
+ * `--markdown` writes these to the page's section `single-layers`.
  */
+import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import {
@@ -32,6 +34,7 @@ import {
 } from 'gptvq/model'
 import { formatTable } from '../src/cli/table.js'
 import { calibrationSequences, evaluationTokens, referenceLayer, referenceRows } from './reference-data.js'
+import { replaceSection } from './report.js'
 
 /** The rows of the reference that have a counterpart here, and its settings. */
 type RunOptions = VqOptions & Pick<QuantizeModelOptions, 'method'>
@@ -48,16 +51,21 @@ const runs: { row: string; options: RunOptions }[] = [
   { row: 'gptvq 2d 2.25', options: { vectorDim: 2, bits: 2, bpv: 2.25 } },
   { row: 'gptvq 2d 2.125 scales32', options: { vectorDim: 2, bits: 2, bpv: 2.1875, scaleBlockSize: 32 } },
   { row: 'gptvq 2d 3.125', options: { vectorDim: 2, bits: 3, bpv: 3.125 } },
-  { row: 'gptvq 4d 2.25 (10 EM iterations)', options: { vectorDim: 4, bits: 2, groupSize: 32768 } },
+  { row: 'gptvq 4d 2.25 (10 EM iterations)', options: { vectorDim: 4, bits: 2, groupSize: 65536 } },
 ]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'boolean' }, only: { type: 'string' } },
+  options: {
+    json: { type: 'boolean' },
+    only: { type: 'string' },
+    layers: { type: 'boolean' },
+    markdown: { type: 'string' },
+  },
 })
 const folder = positionals[0]
 if (folder === undefined) {
-  console.error('usage: npm run bench:reference -- FOLDER [--json] [--only ROW]')
+  console.error('usage: npm run bench:reference -- FOLDER [--json] [--only ROW] [--layers] [--markdown FILE]')
   process.exit(2)
 }
 const model = fileURLToPath(new URL('../examples/models/tiny-llama', import.meta.url))
@@ -66,23 +74,28 @@ const rowOf = (name: string) => reference.find((row) => row.name === name)!
 const chosen = runs.filter(({ row }) => values.only === undefined || row.startsWith(values.only))
 
 await startEngine('auto')
-const models = await compareModels()
+const models = values.layers ? [] : await compareModels()
 const layers = await compareLayers()
+if (values.markdown !== undefined) {
+  const page = await readFile(values.markdown, 'utf8')
+  await writeFile(values.markdown, replaceSection(page, 'single-layers', layerMarkdown()))
+}
 if (values.json) console.log(JSON.stringify({ models, layers }, null, 2))
 else {
-  console.log(
-    formatTable(modelTable(), [
-      'left',
-      'right',
-      'right',
-      'right',
-      'right',
-      'right',
-      'right',
-      'right',
-      'right',
-    ]),
-  )
+  if (models.length > 0)
+    console.log(
+      formatTable(modelTable(), [
+        'left',
+        'right',
+        'right',
+        'right',
+        'right',
+        'right',
+        'right',
+        'right',
+        'right',
+      ]),
+    )
   console.log(`\n${formatTable(layerTable(), ['left', 'left', 'right', 'right', 'right', 'right'])}`)
 }
 
@@ -201,4 +214,23 @@ function layerTable(): string[][] {
       (result.heldOutError / result.referenceHeldOutError).toFixed(3),
     ]),
   ]
+}
+
+/** The layers with vector quantization, one column per setting: error to the reference's (in brackets held out). */
+function layerMarkdown(): string {
+  const vq = layers.filter(({ row }) => row.startsWith('gptvq'))
+  const settings = [...new Set(vq.map(({ row }) => row))]
+  const cell = (layer: string, row: string) => {
+    const found = vq.find((result) => result.layer === layer && result.row === row)!
+    const ratio = (error: number, of: number) => (error / of).toFixed(3)
+    return `${ratio(found.error, found.referenceError)} (${ratio(found.heldOutError, found.referenceHeldOutError)})`
+  }
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
+  return [
+    line(['layer', ...settings.map((row) => row.replace('gptvq ', ''))]),
+    line(['---', ...settings.map(() => '---:')]),
+    ...[...new Set(vq.map(({ layer }) => layer))].map((layer) =>
+      line([`\`${layer}\``, ...settings.map((row) => cell(layer, row))]),
+    ),
+  ].join('\n')
 }
