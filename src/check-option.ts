@@ -1,4 +1,16 @@
 import { OptionError } from './errors.js'
+import { suggestion } from './nearest-name.js'
+
+/** Names of options, as keys: so that the compiler sees that none of a type is missing. */
+export type OptionNames<T> = Readonly<Record<keyof T & string, true>>
+
+/** Refuses an option that there is not, for callers whom no compiler tells. */
+export function refuseUnknown(options: object, known: Readonly<Record<string, true>>): void {
+  for (const option of Object.keys(options)) {
+    if (Object.hasOwn(known, option)) continue
+    throw new OptionError(option, `there is no such option${suggestion(option, Object.keys(known))}`)
+  }
+}
 
 /** Checks a whole number from `least` to `most`. */
 export function requireWhole(

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
+import { suggestion } from '../nearest-name.js'
 import { UsageError } from './errors.js'
 import { type Flag, type FlagTable, flagName } from './flags.js'
-import { suggestion } from './nearest.js'
 
 /** What a command was called with. */
 export interface ParsedArguments {

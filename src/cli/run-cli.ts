@@ -1,10 +1,10 @@
+import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/package-version.js'
 import type { Command } from './command.js'
 import { commands } from './commands.js'
 import { describeFailure, exitCodes, UsageError } from './errors.js'
 import { commonFlags, type FlagTable } from './flags.js'
 import { commandHelp, programHelp } from './help.js'
-import { suggestion } from './nearest.js'
 import { parseFlags, requireFlags } from './parse-flags.js'
 import { createProgress, type ProgressStream, quietProgress } from './progress-bar.js'
 

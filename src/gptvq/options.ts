@@ -1,4 +1,10 @@
-import { requireDamping, requireOneOf, requireShare, requireWhole } from '../check-option.js'
+import {
+  type OptionNames,
+  requireDamping,
+  requireOneOf,
+  requireShare,
+  requireWhole,
+} from '../check-option.js'
 import { type KmeansInit, kmeansInits } from '../codebook/seeds.js'
 import { OptionError } from '../errors.js'
 import { type LayoutOptions, type LayoutSettings, resolveLayoutOptions } from '../packing/layout-options.js'
@@ -34,6 +40,28 @@ export interface VqOptions extends LayoutOptions {
   refinementTolerance?: number
   /** Default 0. */
   seed?: number
+}
+
+/** All names of {@link VqOptions}. */
+export const vqOptionNames: OptionNames<VqOptions> = {
+  vectorDim: true,
+  bits: true,
+  groupSize: true,
+  columnsPerGroup: true,
+  bpv: true,
+  codebookBits: true,
+  scaleBlockSize: true,
+  columnOrder: true,
+  kmeansIterations: true,
+  kmeansTolerance: true,
+  kmeansInit: true,
+  restarts: true,
+  damping: true,
+  vectorMetric: true,
+  codebookUpdateSteps: true,
+  refinementRounds: true,
+  refinementTolerance: true,
+  seed: true,
 }
 
 /** {@link VqOptions} after validation, defaults filled in. */

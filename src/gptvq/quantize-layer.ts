@@ -1,3 +1,4 @@
+import { type OptionNames, refuseUnknown } from '../check-option.js'
 import { type Pause, pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { type Matrix, matrix } from '../matrix.js'
@@ -14,7 +15,7 @@ import { type OrderedColumns, orderColumns } from './column-order.js'
 import { wholeStrip } from './column-strip.js'
 import type { ColumnWalk } from './column-walk.js'
 import { fitColumnGroup } from './fit-codebooks.js'
-import { resolveVqOptions, type VqOptions, type VqSettings } from './options.js'
+import { resolveVqOptions, type VqOptions, type VqSettings, vqOptionNames } from './options.js'
 import { type OnPhase, type PhaseClock, phaseClock } from './phase-clock.js'
 import { quantizeColumnGroup } from './quantize-columns.js'
 import { refineOnce, refinePanel } from './refine-panel.js'
@@ -38,6 +39,14 @@ export interface LayerTask {
 /** Share of the work that walking the columns takes, the codebook update the rest; for progress only. */
 const COLUMNS_SHARE = 0.8
 
+const optionNames: OptionNames<VqOptions & LayerTask> = {
+  ...vqOptionNames,
+  name: true,
+  onProgress: true,
+  signal: true,
+  onPhase: true,
+}
+
 /** Conjugate-gradient steps in a round of refinement: the indices move on anyway, so that more of them gain nothing. */
 const STEPS_IN_A_ROUND = 1
 
@@ -55,6 +64,7 @@ export async function quantizeLayer(
   hessian: Matrix,
   options: VqOptions & LayerTask = {},
 ): Promise<VqLayer> {
+  refuseUnknown(options, optionNames)
   const { name = 'weight', onProgress = () => {}, signal } = options
   const settings = resolveVqOptions(options)
   const pause = pacer(signal)

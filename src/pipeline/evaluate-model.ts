@@ -1,3 +1,4 @@
+import { type OptionNames, refuseUnknown } from '../check-option.js'
 import { setThreads } from '../kernels/kernels.js'
 import { type EngineName, startEngine } from '../model/engine.js'
 import { type Scores, scoreModels } from './evaluation.js'
@@ -28,6 +29,18 @@ export interface EvaluateModelOptions {
   signal?: AbortSignal
 }
 
+const optionNames: OptionNames<EvaluateModelOptions> = {
+  model: true,
+  reference: true,
+  text: true,
+  context: true,
+  windows: true,
+  engine: true,
+  threads: true,
+  onProgress: true,
+  signal: true,
+}
+
 /** Scores of a model, and the text they belong to. */
 export interface Evaluation extends Scores {
   /** Scores of the reference on the same windows. */
@@ -46,6 +59,7 @@ export interface Evaluation extends Scores {
  * @throws OptionError, TextError, CheckpointError, UnsupportedError, NumericError, each naming what is wrong; AbortedError
  */
 export async function evaluateModel(options: EvaluateModelOptions): Promise<Evaluation> {
+  refuseUnknown(options, optionNames)
   if (options.threads !== undefined) setThreads(options.threads)
   const model = await openModel(options.model)
   let reference: OpenModel | undefined

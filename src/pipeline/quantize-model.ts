@@ -1,8 +1,9 @@
 import { join } from 'node:path'
+import { type OptionNames, refuseUnknown } from '../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
 import { CheckpointError, throwIfAborted } from '../errors.js'
-import type { VqOptions } from '../gptvq/options.js'
+import { type VqOptions, vqOptionNames } from '../gptvq/options.js'
 import { setThreads } from '../kernels/kernels.js'
 import { type LlamaConfig, parseLlamaConfig } from '../model/config.js'
 import { embedTokens } from '../model/embedding.js'
@@ -53,6 +54,27 @@ export interface QuantizeModelOptions
   signal?: AbortSignal
 }
 
+const optionNames: OptionNames<QuantizeModelOptions> = {
+  ...vqOptionNames,
+  model: true,
+  output: true,
+  method: true,
+  calibration: true,
+  sequences: true,
+  sequenceLength: true,
+  layerOrder: true,
+  driftCorrection: true,
+  tuningEpochs: true,
+  tuningSequences: true,
+  force: true,
+  maxShardBytes: true,
+  engine: true,
+  threads: true,
+  onProgress: true,
+  onLayer: true,
+  signal: true,
+}
+
 /** Share of the whole work that writing a text for calibration takes, when the model does; for progress only. */
 const SAMPLING_SHARE = 0.15
 /** Share of the whole work that tuning the codebooks takes; for progress only. */
@@ -71,6 +93,7 @@ const SENSITIVITY_SHARE = 0.5
  *   AbortedError when `signal` fires. On any of them nothing is written and what was there before is kept
  */
 export async function quantizeModel(options: QuantizeModelOptions): Promise<QuantizationReport> {
+  refuseUnknown(options, optionNames)
   const settings = resolveMethod(options.method ?? 'gptvq', options)
   if (options.threads !== undefined) setThreads(options.threads)
   const checkpoint = await openCheckpoint(options.model)

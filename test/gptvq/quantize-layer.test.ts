@@ -282,6 +282,15 @@ describe('quantizeLayer', () => {
     await expect(work).rejects.toThrow(AbortedError)
   })
 
+  it('refuses an option that there is not', async () => {
+    const misspelt = { scaleBlocksize: 32 } as VqOptions
+    const error = await quantizeLayer(gaussianMatrix(4, 8, 1), randomHessian(8, 20, 2), misspelt).catch(
+      (e) => e,
+    )
+    expect(error).toBeInstanceOf(OptionError)
+    expect(error.message).toBe('scaleBlocksize: there is no such option. Did you mean scaleBlockSize?')
+  })
+
   it('refuses what it cannot quantize, naming the layer', async () => {
     const weight = gaussianMatrix(8, 16, 20)
     const hessian = randomHessian(16, 50, 21)

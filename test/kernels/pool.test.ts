@@ -5,7 +5,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { OptionError, UnsupportedError } from '../../src/errors.js'
 import { kernels, setThreads, threadCount, useKernels } from '../../src/kernels/kernels.js'
 import { availableThreads } from '../../src/kernels/wasm/available-threads.js'
-import { jobKinds } from '../../src/kernels/wasm/job.js'
+import { DONE, jobKinds, SCRATCH, SCRATCH_BYTES } from '../../src/kernels/wasm/job.js'
+import { allocate } from '../../src/kernels/wasm/memory.js'
 import { createPool, runJob } from '../../src/kernels/wasm/pool.js'
 import { bestBuild, startRuntime } from '../../src/kernels/wasm/runtime.js'
 import { startWorker } from '../../src/kernels/wasm/workers.js'
@@ -41,6 +42,24 @@ describe('the threads of the kernels', () => {
     const error = thrownBy(() => runJob(pool, jobKinds.packRight, 2, [0, 0, 0, 0, 0, 0], 0))
     expect(error).toBeInstanceOf(UnsupportedError)
     expect(String(error)).toMatch(/worker thread.*died.*GPTVQ_THREADS=1/)
+  })
+})
+
+describe('the scratch memory of a job', () => {
+  it('has room for every worker there is: a late one may take a tile of a job for fewer threads', () => {
+    const runtime = startRuntime(bestBuild())
+    const { heap } = runtime
+    const board = new Int32Array(heap.memory.buffer, 0, 64)
+    let [scratch, next] = [0, 0]
+    const takeTiles = () => {
+      scratch = board[SCRATCH / 4]
+      next = allocate(heap, 64)
+      Atomics.store(board, DONE / 4, 1)
+    }
+    runJob({ runtime: { ...runtime, takeTiles }, threads: 1, workers: 2 }, jobKinds.packRight, 1, [], 1000)
+    const [own, others] = [board[SCRATCH_BYTES / 4], 2]
+    expect(own).toBeGreaterThanOrEqual(1000)
+    expect(next < scratch || next >= scratch + (1 + others) * own).toBe(true)
   })
 })
 

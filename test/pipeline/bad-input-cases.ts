@@ -257,6 +257,12 @@ export const badOptions: Record<string, BadInput> = {
   'a bpv of no more than the bits': option({ bpv: 2 }, 'bpv', 'more than the 2 index bits', 'got 2'),
   'a bpv beside a group size': option({ bpv: 3, groupSize: 64 }, 'bpv', 'not both'),
   'a bpv that no group size reaches': option({ bpv: 2.001 }, 'bpv', '2.001'),
+  'an option that there is not': option(
+    { refinementRound: 2 },
+    'refinementRound',
+    'no such option',
+    'Did you mean refinementRounds?',
+  ),
   'blocks of 24 weights to a scale': option(
     { scaleBlockSize: 24 },
     'scaleBlockSize',

@@ -55,7 +55,8 @@ export function runJob(
   const { heap } = pool.runtime
   const threads = Math.min(pool.threads, tiles)
   ensureWorkers(pool, threads - 1)
-  const scratch = scratchBytes > 0 ? allocate(heap, threads * aligned(scratchBytes)) : 0
+  // for every worker: one that is late in leaving the job before may take a tile of this one, whatever its LIMIT
+  const scratch = scratchBytes > 0 ? allocate(heap, (1 + pool.workers) * aligned(scratchBytes)) : 0
   try {
     const board = boardOf(pool.runtime)
     assertAlive(board, 0, tiles)

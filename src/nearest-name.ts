@@ -3,7 +3,7 @@ export function suggestion(typed: string, names: readonly string[]): string {
   let best: string | undefined
   let least = Math.max(2, Math.floor(typed.length / 3)) + 1
   for (const name of names) {
-    const distance = editDistance(typed.toLowerCase(), name)
+    const distance = editDistance(typed.toLowerCase(), name.toLowerCase())
     if (distance < least) {
       best = name
       least = distance
