@@ -19,7 +19,9 @@ export interface WriteReportOptions extends ReportDataOptions {
 
 /** A report that was written. */
 export interface WrittenReport {
+  /** The HTML file. */
   readonly output: string
+  /** Its size. */
   readonly bytes: number
   /** What it tells. */
   readonly data: ReportData
