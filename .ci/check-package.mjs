@@ -48,17 +48,17 @@ import { evaluateModel, inspectModel, quantizeModel, startEngine } from 'gptvq/m
 import { codebookGroup, codebookPlot, type ReportData, reportHtml } from 'gptvq/report'
 const random = (rows: number, cols: number) =>
   matrix(rows, cols, Float32Array.from({ length: rows * cols }, (_, i) => Math.sin(i * i)))
-const inputs = new HessianAccumulator(64)
-inputs.add(random(256, 64))
-const layer: VqLayer = await quantizeLayer(random(64, 64), inputs.hessian(), { bits: 2 })
+const inputs = new HessianAccumulator(128)
+inputs.add(random(256, 128))
+const layer: VqLayer = await quantizeLayer(random(256, 128), inputs.hessian(), { bits: 2 })
 const bits: number = bitsPerValue(packLayer(layer)).total
-if (!(bits > 2 && bits <= 2.125) || dequantizeLayer(layer).rows !== 64) throw new Error(\`\${bits} bits\`)
+if (!(bits > 2 && bits <= 2.125) || dequantizeLayer(layer).rows !== 256) throw new Error(\`\${bits} bits\`)
 if ((await startEngine('wasm')) !== 'wasm') throw new Error('no engine')
 if ([evaluateModel, inspectModel, quantizeModel].some((f) => typeof f !== 'function')) throw new Error('exports')
 if (!codebookPlot(codebookGroup(layer, 0)).startsWith('<svg')) throw new Error('no picture')
 const data: ReportData = {
   model: 'app', method: 'gptvq', settings: {}, kept: { tensors: 0, bytes: 0 },
-  layers: [{ name: 'layer', rows: 64, cols: 64, format: 'vq', bytes: 1088, bytesBefore: 16384, relativeError: null }],
+  layers: [{ name: 'layer', rows: 256, cols: 128, format: 'vq', bytes: 8448, bytesBefore: 131072, relativeError: null }],
 }
 if (!reportHtml(data).startsWith('<!doctype html>')) throw new Error('no report')
 console.log('imported', bits)
