@@ -5,7 +5,7 @@ import { param } from './job'
 const RANK_TOLERANCE: f64 = 1e-10
 
 /** Sums of `M x` and `M` and the counts of the clusters, over the vectors of one tile. */
-export function sumTile(tile: i32, scratch: usize): void {
+export function sumTile(tile: i32): void {
   const entry = field(Field.SUM_TILES) + (<usize>tile << 4)
   if (!load<u8>(field(Field.ACTIVE) + <usize>load<i32>(entry))) return
   const d = <i32>field(Field.DIMENSIONS)
@@ -27,15 +27,11 @@ export function sumTile(tile: i32, scratch: usize): void {
   const vectorWeights = field(Field.VECTOR_WEIGHTS)
   for (let i = first; i < end; i++) {
     const to = sums + <usize>load<u16>(index) * size
-    let own = metric
-    if (vectorWeights) {
-      weighMetric(metric, <f64>load<f32>(vectorWeights + <usize>i * 4), triangle, scratch)
-      own = scratch
-    }
-    if (d == 2) addVector2(x, plane, own, to)
-    else if (d == 1) addVector1(x, own, to)
-    else if (d == 4) addVector4(x, plane, own, to)
-    else addVector(x, plane, own, d, triangle, to)
+    const weight = vectorWeights ? <f64>load<f32>(vectorWeights + <usize>i * 4) : 1
+    if (d == 2) addVector2(x, plane, metric, weight, to)
+    else if (d == 1) addVector1(x, metric, weight, to)
+    else if (d == 4) addVector4(x, plane, metric, weight, to)
+    else addVector(x, plane, metric, weight, d, triangle, to)
     index += 2
     x += 4
     metric += row
@@ -43,32 +39,22 @@ export function sumTile(tile: i32, scratch: usize): void {
   }
 }
 
-/** A metric's upper triangle times `weight`, then 1. */
 // @ts-expect-error: decorator
 @inline
-function weighMetric(metric: usize, weight: f64, triangle: i32, to: usize): void {
-  for (let t = 0; t < triangle; t++) {
-    store<f64>(to, weight * load<f64>(metric))
-    to += 8
-    metric += 8
-  }
-  store<f64>(to, 1)
+function addVector1(x: usize, metric: usize, weight: f64, to: usize): void {
+  const own = weight * load<f64>(metric)
+  store<f64>(to, load<f64>(to) + own * <f64>load<f32>(x))
+  store<f64>(to, load<f64>(to, 8) + own, 8)
+  store<f64>(to, load<f64>(to, 16) + 1, 16)
 }
 
 // @ts-expect-error: decorator
 @inline
-function addVector1(x: usize, metric: usize, to: usize): void {
-  const weight = load<f64>(metric)
-  store<f64>(to, load<f64>(to) + weight * <f64>load<f32>(x))
-  v128.store(to, f64x2.add(v128.load(to, 8), v128.load(metric)), 8)
-}
-
-// @ts-expect-error: decorator
-@inline
-function addVector2(x: usize, plane: usize, metric: usize, to: usize): void {
-  const top = v128.load(metric)
-  const last = v128.load(metric, 16)
-  const bottom = v128.load(metric, 8)
+function addVector2(x: usize, plane: usize, metric: usize, weight: f64, to: usize): void {
+  const w = f64x2.splat(weight)
+  const top = f64x2.mul(w, v128.load(metric))
+  const bottom = f64x2.mul(w, v128.load(metric, 8))
+  const last = f64x2.replace_lane(v128.shuffle<f64>(bottom, bottom, 1, 1), 1, 1)
   const product = f64x2.add(
     f64x2.mul(top, f64x2.splat(<f64>load<f32>(x))),
     f64x2.mul(bottom, f64x2.splat(<f64>load<f32>(x + plane))),
@@ -80,51 +66,62 @@ function addVector2(x: usize, plane: usize, metric: usize, to: usize): void {
 
 // @ts-expect-error: decorator
 @inline
-function addVector4(x: usize, plane: usize, metric: usize, to: usize): void {
+function addVector4(x: usize, plane: usize, metric: usize, weight: f64, to: usize): void {
+  const w = f64x2.splat(weight)
   const x0 = f64x2.splat(<f64>load<f32>(x))
   const x1 = f64x2.splat(<f64>load<f32>(x + plane))
   const x2 = f64x2.splat(<f64>load<f32>(x + 2 * plane))
   const x3 = f64x2.splat(<f64>load<f32>(x + 3 * plane))
   // rows of the upper triangle start at 0, 4, 7 and 9; columns below the diagonal are rows above it
-  const m01 = v128.load(metric)
-  const m23 = v128.load(metric, 16)
-  const m12 = v128.load(metric, 8)
-  const m1112 = v128.load(metric, 32)
-  const m1213 = v128.load(metric, 40)
-  const m2223 = v128.load(metric, 56)
-  const m3 = v128.load(metric, 72)
+  const m01 = f64x2.mul(w, v128.load(metric))
+  const m23 = f64x2.mul(w, v128.load(metric, 16))
+  const m1112 = f64x2.mul(w, v128.load(metric, 32))
+  const m1322 = f64x2.mul(w, v128.load(metric, 48))
+  const m2333 = f64x2.mul(w, v128.load(metric, 64))
   let top = f64x2.mul(m01, x0)
-  top = f64x2.add(top, f64x2.mul(v128.shuffle<f64>(m12, m1112, 0, 2), x1))
-  top = f64x2.add(top, f64x2.mul(v128.shuffle<f64>(m23, m1213, 0, 2), x2))
-  top = f64x2.add(top, f64x2.mul(v128.shuffle<f64>(m23, m1213, 1, 3), x3))
+  top = f64x2.add(top, f64x2.mul(v128.shuffle<f64>(m01, m1112, 1, 2), x1))
+  top = f64x2.add(top, f64x2.mul(v128.shuffle<f64>(m23, m1112, 0, 3), x2))
+  top = f64x2.add(top, f64x2.mul(v128.shuffle<f64>(m23, m1322, 1, 2), x3))
   let bottom = f64x2.mul(m23, x0)
-  bottom = f64x2.add(bottom, f64x2.mul(m1213, x1))
-  bottom = f64x2.add(bottom, f64x2.mul(m2223, x2))
-  bottom = f64x2.add(bottom, f64x2.mul(v128.shuffle<f64>(m2223, m3, 1, 2), x3))
+  bottom = f64x2.add(bottom, f64x2.mul(v128.shuffle<f64>(m1112, m1322, 1, 2), x1))
+  bottom = f64x2.add(bottom, f64x2.mul(v128.shuffle<f64>(m1322, m2333, 1, 2), x2))
+  bottom = f64x2.add(bottom, f64x2.mul(m2333, x3))
   v128.store(to, f64x2.add(v128.load(to), top))
   v128.store(to, f64x2.add(v128.load(to, 16), bottom), 16)
-  for (let t: usize = 0; t < 80; t += 16) {
-    v128.store(to + t, f64x2.add(v128.load(to + t, 32), v128.load(metric + t)), 32)
-  }
+  v128.store(to, f64x2.add(v128.load(to, 32), m01), 32)
+  v128.store(to, f64x2.add(v128.load(to, 48), m23), 48)
+  v128.store(to, f64x2.add(v128.load(to, 64), m1112), 64)
+  v128.store(to, f64x2.add(v128.load(to, 80), m1322), 80)
+  v128.store(to, f64x2.add(v128.load(to, 96), m2333), 96)
   store<f64>(to, load<f64>(to, 112) + 1, 112)
 }
 
 // @ts-expect-error: decorator
 @inline
-function addVector(x: usize, plane: usize, metric: usize, d: i32, triangle: i32, to: usize): void {
+function addVector(
+  x: usize,
+  plane: usize,
+  metric: usize,
+  weight: f64,
+  d: i32,
+  triangle: i32,
+  to: usize,
+): void {
   for (let a = 0; a < d; a++) {
     let sum: f64 = 0
     for (let b = 0; b < d; b++) {
-      sum += load<f64>(metric + <usize>(triangleAt(a, b, d) << 3)) * <f64>load<f32>(x + <usize>b * plane)
+      const own = weight * load<f64>(metric + <usize>(triangleAt(a, b, d) << 3))
+      sum += own * <f64>load<f32>(x + <usize>b * plane)
     }
     store<f64>(to, load<f64>(to) + sum)
     to += 8
   }
-  for (let t = 0; t <= triangle; t++) {
-    store<f64>(to, load<f64>(to) + load<f64>(metric))
+  for (let t = 0; t < triangle; t++) {
+    store<f64>(to, load<f64>(to) + weight * load<f64>(metric))
     to += 8
     metric += 8
   }
+  store<f64>(to, load<f64>(to) + 1)
 }
 
 /**

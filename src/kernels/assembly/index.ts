@@ -45,7 +45,7 @@ function runTile(kind: i32, tile: i32, thread: i32): void {
     case 11:
       return assignTile(tile, scratchOf(thread))
     case 12:
-      return sumTile(tile, scratchOf(thread))
+      return sumTile(tile)
     case 13:
       return moveTile(tile, scratchOf(thread))
     case 14:

@@ -167,7 +167,7 @@ function openSession(pool: Pool, problem: ClusterProblem, taken: number[]): Omit
       sumUp()
     },
     move(keepsEmpty) {
-      runJob(pool, jobKinds.sumClusters, layout.sumTiles.length / 4, [session], 8 * (triangle + 1))
+      runJob(pool, jobKinds.sumClusters, layout.sumTiles.length / 4, [session], 0)
       const mode = Number(keepsEmpty)
       runJob(pool, jobKinds.moveCentroids, groups.length, [session, mode], 8 * d * (d + 1))
     },
