@@ -70,7 +70,11 @@ try {
 } finally {
   await full.model.close()
 }
-const sections = ablationTables.map((table) => ablationMarkdown(table, rowsOf(table), full.reference))
+// a table that the file has no row of keeps what its page says
+const sections = ablationTables
+  .map((table) => ({ table, rows: rowsOf(table) }))
+  .filter(({ rows }) => rows.some(({ measured }) => measured.length > 0))
+  .map(({ table, rows }) => ablationMarkdown(table, rows, full.reference))
 if (values.markdown === undefined) console.log(sections.map(({ text }) => text).join('\n\n'))
 else {
   let page = await readFile(values.markdown, 'utf8')
