@@ -1,4 +1,5 @@
 import { NumericError, ShapeError } from './errors.js'
+import { type Pause, pacer } from './event-loop.js'
 import { wholeBlock } from './kernels/contract.js'
 import { kernels } from './kernels/kernels.js'
 import type { Matrix } from './matrix.js'
@@ -14,9 +15,10 @@ const SOLVED_TOGETHER = 512
  * `H` is factored from its last row up, `H = R R^T` with `R` upper triangular; then `U = R^-1`. So the inverse of `H`
  * itself is never formed, and the whole takes one matrix and two panels of 64 rows. Only the upper triangle of `h` is read.
  *
+ * @param pause awaited between blocks of columns, default: gives the event loop its turns
  * @throws NumericError when `h` is not positive definite; `h` then holds no meaningful values
  */
-export function inverseFactorInPlace(h: Matrix): void {
+export async function inverseFactorInPlace(h: Matrix, pause: Pause = pacer(undefined)): Promise<void> {
   if (h.rows !== h.cols) throw new ShapeError(`a Hessian is square, got ${h.rows} x ${h.cols}`)
   const room: Workspace = {
     inverse: new Float32Array(BLOCK * BLOCK),
@@ -24,8 +26,8 @@ export function inverseFactorInPlace(h: Matrix): void {
     panel: new Float32Array(BLOCK * h.rows),
     rest: new Float32Array(BLOCK * h.rows),
   }
-  upperFactorInPlace(h.data, h.rows, room)
-  invertUpperInPlace(h.data, h.rows, room)
+  await upperFactorInPlace(h.data, h.rows, room, pause)
+  await invertUpperInPlace(h.data, h.rows, room, pause)
 }
 
 /** What the steps below write beside the matrix. */
@@ -39,10 +41,11 @@ interface Workspace {
 }
 
 /** `H = R R^T`, R upper triangular, by blocks of columns from the right; everything right of a block is final. */
-function upperFactorInPlace(h: Float32Array, n: number, room: Workspace): void {
+async function upperFactorInPlace(h: Float32Array, n: number, room: Workspace, pause: Pause): Promise<void> {
   const { gemm } = kernels()
   const { inverse, panel: above } = room
   for (let end = n; end > 0; end -= BLOCK) {
+    await pause()
     const start = Math.max(0, end - BLOCK)
     const width = end - start
     const column = { data: h, offset: start, stride: n }
@@ -113,10 +116,11 @@ function copyRows(
 }
 
 /** `R` becomes `R^-1`, by blocks of rows from the bottom: `U_I = R_II^-1 (I - R_I,rest U_rest)`. */
-function invertUpperInPlace(r: Float32Array, n: number, room: Workspace): void {
+async function invertUpperInPlace(r: Float32Array, n: number, room: Workspace, pause: Pause): Promise<void> {
   const { gemm } = kernels()
   const { inverse, panel, rest: rows } = room
   for (let end = n; end > 0; end -= BLOCK) {
+    await pause()
     const start = Math.max(0, end - BLOCK)
     const height = end - start
     const rest = n - end

@@ -1,5 +1,6 @@
 import { inverseFactorInPlace } from './cholesky.js'
 import { NumericError, ShapeError } from './errors.js'
+import type { Pause } from './event-loop.js'
 import { assertFinite, type Matrix, matrix } from './matrix.js'
 
 /** Two halves of a Hessian may differ by this share of `sqrt(H_ii H_jj)`. */
@@ -21,12 +22,13 @@ export interface InverseFactor {
  * @param layer how errors name the layer
  * @throws NumericError naming the layer and the damping when the damped Hessian is not positive definite
  */
-export function dampedInverseFactor(
+export async function dampedInverseFactor(
   hessian: Matrix,
   damping: number,
   paddedSize: number,
   layer: string,
-): InverseFactor {
+  pause?: Pause,
+): Promise<InverseFactor> {
   const n = hessian.rows
   requireSymmetric(hessian, layer)
   const dead = new Uint8Array(paddedSize)
@@ -49,7 +51,7 @@ export function dampedInverseFactor(
     factor.data[i * paddedSize + i] += damping
   }
   try {
-    inverseFactorInPlace(factor)
+    await inverseFactorInPlace(factor, pause)
   } catch (error) {
     if (!(error instanceof NumericError)) throw error
     throw new NumericError(`${layer}: with damping ${damping}, ${error.message}`)

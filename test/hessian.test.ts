@@ -4,7 +4,7 @@ import { NumericError, ShapeError } from '../src/errors.js'
 import { HessianAccumulator } from '../src/hessian.js'
 import { type Matrix, matrix } from '../src/matrix.js'
 import { randomGenerator } from '../src/random.js'
-import { countAllocated } from './support/count-allocated.js'
+import { countAllocatedBy } from './support/count-allocated.js'
 import { randomActivations } from './support/random-matrix.js'
 import { FLOAT32_ROUNDING, thrownBy } from './support/tolerance.js'
 
@@ -191,8 +191,8 @@ describe('HessianAccumulator', () => {
     expect(roundings(accumulator.hessian().data, oracle(x))).toBeLessThan(mostRoundings(60))
   })
 
-  it('stores one float32 matrix and a vector, nothing in float64', () => {
-    const allocated = countAllocated(() => new HessianAccumulator(100))
+  it('stores one float32 matrix and a vector, nothing in float64', async () => {
+    const allocated = await countAllocatedBy(async () => new HessianAccumulator(100))
     expect(allocated).toEqual({ float32: 100 * 100 + 100, float64: 0 })
   })
 

@@ -34,7 +34,7 @@ export async function quantizeGptq(
   const pause = pacer(signal)
   const layer = emptyScalarLayer(weight, options, name)
   requireFit(weight, hessian, name)
-  const { factor, dead } = dampedInverseFactor(hessian, damping, weight.cols, name)
+  const { factor, dead } = await dampedInverseFactor(hessian, damping, weight.cols, name, pause)
   const work = copyMatrix(weight)
   for (let i = 0; i < work.data.length; i++) if (dead[i % work.cols]) work.data[i] = 0
   for (let start = 0; start < work.cols; start += layer.groupSize) {

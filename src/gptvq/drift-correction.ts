@@ -1,9 +1,13 @@
 import { requireShare } from '../check-option.js'
 import { ShapeError } from '../errors.js'
+import { type Pause, pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
-import { wholeBlock } from '../kernels/contract.js'
+import { fromRow, type ProductForm, wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
 import { assertFinite, type Matrix, matrix } from '../matrix.js'
+
+/** Rows that are multiplied before others are let in. */
+const ROWS_PER_TURN = 512
 
 /** How a layer's surroundings in the quantized model differ from those in the full model, over the same tokens. */
 export interface LayerDrift {
@@ -23,6 +27,8 @@ export interface DriftCorrectionOptions {
   damping?: number
   /** How errors name the layer, default `'weight'`. */
   name?: string
+  /** Stops the work with an AbortedError. */
+  signal?: AbortSignal
 }
 
 /**
@@ -34,47 +40,56 @@ export interface DriftCorrectionOptions {
  * @param weight out x in
  * @param hessian in x in, `(2 / tokens) X^T X` of the inputs in the quantized model, undamped
  * @returns a new matrix, out x in
- * @throws OptionError, ShapeError, NumericError naming the layer
+ * @throws OptionError, ShapeError, NumericError naming the layer, AbortedError
  */
-export function correctDrift(
+export async function correctDrift(
   weight: Matrix,
   hessian: Matrix,
   drift: LayerDrift,
   options: DriftCorrectionOptions = {},
-): Matrix {
-  const { inputShare = 1, residualShare = 1, damping = 0.01, name = 'weight' } = options
+): Promise<Matrix> {
+  const { inputShare = 1, residualShare = 1, damping = 0.01, name = 'weight', signal } = options
   requireShare('inputShare', inputShare)
   requireShare('residualShare', residualShare)
   requireFit(weight, hessian, name)
   requireDrift(weight, drift, name)
   const { rows, cols } = weight
   const pull = matrix(rows, cols)
-  const whole = (m: Matrix) => wholeBlock(m.data, m.cols)
-  kernels().gemm('AB', rows, cols, cols, inputShare, whole(weight), whole(drift.input), 0, whole(pull))
+  const pause = pacer(signal)
+  await multiplyRows('AB', inputShare, weight, drift.input, 0, pull, pause)
   if (drift.residual) {
     for (let i = 0; i < pull.data.length; i++) pull.data[i] += residualShare * drift.residual.data[i]
   }
   // U^T U is the inverse of the damped Hessian over the mean of its diagonal
-  const { factor, dead } = dampedInverseFactor(hessian, damping, cols, name)
+  const { factor, dead } = await dampedInverseFactor(hessian, damping, cols, name, pause)
   const half = matrix(rows, cols)
-  kernels().gemm('ABt', rows, cols, cols, 1, whole(pull), whole(factor), 0, whole(half))
+  await multiplyRows('ABt', 1, pull, factor, 0, half, pause)
   const corrected = matrix(rows, cols, weight.data.slice())
-  kernels().gemm(
-    'AB',
-    rows,
-    cols,
-    cols,
-    1 / meanDiagonal(hessian),
-    whole(half),
-    whole(factor),
-    1,
-    whole(corrected),
-  )
+  await multiplyRows('AB', 1 / meanDiagonal(hessian), half, factor, 1, corrected, pause)
   for (let i = 0; i < corrected.data.length; i++) {
     if (dead[i % cols]) corrected.data[i] = weight.data[i]
   }
   assertFinite(corrected, `${name}, corrected for drift`)
   return corrected
+}
+
+/** `C = beta C + alpha A B`, or with B^T, for a square B; some rows at a time. */
+async function multiplyRows(
+  form: ProductForm,
+  alpha: number,
+  a: Matrix,
+  b: Matrix,
+  beta: 0 | 1,
+  c: Matrix,
+  pause: Pause,
+): Promise<void> {
+  const { rows, cols } = a
+  const blockOf = (m: Matrix, row: number) => fromRow(wholeBlock(m.data, cols), row)
+  for (let row = 0; row < rows; row += ROWS_PER_TURN) {
+    await pause()
+    const height = Math.min(ROWS_PER_TURN, rows - row)
+    kernels().gemm(form, height, cols, cols, alpha, blockOf(a, row), blockOf(b, 0), beta, blockOf(c, row))
+  }
 }
 
 function requireDrift(weight: Matrix, { input, residual }: LayerDrift, name: string): void {

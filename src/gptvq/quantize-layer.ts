@@ -93,7 +93,7 @@ async function walkColumns(
   const layout = layoutOf(weight.rows, weight.cols, settings)
   const paddedCols = Math.ceil(weight.cols / settings.vectorDim) * settings.vectorDim
   const { factor, dead } = await clock('factor', () =>
-    dampedInverseFactor(hessian, settings.damping, paddedCols, name),
+    dampedInverseFactor(hessian, settings.damping, paddedCols, name, pause),
   )
   const metrics = vectorMetrics(factor, settings.vectorDim, settings.vectorMetric)
   const work = padWithout(weight, dead, paddedCols)

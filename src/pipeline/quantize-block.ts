@@ -59,7 +59,7 @@ export async function quantizeBlock(
     const weight = matrix(rows, cols, await readTensor(weights, name, [rows, cols], 'the shape of the layer'))
     const inputs = statistics?.get(kind)
     const lap = stopwatch()
-    const target = targetOf(weight, inputs, settings.order.driftCorrection, name)
+    const target = await targetOf(weight, inputs, settings.order.driftCorrection, name, signal)
     const layer = await quantizeLinear(name, target, inputs?.hessian, work, progress)
     const seconds = lap()
     const values = dequantize(layer)
@@ -71,9 +71,16 @@ export async function quantizeBlock(
 }
 
 /** What a layer is quantized towards: its weights, corrected for the drift of its surroundings where that is known. */
-function targetOf(weight: Matrix, inputs: InputStatistics | undefined, share: number, name: string): Matrix {
+async function targetOf(
+  weight: Matrix,
+  inputs: InputStatistics | undefined,
+  share: number,
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<Matrix> {
   if (inputs?.drift === undefined) return weight
-  return correctDrift(weight, inputs.hessian, inputs.drift, { inputShare: share, residualShare: share, name })
+  const shares = { inputShare: share, residualShare: share }
+  return correctDrift(weight, inputs.hessian, inputs.drift, { ...shares, name, ...(signal && { signal }) })
 }
 
 async function quantizeLinear(

@@ -94,11 +94,11 @@ const scaledShapes = [
 describe('vectorMetrics', () => {
   it.each([1, 2, 4])(
     'are the inverse of the block of the inverse Hessian of all columns from P on, d = %i',
-    (d) => {
+    async (d) => {
       const n = 12
       const hessian = randomHessian(n, 60, 3)
       const factor = matrix(n, n, hessian.data.slice())
-      inverseFactorInPlace(factor)
+      await inverseFactorInPlace(factor)
       const full = vectorMetrics(factor, d, 'full')
       const diagonal = vectorMetrics(factor, d, 'diagonal')
       for (let column = 0; column < n; column += d) {

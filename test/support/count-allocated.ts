@@ -2,11 +2,13 @@
  * Counts the elements of all Float32Array and Float64Array that `action` makes, by `new`, `from`, `of` and `slice`;
  * views on existing buffers count nothing.
  */
-export function countAllocated(action: () => void): { float32: number; float64: number } {
+export async function countAllocatedBy(
+  action: () => Promise<unknown>,
+): Promise<{ float32: number; float64: number }> {
   const float32 = spyOn('Float32Array')
   const float64 = spyOn('Float64Array')
   try {
-    action()
+    await action()
   } finally {
     float32.restore()
     float64.restore()

@@ -28,3 +28,13 @@ export function thrownBy(action: () => unknown): unknown {
   }
   throw new Error('expected an error, none was thrown')
 }
+
+/** Runs `action`, which must throw or whose promise must be rejected, and gives back with what. */
+export async function rejectionOf(action: () => unknown): Promise<unknown> {
+  try {
+    await action()
+  } catch (error) {
+    return error
+  }
+  throw new Error('expected an error, none was thrown')
+}
