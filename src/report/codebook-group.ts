@@ -2,7 +2,15 @@ import { requireWhole } from '../check-option.js'
 import { loadCodebook } from '../codebook/store-codebook.js'
 import { OptionError, ShapeError } from '../errors.js'
 import type { Matrix } from '../matrix.js'
-import { centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayer, vectorsPerRow } from '../packing/vq-layer.js'
+import {
+  blocksPerRow,
+  centroidsOf,
+  columnGroupsOf,
+  decodeBlockScales,
+  rowGroupsOf,
+  type VqLayer,
+  vectorsPerRow,
+} from '../packing/vq-layer.js'
 import { deriveSeed, randomGenerator } from '../random.js'
 import { requireAllFinite } from './check.js'
 
@@ -16,7 +24,10 @@ export interface CodebookGroup {
   readonly centroids: Float32Array
   /** k: vectors whose index names the centroid. */
   readonly counts?: ArrayLike<number>
-  /** n x vectorDim: the weights before they were quantized, all or a sample of them. */
+  /**
+   * n x vectorDim: the weights before they were quantized, all or a sample of them; in units of the centroids, so over
+   * their block scales where there are any.
+   */
   readonly weights?: Float32Array
 }
 
@@ -75,17 +86,26 @@ function groupBounds({ layout }: VqLayer, group: number) {
   }
 }
 
-/** The whole vectors of a group, or an even draw of them; a vector that is cut short by the edge is left out. */
+/**
+ * The whole vectors of a group over the scales of their blocks, or an even draw of them; a vector that is cut short by
+ * the edge is left out.
+ */
 function sampleGroup(layer: VqLayer, group: number, weight: Matrix): Float32Array {
-  const { vectorDim: d } = layer.layout
+  const { layout, permutation } = layer
+  const { vectorDim: d, scaleBlockSize = 1 } = layout
+  const scales = decodeBlockScales(layer)
   const { firstRow, lastRow, firstVector, lastVector } = groupBounds(layer, group)
   const perRow = Math.min(lastVector, Math.floor(weight.cols / d)) - firstVector
   const drawn = sampleIndices((lastRow - firstRow) * perRow, SAMPLE_VECTORS)
   const sample = new Float32Array(drawn.length * d)
   for (const [i, vector] of drawn.entries()) {
     const row = firstRow + Math.floor(vector / perRow)
-    const at = row * weight.cols + (firstVector + (vector % perRow)) * d
-    sample.set(weight.data.subarray(at, at + d), i * d)
+    const first = (firstVector + (vector % perRow)) * d
+    for (let a = 0; a < d; a++) {
+      const column = first + a
+      const scale = scales?.[row * blocksPerRow(layout) + Math.floor(column / scaleBlockSize)] ?? 1
+      sample[i * d + a] = weight.data[row * weight.cols + (permutation?.[column] ?? column)] / scale
+    }
   }
   return sample
 }

@@ -2,11 +2,11 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { quantizeKmeans } from '../../src/baselines/kmeans.js'
 import { OptionError, ShapeError } from '../../src/errors.js'
-import { centroidsOf, columnGroupsOf, rowGroupsOf } from '../../src/packing/vq-layer.js'
+import { centroidsOf, columnGroupsOf, dequantizeLayer, rowGroupsOf } from '../../src/packing/vq-layer.js'
 import { type CodebookGroup, codebookGroup, sampleIndices } from '../../src/report/codebook-group.js'
 import { codebookPlot } from '../../src/report/codebook-plot.js'
 import { bestScalarLevels, snrOfLevels, snrOfNearest } from '../../src/report/scalar-reference.js'
-import { layers } from '../packing/layers.js'
+import { layers, randomPermutation } from '../packing/layers.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
 import { countMarks, hostileName, parsePicture, textsOf } from './support.js'
 
@@ -102,6 +102,30 @@ test('every group of any layer can be drawn', () => {
       parsePicture(codebookPlot(drawn))
     }),
     { numRuns: 25 },
+  )
+})
+
+test('the weights of a group are in the units of its centroids: quantized weights lie on these', () => {
+  fc.assert(
+    fc.property(layers, fc.nat(), fc.boolean(), (plain, seed, ordered) => {
+      const { layout } = plain
+      const layer = ordered ? { ...plain, permutation: randomPermutation(layout.cols, seed) } : plain
+      const { vectorDim: d } = layout
+      const group = seed % (rowGroupsOf(layout) * columnGroupsOf(layout))
+      const { centroids, weights = new Float32Array() } = codebookGroup(layer, group, dequantizeLayer(layer))
+      const largest = centroids.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+      for (let i = 0; i < weights.length; i += d) {
+        let nearest = Number.POSITIVE_INFINITY
+        for (let m = 0; m < centroids.length; m += d) {
+          let apart = 0
+          for (let a = 0; a < d; a++) apart = Math.max(apart, Math.abs(weights[i + a] - centroids[m + a]))
+          nearest = Math.min(nearest, apart)
+        }
+        // a product with a scale is rounded once, the quotient once more
+        expect(nearest).toBeLessThanOrEqual(2 ** -22 * largest)
+      }
+    }),
+    { numRuns: 60 },
   )
 })
 
