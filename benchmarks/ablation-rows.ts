@@ -142,6 +142,12 @@ export const ablationTables: readonly AblationTable[] = [
         reference: 'gptvq 2d 2.125',
       },
       {
+        label: '256, tuned on these',
+        options: { bpv: 2.125, tuningEpochs: 2, tuningSequences: 0 },
+        sequences: 256,
+        reference: 'gptvq 2d 2.125',
+      },
+      {
         label: '64, tuned on these alone',
         options: { bpv: 2.125, tuningEpochs: 2, tuningSequences: 0 },
         reference: 'gptvq 2d 2.125',
@@ -152,5 +158,31 @@ export const ablationTables: readonly AblationTable[] = [
         reference: 'gptvq 2d 2.125',
       },
     ],
+  },
+  {
+    id: 'more-text',
+    title: 'Other settings with more text',
+    seeds: [0, 1],
+    windows: 200,
+    rows: [
+      { label: '1-D 2 bits', options: { vectorDim: 1, bpv: 2.125 }, reference: 'gptvq 1d 2.125' },
+      { label: '2-D 2 bits', options: { bpv: 2.25 }, reference: 'gptvq 2d 2.25' },
+      { label: '2-D 3 bits', options: { bits: 3, bpv: 3.125 }, reference: 'gptvq 2d 3.125' },
+      {
+        label: '4-D 2 bits',
+        options: { vectorDim: 4, groupSize: 65536 },
+        reference: 'gptvq 4d 2.25 (10 EM iterations)',
+      },
+      {
+        label: '2-D 2 bits, scales of 32',
+        options: { scaleBlockSize: 32, bpv: 2.1875 },
+        reference: 'gptvq 2d 2.125 scales32',
+      },
+      {
+        label: '2-D mixed bits, at most 2.125',
+        options: { bits: 'mixed', bpv: 2.125 },
+        reference: 'gptvq 2d 2.125',
+      },
+    ].map((row) => ({ ...row, sequences: 256 }) as AblationRow),
   },
 ]

@@ -51,7 +51,33 @@ export function ablationMarkdown(
     .map((run) => cells(run, reference, compared))
   const line = (texts: readonly string[]) => `| ${texts.join(' | ')} |`
   const rule = header.map((_, i) => (i === 0 ? '---' : '---:'))
-  return { id: table.id, text: [line(header), line(rule), ...rows.map(line)].join('\n') }
+  const text = [line(header), line(rule), ...rows.map(line)].join('\n')
+  return { id: table.id, text: [text, ...tuningMarkdown(runs, line)].join('\n\n') }
+}
+
+/** How the divergence fell from epoch to epoch in the rows that were tuned, on both parts of the tuning text. */
+function tuningMarkdown(runs: readonly RowRuns[], line: (texts: readonly string[]) => string): string[] {
+  const tuned = runs.flatMap(({ row, measured }) => {
+    const reports = measured.flatMap(({ tuning }) => tuning ?? [])
+    return reports.length > 0 ? [{ label: row.label, reports }] : []
+  })
+  if (tuned.length === 0) return []
+  const epochs = Math.max(...tuned.flatMap(({ reports }) => reports.map((report) => report.epochs.length)))
+  const numbers = Array.from({ length: epochs }, (_, epoch) => epoch)
+  const curve = (reports: readonly TuningReport[], part: 'training' | 'heldOut') =>
+    numbers.map((epoch) => {
+      const values = reports.flatMap((report) => report.epochs[epoch]?.[part] ?? [])
+      return values.length > 0
+        ? (values.reduce((sum, value) => sum + value, 0) / values.length).toFixed(4)
+        : ''
+    })
+  const header = ['KL by epoch', 'on', ...numbers.map((epoch) => (epoch === 0 ? 'before' : `${epoch}`))]
+  const rows = tuned.flatMap(({ label, reports }) => [
+    [label, 'tuning text', ...curve(reports, 'training')],
+    [label, 'text held out from it', ...curve(reports, 'heldOut')],
+  ])
+  const rule = header.map((_, i) => (i < 2 ? '---' : '---:'))
+  return [[line(header), line(rule), ...rows.map(line)].join('\n')]
 }
 
 function cells({ row, measured }: RowRuns, reference: readonly ReferenceRow[], compared: boolean): string[] {
