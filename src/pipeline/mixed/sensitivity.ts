@@ -1,7 +1,8 @@
-import * as tf from '@tensorflow/tfjs-core'
 import { NumericError } from '../../errors.js'
 import type { Pause } from '../../event-loop.js'
 import { HessianAccumulator } from '../../hessian.js'
+import { wholeBlock } from '../../kernels/contract.js'
+import { kernels } from '../../kernels/kernels.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import { backwardBlock } from '../../model/backward.js'
 import { type LlamaBlock, runBlock } from '../../model/block.js'
@@ -131,9 +132,14 @@ async function squaresOfBlock(
   for (const { first, count, of } of parts(states, length, block.config)) {
     await pause()
     const passed = backwardBlock(block, of(states), of(onOutput), count, length, (kind, x, dy) => {
-      for (let sequence = 0; sequence < count; sequence++) {
-        const rowsOf = (tensor: tf.Tensor2D) => tf.slice2d(tensor, [sequence * length, 0], [length, -1])
-        const gradient = tf.matMul(rowsOf(dy), rowsOf(x), true, false).dataSync<'float32'>()
+      const [rows, cols] = [dy.shape[1], x.shape[1]]
+      // read once: slices of tensors cost a copy of the whole each
+      const [inputs, gradients] = [x.dataSync<'float32'>(), dy.dataSync<'float32'>()]
+      const gradient = new Float32Array(rows * cols)
+      for (let first = 0; first < count * length; first += length) {
+        const left = { data: gradients, offset: first * rows, stride: rows }
+        const right = { data: inputs, offset: first * cols, stride: cols }
+        kernels().gemm('AtB', rows, cols, length, 1, left, right, 0, wholeBlock(gradient, cols))
         addSquares(gradient, trials.get(kind)!, squares.get(kind)!)
       }
     })
