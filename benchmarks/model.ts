@@ -119,7 +119,7 @@ function phaseTable(laps: readonly Lap[][], { sequences, windows }: Work): Table
   }
 }
 
-/** Calibration and evaluation with the products of this package and with those of the wasm engine, in turn. */
+/** Calibration and evaluation on the kernels of this package and on the wasm engine alone, in turn. */
 async function productsTable(work: Work, rounds: number): Promise<Table> {
   const { model, sequences, windows } = work
   const score = () => scoreModels({ reference: model, candidates: [model], windows })
@@ -148,13 +148,14 @@ async function productsTable(work: Work, rounds: number): Promise<Table> {
   rows.push(comparison('both', sum('own'), sum('engine'), sum('tokens')))
   return {
     id: 'model-products',
-    title: 'The forward pass with products of this package and of the engine',
+    title: 'The forward pass on the kernels of this package and on the engine alone',
     note:
-      'The same work with the matrix products of this package in the wasm engine, as is the default, and with those ' +
-      'that tfjs-backend-wasm comes with. Texts are tokenized before; evaluation: the full model against itself.',
+      'The same work on the kernels of this package, as is the default of the wasm engine, and on what ' +
+      'tfjs-backend-wasm comes with; Hessians and scores are computed by the kernels in both. Texts are tokenized ' +
+      'before; evaluation: the full model against itself.',
     columns: [
       { key: 'phase', label: 'phase' },
-      { key: 'own', label: 'own products, s', digits: 3 },
+      { key: 'own', label: 'own kernels, s', digits: 3 },
       { key: 'engine', label: "engine's, s", digits: 3 },
       { key: 'ownRate', label: 'own, tokens per second', decimals: 0 },
       { key: 'engineRate', label: "engine's, tokens per second", decimals: 0 },

@@ -3,9 +3,15 @@ import { NumericError, ShapeError } from '../errors.js'
 import { causalAttention } from './attention.js'
 import type { LlamaConfig } from './config.js'
 import { assertEngineHolds } from './engine.js'
-import { blockPrefix, type LinearKind, type LinearLayer, linearInputGroups, linearLayers } from './linears.js'
+import {
+  blockPrefix,
+  type LinearInputGroup,
+  type LinearKind,
+  type LinearLayer,
+  linearInputGroups,
+  linearLayers,
+} from './linears.js'
 import { halfTurnMatrix, ropeTables } from './rope.js'
-import { takeFloats } from './tensors.js'
 import { assertTensorShape, readTensor, type WeightSource } from './weights.js'
 
 /** The norms of a block, each of hiddenSize values. */
@@ -31,7 +37,7 @@ export interface LlamaBlock {
  * Is given the input of each group of linear layers during a forward pass, tokens x inFeatures. It is called inside
  * `tf.tidy`: the tensor is gone afterwards, and so is what is computed from it, unless kept or read.
  */
-export type InputListener = (kinds: readonly LinearKind[], input: tf.Tensor2D) => void
+export type TensorListener = (kinds: LinearInputGroup, input: tf.Tensor2D) => void
 
 /**
  * Checks, without reading them, that all tensors of block `index` are there and have the shapes that `config` asks for.
@@ -140,27 +146,6 @@ function transposedWeight({ rows, cols }: LinearLayer, weight: Float32Array): tf
   return tf.tidy(() => tf.transpose(tf.tensor2d(weight, [rows, cols])))
 }
 
-/**
- * Runs a block over `batch` sequences of `length` tokens.
- *
- * @param hidden (batch * length) x hiddenSize, row-major
- * @returns the block's output, of the same shape
- * @throws NumericError when the output holds NaN or infinity, naming the block and the position
- */
-export async function runBlock(
-  block: LlamaBlock,
-  hidden: Float32Array,
-  batch: number,
-  length: number,
-  options: { readonly onInput?: InputListener } = {},
-): Promise<Float32Array> {
-  assertHiddenSize(block, hidden, batch, length)
-  const input = () => tf.tensor2d(hidden, [batch * length, block.config.hiddenSize])
-  const output = await takeFloats(tf.tidy(() => blockForward(block, input(), batch, length, options.onInput)))
-  assertFiniteHidden(output, block, length)
-  return output
-}
-
 /** Throws ShapeError when `hidden` is not batch * length x hiddenSize. */
 export function assertHiddenSize(
   block: LlamaBlock,
@@ -191,7 +176,8 @@ export function assertFiniteHidden(hidden: Float32Array, block: LlamaBlock, leng
 }
 
 /**
- * The same over tensors, for use inside `tf.tidy`: only tfjs operations between input and output.
+ * Runs a block over `batch` sequences of `length` tokens, for use inside `tf.tidy`: only tfjs operations between input
+ * and output.
  *
  * @param hidden (batch * length) x hiddenSize
  */
@@ -200,7 +186,7 @@ export function blockForward(
   hidden: tf.Tensor2D,
   batch: number,
   length: number,
-  onInput?: InputListener,
+  onInput?: TensorListener,
 ): tf.Tensor2D {
   const { queries, keys, values } = attentionInputs(block, hidden, batch, length, 0, onInput)
   const attended = causalAttention(queries, keys, values, block.config.slidingWindow)
@@ -219,7 +205,7 @@ export function attentionInputs(
   batch: number,
   length: number,
   firstPosition: number,
-  onInput?: InputListener,
+  onInput?: TensorListener,
 ): { queries: tf.Tensor4D; keys: tf.Tensor4D; values: tf.Tensor4D } {
   const { config } = block
   const input = rmsNorm(hidden, block.inputNorm, config.rmsNormEps)
@@ -244,7 +230,7 @@ export function afterAttention(
   block: LlamaBlock,
   hidden: tf.Tensor2D,
   attended: tf.Tensor2D,
-  onInput?: InputListener,
+  onInput?: TensorListener,
 ): tf.Tensor2D {
   onInput?.(linearInputGroups[1], attended)
   const middle = afterOutputProjection(block, hidden, attended)
@@ -261,7 +247,7 @@ export function afterOutputProjection(
 }
 
 /** The input of the last linear layer, tokens x intermediateSize. */
-export function gatedInput(block: LlamaBlock, middle: tf.Tensor2D, onInput?: InputListener): tf.Tensor2D {
+export function gatedInput(block: LlamaBlock, middle: tf.Tensor2D, onInput?: TensorListener): tf.Tensor2D {
   const input = rmsNorm(middle, block.attentionNorm, block.config.rmsNormEps)
   onInput?.(linearInputGroups[2], input)
   const gate = linear(block, 'mlp.gate_proj', input)

@@ -15,7 +15,7 @@ export const engineNames: readonly EngineName[] = ['auto', 'wasm', 'cpu', 'tenso
 /**
  * Makes an engine the one that all following tfjs operations of the process run on.
  *
- * - `'wasm'`: WebAssembly with SIMD, embedded; matrix products on all threads, all else on one; at most 4 GiB
+ * - `'wasm'`: WebAssembly with SIMD, embedded, on all threads; at most 4 GiB
  * - `'cpu'`: plain JavaScript, embedded; slow, for comparison
  * - `'tensorflow'`: the native library of `@tensorflow/tfjs-node`, which the user installs
  * - `'auto'`: `'tensorflow'` when it loads, else `'wasm'`

@@ -1,10 +1,13 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { ShapeError } from '../errors.js'
+import { turnOfEventLoop } from '../event-loop.js'
 import { rmsNorm } from './block.js'
 import type { LlamaConfig } from './config.js'
 import { embeddingName } from './embedding.js'
 import { assertEngineHolds } from './engine.js'
 import { registerGradients } from './gradients.js'
+import { usesOwnKernels } from './matmul-kernel.js'
+import { multiplyRows, normedRows, resident, withFloats } from './own-block.js'
 import { takeFloats } from './tensors.js'
 import { assertTensorShape, readRows, readTensor, type WeightSource } from './weights.js'
 
@@ -20,9 +23,10 @@ export interface LlamaHead {
   readonly hiddenSize: number
   /**
    * @param hidden tokens x hiddenSize: the output of the last block
+   * @param target receives the logits; in the kernels' memory it takes the least time. Default: a new array
    * @returns logits, tokens x vocabSize, row-major
    */
-  logits(hidden: Float32Array): Promise<Float32Array>
+  logits(hidden: Float32Array, target?: Float32Array): Promise<Float32Array>
   /** The same as a tensor, tokens x vocabSize, which the caller disposes. */
   logitsTensor(hidden: Float32Array): Promise<tf.Tensor2D>
   /**
@@ -103,14 +107,30 @@ export async function openHead(source: WeightSource, config: LlamaConfig): Promi
   return {
     vocabSize,
     hiddenSize,
-    logits: async (hidden) => {
+    logits: async (hidden, target) => {
       const tokens = tokensOf(hidden)
-      let logits: Float32Array | undefined
+      if (target !== undefined && target.length !== tokens * vocabSize) {
+        throw new ShapeError(
+          `the array for the logits has ${target.length} values; expected ${tokens} x ${vocabSize}`,
+        )
+      }
+      if (target !== undefined && usesOwnKernels()) {
+        await forEachSlice(async (weight, first) => {
+          await turnOfEventLoop()
+          const part = { data: target, offset: first, stride: vocabSize }
+          withFloats((floats) => {
+            const input = normedRows(floats, resident(floats, hidden), norm, rmsNormEps)
+            multiplyRows(input, weight, 0, part)
+          })
+        })
+        return target
+      }
+      let logits = target
       const normed = tf.tidy(() => normalise(tf.tensor2d(hidden, [tokens, hiddenSize])))
       try {
         await forEachSlice(async (weight, first) => {
           const part = await takeFloats(tf.matMul(normed, weight))
-          if (part.length === tokens * vocabSize) logits = part
+          if (logits === undefined && part.length === tokens * vocabSize) logits = part
           else {
             logits ??= new Float32Array(tokens * vocabSize)
             scatterColumns(part, logits, vocabSize, first)

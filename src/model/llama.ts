@@ -1,8 +1,9 @@
 import { ShapeError } from '../errors.js'
-import { disposeBlock, loadBlock, runBlock } from './block.js'
+import { disposeBlock, loadBlock } from './block.js'
 import type { LlamaConfig } from './config.js'
 import { embedTokens } from './embedding.js'
 import { openHead } from './head.js'
+import { runBlock } from './run-block.js'
 import type { WeightSource } from './weights.js'
 
 /**

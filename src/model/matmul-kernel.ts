@@ -30,7 +30,8 @@ const engineKernels = new Map<string, tf.KernelConfig>()
 
 /**
  * Has the wasm engine's matrix products done by the SIMD kernels of this package, on all their threads; the engine's
- * own run on one. A product's result depends on its shapes and values only, not on the number of threads.
+ * own run on one. A product's result depends on its shapes and values only, not on the number of threads. Where no
+ * gradient is asked for, these kernels also take the place of the engine's other operations: see `own-block.ts`.
  */
 export function useOwnProducts(): void {
   for (const name of kernelNames) {
@@ -43,7 +44,7 @@ export function useOwnProducts(): void {
   }
 }
 
-/** Gives the wasm engine its own products back: for tests and benchmarks. */
+/** Has the wasm engine do everything by itself again: for tests and benchmarks. */
 export function useEngineProducts(): void {
   for (const kernel of engineKernels.values()) replaceKernel(kernel)
   engineKernels.clear()
@@ -52,6 +53,16 @@ export function useEngineProducts(): void {
 function replaceKernel(kernel: tf.KernelConfig): void {
   tf.unregisterKernel(kernel.kernelName, kernel.backendName)
   tf.registerKernel(kernel)
+}
+
+/** Whether blocks and heads are to run on the kernels of this package: see {@link useOwnProducts}. */
+export function usesOwnKernels(): boolean {
+  return tf.getBackend() === 'wasm' && engineKernels.size > 0
+}
+
+/** A tensor's values in the memory of the wasm engine: a view that holds until the engine makes its next tensor. */
+export function engineFloats(tensor: tf.Tensor): Float32Array {
+  return floatsOf(tf.backend() as unknown as WasmEngine, tensor)
 }
 
 /** The product of two stacks of matrices, with what may follow it; undefined: the engine is to do it. */

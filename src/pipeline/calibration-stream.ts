@@ -2,10 +2,14 @@ import { pacer } from '../event-loop.js'
 import type { LlamaBlock } from '../model/block.js'
 import { passStage, type WaitingTokens } from '../model/block-stages.js'
 import type { LlamaConfig } from '../model/config.js'
-import { type LinearInputGroup, linearInputGroups } from '../model/linears.js'
+import type { LinearInputGroup } from '../model/linears.js'
+import { runBlock } from '../model/run-block.js'
 
 /** Tokens that run through a block at once. */
 const TOKENS_PER_BATCH = 2048
+
+/** Bytes of all `gated` at most: more than that is computed twice instead. */
+const GATED_BYTES = 2 ** 30
 
 /** The calibration tokens on their way through a model: sequences of one length in front of a group of linear layers. */
 export interface CalibrationStream extends WaitingTokens {
@@ -19,18 +23,20 @@ export function calibrationStream(
   length: number,
 ): CalibrationStream {
   const tokens = hidden.length / config.hiddenSize
+  const gated = tokens * config.intermediateSize
   return {
     config,
     hidden,
     attended: new Float32Array(tokens * config.heads * config.headDim),
+    gated: 4 * gated <= GATED_BYTES ? new Float32Array(gated) : undefined,
     sequences: tokens / length,
     length,
   }
 }
 
-/** The same tokens at the same place, with arrays of their own. */
+/** The same tokens in front of a block, with arrays of their own. */
 export function copyStream(stream: CalibrationStream): CalibrationStream {
-  return { ...stream, hidden: stream.hidden.slice(), attended: stream.attended.slice() }
+  return calibrationStream(stream.config, stream.hidden.slice(), stream.length)
 }
 
 export type OnBatch = (done: number, total: number) => void
@@ -58,13 +64,14 @@ export async function passBlock(
   signal?: AbortSignal,
 ): Promise<void> {
   await forEachBatch(stream, onBatch, signal, async (first, count) => {
-    for (const group of linearInputGroups) await passStage(block, group, batchOf(stream, first, count))
+    const { hidden, length } = batchOf(stream, first, count)
+    hidden.set(await runBlock(block, hidden, count, length))
   })
 }
 
 /** `count` sequences of a stream from number `first` on, over the same arrays. */
 export function batchOf(stream: CalibrationStream, first: number, count: number): WaitingTokens {
-  const { config, hidden, attended, length } = stream
+  const { config, hidden, attended, gated, length } = stream
   const part = (data: Float32Array, width: number) =>
     data.subarray(first * length * width, (first + count) * length * width)
   return {
@@ -72,6 +79,7 @@ export function batchOf(stream: CalibrationStream, first: number, count: number)
     length,
     hidden: part(hidden, config.hiddenSize),
     attended: part(attended, config.heads * config.headDim),
+    gated: gated && part(gated, config.intermediateSize),
   }
 }
 

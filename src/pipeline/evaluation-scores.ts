@@ -1,5 +1,5 @@
 import { NumericError } from '../errors.js'
-import { expOfNegative } from './exp.js'
+import { kernels } from '../kernels/kernels.js'
 
 /** How well a model predicts a text. */
 export interface Scores {
@@ -35,75 +35,69 @@ export function meanScores({ tokens, nll, kl, agreements }: ScoreSums, compared:
   return { ...plain, klDivergence: kl / tokens, top1Agreement: agreements / tokens }
 }
 
-/** One position's distribution: its logits and what makes probabilities of them. */
-export interface Prediction {
+/** Positions `first` to `first + count - 1` of windows laid end to end. */
+export interface Part {
+  readonly windows: readonly Int32Array[]
+  readonly context: number
+  readonly first: number
+  readonly count: number
+}
+
+/** A model's predictions of a part. Those at the last position of a window count for nothing: what follows is not known. */
+export interface Predictions {
+  /** count x vocabSize, in the kernels' memory. */
   readonly logits: Float32Array
-  /** `log(sum(exp(logits)))`, in float64. */
-  readonly logSumExp: number
-  /** The token with the highest logit; the first of several. */
-  readonly top: number
+  readonly vocabSize: number
+  /** `log(sum(exp(logits)))` of each position, in float64. */
+  readonly logSums: Float64Array
+  /** The token with the highest logit at each position; the first of several. */
+  readonly tops: Int32Array
 }
 
 /**
- * @param logits one per token of the vocabulary
- * @param where how the error names the position
- * @param probabilities filled with the probability of each token, where given
- * @throws NumericError when a logit is NaN or infinite
+ * @param logits one per position of the part and token of the vocabulary, in the kernels' memory
+ * @throws NumericError when a logit of a position that counts is NaN or infinite
  */
-export function prediction(
-  logits: Float32Array,
-  where: () => string,
-  probabilities?: Float64Array,
-): Prediction {
-  const top = topToken(logits, where)
-  const largest = logits[top]
-  let sum = 0
-  if (probabilities === undefined) {
-    for (let token = 0; token < logits.length; token++) sum += expOfNegative(logits[token] - largest)
-  } else {
-    for (let token = 0; token < logits.length; token++) {
-      const share = expOfNegative(logits[token] - largest)
-      probabilities[token] = share
-      sum += share
-    }
-    const scale = 1 / sum
-    for (let token = 0; token < logits.length; token++) probabilities[token] *= scale
-  }
-  return { logits, logSumExp: largest + Math.log(sum), top }
+export function predictionsOf(logits: Float32Array, vocabSize: number, part: Part): Predictions {
+  const { sums, tops } = kernels().predict(part.count, vocabSize, logits)
+  const logSums = sums.map((sum, i) => Math.log(sum) + logits[i * vocabSize + tops[i]])
+  forEachScored(part, (i, window, position) => {
+    if (tops[i] >= 0) return
+    const row = logits.subarray(i * vocabSize, (i + 1) * vocabSize)
+    const token = row.findIndex((logit) => !Number.isFinite(logit))
+    throw new NumericError(
+      `window ${window}, position ${position}: the logit of token ${token} is ${row[token]}; expected finite numbers. ` +
+        'The weights are damaged, or the config.json is of another model',
+    )
+  })
+  return { logits, vocabSize, logSums, tops }
 }
 
-function topToken(logits: Float32Array, where: () => string): number {
-  let top = 0
-  let largest = Number.NEGATIVE_INFINITY
-  // stays 0 as long as all logits are finite
-  let zero = 0
-  for (let token = 0; token < logits.length; token++) {
-    const logit = logits[token]
-    zero += logit * 0
-    if (logit > largest) {
-      largest = logit
-      top = token
-    }
+/** Calls `use` with each position that predicts a token of its window. */
+function forEachScored(
+  { context, first, count }: Part,
+  use: (i: number, window: number, position: number) => void,
+): void {
+  for (let i = 0; i < count; i++) {
+    const position = (first + i) % context
+    if (position < context - 1) use(i, Math.floor((first + i) / context), position)
   }
-  if (zero === 0) return top
-  const token = logits.findIndex((logit) => !Number.isFinite(logit))
-  throw new NumericError(
-    `${where()}: the logit of token ${token} is ${logits[token]}; expected finite numbers. The weights are damaged, ` +
-      'or the config.json is of another model',
-  )
 }
 
-/**
- * KL(reference || model) of one position, in nats.
- *
- * @param weights the reference's probabilities
- */
-export function klDivergence(reference: Prediction, weights: Float64Array, model: Prediction): number {
-  const expected = reference.logits
-  const actual = model.logits
-  let gap = 0
-  for (let token = 0; token < weights.length; token++) {
-    gap += weights[token] * (expected[token] - actual[token])
-  }
-  return gap + model.logSumExp - reference.logSumExp
+/** Adds how well the tokens that follow were predicted. */
+export function addNll({ logits, vocabSize, logSums }: Predictions, part: Part, sums: ScoreSums): void {
+  forEachScored(part, (i, window, position) => {
+    sums.nll += logSums[i] - logits[i * vocabSize + part.windows[window][position + 1]]
+    sums.tokens++
+  })
+}
+
+/** Adds how far a model's predictions are from those of the reference. */
+export function addComparison(reference: Predictions, model: Predictions, part: Part, sums: ScoreSums): void {
+  const { vocabSize, logSums } = reference
+  const gaps = kernels().compare(part.count, vocabSize, reference.logits, model.logits, logSums)
+  forEachScored(part, (i) => {
+    sums.kl += gaps[i] + model.logSums[i] - logSums[i]
+    if (reference.tops[i] === model.tops[i]) sums.agreements++
+  })
 }

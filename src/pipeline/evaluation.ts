@@ -1,15 +1,18 @@
 import { OptionError, ShapeError, throwIfAborted, UnsupportedError } from '../errors.js'
-import { disposeBlock, loadBlock, runBlock } from '../model/block.js'
+import { kernels } from '../kernels/kernels.js'
+import { disposeBlock, loadBlock } from '../model/block.js'
 import type { LlamaConfig } from '../model/config.js'
 import { openEmbedding } from '../model/embedding.js'
 import { type LlamaHead, openHead } from '../model/head.js'
+import { runBlock } from '../model/run-block.js'
 import type { WeightSource } from '../model/weights.js'
 import {
+  addComparison,
+  addNll,
   emptySums,
-  klDivergence,
   meanScores,
-  type Prediction,
-  prediction,
+  type Predictions,
+  predictionsOf,
   type ScoreSums,
   type Scores,
 } from './evaluation-scores.js'
@@ -182,89 +185,33 @@ async function addScores(
 ): Promise<void> {
   const context = windows[0].length
   const positions = windows.length * context
-  const heads: LlamaHead[] = []
   const largest = Math.max(...models.map(({ config }) => config.vocabSize))
-  const step = Math.max(1, Math.min(batchTokens, Math.floor(heldLogits / largest)))
-  const referenceWeights = compared ? new Float64Array(Math.min(step, positions) * largest) : undefined
+  const step = Math.max(1, Math.min(positions, batchTokens, Math.floor(heldLogits / largest)))
+  const { allocate, release } = kernels()
+  const held: Float32Array[] = []
+  const heads: LlamaHead[] = []
   try {
+    // the reference's logits, and beside them those of one candidate after the other
+    for (let i = 0; i < (compared ? 2 : 1); i++) held.push(allocate(step * largest))
     for (const { source, config } of models) heads.push(await openHead(source, config))
     for (let first = 0; first < positions; first += step) {
       const count = Math.min(step, positions - first)
       const part = { windows, context, first, count }
-      let against: Comparison | undefined
+      let reference: Predictions | undefined
       for (const [i, { config }] of models.entries()) {
         const { hiddenSize, vocabSize } = config
         const rows = hidden[i].subarray(first * hiddenSize, (first + count) * hiddenSize)
-        const logits = await heads[i].logits(rows)
-        const weights = i === 0 ? referenceWeights : undefined
-        const predictions = predictionsOf(logits, vocabSize, part, weights)
+        const target = held[reference ? 1 : 0].subarray(0, count * vocabSize)
+        const predictions = predictionsOf(await heads[i].logits(rows, target), vocabSize, part)
         addNll(predictions, part, sums[i])
-        if (weights !== undefined) against = { predictions, weights, vocabSize }
-        else if (against !== undefined) addComparison(against, predictions, sums[i])
+        if (reference) addComparison(reference, predictions, part, sums[i])
+        else if (compared) reference = predictions
         const finished = (end: number) => Math.floor(end / context)
         advance(finished(first + count) - finished(first))
       }
     }
   } finally {
     for (const head of heads) head.dispose()
+    for (const logits of held) release(logits)
   }
-}
-
-/** Positions `first` to `first + count - 1` of windows laid end to end. */
-interface Part {
-  readonly windows: readonly Int32Array[]
-  readonly context: number
-  readonly first: number
-  readonly count: number
-}
-
-/**
- * The predictions of a part; undefined at the last position of a window, which predicts nothing that is known.
- *
- * @param weights filled with their probabilities, positions x vocabSize, where given
- */
-function predictionsOf(
-  logits: Float32Array,
-  vocabSize: number,
-  { context, first, count }: Part,
-  weights?: Float64Array,
-): (Prediction | undefined)[] {
-  return Array.from({ length: count }, (_, i) => {
-    const position = (first + i) % context
-    if (position === context - 1) return undefined
-    const where = () => `window ${Math.floor((first + i) / context)}, position ${position}`
-    const [start, end] = [i * vocabSize, (i + 1) * vocabSize]
-    return prediction(logits.subarray(start, end), where, weights?.subarray(start, end))
-  })
-}
-
-function addNll(predictions: readonly (Prediction | undefined)[], part: Part, sums: ScoreSums): void {
-  const { windows, context, first } = part
-  predictions.forEach((predicted, i) => {
-    if (predicted === undefined) return
-    const window = windows[Math.floor((first + i) / context)]
-    const target = window[((first + i) % context) + 1]
-    sums.nll += predicted.logSumExp - predicted.logits[target]
-    sums.tokens++
-  })
-}
-
-/** The reference's predictions of a part, and their probabilities: positions x vocabSize, or longer. */
-interface Comparison {
-  readonly predictions: readonly (Prediction | undefined)[]
-  readonly weights: Float64Array
-  readonly vocabSize: number
-}
-
-function addComparison(
-  { predictions, weights, vocabSize }: Comparison,
-  models: readonly (Prediction | undefined)[],
-  sums: ScoreSums,
-): void {
-  predictions.forEach((reference, i) => {
-    const model = models[i]
-    if (reference === undefined || model === undefined) return
-    sums.kl += klDivergence(reference, weights.subarray(i * vocabSize, (i + 1) * vocabSize), model)
-    if (reference.top === model.top) sums.agreements++
-  })
 }

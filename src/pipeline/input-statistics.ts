@@ -1,9 +1,8 @@
-import type * as tf from '@tensorflow/tfjs-core'
 import { type DriftAccumulator, driftAccumulator } from '../drift.js'
 import { NumericError } from '../errors.js'
 import type { LayerDrift } from '../gptvq/drift-correction.js'
 import { HessianAccumulator } from '../hessian.js'
-import { type Matrix, matrix } from '../matrix.js'
+import type { Matrix } from '../matrix.js'
 import type { LlamaBlock } from '../model/block.js'
 import { visitStage } from '../model/block-stages.js'
 import { blockPrefix, type LinearInputGroup } from '../model/linears.js'
@@ -41,14 +40,21 @@ export async function collectStatistics(
   { full, onBatch = () => {}, signal }: StatisticsOptions = {},
 ): Promise<InputStatistics> {
   let collector: Collector | undefined
-  const see = (present: Activations, original: Activations | undefined) => {
+  const see = (present: Activations, original?: Activations) => {
     collector ??= openCollector(present, full !== undefined)
     collect(collector, present, original)
   }
+  const visit = (of: BlockStream, first: number, count: number, use: (seen: Activations) => void) =>
+    visitStage(of.block, group, batchOf(of.stream, first, count), (input, residual) =>
+      use({ input, residual }),
+    )
   try {
     await forEachBatch(stream, onBatch, signal, (first, count) => {
-      const original = full && activations(full, group, first, count)
-      see(activations({ block, stream }, group, first, count), original)
+      // one inside the other: what is shown lasts as long as the visit
+      const present = (original?: Activations) =>
+        visit({ block, stream }, first, count, (seen) => see(seen, original))
+      if (full) visit(full, first, count, present)
+      else present()
     })
     return statisticsOf(collector!)
   } catch (error) {
@@ -67,20 +73,6 @@ interface Collector {
   readonly hessian: HessianAccumulator
   readonly input: DriftAccumulator | undefined
   readonly residual: DriftAccumulator | undefined
-}
-
-function activations(
-  { block, stream }: BlockStream,
-  group: LinearInputGroup,
-  first: number,
-  count: number,
-): Activations {
-  const values = (tensor: tf.Tensor2D) => matrix(...tensor.shape, tensor.dataSync<'float32'>())
-  let seen: Activations | undefined
-  visitStage(block, group, batchOf(stream, first, count), (input, residual) => {
-    seen = { input: values(input), residual: residual && values(residual) }
-  })
-  return seen!
 }
 
 function openCollector({ input, residual }: Activations, drifts: boolean): Collector {

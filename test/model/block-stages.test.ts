@@ -1,19 +1,14 @@
 import * as tf from '@tensorflow/tfjs-core'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { ShapeError } from '../../src/errors.js'
-import {
-  disposeBlock,
-  forkBlock,
-  type LlamaBlock,
-  loadBlock,
-  replaceLinear,
-  runBlock,
-} from '../../src/model/block.js'
+import { disposeBlock, forkBlock, type LlamaBlock, loadBlock, replaceLinear } from '../../src/model/block.js'
 import { passStage, visitStage, type WaitingTokens } from '../../src/model/block-stages.js'
 import { parseLlamaConfig } from '../../src/model/config.js'
 import { embedTokens } from '../../src/model/embedding.js'
 import { startEngine } from '../../src/model/engine.js'
 import { type LinearInputGroup, linearInputGroups } from '../../src/model/linears.js'
+import { useEngineProducts, useOwnProducts } from '../../src/model/matmul-kernel.js'
+import { runBlock } from '../../src/model/run-block.js'
 import { randomTensors, smallConfig } from './reference-forward.js'
 import { sourceOf } from './tiny-llama.js'
 
@@ -29,9 +24,12 @@ beforeAll(async () => {
   embedded = await embedTokens(source, config, tokens)
 })
 
-function waiting(): WaitingTokens {
+afterEach(useOwnProducts)
+
+function waiting(keepsGated = false): WaitingTokens {
   const attended = new Float32Array(tokens.length * config.heads * config.headDim)
-  return { sequences, length, hidden: embedded.slice(), attended }
+  const gated = keepsGated ? new Float32Array(tokens.length * config.intermediateSize) : undefined
+  return { sequences, length, hidden: embedded.slice(), attended, gated }
 }
 
 async function withBlock(use: (block: LlamaBlock) => Promise<void>): Promise<void> {
@@ -44,33 +42,41 @@ async function withBlock(use: (block: LlamaBlock) => Promise<void>): Promise<voi
 }
 
 describe('a block taken stage by stage', () => {
-  it('has the inputs and the output of the block run at once', () =>
-    withBlock(async (block) => {
-      const before = tf.memory().numTensors
-      const expected = new Map<LinearInputGroup, Float32Array>()
-      const output = await runBlock(block, embedded, sequences, length, {
-        onInput: (group, input) => expected.set(group, input.dataSync<'float32'>()),
-      })
-      const stage = waiting()
-      for (const group of linearInputGroups) {
-        let seen: Float32Array | undefined
-        visitStage(block, group, stage, (input) => {
-          seen = input.dataSync<'float32'>()
+  it.each([
+    ['the kernels', useOwnProducts],
+    ['the engine', useEngineProducts],
+  ])(
+    'has the inputs and the output of the block run at once by %s, gated inputs kept or not',
+    (_, products) =>
+      withBlock(async (block) => {
+        products()
+        const before = tf.memory().numTensors
+        const expected = new Map<LinearInputGroup, Float32Array>()
+        const output = await runBlock(block, embedded, sequences, length, {
+          onInput: (group, input) => expected.set(group, input.data.slice()),
         })
-        expect(seen).toEqual(expected.get(group))
-        await passStage(block, group, stage)
-      }
-      expect(expected.size).toBe(4)
-      expect(stage.hidden).toEqual(output)
-      expect(tf.memory().numTensors).toBe(before)
-    }))
+        expect(expected.size).toBe(4)
+        for (const stage of [waiting(false), waiting(true)]) {
+          for (const group of linearInputGroups) {
+            let seen: Float32Array | undefined
+            visitStage(block, group, stage, (input) => {
+              seen = input.data.slice()
+            })
+            expect(seen).toEqual(expected.get(group))
+            await passStage(block, group, stage)
+          }
+          expect(stage.hidden).toEqual(output)
+        }
+        expect(tf.memory().numTensors).toBe(before)
+      }),
+  )
 
   it('shows the residual stream that the output of a group is added to', () =>
     withBlock(async (block) => {
       const stage = waiting()
       const residuals: (Float32Array | undefined)[] = []
       for (const group of linearInputGroups) {
-        visitStage(block, group, stage, (_, residual) => residuals.push(residual?.dataSync<'float32'>()))
+        visitStage(block, group, stage, (_, residual) => residuals.push(residual?.data.slice()))
         await passStage(block, group, stage)
       }
       expect(residuals.map((residual) => residual !== undefined)).toEqual([false, true, false, true])

@@ -1,21 +1,18 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { CheckpointError, NumericError, ShapeError, TextError } from '../../src/errors.js'
-import {
-  disposeBlock,
-  type InputListener,
-  loadBlock,
-  replaceLinear,
-  runBlock,
-} from '../../src/model/block.js'
+import { kernels } from '../../src/kernels/kernels.js'
+import { disposeBlock, loadBlock, replaceLinear } from '../../src/model/block.js'
 import { parseLlamaConfig } from '../../src/model/config.js'
 import { embeddingName, embedTokens } from '../../src/model/embedding.js'
 import { startEngine } from '../../src/model/engine.js'
 import { openHead } from '../../src/model/head.js'
 import { type LinearKind, linearKinds, linearLayers } from '../../src/model/linears.js'
 import { forwardLogits } from '../../src/model/llama.js'
+import { useEngineProducts, useOwnProducts } from '../../src/model/matmul-kernel.js'
+import { type InputListener, runBlock } from '../../src/model/run-block.js'
 import type { WeightSource } from '../../src/model/weights.js'
-import { randomTensors, referenceForward, smallConfig } from './reference-forward.js'
+import { type ReferenceConfig, randomTensors, referenceForward, smallConfig } from './reference-forward.js'
 import { sourceOf, type TestTensor } from './tiny-llama.js'
 
 const json = { ...smallConfig, num_key_value_heads: 1 }
@@ -41,14 +38,13 @@ describe('runBlock', () => {
     for (let index = 0; index < config.layers; index++) {
       const block = await loadBlock(source, config, index)
       const onInput: InputListener = (kinds, input) => {
-        const values = input.dataSync()
         for (const kind of kinds) {
           const name = `model.layers.${index}.${kind}`
           seen.push(name)
           const rows = expected.get(name)!
-          expect(input.shape).toEqual([tokens.length, rows[0].length])
+          expect([input.rows, input.cols]).toEqual([tokens.length, rows[0].length])
           rows.flat().forEach((value, i) => {
-            expect(Math.abs(values[i] - value)).toBeLessThan(1e-4)
+            expect(Math.abs(input.data[i] - value)).toBeLessThan(1e-4)
           })
         }
       }
@@ -58,6 +54,36 @@ describe('runBlock', () => {
     expect(seen).toEqual(
       [0, 1].flatMap((index) => linearKinds.map((kind) => `model.layers.${index}.${kind}`)),
     )
+  })
+
+  it("agrees with the engine's own operations, biases and a window included, and is not them", async () => {
+    const other: ReferenceConfig = {
+      ...json,
+      model_type: 'mistral',
+      sliding_window: 4,
+      attention_bias: true,
+      mlp_bias: true,
+    }
+    const otherConfig = parseLlamaConfig({ ...other }, 'config.json')
+    const block = await loadBlock(sourceOf(randomTensors(other, 5)), otherConfig, 0)
+    const { source } = model()
+    const hidden = await embedTokens(source, config, Int32Array.from([...tokens, ...tokens.toReversed()]))
+    const inputs = async (products: () => void) => {
+      products()
+      const seen: number[] = []
+      const onInput: InputListener = (_, input) => seen.push(...input.data)
+      const output = await runBlock(block, hidden, 2, tokens.length, { onInput })
+      return [...seen, ...output]
+    }
+    const own = await inputs(useOwnProducts)
+    const engine = await inputs(useEngineProducts)
+    useOwnProducts()
+    disposeBlock(block)
+    expect(own.length).toBe(engine.length)
+    expect(own).not.toEqual(engine)
+    own.forEach((value, i) => {
+      expect(Math.abs(value - engine[i])).toBeLessThan(1e-5 * (1 + Math.abs(engine[i])))
+    })
   })
 
   it('gives each sequence of a batch what it gets alone', async () => {
@@ -97,9 +123,7 @@ describe('runBlock', () => {
     const block = await loadBlock(source, config, 0)
     const loaded = tf.memory().numTensors
     await runBlock(block, await embedTokens(source, config, Int32Array.from(tokens)), 1, tokens.length, {
-      onInput: (_, input) => {
-        tf.matMul(input, input, true)
-      },
+      onInput: () => {},
     })
     replaceLinear(block, 'mlp.up_proj', new Float32Array(20 * 12))
     const stop = () => {
@@ -236,13 +260,22 @@ describe('openHead', () => {
       expect(logits[token]).toBeCloseTo(row(token), 4)
       expect(logits[40_000 + token]).toBeCloseTo(-row(token), 4)
     }
+    const { allocate, release } = kernels()
+    const target = allocate(logits.length)
+    expect(await head.logits(hidden, target)).toBe(target)
+    const largest = logits.reduce((most, logit, i) => Math.max(most, Math.abs(logit - target[i])), 0)
+    expect(largest).toBeLessThan(1e-6)
+    release(target)
     head.dispose()
     expect(tf.memory().numTensors).toBe(before)
   })
 
-  it('refuses hidden states that are not whole rows', async () => {
+  it('refuses hidden states that are not whole rows, and an array of another size for the logits', async () => {
     const head = await openHead(model().source, config)
     await expect(head.logits(new Float32Array(13))).rejects.toThrow(ShapeError)
+    await expect(head.logits(new Float32Array(config.hiddenSize), new Float32Array(3))).rejects.toThrow(
+      ShapeError,
+    )
     head.dispose()
   })
 })

@@ -6,9 +6,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../src/checkpoint/model-weights.js'
 import { HessianAccumulator, matrix, reconstructionError } from '../../src/index.js'
-import { disposeBlock, loadBlock, runBlock } from '../../src/model/block.js'
+import { disposeBlock, loadBlock } from '../../src/model/block.js'
 import { embedTokens } from '../../src/model/embedding.js'
 import { type LinearKind, linearInputGroups } from '../../src/model/linears.js'
+import { runBlock } from '../../src/model/run-block.js'
 import {
   dequantize,
   dequantizeModel,
@@ -74,8 +75,8 @@ async function inputsOf(source: Parameters<typeof loadBlock>[0], index: number) 
     const block = await loadBlock(source, config, i)
     hidden = await runBlock(block, hidden, count, length, {
       onInput(kinds, input) {
-        const data = Float32Array.from(input.dataSync())
-        for (const kind of kinds) inputs.set(kind, { data, cols: input.shape[1] })
+        const data = Float32Array.from(input.data)
+        for (const kind of kinds) inputs.set(kind, { data, cols: input.cols })
       },
     })
     disposeBlock(block)

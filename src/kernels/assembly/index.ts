@@ -1,9 +1,12 @@
 /** What the host calls: `takeTiles` on its own thread, `work` on every other. */
+import { attendTile } from './attention'
 import { assignTile, projectTile } from './clustering'
 import { moveTile, sumTile } from './clustering-move'
 import { quantizeTile, refineTile } from './columns'
 import { DONE, KIND, LEFT, LIMIT, STOP, scratchOf, TOTAL, WAKE } from './job'
 import { multiplyTile, packRight } from './product'
+import { gateTile, normalizeTile } from './rows'
+import { compareTile, predictTile } from './scores'
 import { drawSeedTile, measureSeedTile } from './seeds'
 
 /** How often an idle worker looks for the next job before it sleeps: waking it takes longer than most pauses. */
@@ -56,6 +59,16 @@ function runTile(kind: i32, tile: i32, thread: i32): void {
       return quantizeTile(tile, scratchOf(thread))
     case 21:
       return refineTile(tile, scratchOf(thread))
+    case 30:
+      return normalizeTile(tile)
+    case 31:
+      return attendTile(tile, scratchOf(thread))
+    case 32:
+      return gateTile(tile)
+    case 33:
+      return predictTile(tile)
+    case 34:
+      return compareTile(tile)
     default:
       unreachable()
   }

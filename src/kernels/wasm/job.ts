@@ -23,4 +23,9 @@ export const jobKinds = {
   drawSeed: 15,
   quantizeColumns: 20,
   refineColumns: 21,
+  normalizeRows: 30,
+  attend: 31,
+  gate: 32,
+  predict: 33,
+  compare: 34,
 } as const

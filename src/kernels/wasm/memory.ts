@@ -65,7 +65,7 @@ function grow(heap: KernelMemory, wanted: number): void {
   } catch (cause) {
     throw new UnsupportedError(
       `the kernels are out of memory: ${wanted} bytes wanted, ${end} in use of at most ${MOST_PAGES * PAGE}; ` +
-        'quantize fewer layers at once',
+        'quantize fewer layers at once, or use shorter sequences',
       { cause },
     )
   }

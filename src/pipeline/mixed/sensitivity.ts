@@ -5,10 +5,11 @@ import { wholeBlock } from '../../kernels/contract.js'
 import { kernels } from '../../kernels/kernels.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import { backwardBlock } from '../../model/backward.js'
-import { type LlamaBlock, runBlock } from '../../model/block.js'
+import type { LlamaBlock } from '../../model/block.js'
 import { embedTokens } from '../../model/embedding.js'
 import { openHead } from '../../model/head.js'
 import { type LinearKind, type LinearLayer, linearLayers } from '../../model/linears.js'
+import { runBlock } from '../../model/run-block.js'
 import { sampledLossGradient } from '../../model/sampled-loss.js'
 import { readTensor } from '../../model/weights.js'
 import type { Random } from '../../random.js'
@@ -95,8 +96,8 @@ async function tryBlock(
     await pause()
     await runBlock(block, of(states), count, length, {
       onInput(kinds, x) {
-        const sum = sums.get(kinds) ?? new HessianAccumulator(x.shape[1])
-        sum.add(matrix(...x.shape, x.dataSync<'float32'>()))
+        const sum = sums.get(kinds) ?? new HessianAccumulator(x.cols)
+        sum.add(x)
         sums.set(kinds, sum)
       },
     })
