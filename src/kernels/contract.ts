@@ -1,7 +1,7 @@
 /**
  * The hot loops of the library behind one interface. Two implementations: `reference/` (plain TypeScript, the oracle)
- * and `wasm/` (SIMD, threads). Both take ordinary arrays (the
- * forward pass: its own) and give the same results up to the rounding stated here.
+ * and `wasm/` (SIMD, threads). Both take ordinary arrays (the forward pass: its own) and give the same results up to
+ * the rounding stated here.
  */
 import type { ForwardKernels } from './forward-contract.js'
 

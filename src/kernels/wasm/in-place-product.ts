@@ -1,15 +1,9 @@
 import type { Block, ProductKernels } from '../contract.js'
 import { jobKinds } from './job.js'
 import { type Pool, runJob } from './pool.js'
+import { DEPTH, NO_DIAGONAL, PACKED_COLUMNS, TILE_COLUMNS, TILE_ROWS } from './product.js'
 import type { ResidentArrays } from './resident.js'
 import { copyIn, withMemory } from './stage.js'
-
-/** Sums over the inner dimension are cut as in `product.ts`, so that the results are the same bits. */
-const DEPTH = 256
-const TILE_ROWS = 128
-const TILE_COLUMNS = 256
-const PACKED_COLUMNS = 64
-const NO_DIAGONAL = -(2 ** 30)
 
 /** Products `A B` that leave A and C where they are, if both are in the kernels' memory; all others are `copying`'s. */
 export function inPlaceProducts(

@@ -4,12 +4,12 @@ import { type Pool, runJob } from './pool.js'
 import { copyIn, copyOut, withMemory } from './stage.js'
 
 /** Values of the inner dimension that are summed in registers before they reach C. */
-const DEPTH = 256
+export const DEPTH = 256
 /** Rows of a tile: whole strips. */
-const TILE_ROWS = 128
-const TILE_COLUMNS = 256
+export const TILE_ROWS = 128
+export const TILE_COLUMNS = 256
 /** Columns that the packing of B hands out at once. */
-const PACKED_COLUMNS = 64
+export const PACKED_COLUMNS = 64
 /** Floats of one product that are in the kernels' memory at once; larger products are done by panels. */
 const STAGED_VALUES = 2 ** 24
 
@@ -118,7 +118,7 @@ function multiplyByPanels(
 }
 
 /** So far to the left that no tile lies below it. */
-const NO_DIAGONAL = -(2 ** 30)
+export const NO_DIAGONAL = -(2 ** 30)
 
 /** The product of panels in the kernels' memory. `diagonal`: C's first row minus its first column in the whole. */
 function multiplyPanel(
