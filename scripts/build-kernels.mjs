@@ -1,5 +1,6 @@
-// Compiles src/kernels/assembly twice, with and without relaxed SIMD, and writes both modules as base64 text into
-// src/kernels/wasm/binaries.ts, so that Node, bundlers and browsers load them alike. Does nothing when they are current.
+// Compiles src/kernels/assembly with and without relaxed SIMD, and writes both modules as base64 text into
+// src/kernels/wasm/binaries.ts, so that Node, bundlers and browsers load them alike; then once more for the kernels of
+// the forward pass (forward-binaries.ts), which pages do without. Does nothing when they are current.
 import { createHash } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const source = join(root, 'src/kernels/assembly')
-const target = join(root, 'src/kernels/wasm/binaries.ts')
+const target = join(root, 'src/kernels/wasm')
 
 const digest = createHash('sha256')
   .update(readFileSync(fileURLToPath(import.meta.url)))
@@ -16,20 +17,26 @@ const digest = createHash('sha256')
 for (const file of readdirSync(source).sort()) digest.update(file).update(readFileSync(join(source, file)))
 const stamp = `// made by scripts/build-kernels.mjs from sources with SHA-256 ${digest.digest('hex')}`
 
-if (!existsSync(target) || !readFileSync(target, 'utf8').startsWith(stamp)) {
+await write('binaries.ts', 0)
+await write('forward-binaries.ts', 1)
+
+/** `forwardPass` is the constant FORWARD_PASS of index.ts. */
+async function write(name, forwardPass) {
+  const file = join(target, name)
+  if (existsSync(file) && readFileSync(file, 'utf8').startsWith(stamp)) return
   const modules = {
-    baseline: await compile('simd,threads'),
-    relaxed: await compile('simd,relaxed-simd,threads'),
+    baseline: await compile('simd,threads', forwardPass),
+    relaxed: await compile('simd,relaxed-simd,threads', forwardPass),
   }
   const lines = Object.entries(modules).map(
-    ([name, bytes]) => `export const ${name} =\n  '${bytes.toString('base64')}'\n`,
+    ([build, bytes]) => `export const ${build} =\n  '${bytes.toString('base64')}'\n`,
   )
-  writeFileSync(target, `${stamp}\n${lines.join('\n')}`)
-  const sizes = Object.entries(modules).map(([name, bytes]) => `${name} ${bytes.length} bytes`)
-  console.log(`kernels compiled: ${sizes.join(', ')}`)
+  writeFileSync(file, `${stamp}\n${lines.join('\n')}`)
+  const sizes = Object.entries(modules).map(([build, bytes]) => `${build} ${bytes.length} bytes`)
+  console.log(`${name} compiled: ${sizes.join(', ')}`)
 }
 
-async function compile(features) {
+async function compile(features, forwardPass) {
   const { default: asc } = await import('assemblyscript/asc')
   const folder = mkdtempSync(join(tmpdir(), 'gptvq-kernels-'))
   try {
@@ -37,6 +44,7 @@ async function compile(features) {
     const flags = [
       join(source, 'index.ts'),
       ...['-O3', '--noAssert', '--uncheckedBehavior', 'always', '--runtime', 'stub', '--enable', features],
+      ...['--use', `FORWARD_PASS=${forwardPass}`],
       // the first page belongs to the job board of job.ts
       ...['--importMemory', '--sharedMemory', '--initialMemory', '2', '--maximumMemory', '32768'],
       ...['--memoryBase', '65536', '--outFile', outFile],

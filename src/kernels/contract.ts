@@ -1,9 +1,7 @@
 /**
  * The hot loops of the library behind one interface. Two implementations: `reference/` (plain TypeScript, the oracle)
- * and `wasm/` (SIMD, threads). Both take ordinary arrays (the forward pass: its own) and give the same results up to
- * the rounding stated here.
+ * and `wasm/` (SIMD, threads). Both take ordinary arrays and give the same results up to the rounding stated here.
  */
-import type { ForwardKernels } from './forward-contract.js'
 
 /** Part of a row-major array: element (i, j) is `data[offset + i * stride + j]`. */
 export interface Block {
@@ -202,7 +200,7 @@ export interface ClusterKernels {
 }
 
 /** The kernels that {@link kernels} returns: one of two implementations. */
-export interface Kernels extends ProductKernels, ColumnKernels, ClusterKernels, ForwardKernels {
+export interface Kernels extends ProductKernels, ColumnKernels, ClusterKernels {
   readonly name: KernelName
 }
 

@@ -1,3 +1,5 @@
+import type { ProductKernels } from './contract.js'
+
 /** Attention over `sequences` of `length` tokens each; all arrays row-major, a row per token, sequence after sequence. */
 export interface AttentionTask {
   readonly sequences: number
@@ -32,10 +34,12 @@ export interface Predictions {
 
 /**
  * What the forward pass of a model does between its products, on arrays that the kernels reach without copies: those that
- * {@link ForwardKernels.allocate} made. Products (`gemm`, form 'AB') read and write them in place too. NaN and infinity
- * go through: what is computed from them is not finite.
+ * {@link ForwardKernels.allocate} made. NaN and infinity go through: what is computed from them is not finite.
+ *
+ * `gemm` is that of the other kernels, bit for bit, for arrays of any kind; in the form 'AB' it reads A and writes C in
+ * place where both are such arrays.
  */
-export interface ForwardKernels {
+export interface ForwardKernels extends Pick<ProductKernels, 'gemm'> {
   /** An array of float32 whose content is unspecified; memory is taken until {@link release}. */
   allocate(length: number): Float32Array
   /** Gives back what {@link allocate} made; the array must not be used any more. */

@@ -1,6 +1,6 @@
 import type * as tf from '@tensorflow/tfjs-core'
 import { type Block, wholeBlock } from '../kernels/contract.js'
-import { kernels } from '../kernels/kernels.js'
+import { forwardKernels } from '../kernels/forward-kernels.js'
 import type { LlamaBlock } from './block.js'
 import type { LinearKind } from './linears.js'
 import { engineFloats } from './matmul-kernel.js'
@@ -16,7 +16,7 @@ export type NewFloats = (length: number) => Float32Array
 
 /** Runs `use` and then gives back the arrays that it made. What it returns must not be one of them. */
 export function withFloats<T>(use: (floats: NewFloats) => T): T {
-  const { allocate, release } = kernels()
+  const { allocate, release } = forwardKernels()
   const made: Float32Array[] = []
   try {
     return use((length) => {
@@ -45,7 +45,7 @@ export function normedRows(
 ): Float32Array {
   const [cols] = norm.shape
   const output = floats(x.length)
-  kernels().normalizeRows(x.length / cols, cols, x, engineFloats(norm), epsilon, output)
+  forwardKernels().normalizeRows(x.length / cols, cols, x, engineFloats(norm), epsilon, output)
   return output
 }
 
@@ -69,7 +69,7 @@ export function attended(
     const queries = projected(passing, block, 'self_attn.q_proj', input)
     const keys = projected(passing, block, 'self_attn.k_proj', input)
     const values = projected(passing, block, 'self_attn.v_proj', input)
-    kernels().attend({ ...sizes, cos, sin, queries, keys, values, output })
+    forwardKernels().attend({ ...sizes, cos, sin, queries, keys, values, output })
   })
   return output
 }
@@ -78,7 +78,7 @@ export function attended(
 export function gated(floats: NewFloats, block: LlamaBlock, input: Float32Array): Float32Array {
   const gate = projected(floats, block, 'mlp.gate_proj', input)
   withFloats((passing) => {
-    kernels().gate(gate, projected(passing, block, 'mlp.up_proj', input), gate)
+    forwardKernels().gate(gate, projected(passing, block, 'mlp.up_proj', input), gate)
   })
   return gate
 }
@@ -120,7 +120,7 @@ function project(
 export function multiplyRows(a: Float32Array, b: tf.Tensor2D, beta: 0 | 1, c: Block): void {
   const [inputs, outputs] = b.shape
   const [left, right] = [wholeBlock(a, inputs), wholeBlock(engineFloats(b), outputs)]
-  kernels().gemm('AB', a.length / inputs, outputs, inputs, 1, left, right, beta, c)
+  forwardKernels().gemm('AB', a.length / inputs, outputs, inputs, 1, left, right, beta, c)
 }
 
 function addToRows(values: Float32Array, bias: Float32Array): void {

@@ -1,5 +1,5 @@
 import { NumericError } from '../errors.js'
-import { kernels } from '../kernels/kernels.js'
+import { forwardKernels } from '../kernels/forward-kernels.js'
 
 /** How well a model predicts a text. */
 export interface Scores {
@@ -59,7 +59,7 @@ export interface Predictions {
  * @throws NumericError when a logit of a position that counts is NaN or infinite
  */
 export function predictionsOf(logits: Float32Array, vocabSize: number, part: Part): Predictions {
-  const { sums, tops } = kernels().predict(part.count, vocabSize, logits)
+  const { sums, tops } = forwardKernels().predict(part.count, vocabSize, logits)
   const logSums = sums.map((sum, i) => Math.log(sum) + logits[i * vocabSize + tops[i]])
   forEachScored(part, (i, window, position) => {
     if (tops[i] >= 0) return
@@ -95,7 +95,7 @@ export function addNll({ logits, vocabSize, logSums }: Predictions, part: Part, 
 /** Adds how far a model's predictions are from those of the reference. */
 export function addComparison(reference: Predictions, model: Predictions, part: Part, sums: ScoreSums): void {
   const { vocabSize, logSums } = reference
-  const gaps = kernels().compare(part.count, vocabSize, reference.logits, model.logits, logSums)
+  const gaps = forwardKernels().compare(part.count, vocabSize, reference.logits, model.logits, logSums)
   forEachScored(part, (i) => {
     sums.kl += gaps[i] + model.logSums[i] - logSums[i]
     if (reference.tops[i] === model.tops[i]) sums.agreements++

@@ -1,5 +1,5 @@
 import { OptionError, ShapeError, throwIfAborted, UnsupportedError } from '../errors.js'
-import { kernels } from '../kernels/kernels.js'
+import { forwardKernels } from '../kernels/forward-kernels.js'
 import { disposeBlock, loadBlock } from '../model/block.js'
 import type { LlamaConfig } from '../model/config.js'
 import { openEmbedding } from '../model/embedding.js'
@@ -187,7 +187,7 @@ async function addScores(
   const positions = windows.length * context
   const largest = Math.max(...models.map(({ config }) => config.vocabSize))
   const step = Math.max(1, Math.min(positions, batchTokens, Math.floor(heldLogits / largest)))
-  const { allocate, release } = kernels()
+  const { allocate, release } = forwardKernels()
   const held: Float32Array[] = []
   const heads: LlamaHead[] = []
   try {

@@ -1,11 +1,13 @@
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
 import { ShapeError } from '../../src/errors.js'
-import { type Kernels, wholeBlock } from '../../src/kernels/contract.js'
-import type { AttentionTask } from '../../src/kernels/forward-contract.js'
-import { referenceKernels } from '../../src/kernels/reference/kernels.js'
-import { wasmKernels } from '../../src/kernels/wasm/kernels.js'
+import { wholeBlock } from '../../src/kernels/contract.js'
+import type { AttentionTask, ForwardKernels } from '../../src/kernels/forward-contract.js'
+import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
+import { wasmForwardKernels } from '../../src/kernels/wasm/forward.js'
+import { baseline, relaxed } from '../../src/kernels/wasm/forward-binaries.js'
 import { createPool, stopWorkers } from '../../src/kernels/wasm/pool.js'
+import { productKernels } from '../../src/kernels/wasm/product.js'
 import { bestBuild, type KernelBuild, startRuntime } from '../../src/kernels/wasm/runtime.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
 
@@ -13,7 +15,7 @@ const builds: readonly KernelBuild[] = bestBuild() === 'relaxed' ? ['baseline', 
 
 /** Allocates arrays, filled with `contents`, in the memory of `kernels`, and gives them back after `use`. */
 function withArrays<T>(
-  kernels: Kernels,
+  kernels: ForwardKernels,
   contents: readonly ArrayLike<number>[],
   use: (...arrays: Float32Array[]) => T,
 ): T {
@@ -56,7 +58,7 @@ const rowShapes = fc.record({
   seed: seeds,
 })
 
-function normalize(kernels: Kernels, rows: number, cols: number, seed: number): Float32Array {
+function normalize(kernels: ForwardKernels, rows: number, cols: number, seed: number): Float32Array {
   const scale = normals(cols, seed + 1)
   return withArrays(kernels, [normals(rows * cols, seed, 3), unwritten(rows * cols)], (x, y) => {
     kernels.normalizeRows(rows, cols, x, scale, 1e-5, y)
@@ -64,7 +66,7 @@ function normalize(kernels: Kernels, rows: number, cols: number, seed: number): 
   })
 }
 
-function gate(kernels: Kernels, length: number, seed: number): Float32Array {
+function gate(kernels: ForwardKernels, length: number, seed: number): Float32Array {
   const inputs = [normals(length, seed, 20), normals(length, seed + 1), unwritten(length)]
   return withArrays(kernels, inputs, (left, right, y) => {
     kernels.gate(left, right, y)
@@ -89,7 +91,7 @@ const attentionShapes: fc.Arbitrary<AttentionShape> = fc
   })
   .map(({ group, half, ...shape }) => ({ ...shape, heads: group * shape.kvHeads, headDim: 2 * half }))
 
-function attend(kernels: Kernels, { seed, ...shape }: AttentionShape): Float32Array {
+function attend(kernels: ForwardKernels, { seed, ...shape }: AttentionShape): Float32Array {
   const { sequences, length, heads, kvHeads, headDim } = shape
   const tokens = sequences * length
   // one position more than there are tokens: tables may be longer
@@ -117,27 +119,28 @@ function logitsOf(rows: number, cols: number, seed: number): Float32Array {
   return logits
 }
 
-function predict(kernels: Kernels, rows: number, cols: number, logits: Float32Array) {
+function predict(kernels: ForwardKernels, rows: number, cols: number, logits: Float32Array) {
   return withArrays(kernels, [logits], (resident) => kernels.predict(rows, cols, resident))
 }
 
-function compare(kernels: Kernels, rows: number, cols: number, seed: number) {
+function compare(kernels: ForwardKernels, rows: number, cols: number, seed: number) {
   const expected = logitsOf(rows, cols, seed)
   const actual = expected.map((logit, i) => logit + normals(1, seed + i)[0])
-  const { sums, tops } = predict(referenceKernels, rows, cols, expected)
+  const { sums, tops } = predict(referenceForwardKernels, rows, cols, expected)
   const logSums = sums.map((sum, row) => Math.log(sum) + expected[row * cols + tops[row]])
   return withArrays(kernels, [expected, actual], (x, y) => kernels.compare(rows, cols, x, y, logSums))
 }
 
 describe.each(builds)('the kernels of the forward pass, %s build', (build) => {
-  const pool = createPool(startRuntime(build), 1)
-  const kernels = wasmKernels(pool)
+  const pool = createPool(startRuntime(build, { baseline, relaxed }), 1)
+  const kernels = wasmForwardKernels(pool)
+  const quantizing = productKernels(createPool(startRuntime(build), 1))
   afterAll(() => stopWorkers(pool))
 
   it('normalize rows as the reference', () => {
     fc.assert(
       fc.property(rowShapes, ({ rows, cols, seed }) => {
-        const expected = normalize(referenceKernels, rows, cols, seed)
+        const expected = normalize(referenceForwardKernels, rows, cols, seed)
         expect(largestGap(normalize(kernels, rows, cols, seed), expected)).toBeLessThan(2 ** -22)
       }),
     )
@@ -146,7 +149,7 @@ describe.each(builds)('the kernels of the forward pass, %s build', (build) => {
   it('attend as the reference, for any heads, dimensions, lengths and windows', () => {
     fc.assert(
       fc.property(attentionShapes, (shape) => {
-        expect(largestGap(attend(kernels, shape), attend(referenceKernels, shape))).toBeLessThan(1e-5)
+        expect(largestGap(attend(kernels, shape), attend(referenceForwardKernels, shape))).toBeLessThan(1e-5)
       }),
       { numRuns: 200 },
     )
@@ -156,7 +159,7 @@ describe.each(builds)('the kernels of the forward pass, %s build', (build) => {
     'attend as the reference over several runs of queries, window %s',
     (window) => {
       const shape = { sequences: 1, length: 530, heads: 2, kvHeads: 1, headDim: 6, window, seed: 5 }
-      expect(largestGap(attend(kernels, shape), attend(referenceKernels, shape))).toBeLessThan(1e-5)
+      expect(largestGap(attend(kernels, shape), attend(referenceForwardKernels, shape))).toBeLessThan(1e-5)
     },
   )
 
@@ -181,26 +184,26 @@ describe.each(builds)('the kernels of the forward pass, %s build', (build) => {
   it('gate as the reference, for small and large values', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 300 }), seeds, (length, seed) => {
-        expect(largestGap(gate(kernels, length, seed), gate(referenceKernels, length, seed))).toBeLessThan(
-          2 ** -20,
-        )
+        expect(
+          largestGap(gate(kernels, length, seed), gate(referenceForwardKernels, length, seed)),
+        ).toBeLessThan(2 ** -20)
       }),
     )
     const extremes = [-1e30, -300, -88, -87, -1e-30, 0, 1e-30, 87, 88, 300, 1e30]
     const ones = new Float32Array(extremes.length).fill(1)
-    const of = (which: Kernels) =>
+    const of = (which: ForwardKernels) =>
       withArrays(which, [extremes, ones], (left, right) => {
         which.gate(left, right, right)
         return right.slice()
       })
-    expect(largestGap(of(kernels), of(referenceKernels))).toBeLessThan(2 ** -20)
+    expect(largestGap(of(kernels), of(referenceForwardKernels))).toBeLessThan(2 ** -20)
   })
 
   it('predict as the reference, ties included', () => {
     fc.assert(
       fc.property(rowShapes, ({ rows, cols, seed }) => {
         const logits = logitsOf(rows, cols, seed)
-        const expected = predict(referenceKernels, rows, cols, logits)
+        const expected = predict(referenceForwardKernels, rows, cols, logits)
         const actual = predict(kernels, rows, cols, logits)
         expect(actual.tops).toEqual(expected.tops)
         expect(largestGap(actual.sums, expected.sums)).toBeLessThan(2 ** -40)
@@ -211,7 +214,7 @@ describe.each(builds)('the kernels of the forward pass, %s build', (build) => {
   it('compare as the reference', () => {
     fc.assert(
       fc.property(rowShapes, ({ rows, cols, seed }) => {
-        const expected = compare(referenceKernels, rows, cols, seed)
+        const expected = compare(referenceForwardKernels, rows, cols, seed)
         expect(largestGap(compare(kernels, rows, cols, seed), expected)).toBeLessThan(2 ** -38)
       }),
     )
@@ -293,13 +296,16 @@ describe.each(builds)('the kernels of the forward pass, %s build', (build) => {
         (m, n, k, beta, seed) => {
           const [a, b, c] = [normals(m * k, seed), normals(k * n, seed + 1), normals(m * (n + 2), seed + 2)]
           const right = wholeBlock(b, n)
-          const product = (left: Float32Array, sums: Float32Array) => {
+          const product = (of: Pick<ForwardKernels, 'gemm'>, left: Float32Array, sums: Float32Array) => {
             const target = { data: sums, offset: 1, stride: n + 2 }
-            kernels.gemm('AB', m, n, k, 1, wholeBlock(left, k), right, beta, target)
+            of.gemm('AB', m, n, k, 1, wholeBlock(left, k), right, beta, target)
             return sums.slice()
           }
-          const inPlace = withArrays(kernels, [a, c], product)
-          expect(Buffer.compare(bytesOf(inPlace), bytesOf(product(a, c)))).toBe(0)
+          const inPlace = withArrays(kernels, [a, c], (x, y) => product(kernels, x, y))
+          const copied = [c.slice(), c.slice()]
+          product(kernels, a, copied[0])
+          product(quantizing, a, copied[1])
+          for (const copy of copied) expect(Buffer.compare(bytesOf(inPlace), bytesOf(copy))).toBe(0)
         },
       ),
       { numRuns: 40 },

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { CheckpointError, NumericError, ShapeError, TextError } from '../../src/errors.js'
-import { kernels } from '../../src/kernels/kernels.js'
+import { forwardKernels } from '../../src/kernels/forward-kernels.js'
 import { disposeBlock, loadBlock, replaceLinear } from '../../src/model/block.js'
 import { parseLlamaConfig } from '../../src/model/config.js'
 import { embeddingName, embedTokens } from '../../src/model/embedding.js'
@@ -260,7 +260,7 @@ describe('openHead', () => {
       expect(logits[token]).toBeCloseTo(row(token), 4)
       expect(logits[40_000 + token]).toBeCloseTo(-row(token), 4)
     }
-    const { allocate, release } = kernels()
+    const { allocate, release } = forwardKernels()
     const target = allocate(logits.length)
     expect(await head.logits(hidden, target)).toBe(target)
     const largest = logits.reduce((most, logit, i) => Math.max(most, Math.abs(logit - target[i])), 0)

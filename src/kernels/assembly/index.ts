@@ -38,6 +38,8 @@ export function work(thread: i32): void {
 }
 
 function runTile(kind: i32, tile: i32, thread: i32): void {
+  // a constant of the build: what a module does not run is not compiled into it
+  if (FORWARD_PASS) return runForwardTile(kind, tile, thread)
   switch (kind) {
     case 0:
       return packRight(tile)
@@ -59,6 +61,17 @@ function runTile(kind: i32, tile: i32, thread: i32): void {
       return quantizeTile(tile, scratchOf(thread))
     case 21:
       return refineTile(tile, scratchOf(thread))
+    default:
+      unreachable()
+  }
+}
+
+function runForwardTile(kind: i32, tile: i32, thread: i32): void {
+  switch (kind) {
+    case 0:
+      return packRight(tile)
+    case 1:
+      return multiplyTile(tile, scratchOf(thread))
     case 30:
       return normalizeTile(tile)
     case 31:

@@ -1,9 +1,11 @@
 import type { AttentionTask, ForwardKernels } from '../forward-contract.js'
+import { referenceKernels } from './kernels.js'
 
 /** The plain kernels of the forward pass, in float64 between input and output. */
 export const referenceForwardKernels: ForwardKernels = {
   allocate: (length) => new Float32Array(length),
   release: () => {},
+  gemm: referenceKernels.gemm,
 
   normalizeRows(rows, cols, x, scale, epsilon, y) {
     for (let row = 0; row < rows; row++) {

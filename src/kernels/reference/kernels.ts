@@ -1,7 +1,6 @@
 import type { Block, Kernels } from '../contract.js'
 import { openClustering } from './clustering.js'
 import { referenceColumnKernels } from './columns.js'
-import { referenceForwardKernels } from './forward.js'
 import { dot, multiplyAdd, multiplyTransposedAdd } from './product.js'
 
 /** The plain kernels: readable, and the oracle that faster ones are held to. */
@@ -9,7 +8,6 @@ export const referenceKernels: Kernels = {
   name: 'reference',
   openClustering,
   ...referenceColumnKernels,
-  ...referenceForwardKernels,
   gemm(form, m, n, k, alpha, a, b, beta, c) {
     if (beta === 0) for (let i = 0; i < m; i++) c.data.fill(0, rowOf(c, i), rowOf(c, i) + n)
     const left = form === 'AtB' ? transposed(a, k, m) : a

@@ -1,9 +1,11 @@
 import { wholeBlock } from '../contract.js'
 import type { ForwardKernels } from '../forward-contract.js'
+import { inPlaceProducts } from './in-place-product.js'
 import { jobKinds } from './job.js'
 import type { KernelMemory } from './memory.js'
 import { type Pool, runJob } from './pool.js'
-import type { ResidentArrays } from './resident.js'
+import { productKernels } from './product.js'
+import { residentArrays } from './resident.js'
 import { copyIn, withMemory } from './stage.js'
 
 /** Values of an element-wise tile, about. */
@@ -13,12 +15,15 @@ const TILE_QUERIES = 256
 /** As in `assembly/attention.ts`. */
 const STRIP = 8
 
-/** The kernels of the forward pass on `pool`. */
-export function forwardKernels(pool: Pool, { allocate, release, addressOf }: ResidentArrays): ForwardKernels {
+/** The kernels of the forward pass on `pool`, which runs the module `forward-binaries.ts`. */
+export function wasmForwardKernels(pool: Pool): ForwardKernels {
   const { heap } = pool.runtime
+  const arrays = residentArrays(heap)
+  const { allocate, release, addressOf } = arrays
   return {
     allocate,
     release,
+    ...inPlaceProducts(pool, arrays, productKernels(pool)),
 
     normalizeRows(rows, cols, x, scale, epsilon, y) {
       const perTile = Math.max(1, Math.floor(TILE_VALUES / cols))
@@ -30,14 +35,14 @@ export function forwardKernels(pool: Pool, { allocate, release, addressOf }: Res
     },
 
     attend({ sequences, length, heads, kvHeads, headDim, window, ...task }) {
-      const arrays = [task.queries, task.keys, task.values, task.output].map((x) => addressOf(x))
+      const tokens = [task.queries, task.keys, task.values, task.output].map(addressOf)
       const angles = [task.cos, task.sin].map((table) => table.subarray(0, length * headDim))
       const seen = Math.min(window ?? length, length)
       const perTile = Math.min(TILE_QUERIES, length)
       const tiles = sequences * kvHeads * Math.ceil(length / perTile)
       withCopies(heap, angles, (...tables) => {
         const sizes = [length, heads, kvHeads, headDim, seen, perTile]
-        const params = [...arrays, ...tables, ...sizes, { f32: 1 / Math.sqrt(headDim) }]
+        const params = [...tokens, ...tables, ...sizes, { f32: 1 / Math.sqrt(headDim) }]
         runJob(
           pool,
           jobKinds.attend,
@@ -49,9 +54,9 @@ export function forwardKernels(pool: Pool, { allocate, release, addressOf }: Res
     },
 
     gate(gate, up, y) {
-      const arrays = [gate, up, y].map((x) => addressOf(x))
+      const addresses = [gate, up, y].map(addressOf)
       const tiles = Math.ceil(y.length / TILE_VALUES)
-      runJob(pool, jobKinds.gate, tiles, [...arrays, y.length, TILE_VALUES], 0)
+      runJob(pool, jobKinds.gate, tiles, [...addresses, y.length, TILE_VALUES], 0)
     },
 
     predict(rows, cols, logits) {
@@ -70,7 +75,7 @@ export function forwardKernels(pool: Pool, { allocate, release, addressOf }: Res
       const perTile = Math.max(1, Math.floor(TILE_VALUES / cols))
       return withMemory(heap, [8 * rows, 8 * rows], (atLogSums, atGaps) => {
         new Float64Array(heap.memory.buffer, atLogSums, rows).set(logSums)
-        const logits = [expected, actual].map((x) => addressOf(x))
+        const logits = [expected, actual].map(addressOf)
         const params = [...logits, atLogSums, atGaps, rows, cols, perTile]
         runJob(pool, jobKinds.compare, Math.ceil(rows / perTile), params, 0)
         return new Float64Array(heap.memory.buffer, atGaps, rows).slice()

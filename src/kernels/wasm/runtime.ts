@@ -17,8 +17,12 @@ export function bestBuild(): KernelBuild {
   return WebAssembly.validate(decodeBase64(relaxed)) ? 'relaxed' : 'baseline'
 }
 
-export function startRuntime(build: KernelBuild): Runtime {
-  const module = new WebAssembly.Module(decodeBase64(build === 'relaxed' ? relaxed : baseline))
+/** @param binaries the modules in base64; default: the kernels that quantize */
+export function startRuntime(
+  build: KernelBuild,
+  binaries: Readonly<Record<KernelBuild, string>> = { baseline, relaxed },
+): Runtime {
+  const module = new WebAssembly.Module(decodeBase64(binaries[build]))
   const heap = createMemory()
   const { exports } = new WebAssembly.Instance(module, { env: { memory: heap.memory } })
   return { build, heap, module, takeTiles: exports.takeTiles as (thread: number) => void }

@@ -1,0 +1,31 @@
+import type { ForwardKernels } from './forward-contract.js'
+import { kernels, threadCount } from './kernels.js'
+import { referenceForwardKernels } from './reference/forward.js'
+import { wasmForwardKernels } from './wasm/forward.js'
+import { baseline, relaxed } from './wasm/forward-binaries.js'
+import { createPool, type Pool, stopWorkers } from './wasm/pool.js'
+import { type KernelBuild, startRuntime } from './wasm/runtime.js'
+
+interface Started {
+  readonly build: KernelBuild
+  readonly pool: Pool
+  readonly kernels: ForwardKernels
+}
+
+let started: Started | undefined
+
+/**
+ * The kernels of the forward pass, of the same build and on as many threads as {@link kernels}. Their module, memory and
+ * threads are their own, so that pages, which only quantize layers, need not load them.
+ */
+export function forwardKernels(): ForwardKernels {
+  const { name } = kernels()
+  if (name === 'reference') return referenceForwardKernels
+  if (started?.build !== name) {
+    if (started !== undefined) stopWorkers(started.pool)
+    const pool = createPool(startRuntime(name, { baseline, relaxed }), threadCount())
+    started = { build: name, pool, kernels: wasmForwardKernels(pool) }
+  }
+  started.pool.threads = threadCount()
+  return started.kernels
+}
