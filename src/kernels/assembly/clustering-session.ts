@@ -46,6 +46,19 @@ export const enum Field {
   UNIFORM,
   /** What the metric of each vector is multiplied by, 0 for vectors that pad a group; no table: 1. */
   VECTOR_WEIGHTS,
+  /** What a search before `assign` found (16 bits), column by column; no table: `assign` searches by itself. */
+  FOUND,
+  /** Column by column, what the search wants of a vector: see `soughtBytes`, with `-M (x - centre)` and `x - centre`. */
+  SOUGHT,
+  /** Per group, the first of its vectors in FOUND and SOUGHT. */
+  SOUGHT_STARTS,
+  /** See `Shape` of tree.ts. */
+  TREE_SHAPE,
+  /** A tree per group, TREE_BYTES each. */
+  TREES,
+  TREE_BYTES,
+  /** d x d: see `plantTree`. */
+  TREE_FACTOR,
 }
 
 // @ts-expect-error: decorator

@@ -1,6 +1,7 @@
 /** What the host calls: `takeTiles` on its own thread, `work` on every other. */
 import { assignTile, projectTile } from './clustering'
 import { moveTile, sumTile } from './clustering-move'
+import { gatherColumnTile, plantGroupTile, searchColumnTile } from './clustering-search'
 import { quantizeTile, refineTile } from './columns'
 import { DONE, KIND, LEFT, LIMIT, STOP, scratchOf, TOTAL, WAKE } from './job'
 import { multiplyTile, packRight } from './product'
@@ -52,6 +53,12 @@ function runTile(kind: i32, tile: i32, thread: i32): void {
       return measureSeedTile(tile, scratchOf(thread))
     case 15:
       return drawSeedTile(tile)
+    case 16:
+      return plantGroupTile(tile, scratchOf(thread))
+    case 17:
+      return gatherColumnTile(tile)
+    case 18:
+      return searchColumnTile(tile, scratchOf(thread))
     case 20:
       return quantizeTile(tile, scratchOf(thread))
     case 21:

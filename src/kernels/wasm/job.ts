@@ -21,6 +21,9 @@ export const jobKinds = {
   moveCentroids: 13,
   measureSeed: 14,
   drawSeed: 15,
+  plantTrees: 16,
+  gatherColumns: 17,
+  searchColumns: 18,
   quantizeColumns: 20,
   refineColumns: 21,
 } as const
