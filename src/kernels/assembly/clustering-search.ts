@@ -24,10 +24,10 @@ function rowsOf(group: i32): i32 {
   return (load<i32>(field(Field.GROUPS) + <usize>group * 24, 20) + period - 1) / period
 }
 
-/** Where the vectors of a column start in FOUND and SOUGHT. */
+/** Where the vectors of a column start in FOUND and SOUGHT; column 0: those of the group. */
 // @ts-expect-error: decorator
 @inline
-function soughtAt(group: i32, column: i32): i32 {
+export function soughtAt(group: i32, column: i32): i32 {
   return load<i32>(field(Field.SOUGHT_STARTS) + (<usize>group << 2)) + column * rowsOf(group)
 }
 
@@ -69,7 +69,7 @@ export function gatherColumnTile(tile: i32): void {
 
 // @ts-expect-error: decorator
 @inline
-function formsOf(column: i32, d: i32): usize {
+export function formsOf(column: i32, d: i32): usize {
   return field(Field.FORMS) + <usize>(column >> 3) * <usize>(triangleOf(d) << 5) + (<usize>(column & 7) << 2)
 }
 
@@ -118,12 +118,12 @@ export function searchColumnTile(tile: i32, scratch: usize): void {
   for (let row = first; row < end; row += BATCH) {
     const count = min(BATCH, end - row)
     for (let i: usize = 0; i < <usize>count; i++) {
-      const leaf = begins ? <i32>load<u16>(leafOf + (<usize>load<u16>(found + 2 * i) << 1)) : -1
+      const leaf = begins ? <i32>load<u16>(leafOf + (<usize>load<u16>(found + 2 * i) << 1)) : 0
       if (d == 2) putVector(i, sought, 2, leaf)
       else putVector(i, sought, 4, leaf)
       sought += soughtBytes(d)
     }
-    searchTree(count, d)
+    searchTree(count, d, begins)
     for (let i: usize = 0; i < <usize>count; i++) {
       const nearest = nearestOf(i)
       store<u16>(found + 2 * i, nearest < <u32>field(Field.CENTROIDS) ? <u16>nearest : 0)

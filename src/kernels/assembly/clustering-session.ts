@@ -59,6 +59,18 @@ export const enum Field {
   TREE_BYTES,
   /** d x d: see `plantTree`. */
   TREE_FACTOR,
+  /** Per column, what a distance under its form is to be multiplied by to bound that of `L^T x`, L the TREE_FACTOR. */
+  STRETCHES,
+  /** Per 4 chunks of 64 vectors: see seeds-near.ts. */
+  CHUNKS,
+  /** Per tile, per column of it: the sum of its distances. */
+  COLUMN_SUMS,
+  /** Per tile, per column of it: 1 where that sum is out of date; and where such columns are listed. */
+  STALE,
+  STALE_LIST,
+  /** Vectors of a tile, and columns of a tile. */
+  TILE_VECTORS,
+  TILE_COLUMNS,
 }
 
 // @ts-expect-error: decorator

@@ -5,6 +5,7 @@ import { gatherColumnTile, plantGroupTile, searchColumnTile } from './clustering
 import { quantizeTile, refineTile } from './columns'
 import { DONE, KIND, LEFT, LIMIT, STOP, scratchOf, TOTAL, WAKE } from './job'
 import { multiplyTile, packRight } from './product'
+import { drawNearTile, sortVectorsTile } from './seeds-near'
 import { drawSeedTile, measureSeedTile } from './seeds'
 
 /** How often an idle worker looks for the next job before it sleeps: waking it takes longer than most pauses. */
@@ -59,6 +60,10 @@ function runTile(kind: i32, tile: i32, thread: i32): void {
       return gatherColumnTile(tile)
     case 18:
       return searchColumnTile(tile, scratchOf(thread))
+    case 22:
+      return sortVectorsTile(tile, scratchOf(thread))
+    case 23:
+      return drawNearTile(tile, scratchOf(thread))
     case 20:
       return quantizeTile(tile, scratchOf(thread))
     case 21:

@@ -83,7 +83,7 @@ export function enterTree(shape: usize, tree: usize, bounds: usize, rows: usize,
   vectors = scratch
 }
 
-/** Writes record `i` of a search from what is `sought`; `leaf`: where to begin, -1: where the vector seems to lie. */
+/** Writes record `i` of a search from what is `sought`; `leaf`: where to begin, if that is known. */
 // @ts-expect-error: decorator
 @inline
 export function putVector(i: usize, sought: usize, d: i32, leaf: i32): void {
@@ -111,28 +111,27 @@ export function nearestOf(i: usize): u32 {
   return load<u32>(vectors + i * RECORD_BYTES, NEAREST)
 }
 
-/** Searches for the first `count` records; d is 2 or 4. */
-export function searchTree(count: i32, d: i32): void {
-  if (d == 2) search2(count)
-  else search4(count)
+/** Searches for the first `count` records; d is 2 or 4; `isKnown`: they say where to begin. */
+export function searchTree(count: i32, d: i32, isKnown: bool): void {
+  if (d == 2) search2(count, isKnown)
+  else search4(count, isKnown)
 }
 
-function search2(count: i32): void {
-  search(count, 2)
+function search2(count: i32, isKnown: bool): void {
+  search(count, 2, isKnown)
 }
 
-function search4(count: i32): void {
-  search(count, 4)
+function search4(count: i32, isKnown: bool): void {
+  search(count, 4, isKnown)
 }
 
 // @ts-expect-error: decorator
 @inline
-function search(count: i32, d: i32): void {
+function search(count: i32, d: i32, isKnown: bool): void {
   const end = vectors + <usize>count * RECORD_BYTES
-  for (let vector = vectors; vector < end; vector += RECORD_BYTES) {
-    if (load<i32>(vector, START) < 0) store<i32>(vector, likelyLeaf(vector, d), START)
-    begin(vector, d)
-  }
+  if (isKnown) {
+    for (let vector = vectors; vector < end; vector += RECORD_BYTES) begin(vector, d)
+  } else beginLikely(end, d)
   const top = levels - 1
   const list = listOf(top)
   let to = list
@@ -160,30 +159,35 @@ function scoresOf(vector: usize, leaf: i32, half: usize, d: i32): v128 {
 // @ts-expect-error: decorator
 @inline
 function begin(vector: usize, d: i32): void {
-  const leaf = load<i32>(vector, START)
-  const left = scoresOf(vector, leaf, 0, d)
-  const right = scoresOf(vector, leaf, 16, d)
-  let smallest = f32x4.pmin(left, right)
-  smallest = f32x4.pmin(smallest, v128.shuffle<f32>(smallest, smallest, 2, 3, 0, 1))
-  smallest = f32x4.pmin(smallest, v128.shuffle<f32>(smallest, smallest, 1, 0, 3, 2))
-  const number = numbers + (<usize>leaf << 5)
-  // lanes that do not hold the least count as the largest number; unsigned, so that all ones is that
-  let index = i32x4.min_u(
-    v128.or(v128.load(number), v128.not(f32x4.eq(left, smallest))),
-    v128.or(v128.load(number, 16), v128.not(f32x4.eq(right, smallest))),
-  )
-  index = i32x4.min_u(index, v128.shuffle<i32>(index, index, 2, 3, 0, 1))
-  index = i32x4.min_u(index, v128.shuffle<i32>(index, index, 1, 0, 3, 2))
   store<f32>(vector, 2 * ROUNDING * load<f32>(vector, SLACK), SLACK)
-  settle(vector, f32x4.extract_lane(smallest, 0), i32x4.extract_lane(index, 0))
+  store<f32>(vector, Infinity, LEAST)
+  store<i32>(vector, -1, NEAREST)
+  const leaf = load<i32>(vector, START)
+  take(vector, scoresOf(vector, leaf, 0, d), scoresOf(vector, leaf, 16, d), leaf)
+}
+
+/** Begins where the vectors seem to lie, with all 4 leaves there. */
+// @ts-expect-error: decorator
+@inline
+function beginLikely(end: usize, d: i32): void {
+  for (let vector = vectors; vector < end; vector += RECORD_BYTES) {
+    store<i32>(vector, likelyLeaf(vector, d), START)
+  }
+  for (let vector = vectors; vector < end; vector += RECORD_BYTES) begin(vector, d)
+  for (let other = 1; other < 4; other++) {
+    for (let vector = vectors; vector < end; vector += RECORD_BYTES) {
+      const leaf = load<i32>(vector, START) ^ other
+      take(vector, scoresOf(vector, leaf, 0, d), scoresOf(vector, leaf, 16, d), leaf)
+    }
+  }
 }
 
 /** Keeps a score as the least, and how far another centroid may be. What is not a number bounds nothing. */
 // @ts-expect-error: decorator
 @inline
-function settle(vector: usize, least: f32, nearest: i32): void {
+function settle(vector: usize, least: f32, nearest: u32): void {
   store<f32>(vector, least, LEAST)
-  store<i32>(vector, nearest, NEAREST)
+  store<u32>(vector, nearest, NEAREST)
   const square = max<f32>(0, least + load<f32>(vector, ENERGY))
   store<f32>(vector, LOOSENING * (square + load<f32>(vector, SLACK)), LIMIT)
 }
@@ -259,33 +263,43 @@ function addGap(vector: usize, box: usize, axis: usize, sum: v128): v128 {
 function visitLeaves(list: usize, end: usize, d: i32): void {
   for (; list < end; list += 4) {
     const pair = load<i32>(list)
-    const vector = vectors + <usize>(pair & 31) * RECORD_BYTES
-    const leaf = pair >> 5
-    const left = scoresOf(vector, leaf, 0, d)
-    const right = scoresOf(vector, leaf, 16, d)
-    const least = v128.load_splat<f32>(vector, LEAST)
-    if (v128.any_true(f32x4.le(f32x4.pmin(left, right), least))) take(vector, left, right, leaf)
+    visit(vectors + <usize>(pair & 31) * RECORD_BYTES, pair >> 5, d)
   }
 }
 
-/** Takes the least of 8 scores, if it is less than the least so far, or as little and of a lower number. */
+// @ts-expect-error: decorator
+@inline
+function visit(vector: usize, leaf: i32, d: i32): void {
+  const left = scoresOf(vector, leaf, 0, d)
+  const right = scoresOf(vector, leaf, 16, d)
+  const least = v128.load_splat<f32>(vector, LEAST)
+  if (v128.any_true(f32x4.le(f32x4.pmin(left, right), least))) take(vector, left, right, leaf)
+}
+
+/**
+ * Takes the least of 8 scores, if it is less than the least so far, or as little and of a lower number. Without branches:
+ * which of them it will be cannot be foreseen.
+ */
+// @ts-expect-error: decorator
+@inline
 function take(vector: usize, left: v128, right: v128, leaf: i32): void {
-  let least = load<f32>(vector, LEAST)
-  let nearest = load<i32>(vector, NEAREST)
+  let smallest = f32x4.pmin(left, right)
+  smallest = f32x4.pmin(smallest, v128.shuffle<f32>(smallest, smallest, 2, 3, 0, 1))
+  smallest = f32x4.pmin(smallest, v128.shuffle<f32>(smallest, smallest, 1, 0, 3, 2))
   const number = numbers + (<usize>leaf << 5)
-  for (let half: usize = 0; half < 32; half += 16) {
-    for (let lane = 0; lane < 4; lane++) {
-      const score = f32x4.extract_lane(left, 0)
-      const index = load<i32>(number + half + (<usize>lane << 2))
-      if (score < least || (score == least && index < nearest)) {
-        least = score
-        nearest = index
-      }
-      left = v128.shuffle<f32>(left, left, 1, 2, 3, 0)
-    }
-    left = right
-  }
-  settle(vector, least, nearest)
+  // lanes that do not hold the least count as the largest number; unsigned, so that all ones is that
+  let index = i32x4.min_u(
+    v128.or(v128.load(number), v128.not(f32x4.eq(left, smallest))),
+    v128.or(v128.load(number, 16), v128.not(f32x4.eq(right, smallest))),
+  )
+  index = i32x4.min_u(index, v128.shuffle<i32>(index, index, 2, 3, 0, 1))
+  index = i32x4.min_u(index, v128.shuffle<i32>(index, index, 1, 0, 3, 2))
+  const score = f32x4.extract_lane(smallest, 0)
+  const own = <u32>i32x4.extract_lane(index, 0)
+  const least = load<f32>(vector, LEAST)
+  const nearest = load<u32>(vector, NEAREST)
+  const lower = select<u32>(own, nearest, score < least)
+  settle(vector, min(least, score), select<u32>(min(own, nearest), lower, score == least))
 }
 
 /** The leaf on the way down to the nearest boxes. */

@@ -69,13 +69,13 @@ export function plantTree(
   const plane = <usize>k << 2
   transform(codebook, centre, factor, k, d, scratch)
   for (let j = 0; j < k; j++) store<i32>(numbers + (<usize>j << 2), j)
-  split(numbers, 0, k, scratch, plane, d)
+  split(numbers, 0, k, LEAF, scratch, plane, d)
   fillLeaves(shape, tree, codebook, centre)
   if (hasProducts) multiplyCoordinates(shape, tree)
   reachOfNodes(shape, tree)
 }
 
-/** `L^T (c - centre)`, dimension by dimension. */
+/** `L^T (c - centre)` of a codebook, dimension by dimension. */
 function transform(codebook: usize, centre: usize, factor: usize, k: i32, d: i32, to: usize): void {
   for (let b = 0; b < d; b++) {
     for (let j = 0; j < k; j++) {
@@ -96,9 +96,12 @@ function coordinate(codebook: usize, centre: usize, j: i32, a: i32, d: i32): f32
   return centre ? value - load<f32>(centre + (<usize>a << 2)) : value
 }
 
-/** Sorts `numbers` from `from` to `to` into leaves, so that each node's leaves lie one after the other. */
-function split(numbers: usize, from: i32, to: i32, keys: usize, plane: usize, d: i32): void {
-  while (to - from > LEAF) {
+/**
+ * Sorts `numbers` from `from` to `to` into leaves of `leaf`, so that each node's leaves lie one after the other. Keys lie
+ * dimension by dimension, `plane` bytes each.
+ */
+export function split(numbers: usize, from: i32, to: i32, leaf: i32, keys: usize, plane: usize, d: i32): void {
+  while (to - from > leaf) {
     let axis = keys
     let widest: f64 = -1
     for (let a = 0; a < d; a++) {
@@ -108,25 +111,29 @@ function split(numbers: usize, from: i32, to: i32, keys: usize, plane: usize, d:
         axis = keys + <usize>a * plane
       }
     }
-    let unit = LEAF
+    let unit = leaf
     while (unit * FAN < to - from) unit *= FAN
     const units = (to - from + unit - 1) / unit
     const middle = from + unit * (units >> 1)
     select(numbers, from, to - 1, middle, axis)
-    split(numbers, from, middle, keys, plane, d)
+    split(numbers, from, middle, leaf, keys, plane, d)
     from = middle
   }
 }
 
+/** The variance of about 256 of the keys, times their number. */
 function varianceAlong(numbers: usize, from: i32, to: i32, keys: usize): f64 {
+  const step = ((to - from) >> 8) + 1
   let sum: f64 = 0
   let squares: f64 = 0
-  for (let i = from; i < to; i++) {
+  let count: f64 = 0
+  for (let i = from; i < to; i += step) {
     const key = <f64>keyAt(numbers, i, keys)
     sum += key
     squares += key * key
+    count++
   }
-  return squares - (sum * sum) / <f64>(to - from)
+  return squares - (sum * sum) / count
 }
 
 // @ts-expect-error: decorator

@@ -85,7 +85,7 @@ function sessionArrays(
   }
   const vectorWeights = problem.weights && floats(vectors).fill(0)
   for (const [group, own] of problem.weights?.entries() ?? []) vectorWeights?.set(own, layout.starts[group])
-  const treeFields = tree ? treeArrays(problem, layout, tree, room) : [0]
+  const treeFields = tree ? treeArrays(problem, layout, forms, tree, room) : [0]
   const offsets = Object.values(arrays).map((array) => array.byteOffset)
   const fields = [d, k, period, 4 * vectors, ...offsets, vectorWeights?.byteOffset ?? 0, ...treeFields]
   const header = integers(2 * fields.length)
@@ -101,13 +101,13 @@ function systemSize(d: number): number {
 function openSession(
   pool: Pool,
   problem: ClusterProblem,
-  search: ClusterSearch,
+  kind: ClusterSearch,
   taken: number[],
 ): Omit<Clustering, 'close'> {
   const { d, k, groups } = problem
   const layout = clusterLayout(problem)
   const { starts, period, vectors: stride } = layout
-  const tree = treeFor(problem, layout, search)
+  const tree = treeFor(problem, layout, kind)
   const arrays = sessionArrays(pool.runtime.heap, problem, layout, tree, taken)
   const { session, exponent, codebooks, assignments, weights, sums } = arrays
   const tiles = layout.tiles.length / 4
@@ -121,10 +121,10 @@ function openSession(
   const rows = Math.ceil(longestTile(layout.tiles) / period)
   const align = (bytes: number) => Math.ceil(bytes / 16) * 16
   const searchBytes = 64 + 32 * d + 32 * NORMS + align(4 * k * d) + align(4 * k * triangle) + 64 * rows
-  const findNearest = tree && treeSearch(pool, problem, layout, tree, session)
-  if (!findNearest) runJob(pool, jobKinds.project, tiles, [session], 0)
-  /** Whether the assignments are those of the centroids' last places. */
-  let isAssigned = false
+  const search = tree && treeSearch(pool, problem, layout, tree, session)
+  if (!search) runJob(pool, jobKinds.project, tiles, [session], 0)
+  /** Whether the search may begin where it, or a draw of seeds, ended. */
+  let isNear = false
 
   /** Adds up what the tiles of the active groups found, in their order. */
   function sumUp(): void {
@@ -168,19 +168,20 @@ function openSession(
       for (let a = 0; a < d; a++) codebooks[at + a] = scaled(centroid[a], -exponents[group])
     },
     placeSeed(group, index, vector) {
-      isAssigned = false
+      isNear = false
       const at = (group * k + index) * d
       for (let a = 0; a < d; a++) codebooks[at + a] = arrays.vectors[a * stride + starts[group] + vector]
     },
     drawSeeds(index, uniforms) {
-      isAssigned = false
       arrays.uniforms.set(uniforms)
+      isNear = search?.drawSeeds(index) ?? false
+      if (isNear) return
       runJob(pool, jobKinds.measureSeed, tiles, [session, index - 1], 96 + 32 * d)
       runJob(pool, jobKinds.drawSeed, groups.length, [session, index - 1], 0)
     },
     assign() {
-      findNearest?.(isAssigned)
-      isAssigned = true
+      search?.findNearest(isNear)
+      isNear = true
       runJob(pool, jobKinds.assign, tiles, [session], searchBytes)
       sumUp()
     },

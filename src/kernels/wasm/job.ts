@@ -26,4 +26,6 @@ export const jobKinds = {
   searchColumns: 18,
   quantizeColumns: 20,
   refineColumns: 21,
+  sortVectors: 22,
+  drawNear: 23,
 } as const
