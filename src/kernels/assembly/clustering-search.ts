@@ -1,5 +1,4 @@
-import { project } from './clustering'
-import { Field, field, triangleOf } from './clustering-session'
+import { Field, field, project, triangleOf } from './clustering-session'
 import { param } from './job'
 import { plantTree, Shape, shapeOf } from './tree'
 import { boxNodes, factorForm, halfNormsOfTree, sizeOfForm } from './tree-bounds'

@@ -92,3 +92,21 @@ export function triangleAt(a: i32, b: i32, d: i32): i32 {
   const row = min(a, b)
   return row * d - ((row * (row - 1)) >> 1) + max(a, b) - row
 }
+
+/** `M (x - centre)` of vector `i`, scaled as the forms are; its dimensions are written `step` bytes apart. */
+// @ts-expect-error: decorator
+@inline
+export function project(i: i32, column: i32, centre: usize, d: i32, step: usize, y: usize): void {
+  const plane = field(Field.PLANE)
+  const x = field(Field.VECTORS) + <usize>i * 4
+  const metric = field(Field.METRICS) + <usize>(column * (triangleOf(d) + 1)) * 8
+  const scale = 1 / load<f64>(field(Field.WEIGHTS) + <usize>column * 8)
+  for (let a = 0; a < d; a++) {
+    let sum: f64 = 0
+    for (let b = 0; b < d; b++) {
+      const offset = <f64>load<f32>(x + <usize>b * plane) - <f64>load<f32>(centre + <usize>b * 4)
+      sum += load<f64>(metric + <usize>triangleAt(a, b, d) * 8) * offset
+    }
+    store<f32>(y + <usize>a * step, <f32>(sum * scale))
+  }
+}

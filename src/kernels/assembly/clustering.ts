@@ -1,4 +1,4 @@
-import { Field, field, triangleAt, triangleOf } from './clustering-session'
+import { Field, field, project, triangleOf } from './clustering-session'
 import { readFound } from './clustering-search'
 import { addDistances, measure, weigh, weighted } from './distances'
 import { aligned } from './job'
@@ -21,24 +21,6 @@ export function projectTile(tile: i32): void {
   for (let i = first; i < end; i++) {
     project(i, column, centre, d, plane, field(Field.PROJECTED) + <usize>i * 4)
     if (++column == period) column = 0
-  }
-}
-
-/** Projects vector `i`, writing its dimensions `step` bytes apart. */
-// @ts-expect-error: decorator
-@inline
-export function project(i: i32, column: i32, centre: usize, d: i32, step: usize, y: usize): void {
-  const plane = field(Field.PLANE)
-  const x = field(Field.VECTORS) + <usize>i * 4
-  const metric = field(Field.METRICS) + <usize>(column * (triangleOf(d) + 1)) * 8
-  const scale = 1 / load<f64>(field(Field.WEIGHTS) + <usize>column * 8)
-  for (let a = 0; a < d; a++) {
-    let sum: f64 = 0
-    for (let b = 0; b < d; b++) {
-      const offset = <f64>load<f32>(x + <usize>b * plane) - <f64>load<f32>(centre + <usize>b * 4)
-      sum += load<f64>(metric + <usize>triangleAt(a, b, d) * 8) * offset
-    }
-    store<f32>(y + <usize>a * step, <f32>(sum * scale))
   }
 }
 

@@ -3,6 +3,7 @@ import { assignTile, projectTile } from './clustering'
 import { moveTile, sumTile } from './clustering-move'
 import { gatherColumnTile, plantGroupTile, searchColumnTile } from './clustering-search'
 import { quantizeTile, refineTile } from './columns'
+import { boundPositionTile, plantCodebookTile } from './columns-search'
 import { DONE, KIND, LEFT, LIMIT, STOP, scratchOf, TOTAL, WAKE } from './job'
 import { multiplyTile, packRight } from './product'
 import { drawNearTile, sortVectorsTile } from './seeds-near'
@@ -60,6 +61,10 @@ function runTile(kind: i32, tile: i32, thread: i32): void {
       return gatherColumnTile(tile)
     case 18:
       return searchColumnTile(tile, scratchOf(thread))
+    case 24:
+      return plantCodebookTile(tile, scratchOf(thread))
+    case 25:
+      return boundPositionTile(tile, scratchOf(thread))
     case 22:
       return sortVectorsTile(tile, scratchOf(thread))
     case 23:

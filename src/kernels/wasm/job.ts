@@ -28,4 +28,6 @@ export const jobKinds = {
   refineColumns: 21,
   sortVectors: 22,
   drawNear: 23,
+  plantCodebooks: 24,
+  boundPositions: 25,
 } as const
