@@ -159,3 +159,38 @@ describe.each(builds)('the search of a tree, %s kernels', (build) => {
     }
   })
 })
+
+/** Index of the least difference in float32, the lowest of several. */
+function nearestOf(x: number, centroids: Float32Array): number {
+  let [best, least] = [0, Number.POSITIVE_INFINITY]
+  for (let j = 0; j < centroids.length; j++) {
+    const difference = Math.abs(Math.fround(x - centroids[j]))
+    if (difference < least) [best, least] = [j, difference]
+  }
+  return best
+}
+
+it.each(builds)('in one dimension many centroids are searched as few are, %s kernels', (build) => {
+  const kernels = clusterKernels(createPool(startRuntime(build), 1))
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 250, max: 700 }),
+      fc.constantFrom<Shape['values']>('normal', 'heavy', 'lattice', 'far'),
+      fc.nat(1e6),
+      (k, values, seed) => {
+        const random = randomGenerator(seed)
+        const vectors = Float32Array.from({ length: 999 }, () => drawValue(values, random))
+        const centroids = Float32Array.from({ length: k }, () => drawValue(values, random))
+        // every third metric is zero: any centroid is as near as any other
+        const problem = { d: 1, k, groups: [vectors], metric: Float64Array.of(1, 0, 3), period: 3 }
+        const clustering = kernels.openClustering(problem)
+        for (let j = 0; j < k; j++) clustering.setCentroid(0, j, [centroids[j]])
+        clustering.assign()
+        const expected = vectors.map((x, i) => (i % 3 === 1 ? 0 : nearestOf(x, centroids)))
+        expect([...clustering.assignments(0)]).toEqual([...expected])
+        clustering.close()
+      },
+    ),
+    { numRuns: 60 },
+  )
+})

@@ -4,9 +4,12 @@ import { addDistances, measure, weigh, weighted } from './distances'
 import { aligned } from './job'
 import { search1, search2, search4, searchAny } from './search'
 import { multiplyAdd } from './simd'
+import { searchSorted, sortCodebook } from './sorted-search'
 
 /** Centroids whose norms are kept at once. */
 const NORMS: i32 = 256
+/** Centroids in one dimension from which on it is faster to sort them. */
+const LEAST_SORTED: i32 = 256
 
 /** `M (x - centre)`, scaled as the forms are. */
 export function projectTile(tile: i32): void {
@@ -45,7 +48,9 @@ export function assignTile(tile: i32, scratch: usize): void {
   const products = centred + aligned(<usize>(k * d) * 4)
   const best = products + aligned(<usize>(k * triangle) * 4)
   const found = field(Field.FOUND) != 0
-  if (!found) centre(codebook, field(Field.CENTRES) + <usize>(group * d) * 4, k, d, centred, products)
+  const isSorted = d == 1 && k >= LEAST_SORTED
+  if (isSorted) sortCodebook(codebook, k, centred, products)
+  else if (!found) centre(codebook, field(Field.CENTRES) + <usize>(group * d) * 4, k, d, centred, products)
   const vectors = field(Field.VECTORS)
   const projected = field(Field.PROJECTED)
   const assignments = field(Field.ASSIGNMENTS)
@@ -71,7 +76,8 @@ export function assignTile(tile: i32, scratch: usize): void {
       }
       const y = projected + <usize>at * 4
       const step = <usize>period * 4
-      if (d == 1) search1(vectors + <usize>at * 4, rows, step, codebook, k, form, best)
+      if (isSorted) searchSorted(vectors + <usize>at * 4, rows, step, centred, products, k, form, best)
+      else if (d == 1) search1(vectors + <usize>at * 4, rows, step, codebook, k, form, best)
       for (let from = 0; d > 1 && from < k; from += NORMS) {
         const count = min(NORMS, k - from)
         const centroids = centred + <usize>(from * d) * 4
