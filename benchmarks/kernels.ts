@@ -1,9 +1,14 @@
 import { clusteringTables } from './clustering.js'
 import { productTables } from './products.js'
 import type { Table } from './report.js'
+import { searchTables } from './search.js'
 import type { SuiteOptions } from './suites.js'
 
 /** Each kernel against plain loops and against what one would otherwise take from the npm registry. */
 export async function run(options: SuiteOptions): Promise<Table[]> {
-  return [...(await productTables(options)), ...(await clusteringTables(options))]
+  return [
+    ...(await productTables(options)),
+    ...(await clusteringTables(options)),
+    ...(await searchTables(options)),
+  ]
 }

@@ -9,8 +9,8 @@ import type { Room } from './typed-room.js'
 /** How `assign` searches: through all centroids, through a tree of them, or whichever is faster. All find the same. */
 export type ClusterSearch = 'all' | 'tree' | 'fastest'
 
-/** Centroids, and vectors that share a metric, from which on a tree is faster. */
-const LEAST_CENTROIDS = 256
+/** Centroids in 2 and in 4 dimensions, and vectors that share a metric, from which on a tree is faster. */
+const LEAST_CENTROIDS = { 2: 256, 4: 512 }
 const LEAST_ROWS = 64
 /** Rows that share what a metric makes of a tree, and at least as many as there are centroids. */
 const LEAST_SEARCHED_ROWS = 1024
@@ -34,7 +34,7 @@ export function treeFor(
   if (search === 'all' || (d !== 2 && d !== 4)) return undefined
   const vectors = groups.reduce((sum, { length }) => sum + length / d, 0)
   const rows = vectors / (period * Math.max(1, groups.length))
-  const pays = k >= LEAST_CENTROIDS && rows >= LEAST_ROWS
+  const pays = k >= LEAST_CENTROIDS[d] && rows >= LEAST_ROWS
   return pays || search === 'tree' ? treeShape(k, d, true) : undefined
 }
 

@@ -125,6 +125,7 @@ function openSession(
   if (!search) runJob(pool, jobKinds.project, tiles, [session], 0)
   /** Whether the search may begin where it, or a draw of seeds, ended. */
   let isNear = false
+  let replaced = 0
 
   /** Adds up what the tiles of the active groups found, in their order. */
   function sumUp(): void {
@@ -164,6 +165,7 @@ function openSession(
       return readSystems(sums.subarray(first, first + k * systemSize(d)), d, k, exponents[group])
     },
     setCentroid(group, index, centroid) {
+      if (2 * ++replaced > k * groups.length) isNear = false
       const at = (group * k + index) * d
       for (let a = 0; a < d; a++) codebooks[at + a] = scaled(centroid[a], -exponents[group])
     },
@@ -182,6 +184,7 @@ function openSession(
     assign() {
       search?.findNearest(isNear)
       isNear = true
+      replaced = 0
       runJob(pool, jobKinds.assign, tiles, [session], searchBytes)
       sumUp()
     },

@@ -8,7 +8,7 @@ import { type TreeShape, treeFactor, treeShape } from './tree-shape.js'
 export type ColumnSearch = 'all' | 'tree' | 'fastest'
 
 /** Centroids, and rows that share a codebook, from which on trees are faster. */
-const LEAST_CENTROIDS = 256
+const LEAST_CENTROIDS = 512
 const LEAST_ROWS = 64
 /** What a table has before its bounds, as in `assembly/columns-search.ts`. */
 const TABLE_HEAD = 256
