@@ -2,6 +2,7 @@ import { clusteringTables } from './clustering.js'
 import { plainLoopTables } from './plain-loops.js'
 import { productTables } from './products.js'
 import type { Table } from './report.js'
+import { searchTables } from './search.js'
 import type { SuiteOptions } from './suites.js'
 
 /** Each kernel against plain loops and against what one would otherwise take from the npm registry. */
@@ -9,6 +10,7 @@ export async function run(options: SuiteOptions): Promise<Table[]> {
   return [
     ...(await productTables(options)),
     ...(await clusteringTables(options)),
+    ...(await searchTables(options)),
     ...(await plainLoopTables(options)),
   ]
 }

@@ -195,7 +195,7 @@ export interface Clustering {
 }
 
 export interface ClusterKernels {
-  /** Memory: about `8 d + 6` bytes per vector, 4 more with weights; copies are made. */
+  /** Memory: about `8 d + 6` bytes per vector, `12 d + 16` with large codebooks, 4 more with weights; copies are made. */
   openClustering(problem: ClusterProblem): Clustering
 }
 

@@ -201,6 +201,44 @@ describe.each(builds)('columns (%s)', (build) => {
   })
 })
 
+describe.each(builds)('columns searched by trees (%s)', (build) => {
+  const [all, tree] = (['all', 'tree'] as const).map((search) => {
+    return columnKernels(pool(build, 1), undefined, search)
+  })
+  const treeShapes = fc
+    .record({
+      shape: raggedShapes,
+      d: fc.constantFrom(2, 4),
+      k: fc.oneof(fc.integer({ min: 1, max: 70 }), fc.constantFrom(256, 700)),
+    })
+    .filter(({ shape, d }) => (shape.scaleBlockSize ?? 0) % d === 0)
+    .map(({ shape, d, k }) => ({ ...shape, d, k }))
+
+  it('gives the bits that going through all centroids gives', () => {
+    fc.assert(
+      fc.property(treeShapes, (shape) => {
+        const walk = walkTask({ ...shape, width: Math.ceil(shape.width / shape.d) * shape.d })
+        const { task: refine } = refineTask(shape)
+        const [walked, walkedToo, refined, refinedToo] = [
+          fresh(walk),
+          fresh(walk),
+          fresh(refine),
+          fresh(refine),
+        ]
+        all.quantizeColumns(walked)
+        tree.quantizeColumns(walkedToo)
+        expect(walkedToo.indices).toEqual(walked.indices)
+        expect(walkedToo.errors.data).toEqual(walked.errors.data)
+        expect(tree.refineColumns(refinedToo)).toBe(all.refineColumns(refined))
+        expect(refinedToo.indices).toEqual(refined.indices)
+        expect(refinedToo.steps.data).toEqual(refined.steps.data)
+        expect(refinedToo.changes).toEqual(refined.changes)
+      }),
+      { numRuns: 100 },
+    )
+  })
+})
+
 const bytesOf = (...arrays: (Uint16Array | Float32Array | Float64Array)[]) =>
   arrays.map((array) => Buffer.from(array.buffer).toString('base64')).join()
 

@@ -46,6 +46,31 @@ export const enum Field {
   UNIFORM,
   /** What the metric of each vector is multiplied by, 0 for vectors that pad a group; no table: 1. */
   VECTOR_WEIGHTS,
+  /** What a search before `assign` found (16 bits), column by column; no table: `assign` searches by itself. */
+  FOUND,
+  /** Column by column, what the search wants of a vector: see `soughtBytes`, with `-M (x - centre)` and `x - centre`. */
+  SOUGHT,
+  /** Per group, the first of its vectors in FOUND and SOUGHT. */
+  SOUGHT_STARTS,
+  /** See `Shape` of tree.ts. */
+  TREE_SHAPE,
+  /** A tree per group, TREE_BYTES each. */
+  TREES,
+  TREE_BYTES,
+  /** d x d: see `plantTree`. */
+  TREE_FACTOR,
+  /** Per column, what a distance under its form is to be multiplied by to bound that of `L^T x`, L the TREE_FACTOR. */
+  STRETCHES,
+  /** Per 4 chunks of 64 vectors: see seeds-near.ts. */
+  CHUNKS,
+  /** Per tile, per column of it: the sum of its distances. */
+  COLUMN_SUMS,
+  /** Per tile, per column of it: 1 where that sum is out of date; and where such columns are listed. */
+  STALE,
+  STALE_LIST,
+  /** Vectors of a tile, and columns of a tile. */
+  TILE_VECTORS,
+  TILE_COLUMNS,
 }
 
 // @ts-expect-error: decorator
@@ -66,4 +91,22 @@ export function triangleOf(d: i32): i32 {
 export function triangleAt(a: i32, b: i32, d: i32): i32 {
   const row = min(a, b)
   return row * d - ((row * (row - 1)) >> 1) + max(a, b) - row
+}
+
+/** `M (x - centre)` of vector `i`, scaled as the forms are; its dimensions are written `step` bytes apart. */
+// @ts-expect-error: decorator
+@inline
+export function project(i: i32, column: i32, centre: usize, d: i32, step: usize, y: usize): void {
+  const plane = field(Field.PLANE)
+  const x = field(Field.VECTORS) + <usize>i * 4
+  const metric = field(Field.METRICS) + <usize>(column * (triangleOf(d) + 1)) * 8
+  const scale = 1 / load<f64>(field(Field.WEIGHTS) + <usize>column * 8)
+  for (let a = 0; a < d; a++) {
+    let sum: f64 = 0
+    for (let b = 0; b < d; b++) {
+      const offset = <f64>load<f32>(x + <usize>b * plane) - <f64>load<f32>(centre + <usize>b * 4)
+      sum += load<f64>(metric + <usize>triangleAt(a, b, d) * 8) * offset
+    }
+    store<f32>(y + <usize>a * step, <f32>(sum * scale))
+  }
 }

@@ -1,11 +1,15 @@
-import { Field, field, triangleAt, triangleOf } from './clustering-session'
+import { Field, field, project, triangleOf } from './clustering-session'
+import { readFound } from './clustering-search'
 import { addDistances, measure, weigh, weighted } from './distances'
 import { aligned } from './job'
 import { search1, search2, search4, searchAny } from './search'
 import { multiplyAdd } from './simd'
+import { searchSorted, sortCodebook } from './sorted-search'
 
 /** Centroids whose norms are kept at once. */
 const NORMS: i32 = 256
+/** Centroids in one dimension from which on it is faster to sort them. */
+const LEAST_SORTED: i32 = 256
 
 /** `M (x - centre)`, scaled as the forms are. */
 export function projectTile(tile: i32): void {
@@ -16,21 +20,9 @@ export function projectTile(tile: i32): void {
   const centre = field(Field.CENTRES) + <usize>(load<i32>(entry) * d) * 4
   const first = load<i32>(entry, 4)
   const end = load<i32>(entry, 8)
-  const row = <usize>(triangleOf(d) + 1) * 8
   let column = (first - load<i32>(entry, 12)) % period
   for (let i = first; i < end; i++) {
-    const x = field(Field.VECTORS) + <usize>i * 4
-    const y = field(Field.PROJECTED) + <usize>i * 4
-    const metric = field(Field.METRICS) + <usize>column * row
-    const scale = 1 / load<f64>(field(Field.WEIGHTS) + <usize>column * 8)
-    for (let a = 0; a < d; a++) {
-      let sum: f64 = 0
-      for (let b = 0; b < d; b++) {
-        const offset = <f64>load<f32>(x + <usize>b * plane) - <f64>load<f32>(centre + <usize>b * 4)
-        sum += load<f64>(metric + <usize>triangleAt(a, b, d) * 8) * offset
-      }
-      store<f32>(y + <usize>a * plane, <f32>(sum * scale))
-    }
+    project(i, column, centre, d, plane, field(Field.PROJECTED) + <usize>i * 4)
     if (++column == period) column = 0
   }
 }
@@ -55,7 +47,10 @@ export function assignTile(tile: i32, scratch: usize): void {
   const centred = norms + NORMS * 32
   const products = centred + aligned(<usize>(k * d) * 4)
   const best = products + aligned(<usize>(k * triangle) * 4)
-  centre(codebook, field(Field.CENTRES) + <usize>(group * d) * 4, k, d, centred, products)
+  const found = field(Field.FOUND) != 0
+  const isSorted = d == 1 && k >= LEAST_SORTED
+  if (isSorted) sortCodebook(codebook, k, centred, products)
+  else if (!found) centre(codebook, field(Field.CENTRES) + <usize>(group * d) * 4, k, d, centred, products)
   const vectors = field(Field.VECTORS)
   const projected = field(Field.PROJECTED)
   const assignments = field(Field.ASSIGNMENTS)
@@ -70,24 +65,29 @@ export function assignTile(tile: i32, scratch: usize): void {
     const column = (at - start) % period
     const form = forms + <usize>(column >> 3) * <usize>(triangle << 5)
     const rows = (end - at + period - 1) / period
-    for (let row = best; row < best + (<usize>rows << 6); row += 64) {
-      v128.store(row, f32x4.splat(Infinity))
-      v128.store(row, f32x4.splat(Infinity), 16)
-      v128.store(row, i32x4.splat(0), 32)
-      v128.store(row, i32x4.splat(0), 48)
-    }
-    const y = projected + <usize>at * 4
-    const step = <usize>period * 4
-    if (d == 1) search1(vectors + <usize>at * 4, rows, step, codebook, k, form, best)
-    for (let from = 0; d > 1 && from < k; from += NORMS) {
-      const count = min(NORMS, k - from)
-      const centroids = centred + <usize>(from * d) * 4
-      const own = products + <usize>(from * triangle) * 4
-      if (d == 2) halfNorms2(form, own, count, norms)
-      else halfNorms(form, own, count, triangle, norms)
-      if (d == 2) search2(y, plane, rows, step, centroids, count, norms, from, best)
-      else if (d == 4) search4(y, plane, rows, step, centroids, count, norms, from, best)
-      else searchAny(y, plane, d, rows, step, centroids, count, norms, from, best)
+    if (found) {
+      readFound(group, at - start, rows, best)
+    } else {
+      for (let row = best; row < best + (<usize>rows << 6); row += 64) {
+        v128.store(row, f32x4.splat(Infinity))
+        v128.store(row, f32x4.splat(Infinity), 16)
+        v128.store(row, i32x4.splat(0), 32)
+        v128.store(row, i32x4.splat(0), 48)
+      }
+      const y = projected + <usize>at * 4
+      const step = <usize>period * 4
+      if (isSorted) searchSorted(vectors + <usize>at * 4, rows, step, centred, products, k, form, best)
+      else if (d == 1) search1(vectors + <usize>at * 4, rows, step, codebook, k, form, best)
+      for (let from = 0; d > 1 && from < k; from += NORMS) {
+        const count = min(NORMS, k - from)
+        const centroids = centred + <usize>(from * d) * 4
+        const own = products + <usize>(from * triangle) * 4
+        if (d == 2) halfNorms2(form, own, count, norms)
+        else halfNorms(form, own, count, triangle, norms)
+        if (d == 2) search2(y, plane, rows, step, centroids, count, norms, from, best)
+        else if (d == 4) search4(y, plane, rows, step, centroids, count, norms, from, best)
+        else searchAny(y, plane, d, rows, step, centroids, count, norms, from, best)
+      }
     }
     memory.fill(sums, 0, 64)
     let row = best

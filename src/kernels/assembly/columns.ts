@@ -1,5 +1,6 @@
 import { aligned, param } from './job'
-import { measureCentroids, nearestCentroid, paddedCentroids, spreadCodebook } from './nearest'
+import { enterPosition, foundOf, hasTrees, seekAll, seekMoved, seekWeights } from './columns-search'
+import { divide, measureCentroids, nearestCentroid, paddedCentroids, project, spreadCodebook } from './nearest'
 import { multiplySubtract } from './simd'
 
 /**
@@ -42,20 +43,32 @@ export function quantizeTile(tile: i32, scratch: usize): void {
   const padded = paddedCentroids(k)
   const coordinates = scratch + VECTOR_BYTES
   const norms = coordinates + aligned(<usize>(padded * d) * 4)
-  spreadCodebook(codebook, k, d, coordinates)
+  const isTree = hasTrees()
+  if (!isTree) spreadCodebook(codebook, k, d, coordinates)
   for (let column = 0; column < width; column += d) {
     const at = <usize>column * 4
     const u = factor + <usize>column * stride
     const metric = metrics + at * d
-    measureCentroids(coordinates, k, d, metric, norms)
+    if (isTree) {
+      enterPosition(load<i32>(entry, 8), column / d, scratch)
+      for (let r: usize = 0; r < <usize>rows; r++) {
+        const scale: f32 = scales ? load<f32>(scales + r * scaleStride + scaleAt(column)) : 1
+        seekWeights(r, work + r * stride + at, metric, scale, d, scratch)
+      }
+      seekAll(rows, d, false)
+    } else measureCentroids(coordinates, k, d, metric, norms)
     invertDiagonal(u + at, stride, d, scratch + RECIPROCALS)
     const from = <usize>((column + d) & ~3) * 4
     for (let r: usize = 0; r < <usize>rows; r++) {
       const x = work + r * stride + at
       const scale: f32 = scales ? load<f32>(scales + r * scaleStride + scaleAt(column)) : 1
-      project(metric, x, d, scratch)
-      if (scales) divide(scratch, scale, d)
-      const nearest = nearestCentroid(scratch, d, coordinates, padded, norms)
+      let nearest: i32
+      if (isTree) nearest = foundOf(r, k)
+      else {
+        project(metric, x, d, scratch)
+        if (scales) divide(scratch, scale, d)
+        nearest = nearestCentroid(scratch, d, coordinates, padded, norms)
+      }
       store<u16>(indices + r * perRow + <usize>(column / d) * 2, <u16>nearest)
       const error = errors + r * stride + at
       let centroid = codebook + <usize>(nearest * d) * 4
@@ -81,29 +94,12 @@ function scaleAt(column: i32): usize {
   return <usize>(column / param<i32>(12)) << 2
 }
 
-// @ts-expect-error: decorator
-@inline
-function divide(y: usize, scale: f32, d: i32): void {
-  for (let a: usize = 0; a < <usize>d << 2; a += 4) store<f32>(y + a, load<f32>(y + a) / scale)
-}
-
 /** Writes a centroid times a scale to `to` and returns that. */
 // @ts-expect-error: decorator
 @inline
 function scaled(centroid: usize, scale: f32, d: i32, to: usize): usize {
   for (let a: usize = 0; a < <usize>d << 2; a += 4) store<f32>(to + a, scale * load<f32>(centroid + a))
   return to
-}
-
-/** `-2 M x` in float32. */
-// @ts-expect-error: decorator
-@inline
-function project(metric: usize, x: usize, d: i32, y: usize): void {
-  for (let a = 0; a < d; a++) {
-    let sum: f32 = 0
-    for (let b = 0; b < d; b++) sum += load<f32>(metric + <usize>(a * d + b) * 4) * load<f32>(x + <usize>b * 4)
-    store<f32>(y + <usize>a * 4, -2 * sum)
-  }
 }
 
 // @ts-expect-error: decorator
@@ -184,7 +180,8 @@ export function refineTile(tile: i32, scratch: usize): void {
   const coordinates = scratch + VECTOR_BYTES
   const norms = coordinates + aligned(<usize>(padded * d) * 4)
   const metric = scratch + METRIC
-  spreadCodebook(codebook, k, d, coordinates)
+  const isTree = hasTrees()
+  if (!isTree) spreadCodebook(codebook, k, d, coordinates)
   memory.fill(steps, 0, <usize>rows * stride)
   memory.fill(changes, 0, <usize>rows * 8)
   let changed = 0
@@ -195,19 +192,27 @@ export function refineTile(tile: i32, scratch: usize): void {
     for (let a: usize = 0; a < <usize>d; a++) {
       memory.copy(metric + a * <usize>d * 4, h + a * stride + at, <usize>d * 4)
     }
-    measureCentroids(coordinates, k, d, metric, norms)
+    if (isTree) {
+      enterPosition(load<i32>(entry, 8), column / d, scratch)
+      for (let r: usize = 0; r < <usize>rows; r++) {
+        const index = <i32>load<u16>(indices + r * perRow + <usize>(column / d) * 2)
+        const scale: f32 = scales ? load<f32>(scales + r * scaleStride + scaleAt(column)) : 1
+        projectMoved(metric, codebook + <usize>(index * d) * 4, residual + r * stride + at, scale, d, scratch)
+        seekMoved(r, load<i32>(entry, 8), index, column / d, d, scratch)
+      }
+      seekAll(rows, d, true)
+    } else measureCentroids(coordinates, k, d, metric, norms)
     for (let r: usize = 0; r < <usize>rows; r++) {
       const pull = residual + r * stride + at
       const index = indices + r * perRow + <usize>(column / d) * 2
       const scale: f32 = scales ? load<f32>(scales + r * scaleStride + scaleAt(column)) : 1
       let present = codebook + <usize>load<u16>(index) * <usize>d * 4
-      project(metric, present, d, scratch)
-      for (let a: usize = 0; a < <usize>d; a++) {
-        let force = load<f32>(pull + 4 * a)
-        if (scales) force /= scale
-        store<f32>(scratch + 4 * a, load<f32>(scratch + 4 * a) - 2 * force)
+      let nearest: i32
+      if (isTree) nearest = foundOf(r, k)
+      else {
+        projectMoved(metric, present, pull, scale, d, scratch)
+        nearest = nearestCentroid(scratch, d, coordinates, padded, norms)
       }
-      const nearest = nearestCentroid(scratch, d, coordinates, padded, norms)
       if (nearest == <i32>load<u16>(index)) continue
       let centroid = codebook + <usize>(nearest * d) * 4
       if (scales) {
@@ -227,6 +232,17 @@ export function refineTile(tile: i32, scratch: usize): void {
     }
   }
   store<i32>(entry, changed, 12)
+}
+
+/** `-2 M x` of where a vector would best be: its present centroid moved by the pull of the residual. */
+// @ts-expect-error: decorator
+@inline
+function projectMoved(metric: usize, present: usize, pull: usize, scale: f32, d: i32, y: usize): void {
+  project(metric, present, d, y)
+  for (let a: usize = 0; a < <usize>d << 2; a += 4) {
+    // without scales the scale is 1, and dividing by it changes nothing
+    store<f32>(y + a, load<f32>(y + a) - 2 * (load<f32>(pull + a) / scale))
+  }
 }
 
 /** `s^T M s - 2 s . R_P` for the step `s` from the present centroid to another, in float64. */

@@ -37,6 +37,30 @@ function quadraticForm(v: usize, q: usize, d: i32): v128 {
   return sum
 }
 
+/** The same for one vector whose coordinates are `v`, d floats, under column `form`; the same bits. */
+// @ts-expect-error: decorator
+@inline
+export function measureOne(v: usize, d: i32, form: usize): f32 {
+  let sum: v128
+  if (d == 2) {
+    const v0 = v128.load_splat<f32>(v)
+    const v1 = v128.load_splat<f32>(v, 4)
+    const inner = multiplyAdd(v128.load_splat<f32>(form, 32), v1, f32x4.mul(v128.load_splat<f32>(form), v0))
+    sum = multiplyAdd(v0, inner, f32x4.mul(f32x4.mul(v128.load_splat<f32>(form, 64), v1), v1))
+  } else {
+    sum = f32x4.splat(0)
+    for (let a = 0; a < d; a++) {
+      let inner = f32x4.splat(0)
+      for (let b = a; b < d; b++) {
+        inner = multiplyAdd(v128.load_splat<f32>(form), v128.load_splat<f32>(v + (<usize>b << 2)), inner)
+        form += 32
+      }
+      sum = multiplyAdd(v128.load_splat<f32>(v + (<usize>a << 2)), inner, sum)
+    }
+  }
+  return f32x4.extract_lane(f32x4.pmax(f32x4.splat(0), sum), 0)
+}
+
 /** Multiplies the distances of 8 vectors by their weights. */
 // @ts-expect-error: decorator
 @inline

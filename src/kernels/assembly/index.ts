@@ -2,11 +2,14 @@
 import { attendTile } from './attention'
 import { assignTile, projectTile } from './clustering'
 import { moveTile, sumTile } from './clustering-move'
+import { gatherColumnTile, plantGroupTile, searchColumnTile } from './clustering-search'
 import { quantizeTile, refineTile } from './columns'
+import { boundPositionTile, plantCodebookTile } from './columns-search'
 import { DONE, KIND, LEFT, LIMIT, STOP, scratchOf, TOTAL, WAKE } from './job'
 import { multiplyTile, packRight } from './product'
 import { gateTile, normalizeTile } from './rows'
 import { compareTile, predictTile } from './scores'
+import { drawNearTile, sortVectorsTile } from './seeds-near'
 import { drawSeedTile, measureSeedTile } from './seeds'
 
 /** How often an idle worker looks for the next job before it sleeps: waking it takes longer than most pauses. */
@@ -57,10 +60,24 @@ function runTile(kind: i32, tile: i32, thread: i32): void {
       return measureSeedTile(tile, scratchOf(thread))
     case 15:
       return drawSeedTile(tile)
+    case 16:
+      return plantGroupTile(tile, scratchOf(thread))
+    case 17:
+      return gatherColumnTile(tile)
+    case 18:
+      return searchColumnTile(tile, scratchOf(thread))
     case 20:
       return quantizeTile(tile, scratchOf(thread))
     case 21:
       return refineTile(tile, scratchOf(thread))
+    case 22:
+      return sortVectorsTile(tile, scratchOf(thread))
+    case 23:
+      return drawNearTile(tile, scratchOf(thread))
+    case 24:
+      return plantCodebookTile(tile, scratchOf(thread))
+    case 25:
+      return boundPositionTile(tile, scratchOf(thread))
     default:
       unreachable()
   }

@@ -133,3 +133,21 @@ function lowest(least: v128, best: v128): i32 {
   index = i32x4.min_u(index, i8x16.shuffle(index, index, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11))
   return i32x4.extract_lane(index, 0)
 }
+
+/** `-2 M x` in float32. */
+// @ts-expect-error: decorator
+@inline
+export function project(metric: usize, x: usize, d: i32, y: usize): void {
+  for (let a = 0; a < d; a++) {
+    let sum: f32 = 0
+    for (let b = 0; b < d; b++) sum += load<f32>(metric + <usize>(a * d + b) * 4) * load<f32>(x + <usize>b * 4)
+    store<f32>(y + <usize>a * 4, -2 * sum)
+  }
+}
+
+/** Divides d floats by a scale. */
+// @ts-expect-error: decorator
+@inline
+export function divide(y: usize, scale: f32, d: i32): void {
+  for (let a: usize = 0; a < <usize>d << 2; a += 4) store<f32>(y + a, load<f32>(y + a) / scale)
+}

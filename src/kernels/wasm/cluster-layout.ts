@@ -17,6 +17,8 @@ export interface ClusterLayout {
   readonly vectors: number
   /** Group, first vector, end, first vector of the group. */
   readonly tiles: Int32Array
+  /** Vectors of every tile but the last of a group. */
+  readonly tileVectors: number
   readonly sumTiles: Int32Array
   /** First sum tile, sum tiles, first tile, tiles, first vector, vectors. */
   readonly groupTable: Int32Array
@@ -49,6 +51,7 @@ export function clusterLayout({ d, k, groups, period: given }: ClusterProblem): 
     starts,
     vectors: start,
     tiles: Int32Array.from(tiles),
+    tileVectors,
     sumTiles: Int32Array.from(sumTiles),
     groupTable,
   }

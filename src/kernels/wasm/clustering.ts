@@ -1,15 +1,18 @@
 import type { Clustering, ClusterKernels, ClusterProblem } from '../contract.js'
 import { type ClusterLayout, clusterLayout } from './cluster-layout.js'
+import { type ClusterSearch, treeArrays, treeFor, treeSearch } from './cluster-tree.js'
 import { columnMetrics, exponentOf, factorsOf, scaled } from './column-metrics.js'
 import { jobKinds } from './job.js'
 import { allocate, type KernelMemory, release } from './memory.js'
 import { type Pool, runJob } from './pool.js'
+import type { TreeShape } from './tree-shape.js'
+import type { Room } from './typed-room.js'
 
 /** Centroids whose norms are kept at once, as in `assembly/clustering.ts`. */
 const NORMS = 256
 
 /** Clustering on the threads of `pool`. Vectors are scaled to at most 1, group by group, metrics likewise. */
-export function clusterKernels(pool: Pool): ClusterKernels {
+export function clusterKernels(pool: Pool, search: ClusterSearch = 'fastest'): ClusterKernels {
   return {
     openClustering(problem) {
       const taken: number[] = []
@@ -17,7 +20,7 @@ export function clusterKernels(pool: Pool): ClusterKernels {
         for (const at of taken.splice(0)) release(pool.runtime.heap, at)
       }
       try {
-        return { ...openSession(pool, problem, taken), close }
+        return { ...openSession(pool, problem, search, taken), close }
       } catch (error) {
         close()
         throw error
@@ -26,13 +29,14 @@ export function clusterKernels(pool: Pool): ClusterKernels {
   }
 }
 
-interface TypedArray<T> {
-  readonly BYTES_PER_ELEMENT: number
-  new (buffer: ArrayBufferLike, at: number, length: number): T
-}
-
 /** The arrays of a session in the kernels' memory, in the order of `Field` in `assembly/clustering-session.ts`. */
-function sessionArrays(heap: KernelMemory, problem: ClusterProblem, layout: ClusterLayout, taken: number[]) {
+function sessionArrays(
+  heap: KernelMemory,
+  problem: ClusterProblem,
+  layout: ClusterLayout,
+  tree: TreeShape | undefined,
+  taken: number[],
+) {
   const { d, k, groups } = problem
   const { vectors, tiles, sumTiles, groupTable, period } = layout
   const { forms, weights, metrics, exponent } = columnMetrics(problem, period)
@@ -42,7 +46,7 @@ function sessionArrays(heap: KernelMemory, problem: ClusterProblem, layout: Clus
     return at
   }
   // the buffer is asked for after `take`, which may make it longer
-  const room = <T>(Kind: TypedArray<T>, length: number) => {
+  const room: Room = (Kind, length) => {
     const at = take(Kind.BYTES_PER_ELEMENT * length)
     return new Kind(heap.memory.buffer, at, length)
   }
@@ -60,7 +64,7 @@ function sessionArrays(heap: KernelMemory, problem: ClusterProblem, layout: Clus
   }
   const arrays = {
     vectors: floats(vectors * d),
-    projected: floats(vectors * d),
+    projected: floats(tree ? 0 : vectors * d),
     codebooks: floats(groups.length * k * d).fill(0),
     centres: floats(groups.length * d),
     assignments: room(Uint16Array, vectors).fill(0),
@@ -81,8 +85,9 @@ function sessionArrays(heap: KernelMemory, problem: ClusterProblem, layout: Clus
   }
   const vectorWeights = problem.weights && floats(vectors).fill(0)
   for (const [group, own] of problem.weights?.entries() ?? []) vectorWeights?.set(own, layout.starts[group])
+  const treeFields = tree ? treeArrays(problem, layout, forms, tree, room) : [0]
   const offsets = Object.values(arrays).map((array) => array.byteOffset)
-  const fields = [d, k, period, 4 * vectors, ...offsets, vectorWeights?.byteOffset ?? 0]
+  const fields = [d, k, period, 4 * vectors, ...offsets, vectorWeights?.byteOffset ?? 0, ...treeFields]
   const header = integers(2 * fields.length)
   for (const [i, value] of fields.entries()) header[2 * i] = value
   return { ...arrays, session: header.byteOffset, exponent }
@@ -93,11 +98,17 @@ function systemSize(d: number): number {
   return d + (d * (d + 1)) / 2 + 1
 }
 
-function openSession(pool: Pool, problem: ClusterProblem, taken: number[]): Omit<Clustering, 'close'> {
+function openSession(
+  pool: Pool,
+  problem: ClusterProblem,
+  kind: ClusterSearch,
+  taken: number[],
+): Omit<Clustering, 'close'> {
   const { d, k, groups } = problem
   const layout = clusterLayout(problem)
   const { starts, period, vectors: stride } = layout
-  const arrays = sessionArrays(pool.runtime.heap, problem, layout, taken)
+  const tree = treeFor(problem, layout, kind)
+  const arrays = sessionArrays(pool.runtime.heap, problem, layout, tree, taken)
   const { session, exponent, codebooks, assignments, weights, sums } = arrays
   const tiles = layout.tiles.length / 4
   const losses = new Float64Array(groups.length)
@@ -110,7 +121,11 @@ function openSession(pool: Pool, problem: ClusterProblem, taken: number[]): Omit
   const rows = Math.ceil(longestTile(layout.tiles) / period)
   const align = (bytes: number) => Math.ceil(bytes / 16) * 16
   const searchBytes = 64 + 32 * d + 32 * NORMS + align(4 * k * d) + align(4 * k * triangle) + 64 * rows
-  runJob(pool, jobKinds.project, tiles, [session], 0)
+  const search = tree && treeSearch(pool, problem, layout, tree, session)
+  if (!search) runJob(pool, jobKinds.project, tiles, [session], 0)
+  /** Whether the search may begin where it, or a draw of seeds, ended. */
+  let isNear = false
+  let replaced = 0
 
   /** Adds up what the tiles of the active groups found, in their order. */
   function sumUp(): void {
@@ -150,19 +165,26 @@ function openSession(pool: Pool, problem: ClusterProblem, taken: number[]): Omit
       return readSystems(sums.subarray(first, first + k * systemSize(d)), d, k, exponents[group])
     },
     setCentroid(group, index, centroid) {
+      if (2 * ++replaced > k * groups.length) isNear = false
       const at = (group * k + index) * d
       for (let a = 0; a < d; a++) codebooks[at + a] = scaled(centroid[a], -exponents[group])
     },
     placeSeed(group, index, vector) {
+      isNear = false
       const at = (group * k + index) * d
       for (let a = 0; a < d; a++) codebooks[at + a] = arrays.vectors[a * stride + starts[group] + vector]
     },
     drawSeeds(index, uniforms) {
       arrays.uniforms.set(uniforms)
+      isNear = search?.drawSeeds(index) ?? false
+      if (isNear) return
       runJob(pool, jobKinds.measureSeed, tiles, [session, index - 1], 96 + 32 * d)
       runJob(pool, jobKinds.drawSeed, groups.length, [session, index - 1], 0)
     },
     assign() {
+      search?.findNearest(isNear)
+      isNear = true
+      replaced = 0
       runJob(pool, jobKinds.assign, tiles, [session], searchBytes)
       sumUp()
     },

@@ -1,7 +1,16 @@
 import { type Block, type ColumnKernels, type ColumnTask, type ColumnWalkTask, fromRow } from '../contract.js'
+import {
+  type ColumnSearch,
+  floatsOfTrees,
+  type PlacedMetrics,
+  TREE_SCRATCH_BYTES,
+  treeOfColumns,
+  withTrees,
+} from './column-trees.js'
 import { jobKinds } from './job.js'
 import { type Pool, runJob } from './pool.js'
 import { withMemory } from './stage.js'
+import type { TreeShape } from './tree-shape.js'
 
 /** Rows that one tile takes from left to right; all of them share a codebook. */
 const TILE_ROWS = 32
@@ -11,17 +20,25 @@ const STAGED_VALUES = 2 ** 24
 const VECTOR_BYTES = 256
 
 /** The columns' kernels on `pool`; about `stagedValues` floats are in the kernels' memory at once. */
-export function columnKernels(pool: Pool, stagedValues = STAGED_VALUES): ColumnKernels {
+export function columnKernels(
+  pool: Pool,
+  stagedValues = STAGED_VALUES,
+  search: ColumnSearch = 'fastest',
+): ColumnKernels {
   return {
     quantizeColumns(task) {
       const { work, factor, errors } = task
       const metrics = scaledMetrics(task)
-      for (const part of partsOf(task, stagedValues)) {
+      const d = task.vectorDim
+      const tree = treeOfColumns(task, search)
+      for (const part of partsOf(task, stagedValues, tree)) {
         runPart(pool, part, {
           kind: jobKinds.quantizeColumns,
           source: fromRow(work, part.firstRow - task.firstRow),
           square: factor,
           extraBytes: metrics.byteLength,
+          tree,
+          metrics: ({ extra }) => ({ at: extra, step: 4 * d * d, row: 4 * d, values: task.metrics }),
           fillExtra: (memory, at) => new Float32Array(memory, at, metrics.length).set(metrics),
           result: fromRow(errors, part.firstRow - task.firstRow),
         })
@@ -31,13 +48,24 @@ export function columnKernels(pool: Pool, stagedValues = STAGED_VALUES): ColumnK
     refineColumns(task) {
       const { residual, hessian, steps, changes } = task
       let changed = 0
-      for (const part of partsOf(task, stagedValues)) {
+      const d = task.vectorDim
+      const tree = treeOfColumns(task, search)
+      for (const part of partsOf(task, stagedValues, tree)) {
         const skipped = part.firstRow - task.firstRow
         changed += runPart(pool, part, {
           kind: jobKinds.refineColumns,
           source: fromRow(residual, skipped),
           square: hessian,
           extraBytes: 8 * part.rows,
+          tree,
+          metrics: ({ square, stride }) => {
+            return {
+              at: square,
+              step: d * (stride + 4),
+              row: stride,
+              values: blocksOf(hessian, task.width, d),
+            }
+          },
           readExtra: (memory, at) => changes.set(new Float64Array(memory, at, part.rows), skipped),
           result: fromRow(steps, skipped),
         })
@@ -58,12 +86,29 @@ function scaledMetrics({ metrics, vectorDim: d }: ColumnWalkTask): Float32Array 
   return scaled
 }
 
+/** The blocks on the diagonal of a square, d x d each, those of the last vector filled up with zeros. */
+function blocksOf({ data, offset, stride }: Block, width: number, d: number): Float64Array {
+  const blocks = new Float64Array(Math.ceil(width / d) * d * d)
+  for (let i = 0; i < width; i++) {
+    const first = i - (i % d)
+    for (let j = first; j < Math.min(first + d, width); j++) {
+      blocks[i * d + j - first] = data[offset + i * stride + j]
+    }
+  }
+  return blocks
+}
+
 /** Cuts a task into runs of rows that fit into the kernels' memory. */
-function partsOf(task: ColumnTask, most: number): ColumnTask[] {
+function partsOf(task: ColumnTask, most: number, tree: TreeShape | undefined): ColumnTask[] {
   const { rows, width, firstRow, rowsPerGroup, centroids, vectorDim } = task
   const codebook = centroids * vectorDim
   const room = Math.max(0, most - width * width - 2 * codebook)
-  const height = Math.max(1, Math.floor(room / (3 * width + codebook / rowsPerGroup)))
+  const fitting = Math.max(1, Math.floor(room / (3 * width + codebook / rowsPerGroup)))
+  // trees come on top, those of one codebook at least: to plant them for a few rows each would cost more than it saves
+  const trees = tree
+    ? Math.max(1, Math.floor(most / floatsOfTrees(tree, Math.ceil(width / vectorDim))))
+    : Infinity
+  const height = Math.min(fitting, trees * rowsPerGroup)
   const parts: ColumnTask[] = []
   for (let row = 0; row < rows; row += height) {
     parts.push({
@@ -85,6 +130,9 @@ interface Pass {
   /** width x width, copied in. */
   readonly square: Block
   readonly extraBytes: number
+  /** Trees to search, and where the metrics then are: what `extra` and `square` became, with rows of `stride` bytes. */
+  readonly tree: TreeShape | undefined
+  readonly metrics: (at: { extra: number; square: number; stride: number }) => PlacedMetrics
   readonly fillExtra?: (memory: ArrayBufferLike, at: number) => void
   readonly readExtra?: (memory: ArrayBufferLike, at: number) => void
   /** rows x width, copied out. */
@@ -135,7 +183,13 @@ function runPart(pool: Pool, task: ColumnTask, pass: Pass): number {
     const padded = Math.ceil(k / 4) * 4
     const scratch = VECTOR_BYTES + 4 * padded * (d + 1)
     const scales = task.scales ? [atScales, task.scales.blockSize, 4 * blocks] : [0, 0, 0]
-    runJob(pool, pass.kind, tiles.length / 4, [...params, atIndices, atResult, ...scales], scratch)
+    const own = [...params, atIndices, atResult, ...scales]
+    if (pass.tree) {
+      const metrics = pass.metrics({ extra: atExtra, square: atSquare, stride: 4 * stride })
+      withTrees(pool, task, groups, pass.tree, metrics, own, (all) =>
+        runJob(pool, pass.kind, tiles.length / 4, all, VECTOR_BYTES + TREE_SCRATCH_BYTES),
+      )
+    } else runJob(pool, pass.kind, tiles.length / 4, [...own, 0], scratch)
     for (let r = 0; r < rows; r++) {
       const to = task.indexOffset + r * task.indexStride
       task.indices.set(indices.subarray(r * vectors, (r + 1) * vectors), to)
