@@ -26,7 +26,7 @@ ${Object.entries(suites)
   .join('\n')}
 
   --quick         small sizes, few runs: shows that it works, measures nothing
-  --full          the large layers too
+  --full          the large layers too, and 65536 centroids
   --json FILE     write the results; suites that did not run keep the results FILE has
   --compare FILE  one more column: the ratio to the results in FILE
   --markdown FILE replace the sections of the suites in FILE`
