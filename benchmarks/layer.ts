@@ -55,7 +55,7 @@ export async function run({ quick, full }: SuiteOptions): Promise<Table[]> {
   for (const shape of shapes(quick, full)) {
     for (const { name, options } of layerSettings) {
       for (const threads of quick ? [most] : threadCounts(shape, most)) {
-        const repeats = shape.rows <= 1024 && !quick ? 3 : 1
+        const repeats = shape.rows <= 2048 && !quick ? 3 : 1
         console.error(`layer: ${shape.rows} x ${shape.cols}, ${name}, threads: ${threads}`)
         const figures = await inOwnProcess({ ...shape, warmUp, threads, repeats, options })
         measured.push({ shape, settings: name, threads, figures, idleBytes: idleBytes.get(threads)! })
