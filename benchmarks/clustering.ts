@@ -48,7 +48,9 @@ export async function clusteringTables({ quick }: SuiteOptions): Promise<Table[]
       note:
         `${n.toLocaleString('en')} Gaussian vectors of d numbers, k centroids, a full d x d metric per vector. ` +
         `\`${ASSIGN}\`: every vector to its nearest centroid; \`${ITERATION}\`: a whole iteration. ${ML_KMEANS} knows no ` +
-        'metric, so its iteration does less. Mvec/s: a million vectors per second.',
+        'metric, so its iteration does less. Each step starts from one of two unrelated codebooks in turn, the worst case ' +
+        'for searches that begin at the centroid before (2-D from 256 centroids on, see the table below). Mvec/s: a ' +
+        'million vectors per second.',
       columns: [
         { key: 'd', label: 'd', decimals: 0 },
         { key: 'k', label: 'k', decimals: 0 },
