@@ -1,5 +1,6 @@
 import { solveSymmetric } from '../codebook/small-solve.js'
 import type { Block } from '../kernels/contract.js'
+import { diagonalBlocks } from '../kernels/diagonal-blocks.js'
 import { blocksPerRow, centroidsOf, type VqLayout, vectorsPerRow } from '../packing/vq-layer.js'
 import { type ColumnRange, type ColumnStrip, stripHessian } from './column-strip.js'
 import { type RowPanel, rowsOfGroup } from './row-panel.js'
@@ -117,17 +118,7 @@ function addRun(
 
 /** `H_PP` of every vector of a strip's row, vectors x d x d; beyond the end of a ragged row zero. */
 export function vectorBlocks(strip: ColumnStrip): Float64Array {
-  const d = strip.panel.layout.vectorDim
-  const { width } = strip
-  const { data, offset, stride } = stripHessian(strip)
-  const blocks = new Float64Array(Math.ceil(width / d) * d * d)
-  for (let i = 0; i < width; i++) {
-    const first = i - (i % d)
-    for (let j = first; j < Math.min(first + d, width); j++) {
-      blocks[i * d + j - first] = data[offset + i * stride + j]
-    }
-  }
-  return blocks
+  return diagonalBlocks(stripHessian(strip), strip.width, strip.panel.layout.vectorDim)
 }
 
 /**

@@ -1,10 +1,10 @@
 import { exponential } from './exponential'
 import { param } from './job'
-import { multiplyAdd } from './simd'
+import { COLUMNS, multiplyStrips, ROWS } from './product'
 
 /**
  * Causal attention, a tile for each run of queries of a sequence and key-value head. Keys and values are packed in strips
- * of ROWS, queries and probabilities in strips of QUERIES, so that both products have one inner loop,
+ * of ROWS, queries and probabilities in strips of QUERIES, so that both products have the inner loop of all products,
  *
  *     scores (keys x queries) = K Q^T        output (dimensions x queries) = V^T P
  *
@@ -14,8 +14,7 @@ import { multiplyAdd } from './simd'
  *
  *     queries d x 8 | output d x 8 | sums 8 | scores n x 8 | keys n x d | values d x n
  */
-const QUERIES: i32 = 8
-const ROWS: i32 = 4
+const QUERIES: i32 = COLUMNS
 
 /** Bytes between two rows of a strip of queries, and of ROWS keys or dimensions. */
 const QUERY_STEP: usize = 32
@@ -68,13 +67,13 @@ export function attendTile(tile: i32, scratch: usize): void {
       const seen = upToRows(query + count - firstKey) - skipped
       for (let key = 0; key < seen; key += ROWS) {
         const strip = packedKeys + <usize>((skipped + key) * dims) * 4
-        multiplyStrips(strip, queries, dims, scores + <usize>key * QUERY_STEP)
+        multiplyStrips(strip, queries, dims, 1, 0, scores + <usize>key * QUERY_STEP, QUERY_STEP)
       }
       hideKeys(scores, firstKey + skipped, seen, query, window)
       weigh(scores, seen, sums)
       for (let dim = 0; dim < dims; dim += ROWS) {
         const strip = packedValues + <usize>(dim * keys + skipped * ROWS) * 4
-        multiplyStrips(strip, scores, seen, output + <usize>dim * QUERY_STEP)
+        multiplyStrips(strip, scores, seen, 1, 0, output + <usize>dim * QUERY_STEP, QUERY_STEP)
       }
       putOutput(output, sums, count, dims, param<usize>(3) + offset, stride)
     }
@@ -180,45 +179,6 @@ function weigh(scores: usize, keys: i32, sums: usize): void {
   }
   v128.store(sums, sum0)
   v128.store(sums, sum1, 16)
-}
-
-/** `C = A^T B`, ROWS x QUERIES, of two strips with `depth` rows. */
-function multiplyStrips(a: usize, b: usize, depth: i32, c: usize): void {
-  let s00 = f32x4.splat(0)
-  let s01 = f32x4.splat(0)
-  let s10 = f32x4.splat(0)
-  let s11 = f32x4.splat(0)
-  let s20 = f32x4.splat(0)
-  let s21 = f32x4.splat(0)
-  let s30 = f32x4.splat(0)
-  let s31 = f32x4.splat(0)
-  const end = a + <usize>depth * ROW_STEP
-  while (a < end) {
-    const b0 = v128.load(b)
-    const b1 = v128.load(b, 16)
-    let x = v128.load_splat<f32>(a)
-    s00 = multiplyAdd(x, b0, s00)
-    s01 = multiplyAdd(x, b1, s01)
-    x = v128.load_splat<f32>(a, 4)
-    s10 = multiplyAdd(x, b0, s10)
-    s11 = multiplyAdd(x, b1, s11)
-    x = v128.load_splat<f32>(a, 8)
-    s20 = multiplyAdd(x, b0, s20)
-    s21 = multiplyAdd(x, b1, s21)
-    x = v128.load_splat<f32>(a, 12)
-    s30 = multiplyAdd(x, b0, s30)
-    s31 = multiplyAdd(x, b1, s31)
-    a += ROW_STEP
-    b += QUERY_STEP
-  }
-  v128.store(c, s00)
-  v128.store(c, s01, 16)
-  v128.store(c, s10, 32)
-  v128.store(c, s11, 48)
-  v128.store(c, s20, 64)
-  v128.store(c, s21, 80)
-  v128.store(c, s30, 96)
-  v128.store(c, s31, 112)
 }
 
 /** Divides `count` queries' output (dims x QUERIES) by their sums and writes it where their heads' vectors lie. */

@@ -18,7 +18,7 @@ export function sumTile(tile: i32): void {
   memory.fill(sums, 0, bytes)
   const first = load<i32>(entry, 4)
   const end = load<i32>(entry, 8)
-  const row = <usize>(triangle + 1) << 3
+  const row = <usize>triangle << 3
   const metrics = field(Field.METRICS)
   const metricsEnd = metrics + <usize>period * row
   let metric = metrics + <usize>((first - load<i32>(entry, 12)) % period) * row

@@ -25,7 +25,7 @@ export const enum Field {
   FORMS,
   /** Per column: what its form is to be multiplied by. */
   WEIGHTS,
-  /** Per column: upper triangle of the weighted metric, then 1. */
+  /** Per column: upper triangle of the weighted metric. */
   METRICS,
   /** Group, first vector, end, first vector of the group: 4 integers per tile. */
   TILES,
@@ -99,7 +99,7 @@ export function triangleAt(a: i32, b: i32, d: i32): i32 {
 export function project(i: i32, column: i32, centre: usize, d: i32, step: usize, y: usize): void {
   const plane = field(Field.PLANE)
   const x = field(Field.VECTORS) + <usize>i * 4
-  const metric = field(Field.METRICS) + <usize>(column * (triangleOf(d) + 1)) * 8
+  const metric = field(Field.METRICS) + <usize>(column * triangleOf(d)) * 8
   const scale = 1 / load<f64>(field(Field.WEIGHTS) + <usize>column * 8)
   for (let a = 0; a < d; a++) {
     let sum: f64 = 0

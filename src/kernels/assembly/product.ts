@@ -5,10 +5,10 @@ import { multiplyAdd } from './simd'
  * Matrix product by packed panels. Strips of COLUMNS columns of B and of ROWS rows of A are copied so that the inner
  * loop reads both in order; ROWS x COLUMNS sums stay in registers over one panel of the inner dimension.
  */
-const COLUMNS: i32 = 8
+export const COLUMNS: i32 = 8
 // V8 loads all operands of a round before it multiplies, into 15 registers: 8 sums, 2 + 4 operands and a product fill
 // them. 5 and 6 rows, 12 columns or two rounds at once spill, and are slower by a fifth to a half
-const ROWS: i32 = 4
+export const ROWS: i32 = 4
 
 /** Strips of B that one tile of the packing job copies. */
 const STRIPS_PER_TILE: i32 = 8
@@ -193,8 +193,8 @@ function putEdge(sums: usize, height: i32, width: i32, isAdding: i32, c: usize, 
   }
 }
 
-/** `C = alpha A B` or `C += alpha A B` for a strip of A (ROWS rows) and one of B (COLUMNS columns). */
-function multiplyStrips(
+/** `C = alpha A B` or `C += alpha A B` for a strip of A (ROWS rows) and one of B (COLUMNS columns); depth at least 1. */
+export function multiplyStrips(
   a: usize,
   b: usize,
   depth: i32,

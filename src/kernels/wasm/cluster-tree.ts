@@ -3,7 +3,7 @@ import type { ClusterLayout } from './cluster-layout.js'
 import { jobKinds } from './job.js'
 import { type Pool, runJob } from './pool.js'
 import { stretchOf } from './stretch.js'
-import { type TreeShape, treeFactor, treeShape } from './tree-shape.js'
+import { SEARCH_BYTES, type TreeShape, treeFactor, treeShape } from './tree-shape.js'
 import type { Room } from './typed-room.js'
 
 /** How `assign` searches: through all centroids, through a tree of them, or whichever is faster. All find the same. */
@@ -20,8 +20,6 @@ const LEAST_NEAR_SEEDS = 512
 const FAR_SEEDS = 64
 /** As in `assembly/seeds-near.ts`. */
 const CHUNK = 64
-/** As in `assembly/tree-search.ts`. */
-const SEARCH_BYTES = 32 * 64 + 7 * 4 * 1024
 /** Space for a metric's form and its factor. */
 const FORM_BYTES = 128
 

@@ -11,7 +11,7 @@ export interface ColumnMetrics {
   readonly forms: Float32Array
   /** Per column, what its form is to be multiplied by: a power of two. */
   readonly weights: Float64Array
-  /** Per column, the weighted metric's upper triangle, then 1. */
+  /** Per column, the weighted metric's upper triangle. */
   readonly metrics: Float64Array
   /** The power of two that was taken off all weights. */
   readonly exponent: number
@@ -21,7 +21,7 @@ export function columnMetrics({ d, metric, period: given }: ClusterProblem, peri
   const triangle = (d * (d + 1)) / 2
   const forms = new Float32Array(period * triangle)
   const weights = new Float64Array(period)
-  const metrics = new Float64Array(period * (triangle + 1))
+  const metrics = new Float64Array(period * triangle)
   // a metric of zeros has no size of its own
   const exponents = Int32Array.from({ length: given }, (_, p) =>
     exponentOf(metric.subarray(p * d * d, (p + 1) * d * d)),
@@ -37,11 +37,10 @@ export function columnMetrics({ d, metric, period: given }: ClusterProblem, peri
       for (let b = a; b < d; b++) {
         const value = (metric[(p * d + a) * d + b] + metric[(p * d + b) * d + a]) / 2
         forms[form + 8 * t] = scaled(value, -exponent - below) * (a === b ? 1 : 2)
-        metrics[column * (triangle + 1) + t] = scaled(value, -exponent)
+        metrics[column * triangle + t] = scaled(value, -exponent)
         t++
       }
     }
-    metrics[column * (triangle + 1) + triangle] = 1
   }
   return { forms, weights, metrics, exponent }
 }

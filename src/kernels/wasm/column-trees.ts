@@ -1,8 +1,8 @@
 import type { ColumnTask } from '../contract.js'
 import { jobKinds } from './job.js'
-import { allocate, release } from './memory.js'
 import { type Pool, runJob } from './pool.js'
-import { type TreeShape, treeFactor, treeShape } from './tree-shape.js'
+import { withMemory } from './stage.js'
+import { SEARCH_BYTES, type TreeShape, treeFactor, treeShape } from './tree-shape.js'
 
 /** How columns are searched: through all centroids, through trees of them, or whichever is faster. All find the same. */
 export type ColumnSearch = 'all' | 'tree' | 'fastest'
@@ -13,7 +13,7 @@ const LEAST_ROWS = 64
 /** What a table has before its bounds, as in `assembly/columns-search.ts`. */
 const TABLE_HEAD = 256
 /** Scratch of a tile, beside that of one vector: the search's own, and what is known of one vector. */
-export const TREE_SCRATCH_BYTES = 32 * 64 + 7 * 4 * 1024 + 128
+export const TREE_SCRATCH_BYTES = SEARCH_BYTES + 128
 
 /** The trees to search a task with; none where going through all centroids is faster. */
 export function treeOfColumns(
@@ -52,15 +52,8 @@ export function withTrees<T>(
   const { heap } = pool.runtime
   const positions = Math.ceil(width / d)
   const tableBytes = TABLE_HEAD + boundBytes
-  const taken: number[] = []
-  const take = (bytes: number) => {
-    const at = allocate(heap, bytes)
-    taken.push(at)
-    return at
-  }
-  try {
-    const [atShape, atFactor] = [take(table.byteLength), take(4 * d * d)]
-    const [atTrees, atTables] = [take(groups * treeBytes), take(groups * positions * tableBytes)]
+  const bytes = [table.byteLength, 4 * d * d, groups * treeBytes, groups * positions * tableBytes]
+  return withMemory(heap, bytes, (atShape, atFactor, atTrees, atTables) => {
     new Int32Array(heap.memory.buffer, atShape, table.length).set(table)
     new Float32Array(heap.memory.buffer, atFactor, d * d).set(treeFactor(metrics.values, d))
     const all = [
@@ -70,7 +63,5 @@ export function withTrees<T>(
     runJob(pool, jobKinds.plantCodebooks, groups, all, scratchBytes)
     runJob(pool, jobKinds.boundPositions, groups * positions, all, 128)
     return use(all)
-  } finally {
-    for (const at of taken) release(heap, at)
-  }
+  })
 }

@@ -1,4 +1,5 @@
 import { type Block, type ColumnKernels, type ColumnTask, type ColumnWalkTask, fromRow } from '../contract.js'
+import { diagonalBlocks } from '../diagonal-blocks.js'
 import {
   type ColumnSearch,
   floatsOfTrees,
@@ -63,7 +64,7 @@ export function columnKernels(
               at: square,
               step: d * (stride + 4),
               row: stride,
-              values: blocksOf(hessian, task.width, d),
+              values: diagonalBlocks(hessian, task.width, d),
             }
           },
           readExtra: (memory, at) => changes.set(new Float64Array(memory, at, part.rows), skipped),
@@ -84,18 +85,6 @@ function scaledMetrics({ metrics, vectorDim: d }: ColumnWalkTask): Float32Array 
     if (largest > 0) for (let i = 0; i < d * d; i++) scaled[at + i] = metrics[at + i] / largest
   }
   return scaled
-}
-
-/** The blocks on the diagonal of a square, d x d each, those of the last vector filled up with zeros. */
-function blocksOf({ data, offset, stride }: Block, width: number, d: number): Float64Array {
-  const blocks = new Float64Array(Math.ceil(width / d) * d * d)
-  for (let i = 0; i < width; i++) {
-    const first = i - (i % d)
-    for (let j = first; j < Math.min(first + d, width); j++) {
-      blocks[i * d + j - first] = data[offset + i * stride + j]
-    }
-  }
-  return blocks
 }
 
 /** Cuts a task into runs of rows that fit into the kernels' memory. */

@@ -6,10 +6,10 @@ import { copyIn, copyOut, withMemory } from './stage.js'
 /** Values of the inner dimension that are summed in registers before they reach C. */
 export const DEPTH = 256
 /** Rows of a tile: whole strips. */
-export const TILE_ROWS = 128
-export const TILE_COLUMNS = 256
+const TILE_ROWS = 128
+const TILE_COLUMNS = 256
 /** Columns that the packing of B hands out at once. */
-export const PACKED_COLUMNS = 64
+const PACKED_COLUMNS = 64
 /** Floats of one product that are in the kernels' memory at once; larger products are done by panels. */
 const STAGED_VALUES = 2 ** 24
 
@@ -118,7 +118,7 @@ function multiplyByPanels(
 }
 
 /** So far to the left that no tile lies below it. */
-export const NO_DIAGONAL = -(2 ** 30)
+const NO_DIAGONAL = -(2 ** 30)
 
 /** The product of panels in the kernels' memory. `diagonal`: C's first row minus its first column in the whole. */
 function multiplyPanel(
@@ -133,31 +133,64 @@ function multiplyPanel(
   c: number,
   diagonal: number,
 ): void {
-  const strips = Math.ceil(n / 8)
-  const tiles = Math.ceil(m / TILE_ROWS) * Math.ceil(n / TILE_COLUMNS)
-  const scratch = 512 + 4 * TILE_ROWS * Math.min(DEPTH, k)
-  withMemory(pool.runtime.heap, [4 * strips * 8 * Math.min(DEPTH, k)], (packed) => {
+  const [isATransposed, isBTransposed] = [form === 'AtB', form === 'ABt']
+  withMemory(pool.runtime.heap, [packedBytes(n, k)], (packed) => {
     for (let from = 0; from < k; from += DEPTH) {
-      const depth = Math.min(DEPTH, k - from)
-      const isBTransposed = form === 'ABt'
-      const bAt = b + 4 * (isBTransposed ? from : from * n)
-      const bStride = isBTransposed ? k : n
-      const packing = [bAt, bStride, depth, n, Number(isBTransposed), packed]
-      runJob(pool, jobKinds.packRight, Math.ceil(n / PACKED_COLUMNS), packing, 0)
-      const isATransposed = form === 'AtB'
-      const aAt = a + 4 * (isATransposed ? from * m : from)
-      const aStride = isATransposed ? m : k
-      const isAdding = Number(adds || from > 0)
-      runJob(
-        pool,
-        jobKinds.multiplyTile,
-        tiles,
-        [
-          ...[aAt, aStride, Number(isATransposed), packed, c, n, m, n, depth],
-          ...[TILE_ROWS, TILE_COLUMNS, { f32: alpha }, isAdding, diagonal],
-        ],
-        scratch,
-      )
+      multiplySlice(pool, m, n, Math.min(DEPTH, k - from), packed, {
+        a: {
+          at: a + 4 * (isATransposed ? from * m : from),
+          stride: isATransposed ? m : k,
+          isTransposed: isATransposed,
+        },
+        b: {
+          at: b + 4 * (isBTransposed ? from : from * n),
+          stride: isBTransposed ? k : n,
+          isTransposed: isBTransposed,
+        },
+        c: { at: c, stride: n },
+        alpha,
+        adds: adds || from > 0,
+        diagonal,
+      })
     }
   })
+}
+
+/** Bytes that a slice of B takes once packed, for an inner dimension of `k`. */
+export function packedBytes(n: number, k: number): number {
+  return 4 * 8 * Math.ceil(n / 8) * Math.min(DEPTH, k)
+}
+
+/** Where the operands of a slice are: addresses in the kernels' memory, strides in floats. */
+interface Slice {
+  readonly a: { readonly at: number; readonly stride: number; readonly isTransposed?: boolean }
+  readonly b: { readonly at: number; readonly stride: number; readonly isTransposed?: boolean }
+  readonly c: { readonly at: number; readonly stride: number }
+  readonly alpha: number
+  readonly adds: boolean
+  /** See {@link multiplyPanel}; default: the whole of C. */
+  readonly diagonal?: number
+}
+
+/**
+ * `C = alpha A B` or `C += alpha A B` for C m x n over at most {@link DEPTH} of the inner dimension.
+ *
+ * @param packed room of {@link packedBytes}
+ */
+export function multiplySlice(
+  pool: Pool,
+  m: number,
+  n: number,
+  depth: number,
+  packed: number,
+  { a, b, c, alpha, adds, diagonal = NO_DIAGONAL }: Slice,
+): void {
+  const packing = [b.at, b.stride, depth, n, Number(b.isTransposed ?? false), packed]
+  runJob(pool, jobKinds.packRight, Math.ceil(n / PACKED_COLUMNS), packing, 0)
+  const tiles = Math.ceil(m / TILE_ROWS) * Math.ceil(n / TILE_COLUMNS)
+  const params = [
+    ...[a.at, a.stride, Number(a.isTransposed ?? false), packed, c.at, c.stride, m, n, depth],
+    ...[TILE_ROWS, TILE_COLUMNS, { f32: alpha }, Number(adds), diagonal],
+  ]
+  runJob(pool, jobKinds.multiplyTile, tiles, params, 512 + 4 * TILE_ROWS * depth)
 }

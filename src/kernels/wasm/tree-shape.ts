@@ -6,6 +6,9 @@ const FAN = 4
 const MOST_TOP = 8
 const MOST_LEVELS = 6
 
+/** Scratch of a search, as in `assembly/tree-search.ts`. */
+export const SEARCH_BYTES = 32 * 64 + 7 * 4 * 1024
+
 export interface TreeShape {
   /** The table that the kernels read. */
   readonly table: Int32Array
