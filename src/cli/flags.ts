@@ -2,11 +2,11 @@ import type { KmeansInit } from '../codebook/seeds.js'
 import type { CodebookBits } from '../codebook/store-codebook.js'
 import type { VectorMetric, VqOptions } from '../gptvq/options.js'
 import type { EngineName } from '../model/engine.js'
-import type { DequantizeModelOptions, PlainDtype } from '../pipeline/dequantize-model.js'
-import type { EvaluateModelOptions } from '../pipeline/evaluate-model.js'
-import type { LayerOrder } from '../pipeline/layer-order.js'
-import type { QuantizeModelOptions } from '../pipeline/quantize-model.js'
-import type { WriteReportOptions } from '../pipeline/write-report.js'
+import type { DequantizeModelOptions, PlainDtype } from '../pipeline/folders/dequantize-model.js'
+import type { EvaluateModelOptions } from '../pipeline/evaluate/evaluate-model.js'
+import type { LayerOrder } from '../pipeline/quantize/layer-order.js'
+import type { QuantizeModelOptions } from '../pipeline/quantize/quantize-model.js'
+import type { WriteReportOptions } from '../pipeline/reports/write-report.js'
 
 /** One flag: what it takes, and what the help says of it. Parsing, help and error messages all read it from here. */
 export type Flag = FlagKind & {

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import { type OnProgress, partOf } from '../pipeline/progress.js'
-import type { QuantizationReport } from '../pipeline/report.js'
-import { runDetails } from '../pipeline/run-details.js'
+import type { QuantizationReport } from '../pipeline/quantize/report.js'
+import { runDetails } from '../pipeline/reports/run-details.js'
 import { defineCommand } from './command.js'
 import { flagName, quantizeFlags } from './flags.js'
 import { formatArgument, formatBits, formatBytes, formatCount, formatError, formatSeconds } from './format.js'
@@ -28,12 +28,12 @@ export const quantizeCommand = defineCommand({
   ],
   flags: quantizeFlags,
   async run(model, { out, report: page, ...options }, { onProgress, signal }) {
-    const { quantizeModel } = await import('../pipeline/quantize-model.js')
+    const { quantizeModel } = await import('../pipeline/quantize/quantize-model.js')
     if (page === undefined) {
       const report = await quantizeModel({ model, output: out, ...options, onProgress, signal })
       return { json: report, text: summary(report, await readdir(out)) }
     }
-    const { requireReportPlace, writeReport } = await import('../pipeline/write-report.js')
+    const { requireReportPlace, writeReport } = await import('../pipeline/reports/write-report.js')
     // found out before the work, not after it
     await requireReportPlace(page, options.force ?? false)
     const quantizing = shareOf(onProgress, 0, 1 - REPORT_SHARE)

@@ -12,8 +12,8 @@ import {
 import { parseFlags, requireFlags } from '../../src/cli/parse-flags.js'
 import { kmeansInits } from '../../src/codebook/seeds.js'
 import { engineNames } from '../../src/model/engine.js'
-import { plainDtypes } from '../../src/pipeline/dequantize-model.js'
-import { quantizationMethods, resolveMethod } from '../../src/pipeline/quantize-options.js'
+import { plainDtypes } from '../../src/pipeline/folders/dequantize-model.js'
+import { quantizationMethods, resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
 import { cli } from './support.js'
 
 /** Help wraps lines: compare its words. */

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { OptionError, TextError } from '../../src/index.js'
 import type { LlamaConfig } from '../../src/model/config.js'
 import type { WeightSource } from '../../src/model/weights.js'
-import { type CalibrationOptions, gatherCalibration } from '../../src/pipeline/calibration.js'
+import { type CalibrationOptions, gatherCalibration } from '../../src/pipeline/calibrate/calibration.js'
 
 const config = { vocabSize: 5000, maxPositions: 64 } as LlamaConfig
 const noWeights = {} as WeightSource

@@ -13,8 +13,8 @@ import {
 import { parseLlamaConfig } from '../../src/model/config.js'
 import { startEngine } from '../../src/model/engine.js'
 import { loadTokenizer } from '../../src/model/tokenizer.js'
-import { type ScoredModel, scoreModels } from '../../src/pipeline/evaluation.js'
-import { cutWindows } from '../../src/pipeline/windows.js'
+import { type ScoredModel, scoreModels } from '../../src/pipeline/evaluate/evaluation.js'
+import { cutWindows } from '../../src/pipeline/evaluate/windows.js'
 import { randomGenerator } from '../../src/random.js'
 import {
   type ReferenceConfig,

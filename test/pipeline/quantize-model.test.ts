@@ -24,8 +24,8 @@ import {
   startEngine,
   withQuantizedLayers,
 } from '../../src/model.js'
-import { calibrationStream, passGroup } from '../../src/pipeline/calibration-stream.js'
-import { collectStatistics } from '../../src/pipeline/input-statistics.js'
+import { calibrationStream, passGroup } from '../../src/pipeline/calibrate/calibration-stream.js'
+import { collectStatistics } from '../../src/pipeline/calibrate/input-statistics.js'
 import { tinyText, writeTinyModel } from '../support/tiny-model.js'
 
 const length = 32

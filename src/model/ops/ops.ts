@@ -71,11 +71,12 @@ export interface Routes<T> {
 export interface Ops<T> {
   /** A matrix of these values, row-major; copied where the engine needs them elsewhere. */
   upload(values: Float32Array, rows: number, cols: number): T
+  shape(x: T): readonly [rows: number, cols: number]
   /** The values of a matrix, row-major. They may be overwritten after the current {@link tidy}. */
   read(x: T): Float32Array
-  /** The values of a matrix as an array of its own; other events get their turn first. Frees the matrix. */
+  /** The values of a matrix as an array of its own, while other events get their turn. Frees the matrix. */
   take(x: T): Promise<Float32Array>
-  /** Runs `use` and frees all matrices it made, except for those it returns, alone or as fields of an object. */
+  /** Runs `use` and frees all matrices it made, except for those it returns, alone or within objects. */
   tidy<S>(use: () => S): S
   /** Frees matrices that no tidy will free. */
   free(...matrices: readonly T[]): void

@@ -2,7 +2,7 @@ import type { LlamaConfig } from '../../model/config.js'
 import { type Embedding, openEmbedding } from '../../model/embedding.js'
 import type { WeightSource } from '../../model/weights.js'
 import { decodeCodebooks, type VqLayer } from '../../packing/vq-layer.js'
-import { withQuantizedLayers } from '../open-model.js'
+import { withQuantizedLayers } from '../folders/open-model.js'
 import { type AdamState, startAdam, stepAdam } from './adam.js'
 import { codebookSizes, withCodebooks } from './codebook-values.js'
 
