@@ -1,19 +1,20 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { turnOfEventLoop } from '../event-loop.js'
 import { type Matrix, matrix } from '../matrix.js'
-import { causalAttention } from './attention.js'
 import {
   afterDownProjection,
   afterOutputProjection,
   assertFiniteHidden,
   assertHiddenSize,
+  attendOver,
   attentionInputs,
   gatedInput,
   type LlamaBlock,
   rmsNorm,
 } from './block.js'
 import { type LinearInputGroup, linearInputGroups } from './linears.js'
-import { usesOwnKernels } from './matmul-kernel.js'
+import { usesOwnKernels } from './ops/tensors/products.js'
+import { takeFloats } from './ops/tensors/take-floats.js'
 import {
   addProjected,
   attended,
@@ -23,7 +24,6 @@ import {
   resident,
   withFloats,
 } from './own-block.js'
-import { takeFloats } from './tensors.js'
 
 /**
  * A block taken one group of linear layers at a time, so that its layers can be changed on the way: between two groups
@@ -172,7 +172,7 @@ function attend(block: LlamaBlock, tokens: WaitingTokens): tf.Tensor2D {
     length,
     0,
   )
-  return causalAttention(queries, keys, values, block.config.slidingWindow)
+  return attendOver(block.config, queries, keys, values)
 }
 
 /** Returns how many there are. */

@@ -1,8 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { NumericError, ShapeError } from '../errors.js'
-import { causalAttention } from './attention.js'
 import type { LlamaConfig } from './config.js'
-import { assertEngineHolds } from './engine.js'
 import {
   blockPrefix,
   type LinearInputGroup,
@@ -11,6 +9,8 @@ import {
   linearInputGroups,
   linearLayers,
 } from './linears.js'
+import { assertEngineHolds } from './ops/engine.js'
+import { causalAttention } from './ops/tensors/attention.js'
 import { halfTurnMatrix, ropeTables } from './rope.js'
 import { assertTensorShape, readTensor, type WeightSource } from './weights.js'
 
@@ -189,8 +189,21 @@ export function blockForward(
   onInput?: TensorListener,
 ): tf.Tensor2D {
   const { queries, keys, values } = attentionInputs(block, hidden, batch, length, 0, onInput)
-  const attended = causalAttention(queries, keys, values, block.config.slidingWindow)
+  const attended = attendOver(block.config, queries, keys, values)
   return afterAttention(block, hidden, attended, onInput)
+}
+
+export function attendOver(
+  config: LlamaConfig,
+  queries: tf.Tensor4D,
+  keys: tf.Tensor4D,
+  values: tf.Tensor4D,
+) {
+  const [sequences, length] = queries.shape
+  const flat = (x: tf.Tensor4D) => tf.reshape<tf.Rank.R2>(x, [sequences * length, -1])
+  const { heads, kvHeads, headDim, slidingWindow: window } = config
+  const shape = { heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim), softCap: undefined, window }
+  return causalAttention(flat(queries), flat(keys), flat(values), { sequences, length, position: 0 }, shape)
 }
 
 /**

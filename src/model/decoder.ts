@@ -10,10 +10,10 @@ import {
 import { type AttentionCache, attendCached, attentionCache, storePosition } from './cached-attention.js'
 import type { LlamaConfig } from './config.js'
 import { type Embedding, openEmbedding } from './embedding.js'
-import { assertEngineHolds } from './engine.js'
 import { type LlamaHead, openHead } from './head.js'
 import { linearLayers } from './linears.js'
-import { takeFloats } from './tensors.js'
+import { assertEngineHolds } from './ops/engine.js'
+import { takeFloats } from './ops/tensors/take-floats.js'
 import type { WeightSource } from './weights.js'
 
 /** A whole model on the engine, to run token by token. Free it with {@link disposeDecoder}. */

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core'
 import { NumericError, ShapeError } from '../errors.js'
 import type { LlamaHead } from './head.js'
 import { type HeadPart, headParts } from './head-parts.js'
-import { takeFloats } from './tensors.js'
+import { takeFloats } from './ops/tensors/take-floats.js'
 
 /**
  * How far a student's predictions are from a teacher's: KL(teacher || student), in nats, summed over the positions.

@@ -3,7 +3,7 @@ import { type Block, wholeBlock } from '../kernels/contract.js'
 import { forwardKernels } from '../kernels/forward-kernels.js'
 import type { LlamaBlock } from './block.js'
 import type { LinearKind } from './linears.js'
-import { engineFloats } from './matmul-kernel.js'
+import { engineFloats } from './ops/tensors/products.js'
 import { ropeTables } from './rope.js'
 
 /**

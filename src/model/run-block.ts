@@ -3,9 +3,9 @@ import { turnOfEventLoop } from '../event-loop.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { assertFiniteHidden, assertHiddenSize, blockForward, type LlamaBlock } from './block.js'
 import { type LinearInputGroup, linearInputGroups } from './linears.js'
-import { usesOwnKernels } from './matmul-kernel.js'
+import { usesOwnKernels } from './ops/tensors/products.js'
+import { takeFloats } from './ops/tensors/take-floats.js'
 import { addProjected, attended, gated, normedRows, resident, withFloats } from './own-block.js'
-import { takeFloats } from './tensors.js'
 
 /**
  * Is given the input of each group of linear layers during a forward pass, tokens x inFeatures. Its values may be

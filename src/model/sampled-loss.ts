@@ -3,7 +3,7 @@ import { NumericError } from '../errors.js'
 import type { Random } from '../random.js'
 import type { LlamaHead } from './head.js'
 import { headParts } from './head-parts.js'
-import { takeFloats } from './tensors.js'
+import { takeFloats } from './ops/tensors/take-floats.js'
 
 /**
  * Draws a token at every position from the model's own prediction and gives the gradient of its `-log p`, summed over

@@ -11,7 +11,7 @@ import {
   UnsupportedError,
 } from '../../src/errors.js'
 import { parseLlamaConfig } from '../../src/model/config.js'
-import { startEngine } from '../../src/model/engine.js'
+import { startEngine } from '../../src/model/ops/engine.js'
 import { loadTokenizer } from '../../src/model/tokenizer.js'
 import { type ScoredModel, scoreModels } from '../../src/pipeline/evaluation.js'
 import { cutWindows } from '../../src/pipeline/windows.js'
