@@ -18,12 +18,12 @@ export type {
   VqRecord,
 } from './checkpoint/quantized-config.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
-export { type LlamaConfig, type ModelType, supportedModelTypes } from './model/config.js'
-export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/engine.js'
-export { type LinearKind, type LinearLayer, linearLayers } from './model/linears.js'
+export { type LlamaConfig, type ModelType, supportedModelTypes } from './model/families/index.js'
+export { type LinearKind, type LinearLayer, linearLayers } from './model/decoder/linears.js'
+export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
 export type { RopeScaling } from './model/rope-config.js'
 export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
-export type { WeightSource } from './model/weights.js'
+export type { WeightSource } from './model/decoder/weights.js'
 export { dequantize, type QuantizedLayer } from './packing/quantized-layer.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
 export {

@@ -1,7 +1,7 @@
 import type { KmeansInit } from '../codebook/seeds.js'
 import type { CodebookBits } from '../codebook/store-codebook.js'
 import type { VectorMetric, VqOptions } from '../gptvq/options.js'
-import type { EngineName } from '../model/engine.js'
+import type { EngineName } from '../model/ops/engine.js'
 import type { DequantizeModelOptions, PlainDtype } from '../pipeline/folders/dequantize-model.js'
 import type { EvaluateModelOptions } from '../pipeline/evaluate/evaluate-model.js'
 import type { LayerOrder } from '../pipeline/quantize/layer-order.js'

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { decodeBfloats } from '../../src/kernels/half.js'
-import { type LlamaConfig, parseLlamaConfig } from '../../src/model/config.js'
-import type { WeightSource } from '../../src/model/weights.js'
+import { type LlamaConfig, parseLlamaConfig } from '../../src/model/families/index.js'
+import type { WeightSource } from '../../src/model/decoder/weights.js'
 
 /** The folder of the embedded model. */
 export const tinyLlamaFolder = fileURLToPath(new URL('../../examples/models/tiny-llama/', import.meta.url))

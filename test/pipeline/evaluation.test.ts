@@ -10,8 +10,8 @@ import {
   TextError,
   UnsupportedError,
 } from '../../src/errors.js'
-import { parseLlamaConfig } from '../../src/model/config.js'
-import { startEngine } from '../../src/model/engine.js'
+import { parseLlamaConfig } from '../../src/model/families/index.js'
+import { startEngine } from '../../src/model/ops/engine.js'
 import { loadTokenizer } from '../../src/model/tokenizer.js'
 import { type ScoredModel, scoreModels } from '../../src/pipeline/evaluate/evaluation.js'
 import { cutWindows } from '../../src/pipeline/evaluate/windows.js'

@@ -6,10 +6,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../src/checkpoint/model-weights.js'
 import { HessianAccumulator, matrix, reconstructionError } from '../../src/index.js'
-import { disposeBlock, loadBlock } from '../../src/model/block.js'
-import { embedTokens } from '../../src/model/embedding.js'
-import { type LinearKind, linearInputGroups } from '../../src/model/linears.js'
-import { runBlock } from '../../src/model/run-block.js'
+import { disposeBlock, loadBlock } from '../../src/model/decoder/block.js'
+import { embedTokens } from '../../src/model/decoder/embedding.js'
+import { type LinearKind, linearInputGroups } from '../../src/model/decoder/linears.js'
+import { runBlock } from '../../src/model/decoder/run-block.js'
 import {
   dequantize,
   dequantizeModel,

@@ -1,14 +1,13 @@
 import { NumericError, ShapeError } from '../../errors.js'
-import type { Block } from '../decoder/block.js'
-import { withLinears } from '../decoder/block.js'
+import { type Block, withLinears } from '../decoder/block.js'
 import type { BlockRun, BlockState } from '../decoder/block-state.js'
 import { type Head, requireRows } from '../decoder/head.js'
 import { columnsOf } from '../decoder/run-block.js'
 import { blockStages, runStage } from '../decoder/stages.js'
 import { blockLinears } from '../decoder/linears.js'
 import type { Matrix } from '../../matrix.js'
-import { vectorJacobian } from '../ops/gradient.js'
 import type { Ops } from '../ops/ops.js'
+import { vectorJacobian } from '../ops/tensors/vector-jacobian.js'
 
 /**
  * Is given the input of a linear layer (tokens x in) and the gradient of the loss on its output (tokens x out); the

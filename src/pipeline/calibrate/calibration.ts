@@ -1,9 +1,9 @@
 import { requireWhole } from '../../check-option.js'
 import { TextError } from '../../errors.js'
-import type { LlamaConfig } from '../model/config.js'
-import { assertTokenIds } from '../model/embedding.js'
-import { sampleSequences } from '../model/sampling.js'
-import type { WeightSource } from '../model/weights.js'
+import type { LlamaConfig } from '../model/families/index.js'
+import { assertTokenIds } from '../model/decoder/embedding.js'
+import { sampleSequences } from '../model/passes/sampling.js'
+import type { WeightSource } from '../model/decoder/weights.js'
 import { deriveSeed, randomGenerator } from '../../random.js'
 import { readTokens, type TextSource } from './text-source.js'
 

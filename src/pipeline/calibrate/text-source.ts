@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { TextError } from '../../errors.js'
-import type { LlamaConfig } from '../model/config.js'
-import { assertTokenIds } from '../model/embedding.js'
+import type { LlamaConfig } from '../model/families/index.js'
+import { assertTokenIds } from '../model/decoder/embedding.js'
 import { checkVocabulary, loadTokenizer } from '../../model/tokenizer.js'
 
 /** Text by the path of a UTF-8 file, text itself, or the token ids of a text. */

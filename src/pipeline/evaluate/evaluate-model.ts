@@ -1,6 +1,6 @@
 import { type OptionNames, refuseUnknown } from '../../check-option.js'
 import { setThreads } from '../../kernels/kernels.js'
-import { type EngineName, startEngine } from '../../model/engine.js'
+import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import { type Scores, scoreModels } from './evaluation.js'
 import { type OpenModel, openModel } from '../folders/open-model.js'
 import type { OnProgress } from '../progress.js'

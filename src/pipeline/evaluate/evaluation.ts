@@ -1,11 +1,11 @@
 import { OptionError, ShapeError, throwIfAborted, UnsupportedError } from '../../errors.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
-import { disposeBlock, loadBlock } from '../model/block.js'
-import type { LlamaConfig } from '../model/config.js'
-import { openEmbedding } from '../model/embedding.js'
-import { type LlamaHead, openHead } from '../model/head.js'
-import { runBlock } from '../model/run-block.js'
-import type { WeightSource } from '../model/weights.js'
+import { disposeBlock, loadBlock } from '../model/decoder/block.js'
+import type { LlamaConfig } from '../model/families/index.js'
+import { openEmbedding } from '../model/decoder/embedding.js'
+import { type LlamaHead, openHead } from '../model/decoder/head.js'
+import { runBlock } from '../model/decoder/run-block.js'
+import type { WeightSource } from '../model/decoder/weights.js'
 import {
   addComparison,
   addNll,

@@ -2,8 +2,8 @@ import { join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import type { QuantizationConfig } from '../../checkpoint/quantized-config.js'
-import { type LlamaConfig, parseLlamaConfig } from '../model/config.js'
-import type { WeightSource } from '../model/weights.js'
+import { type LlamaConfig, parseLlamaConfig } from '../model/families/index.js'
+import type { WeightSource } from '../model/decoder/weights.js'
 import { dequantize, type QuantizedLayer } from '../../packing/quantized-layer.js'
 
 /** A model folder, plain or quantized, ready to be run; weights are read from disk when they are needed. */

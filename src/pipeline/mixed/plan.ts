@@ -1,7 +1,7 @@
 import { OptionError } from '../../errors.js'
 import type { VqOptions } from '../../gptvq/options.js'
-import type { LlamaConfig } from '../../model/config.js'
-import { allLinearLayers, type LinearLayer } from '../../model/linears.js'
+import type { LlamaConfig } from '../../model/families/index.js'
+import { allLinearLayers, type LinearLayer } from '../../model/decoder/linears.js'
 import { type LayoutSettings, resolveLayoutOptions } from '../../packing/layout-options.js'
 import { type LayerCandidate, layerCandidates } from './candidates.js'
 

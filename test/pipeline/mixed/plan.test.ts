@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { OptionError, packedBytes, packLayer } from '../../../src/index.js'
-import { parseLlamaConfig } from '../../../src/model/config.js'
+import { parseLlamaConfig } from '../../../src/model/families/index.js'
 import { layoutOf } from '../../../src/packing/layout.js'
 import { type LayoutOptions, resolveLayoutOptions } from '../../../src/packing/layout-options.js'
 import { centroidsOf, emptyLayer } from '../../../src/packing/vq-layer.js'

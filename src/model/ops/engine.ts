@@ -1,7 +1,7 @@
 import util from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
-import { OptionError, UnsupportedError } from '../errors.js'
-import { useOwnProducts } from './matmul-kernel.js'
+import { OptionError, UnsupportedError } from '../../errors.js'
+import { useOwnProducts } from './tensors/products.js'
 
 /** Where the forward pass runs: see {@link startEngine}. */
 export type EngineName = 'auto' | 'wasm' | 'cpu' | 'tensorflow'

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
-import { type Block, type ProductForm, wholeBlock } from '../kernels/contract.js'
-import { kernels } from '../kernels/kernels.js'
+import { type Block, type ProductForm, wholeBlock } from '../../../kernels/contract.js'
+import { kernels } from '../../../kernels/kernels.js'
 
 /** What this file uses of the wasm engine: its memory, and where its tensors lie in it. */
 interface WasmEngine {

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { describe, expect, it, vi } from 'vitest'
-import { OptionError, UnsupportedError } from '../../src/errors.js'
-import { assertEngineHolds, type EngineName, startEngine } from '../../src/model/engine.js'
+import { OptionError, UnsupportedError } from '../../../src/errors.js'
+import { assertEngineHolds, type EngineName, startEngine } from '../../../src/model/ops/engine.js'
 
 const tfjsNode: string = '@tensorflow/tfjs-node'
 const tensorflowLoads = await import(tfjsNode).then(

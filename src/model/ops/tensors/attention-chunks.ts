@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core'
+import type { AttentionShape } from '../ops.js'
 
 /** Queries of a sequence that are scored at once; bounds the memory of long contexts and skips most masked scores. */
 const queryChunk = 128
@@ -8,6 +9,9 @@ const heldScores = 2 ** 20
 
 /** Stands for minus infinity: added to a score, it makes the probability exactly 0 in float32. */
 const masked = -1e30
+
+/** What becomes of a product of a query and a key; see `AttentionDescription`. */
+export type ScoreShape = Pick<AttentionShape, 'softCap' | 'window'>
 
 /** Some consecutive queries of a sequence, and the keys that they may see. */
 export interface QueryChunk {
@@ -19,29 +23,26 @@ export interface QueryChunk {
   readonly mask: tf.Tensor2D
 }
 
-/** Cuts a sequence into chunks; see `causalAttention` for `window`. */
-export function queryChunks(length: number, window: number | undefined): QueryChunk[] {
+/** Cuts the queries of the last `length` of `positions` positions into chunks. */
+export function queryChunks(length: number, positions: number, window: number | undefined): QueryChunk[] {
   const chunks: QueryChunk[] = []
+  const before = positions - length
   for (let first = 0; first < length; first += queryChunk) {
     const count = Math.min(queryChunk, length - first)
-    const firstKey = window === undefined ? 0 : Math.max(0, first - window + 1)
-    const keys = first + count - firstKey
-    chunks.push({ first, count, firstKey, keys, mask: causalMask(first, count, firstKey, keys, window) })
+    const firstKey = window === undefined ? 0 : Math.max(0, before + first - window + 1)
+    const keys = before + first + count - firstKey
+    const mask = causalMask(count, keys, window)
+    chunks.push({ first, count, firstKey, keys, mask })
   }
   return chunks
 }
 
-function causalMask(
-  first: number,
-  count: number,
-  firstKey: number,
-  keys: number,
-  window = Number.POSITIVE_INFINITY,
-): tf.Tensor2D {
+/** Of `count` queries, whose own keys are the last ones. */
+function causalMask(count: number, keys: number, window = Number.POSITIVE_INFINITY): tf.Tensor2D {
   const mask = new Float32Array(count * keys)
   for (let i = 0; i < count; i++) {
     for (let j = 0; j < keys; j++) {
-      const back = first + i - (firstKey + j)
+      const back = keys - count + i - j
       if (back < 0 || back >= window) mask[i * keys + j] = masked
     }
   }
@@ -67,10 +68,12 @@ export function byHead(x: tf.Tensor4D, group: number): tf.Tensor4D {
   return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [(batch * heads) / group, group, length, headDim])
 }
 
-/** The inverse of {@link byHead}. */
-export function byPosition(x: tf.Tensor4D, batch: number): tf.Tensor4D {
+/** The inverse of {@link byHead}: (batch * length) x (heads * headDim). */
+export function byPosition(x: tf.Tensor4D, batch: number): tf.Tensor2D {
   const [keyValueHeads, group, length, headDim] = x.shape
-  return tf.transpose(tf.reshape(x, [batch, (keyValueHeads * group) / batch, length, headDim]), [0, 2, 1, 3])
+  const heads = (keyValueHeads * group) / batch
+  const stack = tf.reshape<tf.Rank.R4>(x, [batch, heads, length, headDim])
+  return tf.reshape(tf.transpose(stack, [0, 2, 1, 3]), [batch * length, heads * headDim])
 }
 
 /** Heads `first` to `last - 1` of a stack of them. */
@@ -93,14 +96,26 @@ export function rowsOf(x: tf.Tensor4D, first: number, count: number): tf.Tensor3
 }
 
 /**
+ * @param queries heads x rows x headDim
+ * @param keys heads x keys x headDim
+ * @returns heads x rows x keys
+ */
+export function attentionScores(
+  queries: tf.Tensor3D,
+  keys: tf.Tensor3D,
+  softCap: number | undefined,
+): tf.Tensor3D {
+  const scores = tf.matMul<tf.Tensor3D>(queries, keys, false, true)
+  return softCap === undefined ? scores : tf.mul(tf.tanh(tf.div(scores, softCap)), softCap)
+}
+
+/**
  * The probabilities of the keys that a chunk sees.
  *
- * @param queries heads x (group * count) x headDim
- * @param keys heads x keys x headDim
- * @returns heads x (group * count) x keys
+ * @param scores heads x (group * count) x keys
+ * @returns of the same shape
  */
-export function attentionWeights(chunk: QueryChunk, queries: tf.Tensor3D, keys: tf.Tensor3D): tf.Tensor3D {
-  const scores = tf.matMul<tf.Tensor3D>(queries, keys, false, true)
+export function attentionWeights(chunk: QueryChunk, scores: tf.Tensor3D): tf.Tensor3D {
   const weights = tf.softmax(tf.add(tf.reshape(scores, [-1, chunk.count, chunk.keys]), chunk.mask))
   return tf.reshape<tf.Rank.R3>(weights, scores.shape)
 }
