@@ -18,10 +18,9 @@ export type {
   VqRecord,
 } from './checkpoint/quantized-config.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
-export { type LlamaConfig, type ModelType, supportedModelTypes } from './model/families/index.js'
-export { type LinearKind, type LinearLayer, linearLayers } from './model/decoder/linears.js'
+export { allLinearLayers, type LinearLayer, linearLayers } from './model/decoder/linears.js'
 export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
-export type { RopeScaling } from './model/rope-config.js'
+export { describeDecoder, supportedFamilies } from './model/families/index.js'
 export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
 export type { WeightSource } from './model/decoder/weights.js'
 export { dequantize, type QuantizedLayer } from './packing/quantized-layer.js'
@@ -42,6 +41,8 @@ export {
   scoreModels,
 } from './pipeline/evaluate/evaluation.js'
 export { type InspectedWeight, type Inspection, inspectModel } from './pipeline/folders/inspect-model.js'
+export type { EndTensorOptions } from './pipeline/quantize/end-tensors.js'
+export type { LayerOptions, LayerPlanOptions } from './pipeline/quantize/layer-plan.js'
 export type { LayerOrder, LayerOrderOptions } from './pipeline/quantize/layer-order.js'
 export type { MixedBitsOptions } from './pipeline/mixed/options.js'
 export type { LayerShare, MixedReport } from './pipeline/mixed/report.js'

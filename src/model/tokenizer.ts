@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { CheckpointError, TextError, UnsupportedError } from '../errors.js'
-import type { LlamaConfig } from './config.js'
+import type { DecoderDescription } from './decoder/description.js'
 import { cutLongWords } from './word-cuts.js'
 
 /** Text to token ids and back, without special tokens of its own. */
@@ -45,7 +45,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
  *
  * @throws UnsupportedError naming both sizes
  */
-export function checkVocabulary(tokenizer: Tokenizer, config: LlamaConfig): void {
+export function checkVocabulary(tokenizer: Tokenizer, config: DecoderDescription): void {
   if (tokenizer.learnedVocabSize <= config.vocabSize) return
   throw new UnsupportedError(
     `${tokenizer.file}: has token ids up to ${tokenizer.learnedVocabSize - 1}, but the model's vocabulary has ` +

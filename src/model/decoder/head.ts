@@ -116,7 +116,8 @@ async function readSlice(
 ): Promise<LinearWeights> {
   const rows = Math.min(most, vocabSize - first)
   const weight = await readRows(source, head.tensor, first, rows)
-  const biases = head.bias && (await readTensor(source, head.bias, [vocabSize], 'vocab_size'))
+  const biases =
+    head.bias === undefined ? undefined : await readTensor(source, head.bias, [vocabSize], 'vocab_size')
   const bias = biases?.slice(first, first + rows)
   return { kind: head.tensor, rows, cols: hiddenSize, weight, bias }
 }

@@ -1,9 +1,9 @@
 import { requireWhole } from '../../check-option.js'
 import { TextError } from '../../errors.js'
-import type { LlamaConfig } from '../model/families/index.js'
-import { assertTokenIds } from '../model/decoder/embedding.js'
-import { sampleSequences } from '../model/passes/sampling.js'
-import type { WeightSource } from '../model/decoder/weights.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { assertTokenIds } from '../../model/decoder/embedding.js'
+import { sampleSequences } from '../../model/passes/sampling.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
 import { deriveSeed, randomGenerator } from '../../random.js'
 import { readTokens, type TextSource } from './text-source.js'
 
@@ -41,7 +41,7 @@ export async function gatherCalibration(
   options: CalibrationOptions,
   modelFolder: string,
   source: WeightSource,
-  config: LlamaConfig,
+  config: DecoderDescription,
   onProgress: (done: number, total: number) => void,
   signal?: AbortSignal,
 ): Promise<Calibration> {
@@ -77,7 +77,7 @@ export async function gatherCalibration(
   return { sequences: chosen, length, notes }
 }
 
-function given(sequences: readonly Int32Array[], config: LlamaConfig): Calibration {
+function given(sequences: readonly Int32Array[], config: DecoderDescription): Calibration {
   const length = sequences[0]?.length ?? 0
   if (
     length < 2 ||

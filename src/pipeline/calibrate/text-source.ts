@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { TextError } from '../../errors.js'
-import type { LlamaConfig } from '../model/families/index.js'
-import { assertTokenIds } from '../model/decoder/embedding.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { assertTokenIds } from '../../model/decoder/embedding.js'
 import { checkVocabulary, loadTokenizer } from '../../model/tokenizer.js'
 
 /** Text by the path of a UTF-8 file, text itself, or the token ids of a text. */
@@ -26,7 +26,7 @@ export type TextSource =
 export async function readTokens(
   source: TextSource,
   modelFolder: string,
-  config: LlamaConfig,
+  config: DecoderDescription,
 ): Promise<Int32Array> {
   if (typeof source === 'object' && 'tokens' in source) {
     assertTokenIds(source.tokens, config.vocabSize)

@@ -1,11 +1,11 @@
 import { OptionError, ShapeError, throwIfAborted, UnsupportedError } from '../../errors.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
-import { disposeBlock, loadBlock } from '../model/decoder/block.js'
-import type { LlamaConfig } from '../model/families/index.js'
-import { openEmbedding } from '../model/decoder/embedding.js'
-import { type LlamaHead, openHead } from '../model/decoder/head.js'
-import { runBlock } from '../model/decoder/run-block.js'
-import type { WeightSource } from '../model/decoder/weights.js'
+import { disposeBlock, openBlock } from '../../model/decoder/block.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { openEmbedding } from '../../model/decoder/embedding.js'
+import { type Head, openHead } from '../../model/decoder/head.js'
+import { runBlock } from '../../model/decoder/run-block.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
 import {
   addComparison,
   addNll,
@@ -24,7 +24,7 @@ export interface ScoredModel {
   /** Its weights. */
   readonly source: WeightSource
   /** Its architecture. */
-  readonly config: LlamaConfig
+  readonly config: DecoderDescription
 }
 
 /** How far {@link scoreModels} has come. */
@@ -86,7 +86,7 @@ export async function scoreModels({
   const models = reference === undefined ? [...candidates] : [reference, ...candidates]
   const context = assertScorable(models, windows, reference)
   const sums = models.map(emptySums)
-  const total = models.reduce((steps, { config }) => steps + (config.layers + 1) * windows.length, 0)
+  const total = models.reduce((steps, { config }) => steps + (config.blocks.length + 1) * windows.length, 0)
   let done = 0
   const advance = (steps: number) => {
     throwIfAborted(signal)
@@ -159,8 +159,8 @@ async function finalHidden(
   for (const [i, window] of windows.entries()) tokens.set(window, i * context)
   const hidden = await embed(tokens)
   const batch = Math.max(1, Math.floor(batchTokens / context))
-  for (let index = 0; index < config.layers; index++) {
-    const block = await loadBlock(source, config, index)
+  for (const description of config.blocks) {
+    const block = await openBlock(source, description)
     try {
       for (let first = 0; first < windows.length; first += batch) {
         const count = Math.min(batch, windows.length - first)
@@ -189,7 +189,7 @@ async function addScores(
   const step = Math.max(1, Math.min(positions, batchTokens, Math.floor(heldLogits / largest)))
   const { allocate, release } = forwardKernels()
   const held: Float32Array[] = []
-  const heads: LlamaHead[] = []
+  const heads: Head[] = []
   try {
     // the reference's logits, and beside them those of one candidate after the other
     for (let i = 0; i < (compared ? 2 : 1); i++) held.push(allocate(step * largest))

@@ -2,8 +2,9 @@ import { join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import type { QuantizationConfig } from '../../checkpoint/quantized-config.js'
-import { type LlamaConfig, parseLlamaConfig } from '../model/families/index.js'
-import type { WeightSource } from '../model/decoder/weights.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { describeDecoder } from '../../model/families/index.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
 import { dequantize, type QuantizedLayer } from '../../packing/quantized-layer.js'
 
 /** A model folder, plain or quantized, ready to be run; weights are read from disk when they are needed. */
@@ -11,7 +12,7 @@ export interface OpenModel {
   /** Its path, as given. */
   readonly folder: string
   /** Its architecture. */
-  readonly config: LlamaConfig
+  readonly config: DecoderDescription
   /** Weights as float32, quantized layers dequantized. */
   readonly source: WeightSource
   /** Undefined for a plain model. */
@@ -30,7 +31,7 @@ export interface OpenModel {
 export async function openModel(folder: string): Promise<OpenModel> {
   const checkpoint = await openCheckpoint(folder)
   try {
-    const config = parseLlamaConfig(checkpoint.config, join(folder, 'config.json'))
+    const config = describeDecoder(checkpoint.config, join(folder, 'config.json'))
     const weights = checkpointWeights(checkpoint)
     return {
       folder,

@@ -24,10 +24,11 @@ import { throwIfAborted } from '../../errors.js'
 import { nonFiniteError } from '../../matrix.js'
 import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
 import { requireDistinctFolders } from './distinct-folders.js'
-import type { MethodSettings } from '../quantize/quantize-options.js'
 
 /** A quantized folder being written: first all that stays as it is, then the layers as they come. */
 export interface QuantizedOutput {
+  /** Where it will be. */
+  readonly folder: string
   /** @param module the weight's name less `.weight` */
   addLayer(module: string, layer: QuantizedLayer, relativeError: number | null): Promise<void>
   /** Writes `config.json` and moves the folder to its place. */
@@ -54,7 +55,7 @@ export async function createQuantizedOutput(
   folder: string,
   checkpoint: Checkpoint,
   replaced: ReadonlySet<string>,
-  { method, stated }: MethodSettings,
+  { method, stated }: { readonly method: string; readonly stated: Readonly<Record<string, unknown>> },
   options: OutputOptions & { readonly signal?: AbortSignal },
 ): Promise<QuantizedOutput> {
   await requireDistinctFolders(checkpoint.folder, folder)
@@ -68,6 +69,7 @@ export async function createQuantizedOutput(
     throw error
   }
   return {
+    folder,
     async addLayer(module, layer, relativeError) {
       const packed = pack(layer)
       const { dtype } = findTensor(checkpoint.tensors, `${module}.weight`, checkpoint.folder)

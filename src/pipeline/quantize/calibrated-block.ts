@@ -8,7 +8,7 @@ import { type BlockStream, collectStatistics, type InputStatistics } from '../ca
 import { withQuantizedLayers } from '../folders/open-model.js'
 import type { PartProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
-import { type BlockWork, type OnQuantized, quantizeBlock } from './quantize-block.js'
+import { type BlockWork, type OnQuantized, quantizeBlock, quantizesAny } from './quantize-block.js'
 
 /** The calibration tokens on their way through the model. */
 export interface CalibrationStreams {
@@ -68,7 +68,7 @@ async function quantizeInOrder({ work, original, block, streams, seconds }: Bloc
   for (const [turn, stage] of stages.entries()) {
     const lap = stopwatch()
     const [start, middle, end] = [turn, turn + STATISTICS_SHARE, turn + 1].map((turns) => turns * share)
-    if (work.quantizes(stage)) {
+    if (quantizesAny(work, stage)) {
       const statistics = await statisticsOf(
         stage,
         { block, stream: present },
@@ -99,7 +99,7 @@ async function quantizeTogether({ work, original, block, streams, seconds }: Blo
   const stages = blockStages(block.description)
   const share = STATISTICS_SHARE / stages.length
   for (const [turn, stage] of stages.entries()) {
-    if (work.quantizes(stage)) {
+    if (quantizesAny(work, stage)) {
       const onBatch = within(onProgress, 'collecting Hessians', turn * share, (turn + 1) * share)
       const original = full && { block: ahead.block, stream: full }
       const seen = await statisticsOf(stage, ahead, original, work, onBatch)

@@ -1,36 +1,42 @@
 import { OptionError } from '../../errors.js'
-import { assertBlockTensors } from '../model/decoder/block.js'
-import type { LlamaConfig } from '../model/families/index.js'
-import { assertEmbedding } from '../model/decoder/embedding.js'
-import { assertHead } from '../model/decoder/head.js'
-import { allLinearLayers } from '../model/decoder/linears.js'
-import type { WeightSource } from '../model/decoder/weights.js'
+import { assertBlockTensors } from '../../model/decoder/block.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { assertEmbedding } from '../../model/decoder/embedding.js'
+import { assertHead } from '../../model/decoder/head.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
 import { layoutOf } from '../../packing/layout.js'
 import { resolveLayoutOptions } from '../../packing/layout-options.js'
 import { centroidsOf, type VqLayout } from '../../packing/vq-layer.js'
 import { planBudget } from '../mixed/plan.js'
-import type { MethodSettings } from './quantize-options.js'
+import type { LayerPlan } from './layer-plan.js'
 
 /**
  * Finds before the work begins what would stop it halfway, or leave a model that cannot be run: a tensor that is missing
- * or of another shape, bits per value that a layer is too small for or that all layers together cannot meet, more centroids than a group has vectors. Reads no
- * weights.
+ * or of another shape, bits per value that a layer is too small for or that all layers together cannot meet, more
+ * centroids than a group has vectors. Reads no weights.
  *
+ * @param budget bits per value of all layers together, where they share them out
  * @throws CheckpointError, OptionError naming the tensor or layer
  */
-export function checkModel(weights: WeightSource, config: LlamaConfig, settings: MethodSettings): void {
+export function checkModel(
+  weights: WeightSource,
+  config: DecoderDescription,
+  plan: LayerPlan,
+  budget: number | undefined,
+): void {
   assertEmbedding(weights, config)
-  for (let index = 0; index < config.layers; index++) assertBlockTensors(weights, config, index)
+  for (const block of config.blocks) assertBlockTensors(weights, block)
   assertHead(weights, config)
-  if (settings.method !== 'gptvq') return
-  if (settings.budget !== undefined) {
-    planBudget(config, settings.options, settings.budget)
+  const first = plan.settingsOf(plan.linears[0].name)
+  if (budget !== undefined && first?.method === 'gptvq') {
+    planBudget(plan.linears, first.options, budget)
     return
   }
-  const layout = resolveLayoutOptions(settings.options)
-  for (const { name, rows, cols } of allLinearLayers(config)) {
+  for (const { name, rows, cols } of plan.linears) {
+    const settings = plan.settingsOf(name)
+    if (settings?.method !== 'gptvq') continue
     try {
-      requireEnoughVectors(layoutOf(rows, cols, layout))
+      requireEnoughVectors(layoutOf(rows, cols, resolveLayoutOptions(settings.options)))
     } catch (error) {
       if (!(error instanceof OptionError)) throw error
       throw new OptionError(error.option, `${name}: ${error.message.slice(error.option.length + 2)}`)

@@ -6,36 +6,40 @@ import { correctDrift } from '../../gptvq/drift-correction.js'
 import { quantizeLayer } from '../../gptvq/quantize-layer.js'
 import { reconstructionError } from '../../gptvq/reconstruction-error.js'
 import { type Matrix, matrix } from '../../matrix.js'
-import type { LlamaConfig } from '../model/families/index.js'
-import { type LinearKind, type LinearLayer, linearLayers } from '../model/decoder/linears.js'
-import { readTensor, type WeightSource } from '../model/decoder/weights.js'
+import type { Stage } from '../../model/decoder/block-state.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { type LinearLayer, linearLayers } from '../../model/decoder/linears.js'
+import { readTensor, type WeightSource } from '../../model/decoder/weights.js'
 import { dequantize, pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { InputStatistics } from '../calibrate/input-statistics.js'
 import type { LayerBits } from '../mixed/options.js'
 import type { PartProgress } from '../progress.js'
+import { stopwatch } from '../stopwatch.js'
+import type { LayerOrderOptions } from './layer-order.js'
+import type { LayerPlan } from './layer-plan.js'
 import type { MethodSettings } from './quantize-options.js'
 import { type LayerReport, layerReport } from './report.js'
-import { stopwatch } from '../stopwatch.js'
 
-/** Receives each layer as soon as it is quantized, and the weights that it stands for. */
-export type OnQuantized = (
-  linear: LinearLayer,
-  layer: QuantizedLayer,
-  report: LayerReport,
-  values: Matrix,
-) => Promise<void>
+/** Receives each layer as soon as it is quantized. */
+export type OnQuantized = (linear: LinearLayer, layer: QuantizedLayer, report: LayerReport) => Promise<void>
 
 /** One block to be quantized. */
 export interface BlockWork {
   readonly weights: WeightSource
-  readonly config: LlamaConfig
+  readonly config: DecoderDescription
   readonly index: number
-  readonly settings: MethodSettings
-  /** What a layer is quantized with besides the settings that all share, by the name of its weight. */
+  readonly plan: LayerPlan
+  readonly order: Required<LayerOrderOptions>
+  /** What a layer is quantized with besides the settings of the plan, by the name of its weight. */
   readonly layerBits?: ReadonlyMap<string, LayerBits> | undefined
   readonly deliver: OnQuantized
   readonly onProgress: PartProgress
   readonly signal: AbortSignal | undefined
+}
+
+/** Whether any layer of a stage is to be quantized. */
+export function quantizesAny({ plan }: BlockWork, { linears }: Stage): boolean {
+  return linears.some(({ module }) => plan.settingsOf(`${module}.weight`) !== undefined)
 }
 
 /**
@@ -44,10 +48,12 @@ export interface BlockWork {
  */
 export async function quantizeBlock(
   work: BlockWork,
-  statistics: ReadonlyMap<LinearKind, InputStatistics> | undefined,
+  statistics: ReadonlyMap<string, InputStatistics> | undefined,
 ): Promise<void> {
-  const { weights, settings, deliver, onProgress, signal } = work
-  const linears = linearLayers(work.config, work.index).filter(({ kind }) => statistics?.has(kind) ?? true)
+  const { weights, plan, deliver, onProgress, signal } = work
+  const linears = linearLayers(work.config, work.index).filter(
+    ({ kind, name }) => (statistics?.has(kind) ?? true) && plan.settingsOf(name) !== undefined,
+  )
   const total = linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
   let before = 0
   for (const linear of linears) {
@@ -59,13 +65,14 @@ export async function quantizeBlock(
     const weight = matrix(rows, cols, await readTensor(weights, name, [rows, cols], 'the shape of the layer'))
     const inputs = statistics?.get(kind)
     const lap = stopwatch()
-    const target = await targetOf(weight, inputs, settings.order.driftCorrection, name, signal)
-    const layer = await quantizeLinear(name, target, inputs?.hessian, work, progress)
+    const target = await targetOf(weight, inputs, work.order.driftCorrection, name, signal)
+    const settings = plan.settingsOf(name)!
+    const own = work.layerBits?.get(name)
+    const layer = await quantizeLinear(name, target, inputs?.hessian, settings, own, progress, signal)
     const seconds = lap()
-    const values = dequantize(layer)
-    const error = inputs ? reconstructionError(target, values, inputs.hessian).relative : null
-    const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), error, seconds)
-    await deliver(linear, layer, report, values)
+    const error = inputs ? reconstructionError(target, dequantize(layer), inputs.hessian).relative : null
+    const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), error, seconds, inputs)
+    await deliver(linear, layer, report)
     before += rows * cols
   }
 }
@@ -87,13 +94,15 @@ async function quantizeLinear(
   name: string,
   weight: Matrix,
   hessian: Matrix | undefined,
-  { settings, layerBits, signal }: BlockWork,
+  settings: MethodSettings,
+  layerBits: LayerBits | undefined,
   onProgress: (done: number) => void,
+  signal: AbortSignal | undefined,
 ): Promise<QuantizedLayer> {
   if (settings.method === 'rtn') return quantizeRtn(weight, settings.options, name)
   if (hessian === undefined)
     throw new ShapeError(`${name}: method ${settings.method} needs a Hessian, none was given`)
   const task = { name, onProgress, ...(signal && { signal }) }
   if (settings.method === 'gptq') return quantizeGptq(weight, hessian, { ...settings.options, ...task })
-  return quantizeLayer(weight, hessian, { ...settings.options, ...layerBits?.get(name), ...task })
+  return quantizeLayer(weight, hessian, { ...settings.options, ...layerBits, ...task })
 }

@@ -4,6 +4,8 @@ import { OptionError } from '../../errors.js'
 import { resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
 import { defaultBpv } from '../../packing/layout.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
+import type { EndTensorOptions } from './end-tensors.js'
+import type { LayerPlanOptions } from './layer-plan.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
 import { type ModelTuningOptions, resolveModelTuning } from '../tuning/tune-model.js'
@@ -18,7 +20,7 @@ export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gpt
 type MethodOptions = VqOptions & CalibrationOptions & LayerOrderOptions & ModelTuningOptions
 
 /** The same for a whole model, where layers may differ in their bits. */
-type ModelMethodOptions = Omit<MethodOptions, 'bits'> & MixedBitsOptions
+export type ModelMethodOptions = Omit<MethodOptions, 'bits'> & MixedBitsOptions
 
 /** Options of a single layer that the scalar methods have no use for. */
 const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
@@ -125,6 +127,15 @@ function resolveUniform(method: QuantizationMethod, options: MethodOptions): Met
     order: PUBLISHED_ORDER,
     stated: method === 'rtn' ? { bits, groupSize } : scalar,
   }
+}
+
+/** The options in force for a whole model, for reports and for the written folder. */
+export function statedSettings(
+  { stated }: MethodSettings,
+  { skip, layerOptions, embeddingBits, headBits }: LayerPlanOptions & EndTensorOptions,
+): Readonly<Record<string, unknown>> {
+  const own = { skip, layerOptions, embeddingBits, headBits }
+  return { ...stated, ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)) }
 }
 
 function refuseUseless(

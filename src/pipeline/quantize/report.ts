@@ -1,6 +1,8 @@
+import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import { type BitsPerValue, bitsPerValue, packedBytes } from '../../packing/bits-per-value.js'
 import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
 import type { MixedReport } from '../mixed/report.js'
+import type { QuantizedModel } from './phases.js'
 import type { QuantizationMethod } from './quantize-options.js'
 import type { TuningReport } from '../tuning/report.js'
 
@@ -21,6 +23,13 @@ export interface LayerReport {
    * towards: those of the model, corrected for drift; before tuning. Null for a method without calibration.
    */
   readonly relativeError: number | null
+  /** Calibration tokens that it saw; null for a method without calibration. */
+  readonly tokens: number | null
+  /**
+   * Share of its Hessian that comes from tokens routed elsewhere, where it belongs to an expert that saw few; null for
+   * layers that see all tokens.
+   */
+  readonly pooled: number | null
   /** Time that quantizing it took. */
   readonly seconds: number
 }
@@ -46,6 +55,19 @@ export interface QuantizationReport {
     /** All their stored arrays. */
     readonly after: number
   }
+  /** Embedding and head, where they were quantized. */
+  readonly ends: readonly LayerReport[]
+  /** All tensors of the model, those that stay as they are too. */
+  readonly wholeModel: {
+    /** 8 * bytes / values. */
+    readonly bitsPerValue: number
+    /** Bytes before. */
+    readonly before: number
+    /** Bytes after. */
+    readonly after: number
+  }
+  /** What was noticed about the model's configuration. */
+  readonly notes: readonly string[]
   /** Bytes of all files written, null when none were. */
   readonly outputBytes: number | null
   /** Null for a method without calibration. */
@@ -82,10 +104,44 @@ export function layerReport(
   packed: PackedQuantizedLayer,
   relativeError: number | null,
   seconds: number,
+  inputs: { readonly tokens: number; readonly pooled?: number } | undefined,
 ): LayerReport {
   const { rows, cols } = 'layout' in packed ? packed.layout : packed
   const bytes = packedBytes(packed)
-  return { name, rows, cols, bitsPerValue: bitsPerValue(packed), bytes, relativeError, seconds }
+  const seen = { tokens: inputs?.tokens ?? null, pooled: inputs?.pooled ?? null }
+  return { name, rows, cols, bitsPerValue: bitsPerValue(packed), bytes, relativeError, ...seen, seconds }
+}
+
+/** Puts the report of a whole model together. */
+export function quantizationReport(
+  stated: Pick<QuantizationReport, 'model' | 'output' | 'method' | 'settings' | 'notes'>,
+  { tensors }: Checkpoint,
+  { layers, ends, calibration, mixed, tuning, outputBytes, seconds }: QuantizedModel,
+  total: number,
+): QuantizationReport {
+  const quantized = new Map([...layers, ...ends].map((layer) => [`${layer.name}.weight`, layer.bytes]))
+  const all = [...tensors.values()]
+  const sum = (values: readonly number[]) => values.reduce((whole, value) => whole + value, 0)
+  const values = sum(all.map(({ shape }) => shape.reduce((product, size) => product * size, 1)))
+  const after = sum(all.map(({ name, bytes }) => quantized.get(name) ?? bytes))
+  return {
+    ...stated,
+    layers,
+    ends,
+    bitsPerValue: totalBitsPerValue(layers),
+    layerBytes: {
+      before: sum(layers.map(({ name }) => tensors.get(`${name}.weight`)!.bytes)),
+      after: sum(layers.map(({ bytes }) => bytes)),
+    },
+    wholeModel: { bitsPerValue: (8 * after) / values, before: sum(all.map(({ bytes }) => bytes)), after },
+    outputBytes,
+    calibration: calibration
+      ? { sequences: calibration.sequences.length, length: calibration.length, notes: calibration.notes }
+      : null,
+    tuning: tuning ?? null,
+    mixed: mixed ?? null,
+    seconds: { ...seconds, total },
+  }
 }
 
 /** Bits per value over several layers: all their bytes over all their weights. */

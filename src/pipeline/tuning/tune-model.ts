@@ -1,7 +1,7 @@
 import { requireWhole } from '../../check-option.js'
-import type { LlamaConfig } from '../model/families/index.js'
-import { sampleSequences } from '../model/passes/sampling.js'
-import type { WeightSource } from '../model/decoder/weights.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { sampleSequences } from '../../model/passes/sampling.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
 import type { VqLayer } from '../../packing/vq-layer.js'
 import { deriveSeed } from '../../random.js'
 import type { Calibration } from '../calibrate/calibration.js'
@@ -30,7 +30,7 @@ export function resolveModelTuning(options: ModelTuningOptions): Required<ModelT
 
 export interface TuneModelTask {
   readonly weights: WeightSource
-  readonly config: LlamaConfig
+  readonly config: DecoderDescription
   readonly layers: ReadonlyMap<string, VqLayer>
   readonly calibration: Calibration
   readonly seed: number
