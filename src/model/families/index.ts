@@ -1,13 +1,47 @@
 import { UnsupportedError } from '../../errors.js'
 import type { DecoderDescription } from '../decoder/description.js'
+import { gemma } from './gemma.js'
+import { gemma2 } from './gemma2.js'
+import { gemma3 } from './gemma3.js'
+import { gptNeox } from './gpt-neox.js'
+import { granite } from './granite.js'
 import { llama } from './llama.js'
 import { mistral } from './mistral.js'
+import { mixtral } from './mixtral.js'
+import { olmo2 } from './olmo2.js'
+import { olmo3 } from './olmo3.js'
+import { olmoe } from './olmoe.js'
 import type { Family } from './parts.js'
+import { phi3 } from './phi3.js'
 import { qwen2 } from './qwen2.js'
+import { qwen2Moe } from './qwen2-moe.js'
+import { qwen3 } from './qwen3.js'
+import { qwen3Moe } from './qwen3-moe.js'
 import { configReader, show } from './read-config.js'
 import { refuseUnread } from './result-fields.js'
+import { smollm3 } from './smollm3.js'
+import { stablelm } from './stablelm.js'
 
-const families: readonly Family[] = [llama, mistral, qwen2]
+const families: readonly Family[] = [
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  phi3,
+  gemma,
+  gemma2,
+  gemma3,
+  olmo2,
+  olmo3,
+  smollm3,
+  granite,
+  stablelm,
+  gptNeox,
+  mixtral,
+  qwen2Moe,
+  qwen3Moe,
+  olmoe,
+]
 
 /** Values of `model_type` that the forward pass knows. */
 export const supportedFamilies: readonly string[] = families.map(({ name }) => name)

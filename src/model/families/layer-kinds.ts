@@ -39,13 +39,20 @@ export function windowsOf(
  * from `max_window_layers` on, unless `layer_types` says otherwise.
  */
 export function readUpperWindows(read: ConfigReader, layers: number): readonly Window[] {
-  const stated = read.optionalCount('sliding_window', 4096)
-  const window = read.flag('use_sliding_window', false) ? stated : undefined
+  const window = readSwitchedWindow(read, 4096)
   const from = wholeOr(read, 'max_window_layers', 28)
   const kinds = readLayerKinds(read, layers, (index) =>
     window !== undefined && index >= from ? 'sliding_attention' : 'full_attention',
   )
   return windowsOf(read, kinds, window)
+}
+
+/** `sliding_window` where `use_sliding_window` turns it on. */
+export function readSwitchedWindow(read: ConfigReader, fallback: number | undefined): number | undefined {
+  // some files state 0 where it is off
+  const stated = read.value('sliding_window')
+  if (!read.flag('use_sliding_window', false)) return undefined
+  return stated === 0 ? undefined : read.optionalCount('sliding_window', fallback)
 }
 
 /** A whole number from 0. */

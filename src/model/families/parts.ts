@@ -35,14 +35,18 @@ export interface SizeDefaults {
   readonly kvHeads?: number
   /** Left out: hidden size over heads. */
   readonly headDim?: number
-  /** The family has one key-value head per head, of hidden size over heads values, whatever the file says. */
-  readonly plain?: true
+  /** Heads are of hidden size over heads values, whatever the file says. */
+  readonly fixedHeadDim?: true
+  /** There are as many key-value heads as heads, whatever the file says. */
+  readonly fixedKvHeads?: true
 }
 
 /** Reads the sizes of a model; key-value heads of null are as many as heads. */
 export function readSizes(read: ConfigReader, defaults: SizeDefaults): Sizes {
   const hiddenSize = read.count('hidden_size')
   const heads = read.count('num_attention_heads')
+  if (defaults.fixedHeadDim) read.only('head_dim', [hiddenSize / heads])
+  if (defaults.fixedKvHeads) read.only('num_key_value_heads', [heads])
   const missing = read.value('num_key_value_heads') === undefined
   const kvHeads = read.count('num_key_value_heads', missing ? (defaults.kvHeads ?? heads) : heads)
   if (heads % kvHeads !== 0) {
@@ -76,7 +80,7 @@ export interface DecoderParts {
   readonly embeddingScale?: number
   /** 1 when left out. */
   readonly logitScale?: number
-  readonly logitCap?: number
+  readonly logitCap?: number | undefined
   readonly finalNorm: NormDescription
   block(index: number, prefix: string): BlockParts
   /** Names that most families share when left out. */
@@ -146,6 +150,20 @@ export function residualNorms(
 export const normsBefore = {
   attentionInput: 'input_layernorm',
   feedForwardInput: 'post_attention_layernorm',
+} as const
+
+/** Behind each part. */
+export const normsAfter = {
+  attentionOutput: 'post_attention_layernorm',
+  feedForwardOutput: 'post_feedforward_layernorm',
+} as const
+
+/** In front of each part and behind it. */
+export const normsAround = {
+  attentionInput: 'input_layernorm',
+  attentionOutput: 'post_attention_layernorm',
+  feedForwardInput: 'pre_feedforward_layernorm',
+  feedForwardOutput: 'post_feedforward_layernorm',
 } as const
 
 /** What a family says of attention. */

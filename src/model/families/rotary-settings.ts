@@ -1,6 +1,15 @@
 import type { RotaryDescription, RotaryScaling } from '../decoder/description.js'
 import { type ConfigReader, isNumber, show } from './read-config.js'
 
+const scalingKinds: readonly RotaryScaling['kind'][] = [
+  'default',
+  'linear',
+  'dynamic',
+  'llama3',
+  'yarn',
+  'longrope',
+]
+
 /** What a family says of its rotary positions. */
 export interface RotaryOptions {
   readonly headDim: number
@@ -13,6 +22,8 @@ export interface RotaryOptions {
   readonly names?: { readonly theta: string; readonly share: string }
   /** `original_max_position_embeddings` when the top level has none, which then outweighs that of the section. */
   readonly originalMaxPositions?: number
+  /** Kinds of scaling that the family has; all when left out. */
+  readonly kinds?: readonly RotaryScaling['kind'][]
   /** Other names of kinds of scaling. */
   readonly aliases?: Readonly<Record<string, RotaryScaling['kind']>>
 }
@@ -38,12 +49,21 @@ export function readRotary(read: ConfigReader, options: RotaryOptions): RotaryDe
     read.refuse(`${name}.${nested}`, section[nested], 'the same rotary positions for all layers')
   }
   const original = read.optionalCount('original_max_position_embeddings', options.originalMaxPositions)
-  return rotaryOf(read, section, name, {
+  const rotary = rotaryOf(read, section, name, {
     ...options,
     theta: read.positive(names.theta, options.theta ?? 10000),
     topShare: read.optionalPositive(names.share, options.share),
     topOriginal: original,
   })
+  if (options.names !== undefined) {
+    // files hold the usual names too, which say the same
+    read.only('rope_theta', [rotary.theta])
+    const share = read.optionalPositive('partial_rotary_factor', undefined)
+    if (share !== undefined && Math.floor(share * options.headDim) !== rotary.dims) {
+      read.fail('partial_rotary_factor', share, `what ${names.share} says`)
+    }
+  }
+  return rotary
 }
 
 /** {@link RotaryOptions} with what the top level says. */
@@ -95,6 +115,8 @@ function readScaling(
 ): RotaryScaling {
   const stated = String(section.rope_type ?? section.type ?? 'default')
   const kind = options.aliases?.[stated] ?? stated
+  const kinds: readonly string[] = options.kinds ?? scalingKinds
+  if (!kinds.includes(kind)) read.refuse('rotary scaling', kind, kinds.join(', '))
   const positive = (key: string, fallback?: number) => {
     const found = section[key] ?? fallback
     return isNumber(found) && found > 0
@@ -154,7 +176,7 @@ function readScaling(
       }
     }
     default:
-      return read.refuse(`rotary scaling`, kind, 'default, linear, dynamic, llama3, yarn, longrope')
+      return read.refuse('rotary scaling', kind, kinds.join(', '))
   }
 }
 
