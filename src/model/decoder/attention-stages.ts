@@ -1,3 +1,4 @@
+import type { NormWeights } from '../ops/ops.js'
 import { type Block, weightsOf } from './block.js'
 import type { BlockRun, BlockState, Stage } from './block-state.js'
 import type { AttentionDescription, BlockDescription, LinearDescription } from './description.js'
@@ -50,12 +51,13 @@ function addPart<T>(
 
 /** What attention gives, tokens x (heads * headDim), for its normed input. */
 function attend<T>({ ops, block, tokens, span, cache }: BlockRun<T>, attention: AttentionDescription, input: T): T {
-  const { heads, kvHeads, headDim, scale, softCap, window, rotary } = attention
-  const { queries, keys, values } = project({ ops, block }, attention, input)
-  const { queries: queryNorm, keys: keyNorm } = block.norms
+  const { heads, kvHeads, headDim, scale, softCap, window, rotary, clip } = attention
+  const projected = project({ ops, block }, attention, input)
+  const limited = (x: T) => (clip === undefined ? x : ops.clip(x, clip))
+  const withNorm = (x: T, norm: NormWeights | undefined) => limited(norm ? ops.norm(x, norm) : x)
   const normed = {
-    queries: queryNorm ? ops.norm(queries, queryNorm) : queries,
-    keys: keyNorm ? ops.norm(keys, keyNorm) : keys,
+    queries: withNorm(projected.queries, block.norms.queries),
+    keys: withNorm(projected.keys, block.norms.keys),
   }
   const tables = rotary && rotaryTables(rotary, span)
   const turned = tables
@@ -65,18 +67,15 @@ function attend<T>({ ops, block, tokens, span, cache }: BlockRun<T>, attention: 
       }
     : normed
   const shape = { heads, kvHeads, headDim, scale, softCap, window }
-  return ops.attend(turned.queries, turned.keys, values, tokens, shape, cache)
+  return ops.attend(turned.queries, turned.keys, limited(projected.values), tokens, shape, cache)
 }
 
 function project<T>(
   { ops, block }: { ops: BlockRun<T>['ops']; block: Block },
-  { heads, kvHeads, headDim, projections, clip }: AttentionDescription,
+  { heads, kvHeads, headDim, projections }: AttentionDescription,
   input: T,
 ): { queries: T; keys: T; values: T } {
-  const linear = (description: LinearDescription) => {
-    const output = ops.linear(input, weightsOf(block, description))
-    return clip === undefined ? output : ops.clip(output, clip)
-  }
+  const linear = (description: LinearDescription) => ops.linear(input, weightsOf(block, description))
   if (projections.kind === 'separate') {
     const { queries, keys, values } = projections
     return { queries: linear(queries), keys: linear(keys), values: linear(values) }

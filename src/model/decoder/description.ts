@@ -114,7 +114,7 @@ export interface AttentionDescription {
   /** Undefined: queries and keys do not know their positions. */
   readonly rotary?: RotaryDescription
   readonly projections: AttentionProjections
-  /** Queries, keys and values are limited to this magnitude. */
+  /** Queries, keys (after their norms) and values are limited to this magnitude. */
   readonly clip?: number
   /** Of queries and keys before they are turned: over `headDim` values, or over those of all heads. */
   readonly queryNorm?: NormDescription
