@@ -1,18 +1,18 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { AbortedError, OptionError, UnsupportedError } from '../../src/errors.js'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { decoderCaches, decodeStep, disposeDecoder, loadDecoder } from '../../src/model/decoder.js'
-import { forwardLogits } from '../../src/model/passes/forward-logits.js'
-import { startEngine } from '../../src/model/ops/engine.js'
-import { drawToken, sampleSequences } from '../../src/model/passes/sampling.js'
-import { randomGenerator } from '../../src/random.js'
-import { randomTensors, smallConfig } from './reference-forward.js'
-import { sourceOf } from './tiny-llama.js'
+import { AbortedError, OptionError, UnsupportedError } from '../../../src/errors.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { decoderCaches, decodeStep, disposeDecoder, loadDecoder } from '../../../src/model/decoder.js'
+import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { drawToken, sampleSequences } from '../../../src/model/passes/sampling.js'
+import { randomGenerator } from '../../../src/random.js'
+import { randomTensors, smallConfig } from '../reference-forward.js'
+import { sourceOf } from '../tiny-llama.js'
 
 const grouped = { ...smallConfig, num_attention_heads: 4, num_key_value_heads: 2, attention_bias: true }
 const windowed = { ...smallConfig, model_type: 'mistral' as const, sliding_window: 4 }
-const config = parseLlamaConfig({ ...grouped }, 'config.json')
+const config = describeDecoder({ ...grouped }, 'config.json')
 const source = sourceOf(randomTensors(grouped, 21))
 
 beforeAll(async () => {
@@ -24,7 +24,7 @@ describe('decodeStep', () => {
     ['grouped heads and biases', grouped],
     ['a sliding window', windowed],
   ])('gives the logits of the full forward pass at every position: %s', async (_, json) => {
-    const config = parseLlamaConfig({ ...json }, 'config.json')
+    const config = describeDecoder({ ...json }, 'config.json')
     const source = sourceOf(randomTensors(json, 4))
     const [batch, length] = [3, 19]
     const random = randomGenerator(9)

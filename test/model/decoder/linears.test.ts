@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import { CheckpointError, UnsupportedError } from '../../src/errors.js'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { linearInputGroups, linearKinds, linearLayers } from '../../src/model/decoder/linears.js'
-import { ropeFrequencies } from '../../src/model/rope.js'
+import { CheckpointError, UnsupportedError } from '../../../src/errors.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { linearInputGroups, linearKinds, linearLayers } from '../../../src/model/decoder/linears.js'
+import { ropeFrequencies } from '../../../src/model/rope.js'
 
 const minimal = {
   model_type: 'llama',
@@ -13,9 +13,9 @@ const minimal = {
   vocab_size: 1000,
 }
 const parse = (fields: Record<string, unknown> = {}) =>
-  parseLlamaConfig({ ...minimal, ...fields }, 'a/config.json')
+  describeDecoder({ ...minimal, ...fields }, 'a/config.json')
 
-describe('parseLlamaConfig', () => {
+describe('describeDecoder', () => {
   it('fills in what Hugging Face leaves out', () => {
     expect(parse()).toEqual({
       modelType: 'llama',

@@ -1,15 +1,15 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { NumericError, ShapeError } from '../../src/errors.js'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { divergence, divergenceGradient } from '../../src/model/passes/divergence.js'
-import { openHead } from '../../src/model/decoder/head.js'
-import { startEngine } from '../../src/model/ops/engine.js'
-import { sampledLossGradient } from '../../src/model/passes/sampled-loss.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
-import { expectClose } from '../support/tolerance.js'
-import { type ReferenceConfig, randomTensors, referenceHead, smallConfig } from './reference-forward.js'
-import { sourceOf } from './tiny-llama.js'
+import { NumericError, ShapeError } from '../../../src/errors.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { divergence, divergenceGradient } from '../../../src/model/passes/divergence.js'
+import { openHead } from '../../../src/model/decoder/head.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { sampledLossGradient } from '../../../src/model/passes/sampled-loss.js'
+import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { expectClose } from '../../support/tolerance.js'
+import { type ReferenceConfig, randomTensors, referenceHead, smallConfig } from '../reference-forward.js'
+import { sourceOf } from '../tiny-llama.js'
 
 beforeAll(async () => {
   await startEngine('wasm')
@@ -25,7 +25,7 @@ function normals(size: number, seed: number): Float32Array {
 
 async function smallHead(of = json) {
   const tensors = randomTensors(of, 8)
-  const config = parseLlamaConfig({ ...of }, 'config.json')
+  const config = describeDecoder({ ...of }, 'config.json')
   return { head: await openHead(sourceOf(tensors), config), tensors }
 }
 
@@ -182,7 +182,7 @@ describe('sampledLossGradient', () => {
 describe('the backward pass of a head', () => {
   it('sums over all slices of a large vocabulary, without keeping them', async () => {
     const [vocabSize, hiddenSize] = [40_000, 1000]
-    const config = parseLlamaConfig({ ...smallConfig, vocab_size: vocabSize, hidden_size: hiddenSize }, 'c')
+    const config = describeDecoder({ ...smallConfig, vocab_size: vocabSize, hidden_size: hiddenSize }, 'c')
     const source = {
       shape: (name: string) => (name.includes('norm') ? [hiddenSize] : [vocabSize, hiddenSize]),
       floats: async () => new Float32Array(hiddenSize).fill(1),

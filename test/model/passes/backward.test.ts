@@ -1,14 +1,14 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { NumericError, ShapeError } from '../../src/errors.js'
-import { backwardBlock } from '../../src/model/passes/backward.js'
-import { disposeBlock, type LlamaBlock, loadBlock } from '../../src/model/decoder/block.js'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { type LinearKind, linearKinds } from '../../src/model/decoder/linears.js'
-import { startEngine } from '../../src/model/ops/engine.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
-import { type ReferenceConfig, randomTensors, referenceBlock, smallConfig } from './reference-forward.js'
-import { sourceOf, type TestTensor } from './tiny-llama.js'
+import { NumericError, ShapeError } from '../../../src/errors.js'
+import { backwardBlock } from '../../../src/model/passes/backward.js'
+import { disposeBlock, type LlamaBlock, loadBlock } from '../../../src/model/decoder/block.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { type LinearKind, linearKinds } from '../../../src/model/decoder/linears.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { type ReferenceConfig, randomTensors, referenceBlock, smallConfig } from '../reference-forward.js'
+import { sourceOf, type TestTensor } from '../tiny-llama.js'
 
 beforeAll(async () => {
   await startEngine('wasm')
@@ -64,7 +64,7 @@ async function gradients(
   up: Float32Array,
   batch: number,
 ) {
-  const block = await loadBlock(sourceOf(tensors), parseLlamaConfig({ ...json }, 'config.json'), 0)
+  const block = await loadBlock(sourceOf(tensors), describeDecoder({ ...json }, 'config.json'), 0)
   const weights = new Map<LinearKind, Float32Array>()
   const length = hidden.length / batch / json.hidden_size
   const onHidden = backwardBlock(block, hidden, up, batch, length, (kind, input, outputGradient) => {
@@ -168,7 +168,7 @@ describe('backwardBlock', () => {
 
   it('gives each sequence of a batch what it gets alone, when its heads are attended to in several turns', async () => {
     const [batch, length] = [33, 128]
-    const config = parseLlamaConfig({ ...smallConfig, max_position_embeddings: length }, 'config.json')
+    const config = describeDecoder({ ...smallConfig, max_position_embeddings: length }, 'config.json')
     const block = await loadBlock(sourceOf(randomTensors(smallConfig, 3)), config, 0)
     const hidden = normals(batch * length * config.hiddenSize, 1)
     const up = normals(hidden.length, 2)
@@ -211,7 +211,7 @@ const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) =>
   Buffer.from(buffer, byteOffset, byteLength)
 
 async function smallBlock(): Promise<{ block: LlamaBlock; hidden: Float32Array; up: Float32Array }> {
-  const config = parseLlamaConfig({ ...smallConfig }, 'config.json')
+  const config = describeDecoder({ ...smallConfig }, 'config.json')
   const block = await loadBlock(sourceOf(randomTensors(smallConfig, 3)), config, 0)
   return { block, hidden: normals(10 * config.hiddenSize, 1), up: normals(10 * config.hiddenSize, 2) }
 }

@@ -1,22 +1,22 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { CheckpointError, NumericError, ShapeError, TextError } from '../../src/errors.js'
-import { forwardKernels } from '../../src/kernels/forward-kernels.js'
-import { disposeBlock, loadBlock, replaceLinear } from '../../src/model/decoder/block.js'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { embeddingName, embedTokens } from '../../src/model/decoder/embedding.js'
-import { openHead } from '../../src/model/decoder/head.js'
-import { type LinearKind, linearKinds, linearLayers } from '../../src/model/decoder/linears.js'
-import { forwardLogits } from '../../src/model/passes/forward-logits.js'
-import { startEngine } from '../../src/model/ops/engine.js'
-import { useEngineProducts, useOwnProducts } from '../../src/model/ops/tensors/products.js'
-import { type InputListener, runBlock } from '../../src/model/decoder/run-block.js'
-import type { WeightSource } from '../../src/model/decoder/weights.js'
-import { type ReferenceConfig, randomTensors, referenceForward, smallConfig } from './reference-forward.js'
-import { sourceOf, type TestTensor } from './tiny-llama.js'
+import { CheckpointError, NumericError, ShapeError, TextError } from '../../../src/errors.js'
+import { forwardKernels } from '../../../src/kernels/forward-kernels.js'
+import { disposeBlock, loadBlock, replaceLinear } from '../../../src/model/decoder/block.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { embeddingName, embedTokens } from '../../../src/model/decoder/embedding.js'
+import { openHead } from '../../../src/model/decoder/head.js'
+import { type LinearKind, linearKinds, linearLayers } from '../../../src/model/decoder/linears.js'
+import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { useEngineProducts, useOwnProducts } from '../../../src/model/ops/tensors/products.js'
+import { type InputListener, runBlock } from '../../../src/model/decoder/run-block.js'
+import type { WeightSource } from '../../../src/model/decoder/weights.js'
+import { type ReferenceConfig, randomTensors, referenceForward, smallConfig } from '../reference-forward.js'
+import { sourceOf, type TestTensor } from '../tiny-llama.js'
 
 const json = { ...smallConfig, num_key_value_heads: 1 }
-const config = parseLlamaConfig({ ...json }, 'config.json')
+const config = describeDecoder({ ...json }, 'config.json')
 const tokens = [3, 1, 4, 1, 5, 9, 2]
 
 function model(change: (tensors: Map<string, TestTensor>) => void = () => {}) {
@@ -64,7 +64,7 @@ describe('runBlock', () => {
       attention_bias: true,
       mlp_bias: true,
     }
-    const otherConfig = parseLlamaConfig({ ...other }, 'config.json')
+    const otherConfig = describeDecoder({ ...other }, 'config.json')
     const block = await loadBlock(sourceOf(randomTensors(other, 5)), otherConfig, 0)
     const { source } = model()
     const hidden = await embedTokens(source, config, Int32Array.from([...tokens, ...tokens.toReversed()]))
