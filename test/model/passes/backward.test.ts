@@ -1,12 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { NumericError, ShapeError } from '../../../src/errors.js'
+import type { Matrix } from '../../../src/matrix.js'
 import { type Block, disposeBlock, openBlock } from '../../../src/model/decoder/block.js'
 import { linearLayers } from '../../../src/model/decoder/linears.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { backwardBlock } from '../../../src/model/passes/backward.js'
-import type { Matrix } from '../../../src/matrix.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
 import { type ReferenceConfig, randomTensors, referenceBlock, smallConfig } from '../reference-forward.js'
 import { sourceOf, type TestTensor } from '../tiny-llama.js'
@@ -68,11 +68,18 @@ async function gradients(
   const block = await openBlock(sourceOf(tensors), describeDecoder({ ...json }, 'config.json').blocks[0])
   const weights = new Map<string, Float32Array>()
   const length = hidden.length / batch / json.hidden_size
-  const onHidden = await backwardBlock(block, hidden, up, batch, length, (kind, input, outputGradient, tokens) => {
-    expect(weights.has(kind)).toBe(false)
-    expect(tokens).toBeUndefined()
-    weights.set(kind, weightGradient(input, outputGradient))
-  })
+  const onHidden = await backwardBlock(
+    block,
+    hidden,
+    up,
+    batch,
+    length,
+    (kind, input, outputGradient, tokens) => {
+      expect(weights.has(kind)).toBe(false)
+      expect(tokens).toBeUndefined()
+      weights.set(kind, weightGradient(input, outputGradient))
+    },
+  )
   disposeBlock(block)
   return { onHidden, weights }
 }

@@ -1,14 +1,20 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { ShapeError } from '../../../src/errors.js'
-import { disposeBlock, forkBlock, type LlamaBlock, loadBlock, replaceLinear } from '../../../src/model/decoder/block.js'
 import { passStage, visitStage, type WaitingTokens } from '../../../src/model/block-stages.js'
-import { describeDecoder } from '../../../src/model/families/index.js'
+import {
+  disposeBlock,
+  forkBlock,
+  type LlamaBlock,
+  loadBlock,
+  replaceLinear,
+} from '../../../src/model/decoder/block.js'
 import { embedTokens } from '../../../src/model/decoder/embedding.js'
 import { type LinearInputGroup, linearInputGroups } from '../../../src/model/decoder/linears.js'
+import { runBlock } from '../../../src/model/decoder/run-block.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { useEngineProducts, useOwnProducts } from '../../../src/model/ops/tensors/products.js'
-import { runBlock } from '../../../src/model/decoder/run-block.js'
 import { randomTensors, smallConfig } from '../../model/reference-forward.js'
 import { sourceOf } from '../../model/tiny-llama.js'
 
