@@ -1,281 +1,232 @@
+import { join } from 'node:path'
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { CheckpointError, NumericError, ShapeError, TextError } from '../../../src/errors.js'
-import { forwardKernels } from '../../../src/kernels/forward-kernels.js'
-import { disposeBlock, loadBlock, replaceLinear } from '../../../src/model/decoder/block.js'
-import { describeDecoder } from '../../../src/model/families/index.js'
-import { embeddingName, embedTokens } from '../../../src/model/decoder/embedding.js'
-import { openHead } from '../../../src/model/decoder/head.js'
-import { type LinearKind, linearKinds, linearLayers } from '../../../src/model/decoder/linears.js'
-import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
-import { startEngine } from '../../../src/model/ops/engine.js'
-import { useEngineProducts, useOwnProducts } from '../../../src/model/ops/tensors/products.js'
-import { type InputListener, runBlock } from '../../../src/model/decoder/run-block.js'
+import { CheckpointError, NumericError } from '../../../src/errors.js'
+import {
+  assertBlockTensors,
+  type Block,
+  disposeBlock,
+  forkBlock,
+  openBlock,
+  reloadLinear,
+  weightsOf,
+} from '../../../src/model/decoder/block.js'
+import type { DecoderDescription } from '../../../src/model/decoder/description.js'
+import { embedTokens } from '../../../src/model/decoder/embedding.js'
+import { blockLinears, isExpert, linearLayers } from '../../../src/model/decoder/linears.js'
+import { runBlock } from '../../../src/model/decoder/run-block.js'
 import type { WeightSource } from '../../../src/model/decoder/weights.js'
-import { type ReferenceConfig, randomTensors, referenceForward, smallConfig } from '../reference-forward.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
+import { type KernelArrays, watchKernelArrays } from '../../support/kernel-arrays.js'
+import { openFixture, readTensors } from '../families/fixture.js'
+import { randomTensors, smallConfig } from '../reference-forward.js'
 import { sourceOf, type TestTensor } from '../tiny-llama.js'
 
-const json = { ...smallConfig, num_key_value_heads: 1 }
-const config = describeDecoder({ ...json }, 'config.json')
-const tokens = [3, 1, 4, 1, 5, 9, 2]
-
-function model(change: (tensors: Map<string, TestTensor>) => void = () => {}) {
-  const tensors = randomTensors(json, 5)
-  change(tensors)
-  return { tensors, source: sourceOf(tensors) }
+/** A model and its tensors. */
+interface Model {
+  readonly config: DecoderDescription
+  /** The block that is looked at. */
+  readonly index: number
+  readonly tokens: Int32Array
+  readonly tensors: ReadonlyMap<string, TestTensor>
 }
 
+const json = { ...smallConfig, num_key_value_heads: 1, attention_bias: true }
+const dense: Model = {
+  config: describeDecoder({ ...json }, 'config.json'),
+  index: 0,
+  tokens: Int32Array.of(3, 1, 4, 1, 5, 9, 2),
+  tensors: randomTensors(json, 5),
+}
+const { folder, config, tokens } = await openFixture('qwen2_moe-norm-step')
+const index = config.blocks.findIndex(({ feedForward }) => feedForward.kind === 'routed')
+const routed: Model = { config, index, tokens, tensors: await readTensors(join(folder, 'model.safetensors')) }
+
+let arrays: KernelArrays
 beforeAll(async () => {
   await startEngine('wasm')
+  arrays = watchKernelArrays()
+})
+const inUse = () => [tf.memory().numTensors, arrays.inUse()]
+
+/** The output of the block for the model's embedded tokens. */
+async function outputOf(block: Block, { config, tokens, tensors }: Model): Promise<Float32Array> {
+  return runBlock(block, await embedTokens(sourceOf(tensors), config, tokens), 1, tokens.length)
+}
+
+/** The same model with another tensor. */
+function withTensor({ tensors, ...model }: Model, name: string, values: Float32Array): Model {
+  return { ...model, tensors: new Map(tensors).set(name, { shape: tensors.get(name)!.shape, values }) }
+}
+
+const negated = ({ tensors }: Model, name: string) => tensors.get(name)!.values.map((value) => -value)
+
+describe('openBlock', () => {
+  it('reads each tensor of the block once, those of experts only when the block runs, and then each time', async () => {
+    const reads: string[] = []
+    const plain = sourceOf(routed.tensors)
+    const source: WeightSource = {
+      ...plain,
+      floats: async (name) => {
+        reads.push(name)
+        return plain.floats(name)
+      },
+    }
+    const description = routed.config.blocks[routed.index]
+    const block = await openBlock(source, description)
+    const own = [...routed.tensors.keys()].filter((name) => name.startsWith(description.prefix))
+    const ofExperts = own.filter((name) => /\.experts\.\d/.test(name))
+    expect(ofExperts.length).toBeGreaterThan(6)
+    expect(reads.sort()).toEqual(own.filter((name) => !ofExperts.includes(name)).sort())
+    for (const _ of [1, 2]) {
+      reads.length = 0
+      await outputOf(block, routed)
+      // the two stages of an expert come one after the other, the weights of both may be read twice
+      expect([...new Set(reads)].sort()).toEqual(ofExperts.sort())
+    }
+    disposeBlock(block)
+  })
+
+  it('has the layers of one expert in memory at most', async () => {
+    const block = await openBlock(sourceOf(routed.tensors), routed.config.blocks[routed.index])
+    const hidden = await embedTokens(sourceOf(routed.tensors), routed.config, routed.tokens)
+    const loaded = () =>
+      blockLinears(block.description).filter(
+        (linear) => isExpert(block.description, linear) && block.linears.has(linear.kind),
+      )
+    const seen: number[] = []
+    await runBlock(block, hidden, 1, routed.tokens.length, {
+      onInput: () => seen.push(loaded().length),
+    })
+    expect(Math.max(...seen)).toBe(3)
+    expect(loaded()).toEqual([])
+    disposeBlock(block)
+  })
+
+  it('says which layer is not in memory', async () => {
+    const block = await openBlock(sourceOf(routed.tensors), routed.config.blocks[routed.index])
+    const expert = blockLinears(block.description).find((linear) => isExpert(block.description, linear))!
+    expect(() => weightsOf(block, expert)).toThrow(`${expert.module} is not in memory`)
+    disposeBlock(block)
+  })
 })
 
-describe('runBlock', () => {
-  it('hands out the input of every linear layer, as a brute-force pass computes it', async () => {
-    const { tensors, source } = model()
-    const expected = referenceForward(json, tensors, tokens).inputs
-    let hidden = await embedTokens(source, config, Int32Array.from(tokens))
-    const seen: string[] = []
-    for (let index = 0; index < config.layers; index++) {
-      const block = await loadBlock(source, config, index)
-      const onInput: InputListener = (kinds, input) => {
-        for (const kind of kinds) {
-          const name = `model.layers.${index}.${kind}`
-          seen.push(name)
-          const rows = expected.get(name)!
-          expect([input.rows, input.cols]).toEqual([tokens.length, rows[0].length])
-          rows.flat().forEach((value, i) => {
-            expect(Math.abs(input.data[i] - value)).toBeLessThan(1e-4)
-          })
-        }
+describe.each([
+  ['a dense model', dense],
+  ['a mixture of experts', routed],
+])('reloadLinear in %s', (_, model) => {
+  it.each(linearLayers(model.config, model.index).map(({ kind, name }) => [kind, name]))(
+    'reads %s from the source again, and the block is that of a checkpoint with the other weight',
+    async (kind, name) => {
+      const other = withTensor(model, name, negated(model, name))
+      let tensors = model.tensors
+      const source: WeightSource = {
+        shape: (asked) => sourceOf(tensors).shape(asked),
+        floats: (asked) => sourceOf(tensors).floats(asked),
+        rows: (asked, first, count) => sourceOf(tensors).rows(asked, first, count),
       }
-      hidden = await runBlock(block, hidden, 1, tokens.length, { onInput })
+      const before = inUse()
+      const block = await openBlock(source, model.config.blocks[model.index])
+      const old = await outputOf(block, model)
+      tensors = other.tensors
+      await reloadLinear(block, kind)
+      const replaced = await outputOf(block, model)
+      const fresh = await openBlock(sourceOf(other.tensors), model.config.blocks[model.index])
+      expect(replaced).toEqual(await outputOf(fresh, model))
+      expect(replaced).not.toEqual(old)
       disposeBlock(block)
-    }
-    expect(seen).toEqual(
-      [0, 1].flatMap((index) => linearKinds.map((kind) => `model.layers.${index}.${kind}`)),
-    )
-  })
-
-  it("agrees with the engine's own operations, biases and a window included, and is not them", async () => {
-    const other: ReferenceConfig = {
-      ...json,
-      model_type: 'mistral',
-      sliding_window: 4,
-      attention_bias: true,
-      mlp_bias: true,
-    }
-    const otherConfig = describeDecoder({ ...other }, 'config.json')
-    const block = await loadBlock(sourceOf(randomTensors(other, 5)), otherConfig, 0)
-    const { source } = model()
-    const hidden = await embedTokens(source, config, Int32Array.from([...tokens, ...tokens.toReversed()]))
-    const inputs = async (products: () => void) => {
-      products()
-      const seen: number[] = []
-      const onInput: InputListener = (_, input) => seen.push(...input.data)
-      const output = await runBlock(block, hidden, 2, tokens.length, { onInput })
-      return [...seen, ...output]
-    }
-    const own = await inputs(useOwnProducts)
-    const engine = await inputs(useEngineProducts)
-    useOwnProducts()
-    disposeBlock(block)
-    expect(own.length).toBe(engine.length)
-    expect(own).not.toEqual(engine)
-    own.forEach((value, i) => {
-      expect(Math.abs(value - engine[i])).toBeLessThan(1e-5 * (1 + Math.abs(engine[i])))
-    })
-  })
-
-  it('gives each sequence of a batch what it gets alone', async () => {
-    const { source } = model()
-    const block = await loadBlock(source, config, 0)
-    const hidden = await embedTokens(source, config, Int32Array.from([...tokens, ...tokens.toReversed()]))
-    const together = await runBlock(block, hidden, 2, tokens.length)
-    const half = hidden.length / 2
-    expect(together.subarray(0, half)).toEqual(
-      await runBlock(block, hidden.subarray(0, half), 1, tokens.length),
-    )
-    expect(together.subarray(half)).toEqual(await runBlock(block, hidden.subarray(half), 1, tokens.length))
-    disposeBlock(block)
-  })
-
-  it('refuses hidden states of another size', async () => {
-    const { source } = model()
-    const block = await loadBlock(source, config, 0)
-    await expect(runBlock(block, new Float32Array(10), 1, 3)).rejects.toThrow(ShapeError)
-    disposeBlock(block)
-  })
-
-  it('reports an overflow by block and position instead of handing on infinities', async () => {
-    const { source } = model()
-    const block = await loadBlock(source, config, 1)
-    const hidden = await embedTokens(source, config, Int32Array.of(3))
-    replaceLinear(block, 'mlp.up_proj', new Float32Array(20 * 12).fill(1e5))
-    replaceLinear(block, 'mlp.down_proj', new Float32Array(12 * 20).fill(3e38))
-    await expect(runBlock(block, hidden, 1, 1)).rejects.toThrow(NumericError)
-    await expect(runBlock(block, hidden, 1, 1)).rejects.toThrow(/block 1: .* position 0/)
-    disposeBlock(block)
-  })
-
-  it('leaves no tensor behind, whether it succeeds or fails', async () => {
-    const { source } = model()
-    const before = tf.memory().numTensors
-    const block = await loadBlock(source, config, 0)
-    const loaded = tf.memory().numTensors
-    await runBlock(block, await embedTokens(source, config, Int32Array.from(tokens)), 1, tokens.length, {
-      onInput: () => {},
-    })
-    replaceLinear(block, 'mlp.up_proj', new Float32Array(20 * 12))
-    const stop = () => {
-      throw new Error('the listener fails')
-    }
-    const one = new Float32Array(config.hiddenSize)
-    await expect(runBlock(block, one, 1, 1, { onInput: stop })).rejects.toThrow('the listener fails')
-    expect(tf.memory().numTensors).toBe(loaded)
-    disposeBlock(block)
-    expect(tf.memory().numTensors).toBe(before)
-  })
+      disposeBlock(fresh)
+      expect(inUse()).toEqual(before)
+    },
+  )
 })
 
-describe('replaceLinear', () => {
-  it.each(linearKinds)('equals a checkpoint that holds the other %s', async (kind: LinearKind) => {
-    const { source } = model()
-    const { name, rows, cols } = linearLayers(config, 0).find((layer) => layer.kind === kind)!
-    const other = randomTensors(json, 77).get(name)!
-    const changed = model((tensors) => tensors.set(name, other))
-    const hidden = await embedTokens(source, config, Int32Array.from(tokens))
-    const block = await loadBlock(source, config, 0)
-    const before = await runBlock(block, hidden, 1, tokens.length)
-    replaceLinear(block, kind, other.values)
-    const replaced = await runBlock(block, hidden, 1, tokens.length)
-    expect(() => replaceLinear(block, kind, new Float32Array(3))).toThrow(`${rows} x ${cols}`)
-    const fresh = await loadBlock(changed.source, config, 0)
-    expect(replaced).toEqual(await runBlock(fresh, hidden, 1, tokens.length))
-    expect(replaced).not.toEqual(before)
+describe.each([
+  ['a dense model', dense],
+  ['a mixture of experts', routed],
+])('forkBlock in %s', (_, model) => {
+  it('changes its own weights and never those of the original', async () => {
+    const before = inUse()
+    const block = await openBlock(sourceOf(model.tensors), model.config.blocks[model.index])
+    const original = await outputOf(block, model)
+    const reads: string[] = []
+    const { kind, name } = linearLayers(model.config, model.index).at(-1)!
+    const changed = sourceOf(withTensor(model, name, negated(model, name)).tensors)
+    const fork = forkBlock(block, {
+      ...changed,
+      floats: async (asked) => {
+        reads.push(asked)
+        return changed.floats(asked)
+      },
+    })
+    expect(reads).toEqual([])
+    await reloadLinear(fork, kind)
+    expect(await outputOf(fork, model)).not.toEqual(original)
+    expect(await outputOf(block, model)).toEqual(original)
+    disposeBlock(fork)
+    // the fork was made of the original's weights, whose memory it does not own
+    expect(await outputOf(block, model)).toEqual(original)
     disposeBlock(block)
-    disposeBlock(fresh)
+    expect(inUse()).toEqual(before)
   })
 })
 
 describe('loading weights', () => {
-  const forward = (source: WeightSource) => forwardLogits(source, config, Int32Array.from(tokens), 1)
-  const names = [...randomTensors(json, 5).keys()]
+  const cases = [dense, routed].flatMap((model) =>
+    [...model.tensors.keys()].map((name) => [model.config.family, name, model] as const),
+  )
 
-  it.each(names)('names %s when it is missing, has another shape or holds a NaN', async (name) => {
-    const before = tf.memory().numTensors
-    const missing = model((tensors) => tensors.delete(name))
-    await expect(forward(missing.source)).rejects.toThrow(CheckpointError)
-    await expect(forward(missing.source)).rejects.toThrow(`${name}: no such tensor`)
+  it.each(cases)(
+    'of %s names %s when it is missing, has another shape or holds a NaN',
+    async (_, name, model) => {
+      const { config, tokens } = model
+      const forward = (tensors: ReadonlyMap<string, TestTensor>) =>
+        forwardLogits(sourceOf(tensors), config, tokens, 1).catch((error) => error)
+      const before = inUse()
+      const { shape, values } = model.tensors.get(name)!
 
-    const turned = model((tensors) => {
-      const { shape, values } = tensors.get(name)!
-      tensors.set(name, { shape: [...shape.slice(0, -1), shape[shape.length - 1] + 1], values })
-    })
-    await expect(forward(turned.source)).rejects.toThrow(CheckpointError)
-    await expect(forward(turned.source)).rejects.toThrow(
-      new RegExp(`${name}: found the shape .*config.json asks for`),
-    )
+      const missing = new Map(model.tensors)
+      missing.delete(name)
+      const turned = new Map(model.tensors)
+      turned.set(name, { shape: [...shape.slice(0, -1), shape[shape.length - 1] + 1], values })
+      const faults = [
+        { tensors: missing, message: `${name}: no such tensor` },
+        { tensors: turned, message: `${name}: found the shape` },
+      ]
+      for (const { tensors, message } of faults) {
+        const error = await forward(tensors)
+        expect(error).toBeInstanceOf(CheckpointError)
+        expect(error.message).toContain(message)
+        expect(error.message).toContain('config.json asks for')
+      }
 
-    const damaged = model((tensors) => {
-      tensors.get(name)!.values[7] = Number.NaN
-    })
-    await expect(forward(damaged.source)).rejects.toThrow(NumericError)
-    await expect(forward(damaged.source)).rejects.toThrow(`${name}`)
-    expect(tf.memory().numTensors).toBe(before)
-  })
-})
+      const damaged = values.slice()
+      damaged[7 % damaged.length] = Number.NaN
+      const error = await forward(withTensor(model, name, damaged).tensors)
+      expect(error).toBeInstanceOf(NumericError)
+      expect(error.message).toContain(name)
+      expect(inUse()).toEqual(before)
+    },
+  )
 
-describe('embedTokens', () => {
-  it('reads only runs of rows of a large table, and gets the same rows', async () => {
-    const wide = { ...config, vocabSize: 200_000, hiddenSize: 100 }
-    const reads: number[] = []
-    const source: WeightSource = {
-      shape: () => [wide.vocabSize, wide.hiddenSize],
-      floats: async () => {
-        throw new Error('the whole table was asked for')
-      },
-      rows: async (_, first, count) => {
-        reads.push(count)
-        return Float32Array.from({ length: count * 100 }, (_, i) => first + Math.floor(i / 100))
-      },
-    }
-    const ids = Int32Array.of(199_999, 5, 5, 7, 0, 100_000, 60_000, 100_016, 199_000)
-    const hidden = await embedTokens(source, wide, ids)
-    expect(Array.from(ids, (_, i) => hidden[i * 100 + 99])).toEqual(Array.from(ids))
-    expect(reads).toEqual([8, 1, 17, 1, 1])
-  })
-
-  it('reads long runs in bounded pieces', async () => {
-    const wide = { ...config, vocabSize: 100_000, hiddenSize: 1000 }
-    const reads: number[] = []
-    const source: WeightSource = {
-      shape: () => [wide.vocabSize, wide.hiddenSize],
-      floats: async () => new Float32Array(),
-      rows: async (_, first, count) => {
-        reads.push(count)
-        return new Float32Array(count * 1000).fill(first)
-      },
-    }
-    await embedTokens(
-      source,
-      wide,
-      Int32Array.from({ length: 1000 }, (_, i) => i * 10),
-    )
-    expect(Math.max(...reads) * 1000 * 4).toBeLessThanOrEqual(2 ** 24)
-  })
-
-  it.each([-1, 17])('refuses the id %i, which is no row', async (id) => {
-    const { source } = model()
-    const embedding = embedTokens(source, config, Int32Array.of(1, 2, id))
-    await expect(embedding).rejects.toThrow(TextError)
-    await expect(embedTokens(source, config, Int32Array.of(1, 2, id))).rejects.toThrow(
-      `token 2 of the text has the id ${id}`,
-    )
-  })
-})
-
-describe('openHead', () => {
-  it('multiplies a large vocabulary by slices, without keeping them, and gets the same logits', async () => {
-    const wide = { ...config, tieWordEmbeddings: true, vocabSize: 40_000, hiddenSize: 1000 }
-    const row = (token: number) => Math.cos(token)
-    const reads: number[] = []
-    const source: WeightSource = {
-      shape: (name) => (name === embeddingName ? [wide.vocabSize, wide.hiddenSize] : [wide.hiddenSize]),
-      floats: async () => new Float32Array(wide.hiddenSize).fill(1),
-      rows: async (_, first, count) => {
-        reads.push(count)
-        const rows = new Float32Array(count * 1000)
-        for (let i = 0; i < count; i++) rows[i * 1000] = row(first + i)
-        return rows
-      },
-    }
-    const before = tf.memory().numTensors
-    const head = await openHead(source, wide)
-    const hidden = new Float32Array(2000).fill(2)
-    hidden[1000] = -2
-    const logits = await head.logits(hidden)
-    expect(reads.length).toBeGreaterThan(1)
-    expect(Math.max(...reads) * 4000).toBeLessThanOrEqual(2 ** 26)
-    for (const token of [0, 1, 16_776, 16_777, 39_999]) {
-      expect(logits[token]).toBeCloseTo(row(token), 4)
-      expect(logits[40_000 + token]).toBeCloseTo(-row(token), 4)
-    }
-    const { allocate, release } = forwardKernels()
-    const target = allocate(logits.length)
-    expect(await head.logits(hidden, target)).toBe(target)
-    const largest = logits.reduce((most, logit, i) => Math.max(most, Math.abs(logit - target[i])), 0)
-    expect(largest).toBeLessThan(1e-6)
-    release(target)
-    head.dispose()
-    expect(tf.memory().numTensors).toBe(before)
-  })
-
-  it('refuses hidden states that are not whole rows, and an array of another size for the logits', async () => {
-    const head = await openHead(model().source, config)
-    await expect(head.logits(new Float32Array(13))).rejects.toThrow(ShapeError)
-    await expect(head.logits(new Float32Array(config.hiddenSize), new Float32Array(3))).rejects.toThrow(
-      ShapeError,
-    )
-    head.dispose()
-  })
+  it.each(cases.filter(([, name, { config, index }]) => name.startsWith(config.blocks[index].prefix)))(
+    'of %s is preceded by a check that reads nothing and names %s when it is missing or has another shape',
+    (_, name, { config, index, tensors }) => {
+      const { shape } = tensors.get(name)!
+      const source = (found: readonly number[] | undefined): WeightSource => ({
+        ...sourceOf(tensors),
+        shape: (asked) => (asked === name ? found : tensors.get(asked)?.shape),
+        floats: () => {
+          throw new Error('a tensor was read')
+        },
+      })
+      const check = (found: readonly number[] | undefined) => () =>
+        assertBlockTensors(source(found), config.blocks[index])
+      expect(check(shape)).not.toThrow()
+      expect(check(undefined)).toThrow(`${name}: no such tensor`)
+      expect(check([...shape.slice(0, -1), shape[shape.length - 1] + 1])).toThrow(`${name}: found the shape`)
+    },
+  )
 })

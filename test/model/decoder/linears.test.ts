@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { CheckpointError, UnsupportedError } from '../../../src/errors.js'
-import { describeDecoder } from '../../../src/model/families/index.js'
 import { linearInputGroups, linearKinds, linearLayers } from '../../../src/model/decoder/linears.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
 import { ropeFrequencies } from '../../../src/model/rope.js'
 
 const minimal = {
