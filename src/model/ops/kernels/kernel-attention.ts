@@ -1,3 +1,4 @@
+import { ShapeError } from '../../../errors.js'
 import { forwardKernels } from '../../../kernels/forward-kernels.js'
 import type { AttentionShape, KeyValueCache, TokenRows } from '../ops.js'
 import { type KernelRows, newRows } from './kernel-scope.js'
@@ -46,23 +47,48 @@ export function attendRows(
   queries: KernelRows,
   keys: KernelRows,
   values: KernelRows,
-  { sequences, length, position }: TokenRows,
+  tokens: TokenRows,
   shape: AttentionShape,
   cache?: KeyValueCache,
 ): KernelRows {
+  const { sequences, length } = tokens
+  const kept =
+    cache === undefined
+      ? { keys, values, position: 0, capacity: length }
+      : extend(cache, keys, values, tokens)
   const output = newRows(queries.rows, queries.cols)
-  const task = { ...shape, sequences, length, queries: queries.data, output: output.data }
-  if (cache === undefined || !isKernelCache(cache)) {
-    const own = { keys: keys.data, values: values.data }
-    forwardKernels().attend({ ...task, ...own, position: 0, capacity: length })
-    return output
+  forwardKernels().attend({
+    ...shape,
+    sequences,
+    length,
+    position: kept.position,
+    capacity: kept.capacity,
+    queries: queries.data,
+    keys: kept.keys.data,
+    values: kept.values.data,
+    output: output.data,
+  })
+  return output
+}
+
+/** Adds keys and values of the tokens to a cache, and gives all that it holds. */
+function extend(
+  cache: KeyValueCache,
+  keys: KernelRows,
+  values: KernelRows,
+  { sequences, length }: TokenRows,
+) {
+  const { positions: position, capacity } = cache
+  if (!isKernelCache(cache) || sequences !== cache.sequences || position + length > capacity) {
+    throw new ShapeError(
+      `${sequences} sequences of ${length} more tokens do not fit the cache of ${cache.sequences} sequences, with ` +
+        `${position} of ${capacity} positions taken`,
+    )
   }
   store(cache.keys, keys, cache, position, length)
   store(cache.values, values, cache, position, length)
   cache.positions = position + length
-  const all = { keys: cache.keys, values: cache.values }
-  forwardKernels().attend({ ...task, ...all, position, capacity: cache.capacity })
-  return output
+  return { keys: { data: cache.keys }, values: { data: cache.values }, position, capacity }
 }
 
 function store(
