@@ -10,7 +10,7 @@ import {
   type QuantizedLayer,
   quantizeModel,
 } from '../../../src/model.js'
-import { cli } from '../cli/support.js'
+import { cli } from '../../cli/support.js'
 import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
 
 let folder: string
