@@ -16,7 +16,7 @@ export const quantizeCommand = defineCommand({
   argument: 'MODEL',
   summary: 'compress the linear layers of a model',
   about:
-    'Quantizes the linear layers of a Llama-family model folder (config.json, *.safetensors, tokenizer.json), block ' +
+    'Quantizes the linear layers of a model folder (config.json, *.safetensors, tokenizer.json), block ' +
     'by block on calibration text, and writes a compressed folder. Embeddings, norms and head keep their bytes. The ' +
     "defaults are the paper's recommended setting: 2-D vectors, 2 bits, 2.125 bits per value. Without --calibration " +
     'the model writes its own calibration text.',
@@ -56,7 +56,10 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
   const out = output ?? ''
   const rows = [
     ...labelled('method', wrapText(`${method}, ${describeSettings(settings)}`, 63)),
-    ['bits per value', formatBits(report.bitsPerValue)],
+    [
+      'bits per value',
+      `${formatBits(report.bitsPerValue)}, whole model ${formatBits(report.wholeModel.bitsPerValue)}`,
+    ],
     ...describeMixed(report),
     [
       'layers',
@@ -65,6 +68,7 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
     ],
     ['layer error', describeErrors(report)],
     ...describeCalibration(report),
+    ...labelled('model', report.notes),
     ...describeTuning(report),
     ['written', `${out}: ${formatCount(files.length, 'file')}, ${formatBytes(report.outputBytes ?? 0)}`],
     ...(page === undefined ? [] : [['report', page]]),

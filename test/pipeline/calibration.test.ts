@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { OptionError, TextError } from '../../src/index.js'
-import type { LlamaConfig } from '../../src/model/families/index.js'
 import type { WeightSource } from '../../src/model/decoder/weights.js'
+import type { LlamaConfig } from '../../src/model/families/index.js'
 import { type CalibrationOptions, gatherCalibration } from '../../src/pipeline/calibrate/calibration.js'
 
 const config = { vocabSize: 5000, maxPositions: 64 } as LlamaConfig

@@ -5,8 +5,8 @@ import { type Head, openHead } from '../decoder/head.js'
 import { allLinearLayers } from '../decoder/linears.js'
 import { runBlock } from '../decoder/run-block.js'
 import type { WeightSource } from '../decoder/weights.js'
-import type { KeyValueCache } from '../ops/ops.js'
 import { assertEngineHolds } from '../ops/engine.js'
+import type { KeyValueCache } from '../ops/ops.js'
 import { runningOps } from '../ops/running.js'
 
 /** A whole model in memory, to run token by token. Free it with {@link disposeDecoder}. */
@@ -48,7 +48,10 @@ export function disposeDecoder(decoder: Decoder): void {
 
 /** The bytes of the caches of all blocks for one sequence. */
 export function cacheBytes({ blocks }: DecoderDescription, capacity: number): number {
-  return blocks.reduce((sum, { attention: { kvHeads, headDim } }) => sum + 8 * kvHeads * headDim * capacity, 0)
+  return blocks.reduce(
+    (sum, { attention: { kvHeads, headDim } }) => sum + 8 * kvHeads * headDim * capacity,
+    0,
+  )
 }
 
 /**

@@ -78,7 +78,9 @@ function mapState<A, B>({ routes, ...fields }: BlockState<A>, map: (value: A) =>
 }
 
 function onlyKeys<T extends object>(record: T, keys: readonly (keyof T)[]): Partial<T> {
-  return Object.fromEntries(Object.entries(record).filter(([key]) => keys.includes(key as keyof T))) as Partial<T>
+  return Object.fromEntries(
+    Object.entries(record).filter(([key]) => keys.includes(key as keyof T)),
+  ) as Partial<T>
 }
 
 function withoutKeys<T extends object>(record: T, keys: readonly (keyof T)[]): Partial<T> {

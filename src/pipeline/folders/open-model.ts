@@ -3,8 +3,8 @@ import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import type { QuantizationConfig } from '../../checkpoint/quantized-config.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
-import { describeDecoder } from '../../model/families/index.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
+import { describeDecoder } from '../../model/families/index.js'
 import { dequantize, type QuantizedLayer } from '../../packing/quantized-layer.js'
 
 /** A model folder, plain or quantized, ready to be run; weights are read from disk when they are needed. */

@@ -60,6 +60,10 @@ export async function quantizeEndTensors(
     const lap = stopwatch()
     const values = await readTensor(weights, name, [rows, cols], 'vocab_size and hidden_size')
     const layer = quantizeRtn(matrix(rows, cols, values), { bits, groupSize: GROUP_SIZE }, name)
-    await deliver(name, layer, layerReport(name.replace(/\.weight$/, ''), pack(layer), null, lap(), undefined))
+    await deliver(
+      name,
+      layer,
+      layerReport(name.replace(/\.weight$/, ''), pack(layer), null, lap(), undefined),
+    )
   }
 }

@@ -74,8 +74,7 @@ export async function quantizePhases(
 
   const budget = settings.method === 'gptvq' ? settings.budget : undefined
   const start = budget === undefined ? sampled : sampled + SENSITIVITY_SHARE * (end - sampled)
-  const mixed =
-    calibration && (await shareBits(run, calibration, budget, partOf(onProgress, sampled, start)))
+  const mixed = calibration && (await shareBits(run, calibration, budget, partOf(onProgress, sampled, start)))
   if (mixed) seconds.sensitivity += lap()
 
   const untuned = new Map<string, VqLayer>()
@@ -91,7 +90,13 @@ export async function quantizePhases(
   const tuned =
     tuning && calibration
       ? await tuneModel(
-          { ...run, layers: untuned, calibration, seed: options.seed ?? 0, onProgress: partOf(onProgress, end, 1) },
+          {
+            ...run,
+            layers: untuned,
+            calibration,
+            seed: options.seed ?? 0,
+            onProgress: partOf(onProgress, end, 1),
+          },
           tuning,
         )
       : undefined
@@ -142,7 +147,16 @@ async function shareBits(
 ): Promise<{ layers: ReadonlyMap<string, LayerBits>; report: MixedReport } | undefined> {
   if (settings.method !== 'gptvq' || bpv === undefined) return undefined
   const { options } = settings
-  return shareBudget({ source: weights, config, linears: plan.linears, sequences, options, bpv, onProgress, signal })
+  return shareBudget({
+    source: weights,
+    config,
+    linears: plan.linears,
+    sequences,
+    options,
+    bpv,
+    onProgress,
+    signal,
+  })
 }
 
 async function quantizeBlocks(

@@ -62,7 +62,7 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
   layerOrder: true,
   driftCorrection: true,
   skip: true,
-  layerOptions: true,
+  set: true,
   embeddingBits: true,
   headBits: true,
   tuningEpochs: true,
@@ -109,10 +109,27 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
     }
     if (settings.method !== 'rtn') await startEngine(options.engine)
     const { onProgress, onLayer, signal } = options
-    const run: ModelRun = { model: options.model, config, weights, settings, plan, ends, output, onProgress, onLayer, signal }
+    const run: ModelRun = {
+      model: options.model,
+      config,
+      weights,
+      settings,
+      plan,
+      ends,
+      output,
+      onProgress,
+      onLayer,
+      signal,
+    }
     const done = await quantizePhases(run, options)
     return quantizationReport(
-      { model: options.model, output: options.output ?? null, method: settings.method, settings: stated, notes },
+      {
+        model: options.model,
+        output: options.output ?? null,
+        method: settings.method,
+        settings: stated,
+        notes,
+      },
       checkpoint,
       done,
       total(),

@@ -2,9 +2,9 @@ import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import { type BitsPerValue, bitsPerValue, packedBytes } from '../../packing/bits-per-value.js'
 import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
 import type { MixedReport } from '../mixed/report.js'
+import type { TuningReport } from '../tuning/report.js'
 import type { QuantizedModel } from './phases.js'
 import type { QuantizationMethod } from './quantize-options.js'
-import type { TuningReport } from '../tuning/report.js'
 
 /** What became of one layer. */
 export interface LayerReport {

@@ -25,7 +25,9 @@ describe.each(engines)('what transformers computes, on the engine %s', (engine) 
     const seen: Float32Array[] = []
     const computed = await forwardLogits(source, config, tokens, 2, (states) => seen.push(states.slice()))
     for (const [index, states] of seen.entries()) {
-      expect(worstDifference(states, hidden[index]) / rangeOf(hidden[index]), `hidden ${index}`).toBeLessThan(BOUND)
+      expect(worstDifference(states, hidden[index]) / rangeOf(hidden[index]), `hidden ${index}`).toBeLessThan(
+        BOUND,
+      )
     }
     expect(worstDifference(computed, logits) / rangeOf(logits)).toBeLessThan(BOUND)
   })

@@ -29,7 +29,11 @@ export const kernelOps: Ops<KernelRows> = {
 
   linear(x, { rows, cols, weight, bias }) {
     const y = newRows(x.rows, rows)
-    const [input, weights, output] = [wholeBlock(x.data, cols), wholeBlock(weight, cols), wholeBlock(y.data, rows)]
+    const [input, weights, output] = [
+      wholeBlock(x.data, cols),
+      wholeBlock(weight, cols),
+      wholeBlock(y.data, rows),
+    ]
     forwardKernels().gemm('ABt', x.rows, rows, cols, 1, input, weights, 0, output)
     if (bias) addToRows(y, bias)
     return y
