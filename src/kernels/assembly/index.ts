@@ -5,9 +5,10 @@ import { moveTile, sumTile } from './clustering-move'
 import { gatherColumnTile, plantGroupTile, searchColumnTile } from './clustering-search'
 import { quantizeTile, refineTile } from './columns'
 import { boundPositionTile, plantCodebookTile } from './columns-search'
+import { activateTile, addTile, softCapTile } from './elements'
 import { DONE, KIND, LEFT, LIMIT, STOP, scratchOf, TOTAL, WAKE } from './job'
 import { multiplyTile, packRight } from './product'
-import { gateTile, normalizeTile } from './rows'
+import { normalizeTile, rotateTile } from './rows'
 import { compareTile, predictTile } from './scores'
 import { drawNearTile, sortVectorsTile } from './seeds-near'
 import { drawSeedTile, measureSeedTile } from './seeds'
@@ -94,11 +95,17 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
     case 31:
       return attendTile(tile, scratchOf(thread))
     case 32:
-      return gateTile(tile)
+      return activateTile(tile)
     case 33:
       return predictTile(tile)
     case 34:
       return compareTile(tile)
+    case 35:
+      return rotateTile(tile)
+    case 36:
+      return addTile(tile)
+    case 37:
+      return softCapTile(tile)
     default:
       unreachable()
   }
