@@ -10,6 +10,9 @@ import type {
 } from '../../../src/model/ops/ops.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
 
+/** The engines that the operations on tensors are tested on. */
+export const engines = ['wasm', 'cpu'] as const
+
 export interface TestMatrix {
   readonly rows: number
   readonly cols: number

@@ -9,6 +9,7 @@ import { expectClose, largestDifference, rejectionOf } from '../../support/toler
 import {
   attentionCase,
   cachedCase,
+  engines,
   forwardCases,
   normalMatrix,
   normals,
@@ -19,8 +20,6 @@ import {
   type TestMatrix,
 } from './cases.js'
 import { type Doubles, referenceOps } from './reference-ops.js'
-
-const engines = ['wasm', 'cpu'] as const
 
 const ops = tensorOps()
 
