@@ -49,10 +49,10 @@ export function readUpperWindows(read: ConfigReader, layers: number): readonly W
 
 /** `sliding_window` where `use_sliding_window` turns it on. */
 export function readSwitchedWindow(read: ConfigReader, fallback: number | undefined): number | undefined {
-  // some files state 0 where it is off
-  const stated = read.value('sliding_window')
-  if (!read.flag('use_sliding_window', false)) return undefined
-  return stated === 0 ? undefined : read.optionalCount('sliding_window', fallback)
+  if (read.flag('use_sliding_window', false)) return read.optionalCount('sliding_window', fallback)
+  // what a file states of a window that is off may be 0
+  read.value('sliding_window')
+  return undefined
 }
 
 /** A whole number from 0. */
