@@ -40,7 +40,7 @@ def randomize(model, seed):
             values = normal * 2 / parameter.shape[-1] ** 0.5
         elif "embed" in name:
             # A head that is the same matrix should not give logits that are larger
-            values = normal * (0.35 if tied else 1)
+            values = normal * (0.35 * (32 / parameter.shape[-1]) ** 0.5 if tied else 1)
         else:
             values = normal * 1.4 / parameter.shape[-1] ** 0.5
         parameter.data.copy_(values)
