@@ -2,8 +2,9 @@ import { readdir } from 'node:fs/promises'
 import { type OnProgress, partOf } from '../pipeline/progress.js'
 import type { QuantizationReport } from '../pipeline/quantize/report.js'
 import { runDetails } from '../pipeline/reports/run-details.js'
+import { settingFlags } from '../report/setting-flags.js'
 import { defineCommand } from './command.js'
-import { flagName, quantizeFlags } from './flags.js'
+import { quantizeFlags } from './flags.js'
 import { formatArgument, formatBits, formatBytes, formatCount, formatError, formatSeconds } from './format.js'
 import { formatTable, wrapText } from './table.js'
 
@@ -87,9 +88,8 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
 
 /** Settings as the flags that ask for them. */
 export function describeSettings(settings: Readonly<Record<string, unknown>>): string {
-  return Object.entries(settings)
-    .filter(([, value]) => value !== undefined)
-    .map(([option, value]) => `${flagName(option).slice(2)} ${value}`)
+  return settingFlags(settings)
+    .map(([name, value]) => `${name} ${value}`)
     .join(', ')
 }
 

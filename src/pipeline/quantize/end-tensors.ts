@@ -7,7 +7,7 @@ import { readTensor, type WeightSource } from '../../model/decoder/weights.js'
 import { pack } from '../../packing/quantized-layer.js'
 import type { ScalarLayer } from '../../packing/scalar-layer.js'
 import { stopwatch } from '../stopwatch.js'
-import { type LayerReport, layerReport } from './report.js'
+import { type LayerReport, layerReport } from './layer-report.js'
 
 /** Whether what is in front of the blocks and behind them is quantized too: on small models it is half of the bytes. */
 export interface EndTensorOptions {

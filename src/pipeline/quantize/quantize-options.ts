@@ -6,9 +6,7 @@ import { defaultBpv } from '../../packing/layout.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
 import { type ModelTuningOptions, resolveModelTuning } from '../tuning/tune-model.js'
-import type { EndTensorOptions } from './end-tensors.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
-import type { LayerPlanOptions } from './layer-plan.js'
 
 /** How the linear layers are quantized. */
 export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'
@@ -127,15 +125,6 @@ function resolveUniform(method: QuantizationMethod, options: MethodOptions): Met
     order: PUBLISHED_ORDER,
     stated: method === 'rtn' ? { bits, groupSize } : scalar,
   }
-}
-
-/** The options in force for a whole model, for reports and for the written folder. */
-export function statedSettings(
-  { stated }: MethodSettings,
-  { skip, set, embeddingBits, headBits }: LayerPlanOptions & EndTensorOptions,
-): Readonly<Record<string, unknown>> {
-  const own = { skip, set, embeddingBits, headBits }
-  return { ...stated, ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)) }
 }
 
 function refuseUseless(

@@ -1,3 +1,4 @@
+import { ShapeError } from '../../../errors.js'
 import { forwardKernels } from '../../../kernels/forward-kernels.js'
 import type { AttentionShape, KeyValueCache, TokenRows } from '../ops.js'
 import { type KernelRows, newRows } from './kernel-scope.js'
@@ -56,6 +57,12 @@ export function attendRows(
     const own = { keys: keys.data, values: values.data }
     forwardKernels().attend({ ...task, ...own, position: 0, capacity: length })
     return output
+  }
+  if (cache.sequences !== sequences || position + length > cache.capacity) {
+    throw new ShapeError(
+      `${sequences} sequences of ${length} more tokens do not fit the cache of ${cache.sequences} sequences, with ` +
+        `${cache.positions} of ${cache.capacity} positions taken`,
+    )
   }
   store(cache.keys, keys, cache, position, length)
   store(cache.values, values, cache, position, length)
