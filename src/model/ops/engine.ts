@@ -146,13 +146,20 @@ async function select(backend: StartedEngine): Promise<void> {
   await tf.ready()
 }
 
-/** Runs `start` without tfjs's greeting, which advertises another package at the first use of an engine. */
+/**
+ * Runs `start` without the greetings of tfjs, which advertises another package at the first use of an engine, and of
+ * the native library, which lists the processor's instructions: that would tear a progress bar. A log level that the
+ * user chose stays.
+ */
 async function quietly(start: () => Promise<void>): Promise<void> {
   const production = tf.env().getBool('PROD')
+  const logLevel = process.env.TF_CPP_MIN_LOG_LEVEL
   tf.env().set('PROD', true)
+  process.env.TF_CPP_MIN_LOG_LEVEL = logLevel ?? '1'
   try {
     await start()
   } finally {
     tf.env().set('PROD', production)
+    if (logLevel === undefined) delete process.env.TF_CPP_MIN_LOG_LEVEL
   }
 }

@@ -2,6 +2,7 @@ import { type Matrix, matrix } from '../../matrix.js'
 import type { Block } from '../../model/decoder/block.js'
 import type { BlockRun, BlockState, Stage } from '../../model/decoder/block-state.js'
 import { runStage } from '../../model/decoder/stages.js'
+import type { Ops } from '../../model/ops/ops.js'
 import { type Handle, runningOps } from '../../model/ops/running.js'
 
 /** Tokens between two stages, as ordinary arrays. */
@@ -23,8 +24,9 @@ export function runStored(
   length: number,
   keepsGated: (cols: number) => boolean,
 ): BlockState<Matrix> {
-  const { ops, run, lifted, stored } = lift(block, stage, tokens, length)
+  const ops = runningOps()
   return ops.tidy(() => {
+    const { run, lifted, stored } = lift(ops, block, stage, tokens, length)
     const next = runStage(run, stage, lifted)
     const untouched = stage.reads ? withoutKeys(tokens.state, stage.reads) : {}
     const lower = (handle: Handle) => stored.get(handle) ?? copyOf(run, handle)
@@ -42,16 +44,23 @@ export function visitStored(
   onInput: (input: Matrix) => void,
 ): void {
   if (stage.skips?.(tokens.state)) return
-  const { ops, run, lifted } = lift(block, stage, tokens, length)
+  const ops = runningOps()
   ops.tidy(() => {
+    const { run, lifted } = lift(ops, block, stage, tokens, length)
     const input = stage.input(run, lifted)
     const [rows, cols] = ops.shape(input)
     onInput(matrix(rows, cols, ops.read(input)))
   })
 }
 
-function lift(block: Block, stage: Stage, { sequences, state }: StoredTokens, length: number) {
-  const ops = runningOps()
+/** The tokens as the engine's matrices. */
+function lift(
+  ops: Ops<Handle>,
+  block: Block,
+  stage: Stage,
+  { sequences, state }: StoredTokens,
+  length: number,
+) {
   const stored = new Map<Handle, Matrix>()
   const raise = (values: Matrix): Handle => {
     const handle = ops.upload(values.data, values.rows, values.cols)
@@ -61,7 +70,7 @@ function lift(block: Block, stage: Stage, { sequences, state }: StoredTokens, le
   const read = stage.reads ? onlyKeys(state, stage.reads) : state
   const lifted = mapState(read as BlockState<Matrix>, raise)
   const run: BlockRun<Handle> = { ops, block, span: length, tokens: { sequences, length, position: 0 } }
-  return { ops, run, lifted, stored }
+  return { run, lifted, stored }
 }
 
 function copyOf({ ops }: BlockRun<Handle>, handle: Handle): Matrix {

@@ -106,8 +106,8 @@ function addToRows({ data, cols }: KernelRows, bias: Float32Array): void {
   }
 }
 
-/** Bytes of weights in the kernels' memory at most: 4 GiB are all there is, and activations need room too. */
-const HELD_BYTES = 2 ** 31
+/** Bytes of weights in the kernels' memory at most: 2 GiB are all there is, and activations need room too. */
+const HELD_BYTES = 2 ** 30
 
 const held = new Map<Float32Array, number>()
 let heldBytes = 0
