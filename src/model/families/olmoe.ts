@@ -26,6 +26,7 @@ export const olmoe: Family = {
     const clip = read.optionalPositive('clip_qkv', undefined)
     const rotary = readRotary(read, sizes)
     const experts = readExperts(read, { count: 64, active: 8, sumToOne: false })
+    read.only('use_qk_norm', [true])
     return decoder(read, {
       sizes,
       bos: undefined,
