@@ -25,7 +25,7 @@ export const mixtral: Family = {
     const norm = (name: string) => rmsNorm(name, hiddenSize, epsilon)
     const window = sameWindow(read, layers, read.optionalCount('sliding_window', undefined))
     const rotary = readRotary(read, { ...sizes, theta: 1e6 })
-    const experts = readExperts(read, { count: 8, active: 2, sumToOne: true })
+    const experts = readExperts(read, { count: 8, active: 2, sumToOne: true }, 1)
     read.only('norm_topk_prob', [true])
     return decoder(read, {
       sizes,

@@ -178,6 +178,7 @@ describe('impossible fields', () => {
     ['gemma2', { sliding_window: null }, 'sliding_window is null'],
     ['qwen2', { layer_types: Array(4).fill('sliding_attention') }, 'as layer_types asks for windows'],
     ['mixtral', { num_local_experts: 4, num_experts: 5 }, 'num_local_experts is 4'],
+    ['mixtral', { num_local_experts: 0 }, 'num_experts is 0'],
     ['olmoe', { num_experts: 4, num_experts_per_tok: 5 }, 'num_experts_per_tok is 5; expected at most 4'],
     ['qwen2_moe', { mlp_only_layers: [-1] }, 'mlp_only_layers is [-1]'],
     [
