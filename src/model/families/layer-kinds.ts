@@ -47,6 +47,12 @@ export function readUpperWindows(read: ConfigReader, layers: number): readonly W
   return windowsOf(read, kinds, window)
 }
 
+/** The window of families whose layers all have one or none; a `layer_types` must say the same. */
+export function sameWindow(read: ConfigReader, layers: number, window: number | undefined): Window {
+  read.list('layer_types', layers, [window === undefined ? 'full_attention' : 'sliding_attention'])
+  return window === undefined ? {} : { window }
+}
+
 /** `sliding_window` where `use_sliding_window` turns it on. */
 export function readSwitchedWindow(read: ConfigReader, fallback: number | undefined): number | undefined {
   if (read.flag('use_sliding_window', false)) return read.optionalCount('sliding_window', fallback)

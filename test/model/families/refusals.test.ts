@@ -87,7 +87,9 @@ describe('fields that change the result', () => {
     ['llama', 'layer_norm_eps', 1e-3],
     ['llama', 'hidden_activation', 'gelu'],
     ['mistral', 'attention_bias', true],
-    ['mistral', 'layer_types', ['sliding_attention', 'full_attention']],
+    ['llama', 'quantization', { group_size: 64, bits: 4 }],
+    ['qwen3_moe', 'use_qk_norm', false],
+    ['llama', 'use_rotary_embedding', false],
     ['gemma', 'use_bidirectional_attention', true],
     ['gemma3_text', 'use_bidirectional_attention', true],
     ['gemma3_text', 'attn_logit_softcapping', 50],
@@ -120,6 +122,8 @@ describe('fields that change the result', () => {
       'llama',
       { auto_map: {}, unsloth_fixed: true, torch_dtype: 'bfloat16', pretraining_tp: 4, new_field: [1] },
     ],
+    ['mistral', { layer_types: Array(4).fill('sliding_attention') }],
+    ['qwen3_moe', { use_qk_norm: true, qkv_bias: false, shared_expert_intermediate_size: 0, num_experts: 8 }],
     ['qwen2', { sliding_window: 0, use_sliding_window: false, qkv_bias: true }],
     ['gemma', { hidden_act: 'gelu', hidden_activation: null }],
     ['gemma2', { hidden_activation: 'gelu_pytorch_tanh', hidden_act: 'gelu_pytorch_tanh' }],
@@ -174,6 +178,7 @@ describe('impossible fields', () => {
     ['gemma2', { sliding_window: null }, 'sliding_window is null'],
     ['qwen2', { layer_types: Array(4).fill('sliding_attention') }, 'as layer_types asks for windows'],
     ['mixtral', { num_local_experts: 4, num_experts: 5 }, 'num_local_experts is 4'],
+    ['mixtral', { num_local_experts: 0 }, 'num_experts is 0'],
     ['olmoe', { num_experts: 4, num_experts_per_tok: 5 }, 'num_experts_per_tok is 5; expected at most 4'],
     ['qwen2_moe', { mlp_only_layers: [-1] }, 'mlp_only_layers is [-1]'],
     [
@@ -204,6 +209,7 @@ describe('impossible fields', () => {
     ],
     ['phi3', { rope_scaling: { type: 'linear', factor: 2 } }, 'supported: default, longrope'],
     ['gemma3_text', { rope_parameters: { rope_type: 'linear', factor: 8 } }, 'rope_parameters.rope_type'],
+    ['mistral', { layer_types: Array(4).fill('full_attention') }, 'supported: "sliding_attention"'],
     ['qwen3', { layer_types: Array(4).fill('chunked_attention') }, 'layer_types[0] "chunked_attention"'],
   ])('%s has no %j', (family, fields, message) => {
     expect(() => describeModel(family, fields)).toThrow(UnsupportedError)
