@@ -47,7 +47,7 @@ for (const engine of engines) {
     if (!entry.isDirectory()) continue
     const fixture = await openFixtureFolder(join(folder, entry.name))
     const { family } = fixture.config
-    const row = rows.get(family) ?? { family, variants: [], errors: new Map() }
+    const row: Row = rows.get(family) ?? { family, variants: [], errors: new Map() }
     rows.set(family, row)
     if (engine === 'wasm') row.variants.push(entry.name.replace(/^[^-]*-/, ''))
     const logits = await forwardLogits(fixture.source, fixture.config, fixture.tokens, fixture.sequences)
