@@ -5,7 +5,11 @@ import { disposeBlock, type LlamaBlock, loadBlock } from '../src/model/decoder/b
 import { embedTokens } from '../src/model/decoder/embedding.js'
 import { linearInputGroups } from '../src/model/decoder/linears.js'
 import { gatherCalibration } from '../src/pipeline/calibrate/calibration.js'
-import { type CalibrationStream, calibrationStream, passGroup } from '../src/pipeline/calibrate/calibration-stream.js'
+import {
+  type CalibrationStream,
+  calibrationStream,
+  passGroup,
+} from '../src/pipeline/calibrate/calibration-stream.js'
 import { collectStatistics } from '../src/pipeline/calibrate/input-statistics.js'
 
 /** A layer with the Hessian that it is quantized by, and one of inputs that quantization does not see. */

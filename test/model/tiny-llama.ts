@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { decodeBfloats } from '../../src/kernels/half.js'
 import type { DecoderDescription } from '../../src/model/decoder/description.js'
-import { describeDecoder } from '../../src/model/families/index.js'
 import type { WeightSource } from '../../src/model/decoder/weights.js'
+import { describeDecoder } from '../../src/model/families/index.js'
 
 /** The folder of the embedded model. */
 export const tinyLlamaFolder = fileURLToPath(new URL('../../examples/models/tiny-llama/', import.meta.url))

@@ -43,13 +43,13 @@ export async function runBlock(
     for (const stage of blockStages(block.description)) {
       state = await passStage(run, stage, state, onInput)
     }
-    const output = (await ops.take(state.residual)).slice()
-    assertFiniteHidden(output, block, length, position)
-    return output
   } catch (error) {
     freeState(run, state)
     throw error
   }
+  const output = await ops.take(state.residual)
+  assertFiniteHidden(output, block, length, position)
+  return output
 }
 
 async function passStage(

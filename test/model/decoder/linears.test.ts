@@ -1,96 +1,84 @@
-import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { allLinearLayers, linearLayers } from '../../../src/model/decoder/linears.js'
+import { allLinearLayers, blockLinears, isExpert, linearLayers } from '../../../src/model/decoder/linears.js'
+import { blockStages } from '../../../src/model/decoder/stages.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
+import { fixtureNames, openFixture } from '../families/fixture.js'
 
-function fixture(variant: string) {
-  const path = new URL(`../families/fixtures/${variant}/config.json`, import.meta.url)
-  return describeDecoder(JSON.parse(readFileSync(path, 'utf8')), variant)
-}
-
-const kindsOf = (variant: string, index: number) =>
-  linearLayers(fixture(variant), index).map(({ kind }) => kind)
+const llama = (fields: Record<string, unknown>) =>
+  describeDecoder(
+    {
+      model_type: 'llama',
+      hidden_size: 64,
+      intermediate_size: 160,
+      num_hidden_layers: 3,
+      num_attention_heads: 8,
+      vocab_size: 1000,
+      ...fields,
+    },
+    'config.json',
+  )
 
 describe('linearLayers', () => {
-  it('has the name, bias and shape of each', () => {
-    const layers = linearLayers(fixture('llama-bias'), 1)
-    expect(layers[2]).toEqual({
-      kind: 'self_attn.v_proj',
-      name: 'model.layers.1.self_attn.v_proj.weight',
-      biasName: 'model.layers.1.self_attn.v_proj.bias',
-      rows: 16,
-      cols: 32,
-    })
-    expect(layers.map(({ rows, cols }) => [rows, cols])).toEqual([
-      [32, 32],
-      [16, 32],
-      [16, 32],
-      [32, 32],
-      [40, 32],
-      [40, 32],
-      [32, 40],
+  it('has every kind of a Llama once, with its shape and tensor name', () => {
+    const layers = linearLayers(llama({ num_key_value_heads: 2, head_dim: 16, mlp_bias: true }), 2)
+    expect(layers.map(({ kind, rows, cols }) => [kind, rows, cols])).toEqual([
+      ['self_attn.q_proj', 128, 64],
+      ['self_attn.k_proj', 32, 64],
+      ['self_attn.v_proj', 32, 64],
+      ['self_attn.o_proj', 64, 128],
+      ['mlp.gate_proj', 160, 64],
+      ['mlp.up_proj', 160, 64],
+      ['mlp.down_proj', 64, 160],
     ])
-    expect(layers.every(({ name, biasName }) => biasName === name.replace(/weight$/, 'bias'))).toBe(true)
-    expect(linearLayers(fixture('qwen2-tied'), 0).map(({ biasName }) => biasName !== undefined)).toEqual([
-      true,
-      true,
-      true,
-      false,
-      false,
-      false,
-      false,
-    ])
+    expect(layers[3].name).toBe('model.layers.2.self_attn.o_proj.weight')
+    const withBias = layers.filter(({ biasName }) => biasName !== undefined)
+    expect(withBias.map(({ biasName }) => biasName)).toEqual(
+      ['gate', 'up', 'down'].map((name) => `model.layers.2.mlp.${name}_proj.bias`),
+    )
   })
 
-  it('has them in the order of the forward pass, fused ones once', () => {
-    expect(kindsOf('llama-mha', 0)).toEqual([
-      'self_attn.q_proj',
-      'self_attn.k_proj',
-      'self_attn.v_proj',
-      'self_attn.o_proj',
-      'mlp.gate_proj',
-      'mlp.up_proj',
-      'mlp.down_proj',
-    ])
-    expect(kindsOf('phi3-window', 0)).toEqual([
-      'self_attn.qkv_proj',
-      'self_attn.o_proj',
-      'mlp.gate_up_proj',
-      'mlp.down_proj',
-    ])
-    expect(kindsOf('gpt_neox-parallel', 0)).toEqual([
-      'attention.query_key_value',
-      'attention.dense',
-      'mlp.dense_h_to_4h',
-      'mlp.dense_4h_to_h',
-    ])
+  it('leaves a router and the gate of a shared expert out, which blockLinears has', async () => {
+    const { config } = await openFixture('qwen2_moe-mlp-only')
+    const routed = config.blocks.filter(({ feedForward }) => feedForward.kind === 'routed')
+    expect(routed.length).toBeGreaterThan(0)
+    for (const block of routed) {
+      const quantized = linearLayers(config, block.index).map(({ kind }) => kind)
+      const others = blockLinears(block).filter(({ kind }) => !quantized.includes(kind))
+      expect(others.map(({ kind }) => kind)).toEqual(['mlp.gate', 'mlp.shared_expert_gate'])
+      expect(
+        blockLinears(block)
+          .filter((linear) => isExpert(block, linear))
+          .map(({ kind }) => kind),
+      ).toEqual(quantized.filter((kind) => kind.includes('.experts.')))
+    }
+  })
+})
+
+describe('the stages of a block', () => {
+  it.each(fixtureNames)('of %s have each layer that is quantized once', async (name) => {
+    const { config } = await openFixture(name)
+    const staged = config.blocks.flatMap((block) => blockStages(block).flatMap(({ linears }) => linears))
+    const names = staged.map(({ module }) => `${module}.weight`)
+    expect(names.sort()).toEqual(
+      allLinearLayers(config)
+        .map(({ name }) => name)
+        .sort(),
+    )
   })
 
-  it('has every expert, the shared one last, but neither router nor gate', () => {
-    const kinds = kindsOf('qwen2_moe-mlp-only', 0)
-    expect(kinds.length).toBe(4 + 3 * 5 + 3)
-    expect(kinds.slice(4, 7)).toEqual([
-      'mlp.experts.0.gate_proj',
-      'mlp.experts.0.up_proj',
-      'mlp.experts.0.down_proj',
-    ])
-    expect(kinds.slice(-3)).toEqual([
-      'mlp.shared_expert.gate_proj',
-      'mlp.shared_expert.up_proj',
-      'mlp.shared_expert.down_proj',
-    ])
-    expect(kinds).not.toContain('mlp.gate')
-    expect(kinds).not.toContain('mlp.shared_expert_gate')
-    expect(kindsOf('qwen2_moe-mlp-only', 1).slice(4)).toEqual([
-      'mlp.gate_proj',
-      'mlp.up_proj',
-      'mlp.down_proj',
-    ])
-  })
-
-  it('names no tensor twice in a model', () => {
-    const names = allLinearLayers(fixture('mixtral-full')).map(({ name }) => name)
-    expect(names.length).toBe(2 * (4 + 3 * 4))
-    expect(new Set(names).size).toBe(names.length)
+  it.each(fixtureNames)('of %s use every layer, and all that they quantize', async (name) => {
+    const { config } = await openFixture(name)
+    for (const block of config.blocks) {
+      const stages = blockStages(block)
+      expect(new Set(stages.flatMap(({ uses }) => uses))).toEqual(new Set(blockLinears(block)))
+      for (const { linears, uses, expert } of stages) {
+        for (const linear of linears) {
+          expect(uses).toContain(linear)
+          expect(isExpert(block, linear)).toBe(expert !== undefined)
+          // the layers of a stage share one Hessian
+          expect(linear.cols).toBe(linears[0].cols)
+        }
+      }
+    }
   })
 })

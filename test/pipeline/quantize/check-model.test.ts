@@ -2,9 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { OptionError } from '../../src/index.js'
-import { quantizeModel } from '../../src/model.js'
-import { writeTinyModel } from '../support/tiny-model.js'
+import { OptionError } from '../../../src/index.js'
+import { quantizeModel } from '../../../src/model.js'
+import { writeTinyModel } from '../../support/tiny-model.js'
 
 let model: string
 beforeAll(async () => {

@@ -1,14 +1,15 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { NumericError, ShapeError } from '../../src/errors.js'
-import { backwardBlock } from '../../src/model/passes/backward.js'
-import { disposeBlock, type LlamaBlock, loadBlock } from '../../src/model/decoder/block.js'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { type LinearKind, linearKinds } from '../../src/model/decoder/linears.js'
-import { startEngine } from '../../src/model/ops/engine.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
-import { type ReferenceConfig, randomTensors, referenceBlock, smallConfig } from './reference-forward.js'
-import { sourceOf, type TestTensor } from './tiny-llama.js'
+import { NumericError, ShapeError } from '../../../src/errors.js'
+import type { Matrix } from '../../../src/matrix.js'
+import { type Block, disposeBlock, openBlock } from '../../../src/model/decoder/block.js'
+import { linearLayers } from '../../../src/model/decoder/linears.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { backwardBlock } from '../../../src/model/passes/backward.js'
+import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { type ReferenceConfig, randomTensors, referenceBlock, smallConfig } from '../reference-forward.js'
+import { sourceOf, type TestTensor } from '../tiny-llama.js'
 
 beforeAll(async () => {
   await startEngine('wasm')
@@ -64,15 +65,36 @@ async function gradients(
   up: Float32Array,
   batch: number,
 ) {
-  const block = await loadBlock(sourceOf(tensors), parseLlamaConfig({ ...json }, 'config.json'), 0)
-  const weights = new Map<LinearKind, Float32Array>()
+  const block = await openBlock(sourceOf(tensors), describeDecoder({ ...json }, 'config.json').blocks[0])
+  const weights = new Map<string, Float32Array>()
   const length = hidden.length / batch / json.hidden_size
-  const onHidden = backwardBlock(block, hidden, up, batch, length, (kind, input, outputGradient) => {
-    expect(weights.has(kind)).toBe(false)
-    weights.set(kind, tf.matMul(outputGradient, input, true, false).dataSync<'float32'>())
-  })
+  const onHidden = await backwardBlock(
+    block,
+    hidden,
+    up,
+    batch,
+    length,
+    (kind, input, outputGradient, tokens) => {
+      expect(weights.has(kind)).toBe(false)
+      expect(tokens).toBeUndefined()
+      weights.set(kind, weightGradient(input, outputGradient))
+    },
+  )
   disposeBlock(block)
   return { onHidden, weights }
+}
+
+/** `outputGradient^T input`, summed in float64. */
+function weightGradient(input: Matrix, outputGradient: Matrix): Float32Array {
+  const [rows, cols] = [outputGradient.cols, input.cols]
+  const sums = new Float64Array(rows * cols)
+  for (let token = 0; token < input.rows; token++) {
+    for (let row = 0; row < rows; row++) {
+      const slope = outputGradient.data[token * rows + row]
+      for (let col = 0; col < cols; col++) sums[row * cols + col] += slope * input.data[token * cols + col]
+    }
+  }
+  return Float32Array.from(sums)
 }
 
 /** `sum(up * output)` in float64. */
@@ -149,7 +171,8 @@ describe('backwardBlock', () => {
       const hidden = normals(batch * length * json.hidden_size, 1)
       const up = normals(hidden.length, 2)
       const { weights } = await gradients(tensors, json, hidden, up, batch)
-      expect([...weights.keys()].sort()).toEqual([...linearKinds].sort())
+      const kinds = linearLayers(describeDecoder({ ...json }, 'config.json'), 0).map(({ kind }) => kind)
+      expect([...weights.keys()].sort()).toEqual(kinds.sort())
       for (const [kind, gradient] of weights) {
         const name = `model.layers.0.${kind}.weight`
         const { shape, values } = tensors.get(name)!
@@ -168,50 +191,65 @@ describe('backwardBlock', () => {
 
   it('gives each sequence of a batch what it gets alone, when its heads are attended to in several turns', async () => {
     const [batch, length] = [33, 128]
-    const config = parseLlamaConfig({ ...smallConfig, max_position_embeddings: length }, 'config.json')
-    const block = await loadBlock(sourceOf(randomTensors(smallConfig, 3)), config, 0)
+    const config = describeDecoder({ ...smallConfig, max_position_embeddings: length }, 'config.json')
+    const block = await openBlock(sourceOf(randomTensors(smallConfig, 3)), config.blocks[0])
     const hidden = normals(batch * length * config.hiddenSize, 1)
     const up = normals(hidden.length, 2)
-    const together = backwardBlock(block, hidden, up, batch, length)
+    const together = await backwardBlock(block, hidden, up, batch, length)
     const each = hidden.length / batch
     for (const sequence of [0, 31, 32]) {
       const part = (x: Float32Array) => x.subarray(sequence * each, (sequence + 1) * each)
-      const alone = backwardBlock(block, part(hidden), part(up), 1, length)
+      const alone = await backwardBlock(block, part(hidden), part(up), 1, length)
       expect(Buffer.compare(bytes(part(together)), bytes(alone))).toBe(0)
     }
     disposeBlock(block)
   })
 
   it('is the same with and without a listener, and leaves no tensor behind', async () => {
-    const { block, hidden, up } = await smallBlock()
     const before = tf.memory().numTensors
-    const alone = backwardBlock(block, hidden, up, 2, 5)
-    const observed = backwardBlock(block, hidden, up, 2, 5, (_, input) => {
-      tf.square(input)
+    const { block, hidden, up } = await smallBlock()
+    const alone = await backwardBlock(block, hidden, up, 2, 5)
+    const loaded = tf.memory().numTensors
+    const observed = await backwardBlock(block, hidden, up, 2, 5, (_, input) => {
+      tf.tensor2d(input.data, [input.rows, input.cols])
     })
     expect(observed).toEqual(alone)
-    expect(tf.memory().numTensors).toBe(before)
+    expect(tf.memory().numTensors).toBe(loaded)
     disposeBlock(block)
+    expect(tf.memory().numTensors).toBe(before)
   })
 
   it('refuses arrays of another size, and gradients that are not finite', async () => {
-    const { block, hidden, up } = await smallBlock()
-    expect(() => backwardBlock(block, hidden, up, 2, 6)).toThrow(ShapeError)
-    expect(() => backwardBlock(block, hidden, up.subarray(1), 2, 5)).toThrow(ShapeError)
     const before = tf.memory().numTensors
+    const { block, hidden, up } = await smallBlock()
+    await expect(backwardBlock(block, hidden, up, 2, 6)).rejects.toThrow(ShapeError)
+    await expect(backwardBlock(block, hidden, up.subarray(1), 2, 5)).rejects.toThrow(ShapeError)
     const infinite = up.slice().fill(Number.POSITIVE_INFINITY, 7, 8)
-    expect(() => backwardBlock(block, hidden, infinite, 2, 5)).toThrow(NumericError)
-    expect(() => backwardBlock(block, hidden, infinite, 2, 5)).toThrow(/block 0: the gradient on its input/)
-    expect(tf.memory().numTensors).toBe(before)
+    await expect(backwardBlock(block, hidden, infinite, 2, 5)).rejects.toThrow(NumericError)
+    await expect(backwardBlock(block, hidden, infinite, 2, 5)).rejects.toThrow(
+      /block 0: the gradient on its input/,
+    )
     disposeBlock(block)
+    expect(tf.memory().numTensors).toBe(before)
+  })
+
+  it('frees what a listener that fails leaves behind', async () => {
+    const before = tf.memory().numTensors
+    const { block, hidden, up } = await smallBlock()
+    const failing = () => {
+      throw new Error('the listener fails')
+    }
+    await expect(backwardBlock(block, hidden, up, 2, 5, failing)).rejects.toThrow('the listener fails')
+    disposeBlock(block)
+    expect(tf.memory().numTensors).toBe(before)
   })
 })
 
 const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) =>
   Buffer.from(buffer, byteOffset, byteLength)
 
-async function smallBlock(): Promise<{ block: LlamaBlock; hidden: Float32Array; up: Float32Array }> {
-  const config = parseLlamaConfig({ ...smallConfig }, 'config.json')
-  const block = await loadBlock(sourceOf(randomTensors(smallConfig, 3)), config, 0)
+async function smallBlock(): Promise<{ block: Block; hidden: Float32Array; up: Float32Array }> {
+  const config = describeDecoder({ ...smallConfig }, 'config.json')
+  const block = await openBlock(sourceOf(randomTensors(smallConfig, 3)), config.blocks[0])
   return { block, hidden: normals(10 * config.hiddenSize, 1), up: normals(10 * config.hiddenSize, 2) }
 }

@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as tf from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openCheckpoint } from '../../src/checkpoint/checkpoint.js'
-import { checkpointWeights } from '../../src/checkpoint/model-weights.js'
-import { HessianAccumulator, matrix, reconstructionError } from '../../src/index.js'
-import { disposeBlock, loadBlock } from '../../src/model/decoder/block.js'
-import { embedTokens } from '../../src/model/decoder/embedding.js'
-import { type LinearKind, linearInputGroups } from '../../src/model/decoder/linears.js'
-import { runBlock } from '../../src/model/decoder/run-block.js'
+import { openCheckpoint } from '../../../src/checkpoint/checkpoint.js'
+import { checkpointWeights } from '../../../src/checkpoint/model-weights.js'
+import { HessianAccumulator, matrix, reconstructionError } from '../../../src/index.js'
+import { disposeBlock, loadBlock } from '../../../src/model/decoder/block.js'
+import { embedTokens } from '../../../src/model/decoder/embedding.js'
+import { type LinearKind, linearInputGroups } from '../../../src/model/decoder/linears.js'
+import { runBlock } from '../../../src/model/decoder/run-block.js'
 import {
   dequantize,
   dequantizeModel,
@@ -23,10 +23,10 @@ import {
   quantizeModel,
   startEngine,
   withQuantizedLayers,
-} from '../../src/model.js'
-import { calibrationStream, passGroup } from '../../src/pipeline/calibrate/calibration-stream.js'
-import { collectStatistics } from '../../src/pipeline/calibrate/input-statistics.js'
-import { tinyText, writeTinyModel } from '../support/tiny-model.js'
+} from '../../../src/model.js'
+import { calibrationStream, passGroup } from '../../../src/pipeline/calibrate/calibration-stream.js'
+import { collectStatistics } from '../../../src/pipeline/calibrate/input-statistics.js'
+import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
 
 const length = 32
 const count = 12

@@ -1,15 +1,16 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { NumericError, ShapeError } from '../../src/errors.js'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { divergence, divergenceGradient } from '../../src/model/passes/divergence.js'
-import { openHead } from '../../src/model/decoder/head.js'
-import { startEngine } from '../../src/model/ops/engine.js'
-import { sampledLossGradient } from '../../src/model/passes/sampled-loss.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
-import { expectClose } from '../support/tolerance.js'
-import { type ReferenceConfig, randomTensors, referenceHead, smallConfig } from './reference-forward.js'
-import { sourceOf } from './tiny-llama.js'
+import { NumericError, ShapeError } from '../../../src/errors.js'
+import { openHead } from '../../../src/model/decoder/head.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { headGradient } from '../../../src/model/passes/backward.js'
+import { divergence, divergenceGradient } from '../../../src/model/passes/divergence.js'
+import { sampledLossGradient } from '../../../src/model/passes/sampled-loss.js'
+import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { expectClose } from '../../support/tolerance.js'
+import { type ReferenceConfig, randomTensors, referenceHead, smallConfig } from '../reference-forward.js'
+import { sourceOf } from '../tiny-llama.js'
 
 beforeAll(async () => {
   await startEngine('wasm')
@@ -25,17 +26,23 @@ function normals(size: number, seed: number): Float32Array {
 
 async function smallHead(of = json) {
   const tensors = randomTensors(of, 8)
-  const config = parseLlamaConfig({ ...of }, 'config.json')
+  const config = describeDecoder({ ...of }, 'config.json')
   return { head: await openHead(sourceOf(tensors), config), tensors }
 }
 
 /** `log(softmax)` of each position's logits, in float64 and by its definition. */
-function logProbabilities(of: ReferenceConfig, tensors: Tensors, hidden: ArrayLike<number>): number[][] {
+function logProbabilities(
+  of: ReferenceConfig,
+  tensors: Tensors,
+  hidden: ArrayLike<number>,
+  change = (logits: number[]) => logits,
+): number[][] {
   const width = of.hidden_size
   const rows = Array.from({ length: hidden.length / width }, (_, t) =>
     Array.from({ length: width }, (_, i) => hidden[t * width + i]),
   )
-  return referenceHead(of, tensors, rows).map((logits) => {
+  return referenceHead(of, tensors, rows).map((raw) => {
+    const logits = change(raw)
     const sum = logits.reduce((total, logit) => total + Math.exp(logit), 0)
     return logits.map((logit) => logit - Math.log(sum))
   })
@@ -48,9 +55,10 @@ function exactDivergence(
   tensors: Tensors,
   teacher: ArrayLike<number>,
   student: ArrayLike<number>,
+  change?: (logits: number[]) => number[],
 ): number {
-  const actual = logProbabilities(of, tensors, student)
-  return logProbabilities(of, tensors, teacher)
+  const actual = logProbabilities(of, tensors, student, change)
+  return logProbabilities(of, tensors, teacher, change)
     .flatMap((row, t) => row.map((expected, token) => Math.exp(expected) * (expected - actual[t][token])))
     .reduce((sum, term) => sum + term, 0)
 }
@@ -86,6 +94,20 @@ describe('divergence', () => {
     head.dispose()
   })
 
+  it('knows biases, a scale and a cap of logits, and so does its gradient', async () => {
+    const tensors = new Map(randomTensors(json, 8))
+    tensors.set('lm_head.bias', { shape: [json.vocab_size], values: normals(json.vocab_size, 9) })
+    const plain = describeDecoder({ ...json }, 'config.json')
+    const capped = { ...plain, head: { ...plain.head, bias: 'lm_head.bias', scale: 0.7, softCap: 1.5 } }
+    const head = await openHead(sourceOf(tensors), capped)
+    const change = (logits: number[]) => logits.map((logit) => 1.5 * Math.tanh((0.7 * logit) / 1.5))
+    const exact = (moved: ArrayLike<number>) => exactDivergence(json, tensors, teacher, moved, change)
+    const { divergence: sum, gradient } = await divergenceGradient(head, teacher, student)
+    expect(Math.abs(sum / exact(student) - 1)).toBeLessThan(1e-5)
+    expectClose(gradient, slopes(student, exact), 3e-6)
+    head.dispose()
+  })
+
   it('is 0 between a model and itself, and so is its gradient', async () => {
     const { head } = await smallHead()
     const { divergence: sum, gradient } = await divergenceGradient(head, teacher, teacher)
@@ -115,7 +137,7 @@ describe('divergence', () => {
     const damaged = student.slice().fill(Number.NaN, 25, 26)
     await expect(divergence(head, teacher, damaged)).rejects.toThrow(NumericError)
     await expect(divergence(head, teacher, damaged)).rejects.toThrow(
-      /hidden state 2: the divergence of its predictions is NaN/,
+      /hidden state 2: a logit of its predictions is not finite/,
     )
     head.dispose()
   })
@@ -182,7 +204,7 @@ describe('sampledLossGradient', () => {
 describe('the backward pass of a head', () => {
   it('sums over all slices of a large vocabulary, without keeping them', async () => {
     const [vocabSize, hiddenSize] = [40_000, 1000]
-    const config = parseLlamaConfig({ ...smallConfig, vocab_size: vocabSize, hidden_size: hiddenSize }, 'c')
+    const config = describeDecoder({ ...smallConfig, vocab_size: vocabSize, hidden_size: hiddenSize }, 'c')
     const source = {
       shape: (name: string) => (name.includes('norm') ? [hiddenSize] : [vocabSize, hiddenSize]),
       floats: async () => new Float32Array(hiddenSize).fill(1),
@@ -196,22 +218,20 @@ describe('the backward pass of a head', () => {
     const head = await openHead(source, config)
     const hidden = normals(2 * hiddenSize, 1)
     const onLogits = normals(2 * vocabSize, 2)
-    const tensor = tf.tensor2d(onLogits, [2, vocabSize])
-    const gradient = await head.backward(hidden, tensor)
+    const gradient = await headGradient(head, hidden, onLogits)
     for (const t of [0, 1]) {
       const state = hidden.subarray(t * hiddenSize, (t + 1) * hiddenSize)
       let onFirst = 0
       for (let token = 0; token < vocabSize; token++)
         onFirst += onLogits[t * vocabSize + token] * Math.cos(token)
-      const meanSquare = state.reduce((sum, x) => sum + x * x, 0) / hiddenSize + config.rmsNormEps
+      const meanSquare = state.reduce((sum, x) => sum + x * x, 0) / hiddenSize + config.finalNorm.epsilon
       const expected = Array.from(state, (x, i) => {
         const through = (i === 0 ? 1 : 0) - (x * state[0]) / (hiddenSize * meanSquare)
         return (onFirst * through) / Math.sqrt(meanSquare)
       })
       expectClose(gradient.subarray(t * hiddenSize, (t + 1) * hiddenSize), expected, 1e-4)
     }
-    await expect(head.backward(hidden.subarray(hiddenSize), tensor)).rejects.toThrow(ShapeError)
-    tensor.dispose()
+    await expect(headGradient(head, hidden.subarray(hiddenSize), onLogits)).rejects.toThrow(ShapeError)
     head.dispose()
     expect(tf.memory().numTensors).toBe(before)
   })

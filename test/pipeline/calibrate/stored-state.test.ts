@@ -1,19 +1,25 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { ShapeError } from '../../src/errors.js'
-import { disposeBlock, forkBlock, type LlamaBlock, loadBlock, replaceLinear } from '../../src/model/decoder/block.js'
-import { passStage, visitStage, type WaitingTokens } from '../../src/model/block-stages.js'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { embedTokens } from '../../src/model/decoder/embedding.js'
-import { type LinearInputGroup, linearInputGroups } from '../../src/model/decoder/linears.js'
-import { startEngine } from '../../src/model/ops/engine.js'
-import { useEngineProducts, useOwnProducts } from '../../src/model/ops/tensors/products.js'
-import { runBlock } from '../../src/model/decoder/run-block.js'
-import { randomTensors, smallConfig } from './reference-forward.js'
-import { sourceOf } from './tiny-llama.js'
+import { ShapeError } from '../../../src/errors.js'
+import { passStage, visitStage, type WaitingTokens } from '../../../src/model/block-stages.js'
+import {
+  disposeBlock,
+  forkBlock,
+  type LlamaBlock,
+  loadBlock,
+  replaceLinear,
+} from '../../../src/model/decoder/block.js'
+import { embedTokens } from '../../../src/model/decoder/embedding.js'
+import { type LinearInputGroup, linearInputGroups } from '../../../src/model/decoder/linears.js'
+import { runBlock } from '../../../src/model/decoder/run-block.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { useEngineProducts, useOwnProducts } from '../../../src/model/ops/tensors/products.js'
+import { randomTensors, smallConfig } from '../../model/reference-forward.js'
+import { sourceOf } from '../../model/tiny-llama.js'
 
 const json = { ...smallConfig, num_key_value_heads: 1 }
-const config = parseLlamaConfig({ ...json }, 'config.json')
+const config = describeDecoder({ ...json }, 'config.json')
 const source = sourceOf(randomTensors(json, 5))
 const tokens = Int32Array.of(3, 1, 4, 1, 5, 9, 2, 2, 7, 1, 8, 2, 8, 1)
 const [sequences, length] = [2, 7]

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { OptionError, TextError } from '../../src/index.js'
-import type { WeightSource } from '../../src/model/decoder/weights.js'
-import type { LlamaConfig } from '../../src/model/families/index.js'
-import { type CalibrationOptions, gatherCalibration } from '../../src/pipeline/calibrate/calibration.js'
+import { OptionError, TextError } from '../../../src/index.js'
+import type { DecoderDescription } from '../../../src/model/decoder/description.js'
+import type { WeightSource } from '../../../src/model/decoder/weights.js'
+import { type CalibrationOptions, gatherCalibration } from '../../../src/pipeline/calibrate/calibration.js'
 
-const config = { vocabSize: 5000, maxPositions: 64 } as LlamaConfig
+const config = { vocabSize: 5000, maxPositions: 64 } as DecoderDescription
 const noWeights = {} as WeightSource
 const tokens = Int32Array.from({ length: 1000 }, (_, i) => i)
 const gather = (options: CalibrationOptions) =>

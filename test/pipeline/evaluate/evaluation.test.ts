@@ -9,20 +9,20 @@ import {
   ShapeError,
   TextError,
   UnsupportedError,
-} from '../../src/errors.js'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { startEngine } from '../../src/model/ops/engine.js'
-import { loadTokenizer } from '../../src/model/tokenizer.js'
-import { type ScoredModel, scoreModels } from '../../src/pipeline/evaluate/evaluation.js'
-import { cutWindows } from '../../src/pipeline/evaluate/windows.js'
-import { randomGenerator } from '../../src/random.js'
+} from '../../../src/errors.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { loadTokenizer } from '../../../src/model/tokenizer.js'
+import { type ScoredModel, scoreModels } from '../../../src/pipeline/evaluate/evaluation.js'
+import { cutWindows } from '../../../src/pipeline/evaluate/windows.js'
+import { randomGenerator } from '../../../src/random.js'
 import {
   type ReferenceConfig,
   randomTensors,
   referenceForward,
   smallConfig,
-} from '../model/reference-forward.js'
-import { openTinyLlama, sourceOf, type TestTensor, tinyLlamaFolder } from '../model/tiny-llama.js'
+} from '../../model/reference-forward.js'
+import { openTinyLlama, sourceOf, type TestTensor, tinyLlamaFolder } from '../../model/tiny-llama.js'
 
 beforeAll(async () => {
   await startEngine('wasm')
@@ -34,7 +34,7 @@ function randomTokens(length: number, vocabSize: number, seed: number): Int32Arr
 }
 
 function modelOf(json: ReferenceConfig, tensors: ReadonlyMap<string, TestTensor>): ScoredModel {
-  return { source: sourceOf(tensors), config: parseLlamaConfig({ ...json }, 'config.json') }
+  return { source: sourceOf(tensors), config: describeDecoder({ ...json }, 'config.json') }
 }
 
 /** The means that scoreModels promises, from brute-force logits, one window at a time. */

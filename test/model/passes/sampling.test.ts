@@ -1,50 +1,25 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { AbortedError, OptionError, UnsupportedError } from '../../src/errors.js'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { decoderCaches, decodeStep, disposeDecoder, loadDecoder } from '../../src/model/decoder.js'
-import { forwardLogits } from '../../src/model/passes/forward-logits.js'
-import { startEngine } from '../../src/model/ops/engine.js'
-import { drawToken, sampleSequences } from '../../src/model/passes/sampling.js'
-import { randomGenerator } from '../../src/random.js'
-import { randomTensors, smallConfig } from './reference-forward.js'
-import { sourceOf } from './tiny-llama.js'
+import { AbortedError, OptionError, UnsupportedError } from '../../../src/errors.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
+import { drawToken, sampleSequences } from '../../../src/model/passes/sampling.js'
+import { randomGenerator } from '../../../src/random.js'
+import { type KernelArrays, watchKernelArrays } from '../../support/kernel-arrays.js'
+import { randomTensors, smallConfig } from '../reference-forward.js'
+import { sourceOf } from '../tiny-llama.js'
 
 const grouped = { ...smallConfig, num_attention_heads: 4, num_key_value_heads: 2, attention_bias: true }
-const windowed = { ...smallConfig, model_type: 'mistral' as const, sliding_window: 4 }
-const config = parseLlamaConfig({ ...grouped }, 'config.json')
+const config = describeDecoder({ ...grouped }, 'config.json')
 const source = sourceOf(randomTensors(grouped, 21))
 
+let arrays: KernelArrays
 beforeAll(async () => {
   await startEngine('wasm')
+  arrays = watchKernelArrays()
 })
-
-describe('decodeStep', () => {
-  it.each([
-    ['grouped heads and biases', grouped],
-    ['a sliding window', windowed],
-  ])('gives the logits of the full forward pass at every position: %s', async (_, json) => {
-    const config = parseLlamaConfig({ ...json }, 'config.json')
-    const source = sourceOf(randomTensors(json, 4))
-    const [batch, length] = [3, 19]
-    const random = randomGenerator(9)
-    const tokens = Int32Array.from({ length: batch * length }, () => Math.floor(random() * config.vocabSize))
-    const full = await forwardLogits(source, config, tokens, batch)
-    const decoder = await loadDecoder(source, config)
-    const caches = decoderCaches(decoder, batch, length)
-    for (let position = 0; position < length; position++) {
-      const column = Int32Array.from({ length: batch }, (_, i) => tokens[i * length + position])
-      const logits = await decodeStep(decoder, caches, column, position)
-      for (let i = 0; i < batch; i++) {
-        const start = (i * length + position) * config.vocabSize
-        for (let token = 0; token < config.vocabSize; token++) {
-          expect(Math.abs(logits[i * config.vocabSize + token] - full[start + token])).toBeLessThan(1e-5)
-        }
-      }
-    }
-    disposeDecoder(decoder)
-  })
-})
+const inUse = () => [tf.memory().numTensors, arrays.inUse()]
 
 describe('drawToken', () => {
   it('draws each token as often as its probability says', () => {
@@ -68,13 +43,13 @@ describe('drawToken', () => {
 })
 
 describe('sampleSequences', () => {
-  it('starts with BOS, keeps to the vocabulary and leaves no tensor behind', async () => {
-    const before = tf.memory().numTensors
+  it('starts with BOS, keeps to the vocabulary and leaves nothing in memory behind', async () => {
+    const before = inUse()
     const sequences = await sampleSequences(source, config, { count: 4, length: 16, seed: 5 })
     expect(sequences.map((sequence) => sequence.length)).toEqual([16, 16, 16, 16])
     expect(sequences.every((sequence) => sequence[0] === config.bosTokenId)).toBe(true)
     expect(sequences.every((sequence) => sequence.every((id) => id >= 0 && id < config.vocabSize))).toBe(true)
-    expect(tf.memory().numTensors).toBe(before)
+    expect(inUse()).toEqual(before)
   })
 
   it('gives the same sequences for the same seed, others for another, and does not depend on the count', async () => {
@@ -124,7 +99,7 @@ describe('sampleSequences', () => {
     })
     expect(done[done.length - 1]).toBe(1)
     expect(done).toEqual(done.toSorted((a, b) => a - b))
-    const before = tf.memory().numTensors
+    const before = inUse()
     const stopped = sampleSequences(source, config, {
       count: 2,
       length: 50,
@@ -133,7 +108,7 @@ describe('sampleSequences', () => {
       onProgress: () => controller.abort(),
     })
     await expect(stopped).rejects.toThrow(AbortedError)
-    expect(tf.memory().numTensors).toBe(before)
+    expect(inUse()).toEqual(before)
   })
 
   it.each([

@@ -2,16 +2,16 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openCheckpoint } from '../../src/checkpoint/checkpoint.js'
+import { openCheckpoint } from '../../../src/checkpoint/checkpoint.js'
 import {
   dequantize,
   dequantizeModel,
   inspectModel,
   type QuantizedLayer,
   quantizeModel,
-} from '../../src/model.js'
+} from '../../../src/model.js'
+import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
 import { cli } from '../cli/support.js'
-import { tinyText, writeTinyModel } from '../support/tiny-model.js'
 
 let folder: string
 let model: string

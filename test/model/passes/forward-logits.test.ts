@@ -1,13 +1,13 @@
 import { readFile } from 'node:fs/promises'
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { parseLlamaConfig } from '../../src/model/families/index.js'
-import { forwardLogits } from '../../src/model/passes/forward-logits.js'
-import { startEngine } from '../../src/model/ops/engine.js'
-import { randomGenerator } from '../../src/random.js'
-import { availableEngines } from '../support/engines.js'
-import { type ReferenceConfig, randomTensors, referenceForward, smallConfig } from './reference-forward.js'
-import { openTinyLlama, sourceOf, tinyLlamaFolder } from './tiny-llama.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
+import { randomGenerator } from '../../../src/random.js'
+import { availableEngines } from '../../support/engines.js'
+import { type ReferenceConfig, randomTensors, referenceForward, smallConfig } from '../reference-forward.js'
+import { openTinyLlama, sourceOf, tinyLlamaFolder } from '../tiny-llama.js'
 
 const engines = await availableEngines()
 
@@ -71,7 +71,7 @@ describe.each(engines)('the forward pass on the engine %s', (engine) => {
     const tensors = randomTensors(json, length)
     const random = randomGenerator(3)
     const tokens = Int32Array.from({ length: batch * length }, () => Math.floor(random() * json.vocab_size))
-    const config = parseLlamaConfig({ ...json }, 'config.json')
+    const config = describeDecoder({ ...json }, 'config.json')
     const logits = await forwardLogits(sourceOf(tensors), config, tokens, batch)
     const expected = Array.from(
       { length: batch },
@@ -102,7 +102,7 @@ describe.each(engines)('the forward pass on the engine %s', (engine) => {
     const before = tf.memory().numTensors
     await forwardLogits(
       sourceOf(tensors),
-      parseLlamaConfig({ ...smallConfig }, 'config.json'),
+      describeDecoder({ ...smallConfig }, 'config.json'),
       Int32Array.of(1, 2),
       1,
     )
@@ -113,7 +113,7 @@ describe.each(engines)('the forward pass on the engine %s', (engine) => {
 describe('the engines', () => {
   it('agree with each other within float32 rounding', async () => {
     const tensors = randomTensors(smallConfig, 8)
-    const config = parseLlamaConfig({ ...smallConfig }, 'config.json')
+    const config = describeDecoder({ ...smallConfig }, 'config.json')
     const tokens = Int32Array.from({ length: 40 }, (_, i) => (i * 7) % smallConfig.vocab_size)
     const results: Float32Array[] = []
     for (const engine of engines) {

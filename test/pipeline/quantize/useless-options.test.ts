@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { OptionError } from '../../src/index.js'
-import { resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
+import { OptionError } from '../../../src/index.js'
+import { resolveMethod } from '../../../src/pipeline/quantize/quantize-options.js'
 
 describe('resolveMethod', () => {
   it('states the options in force, defaults included', () => {
