@@ -9,9 +9,10 @@ import type {
   TokenRows,
 } from '../../../src/model/ops/ops.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { availableEngines } from '../../support/engines.js'
 
 /** The engines that the operations on tensors are tested on. */
-export const engines = ['wasm', 'cpu'] as const
+export const engines = await availableEngines()
 
 export interface TestMatrix {
   readonly rows: number

@@ -47,40 +47,45 @@ export function attendRows(
   queries: KernelRows,
   keys: KernelRows,
   values: KernelRows,
-  { sequences, length, position }: TokenRows,
+  { sequences, length }: TokenRows,
   shape: AttentionShape,
   cache?: KeyValueCache,
 ): KernelRows {
   const output = newRows(queries.rows, queries.cols)
   const task = { ...shape, sequences, length, queries: queries.data, output: output.data }
-  if (cache === undefined || !isKernelCache(cache)) {
+  if (cache === undefined) {
     const own = { keys: keys.data, values: values.data }
     forwardKernels().attend({ ...task, ...own, position: 0, capacity: length })
     return output
   }
-  if (cache.sequences !== sequences || position + length > cache.capacity) {
-    throw new ShapeError(
-      `${sequences} sequences of ${length} more tokens do not fit the cache of ${cache.sequences} sequences, with ` +
-        `${cache.positions} of ${cache.capacity} positions taken`,
-    )
-  }
-  store(cache.keys, keys, cache, position, length)
-  store(cache.values, values, cache, position, length)
-  cache.positions = position + length
-  const all = { keys: cache.keys, values: cache.values }
-  forwardKernels().attend({ ...task, ...all, position, capacity: cache.capacity })
+  const held = requireRoom(cache, sequences, length)
+  const position = held.positions
+  store(held.keys, keys, held, length)
+  store(held.values, values, held, length)
+  held.positions = position + length
+  const all = { keys: held.keys, values: held.values }
+  forwardKernels().attend({ ...task, ...all, position, capacity: held.capacity })
   return output
+}
+
+function requireRoom(cache: KeyValueCache, sequences: number, length: number): KernelCache {
+  if (isKernelCache(cache) && cache.sequences === sequences && cache.positions + length <= cache.capacity) {
+    return cache
+  }
+  throw new ShapeError(
+    `${sequences} sequences of ${length} more tokens do not fit the cache of ${cache.sequences} sequences, with ` +
+      `${cache.positions} of ${cache.capacity} positions taken${isKernelCache(cache) ? '' : ', which is closed'}`,
+  )
 }
 
 function store(
   target: Float32Array,
   { data, cols }: KernelRows,
-  { sequences, capacity }: KeyValueCache,
-  position: number,
+  { sequences, capacity, positions }: KeyValueCache,
   length: number,
 ): void {
   for (let sequence = 0; sequence < sequences; sequence++) {
     const start = sequence * length * cols
-    target.set(data.subarray(start, start + length * cols), (sequence * capacity + position) * cols)
+    target.set(data.subarray(start, start + length * cols), (sequence * capacity + positions) * cols)
   }
 }
