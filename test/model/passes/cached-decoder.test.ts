@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { NumericError } from '../../../src/errors.js'
+import { NumericError, ShapeError } from '../../../src/errors.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { useEngineProducts, useOwnProducts } from '../../../src/model/ops/tensors/products.js'
@@ -110,5 +110,26 @@ describe('loadDecoder', () => {
     const loading = loadDecoder(sourceOf(tensors), describeDecoder({ ...grouped }, 'config.json'))
     await expect(loading).rejects.toThrow(NumericError)
     expect(inUse()).toEqual(before)
+  })
+})
+
+describe.each(engines)('a cache of %s', (_, products) => {
+  it('refuses more tokens than it has room for, other sequences, and to be used once it is closed', async () => {
+    products()
+    const before = inUse()
+    const config = describeDecoder({ ...grouped }, 'config.json')
+    const decoder = await loadDecoder(sourceOf(randomTensors(grouped, 4)), config)
+    const caches = openCaches(decoder, 2, 3)
+    await decodeTokens(decoder, caches, Int32Array.of(1, 2, 1, 2))
+    await expect(decodeTokens(decoder, caches, Int32Array.of(1, 2, 1, 2))).rejects.toThrow(
+      /2 sequences of 2 more tokens do not fit the cache of 2 sequences, with 2 of 3 positions taken/,
+    )
+    expect(caches[0].positions).toBe(2)
+    await decodeTokens(decoder, caches, Int32Array.of(3, 3))
+    closeCaches(caches)
+    await expect(decodeTokens(decoder, caches, Int32Array.of(1, 2))).rejects.toThrow(ShapeError)
+    disposeDecoder(decoder)
+    expect(inUse()).toEqual(before)
+    useOwnProducts()
   })
 })
