@@ -2,10 +2,8 @@ import { type Block, disposeBlock, holdBlock, openBlock } from '../decoder/block
 import type { DecoderDescription } from '../decoder/description.js'
 import { type Embedding, openEmbedding } from '../decoder/embedding.js'
 import { type Head, openHead } from '../decoder/head.js'
-import { allLinearLayers } from '../decoder/linears.js'
 import { runBlock } from '../decoder/run-block.js'
 import type { WeightSource } from '../decoder/weights.js'
-import { assertEngineHolds } from '../ops/engine.js'
 import type { KeyValueCache } from '../ops/ops.js'
 import { runningOps } from '../ops/running.js'
 
@@ -23,14 +21,12 @@ export interface Decoder {
  * @throws UnsupportedError when the running engine cannot hold them at once
  */
 export async function loadDecoder(source: WeightSource, config: DecoderDescription): Promise<Decoder> {
-  const values = allLinearLayers(config).reduce((sum, { rows, cols }) => sum + rows * cols, 0)
-  assertEngineHolds(4 * values, 'sampling, which keeps every block loaded')
   const blocks: Block[] = []
   try {
     for (const description of config.blocks) {
       const block = await openBlock(source, description)
-      holdBlock(block)
       blocks.push(block)
+      holdBlock(block)
     }
     const embed = await openEmbedding(source, config)
     return { config, blocks, embed, head: await openHead(source, config) }
