@@ -24,9 +24,9 @@ import {
   startEngine,
   withQuantizedLayers,
 } from 'gptvq/model'
-import { disposeBlock, loadBlock } from '../src/model/block.js'
-import { embedTokens } from '../src/model/embedding.js'
-import { calibrationStream } from '../src/pipeline/calibration-stream.js'
+import { disposeBlock, loadBlock } from '../src/model/decoder/block.js'
+import { embedTokens } from '../src/model/decoder/embedding.js'
+import { calibrationStream } from '../src/pipeline/calibrate/calibration-stream.js'
 import { type AblationRow, type AblationTable, ablationTables } from './ablation-rows.js'
 import { ablationMarkdown, type MeasuredRow } from './ablation-tables.js'
 import { describe, environment } from './environment.js'

@@ -11,9 +11,9 @@ import {
   startEngine,
   withQuantizedLayers,
 } from 'gptvq/model'
-import { disposeBlock, loadBlock } from '../src/model/block.js'
-import { useEngineProducts, useOwnProducts } from '../src/model/matmul-kernel.js'
-import { type CalibrationStream, copyStream } from '../src/pipeline/calibration-stream.js'
+import { disposeBlock, loadBlock } from '../src/model/decoder/block.js'
+import { useEngineProducts, useOwnProducts } from '../src/model/ops/tensors/products.js'
+import { type CalibrationStream, copyStream } from '../src/pipeline/calibrate/calibration-stream.js'
 import { medianOf, secondsOf, spreadOf, timingOf } from './harness.js'
 import { embeddedText, hessiansThrough, modelFolder, sequenceLength } from './real-layers.js'
 import type { Row, Table } from './report.js'

@@ -1,12 +1,16 @@
 import { fileURLToPath } from 'node:url'
 import { type Matrix, matrix } from 'gptvq'
 import { type LinearLayer, linearLayers, type OpenModel, openModel, startEngine } from 'gptvq/model'
-import { disposeBlock, type LlamaBlock, loadBlock } from '../src/model/block.js'
-import { embedTokens } from '../src/model/embedding.js'
-import { linearInputGroups } from '../src/model/linears.js'
-import { gatherCalibration } from '../src/pipeline/calibration.js'
-import { type CalibrationStream, calibrationStream, passGroup } from '../src/pipeline/calibration-stream.js'
-import { collectStatistics } from '../src/pipeline/input-statistics.js'
+import { disposeBlock, type LlamaBlock, loadBlock } from '../src/model/decoder/block.js'
+import { embedTokens } from '../src/model/decoder/embedding.js'
+import { linearInputGroups } from '../src/model/decoder/linears.js'
+import { gatherCalibration } from '../src/pipeline/calibrate/calibration.js'
+import {
+  type CalibrationStream,
+  calibrationStream,
+  passGroup,
+} from '../src/pipeline/calibrate/calibration-stream.js'
+import { collectStatistics } from '../src/pipeline/calibrate/input-statistics.js'
 
 /** A layer with the Hessian that it is quantized by, and one of inputs that quantization does not see. */
 export interface BenchmarkLayer {

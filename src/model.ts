@@ -18,21 +18,19 @@ export type {
   VqRecord,
 } from './checkpoint/quantized-config.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
-export { type LlamaConfig, type ModelType, supportedModelTypes } from './model/config.js'
-export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/engine.js'
-export { type LinearKind, type LinearLayer, linearLayers } from './model/linears.js'
-export type { RopeScaling } from './model/rope-config.js'
+export { allLinearLayers, type LinearLayer, linearLayers } from './model/decoder/linears.js'
+export type { WeightSource } from './model/decoder/weights.js'
+export { describeDecoder, supportedFamilies } from './model/families/index.js'
+export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
 export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
-export type { WeightSource } from './model/weights.js'
 export { dequantize, type QuantizedLayer } from './packing/quantized-layer.js'
-export type { CalibrationOptions } from './pipeline/calibration.js'
+export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
+export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
 export {
-  type DequantizeModelOptions,
-  dequantizeModel,
-  type PlainDtype,
-  plainDtypes,
-} from './pipeline/dequantize-model.js'
-export { type EvaluateModelOptions, type Evaluation, evaluateModel } from './pipeline/evaluate-model.js'
+  type EvaluateModelOptions,
+  type Evaluation,
+  evaluateModel,
+} from './pipeline/evaluate/evaluate-model.js'
 export {
   type ModelScores,
   type ScoredModel,
@@ -40,21 +38,30 @@ export {
   type ScoreProgress,
   type Scores,
   scoreModels,
-} from './pipeline/evaluation.js'
-export { type InspectedWeight, type Inspection, inspectModel } from './pipeline/inspect-model.js'
-export type { LayerOrder, LayerOrderOptions } from './pipeline/layer-order.js'
+} from './pipeline/evaluate/evaluation.js'
+export { cutWindows } from './pipeline/evaluate/windows.js'
+export {
+  type DequantizeModelOptions,
+  dequantizeModel,
+  type PlainDtype,
+  plainDtypes,
+} from './pipeline/folders/dequantize-model.js'
+export { type InspectedWeight, type Inspection, inspectModel } from './pipeline/folders/inspect-model.js'
+export { type OpenModel, openModel, withQuantizedLayers } from './pipeline/folders/open-model.js'
+export type { OutputOptions } from './pipeline/folders/output.js'
 export type { MixedBitsOptions } from './pipeline/mixed/options.js'
 export type { LayerShare, MixedReport } from './pipeline/mixed/report.js'
-export { type OpenModel, openModel, withQuantizedLayers } from './pipeline/open-model.js'
-export type { OutputOptions } from './pipeline/output.js'
 export type { OnProgress, Progress } from './pipeline/progress.js'
-export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize-model.js'
-export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize-options.js'
-export type { LayerReport, QuantizationReport } from './pipeline/report.js'
-export { type ReportDataOptions, reportData } from './pipeline/report-data.js'
-export { type RunDetails, runDetails } from './pipeline/run-details.js'
-export { readTokens, type TextSource } from './pipeline/text-source.js'
-export type { ModelTuningOptions } from './pipeline/tune-model.js'
+export type { EndTensorOptions } from './pipeline/quantize/end-tensors.js'
+export type { LayerOrder, LayerOrderOptions } from './pipeline/quantize/layer-order.js'
+export type { LayerPlanOptions, LayerSetting } from './pipeline/quantize/layer-plan.js'
+export type { LayerReport } from './pipeline/quantize/layer-report.js'
+export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize/quantize-model.js'
+export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize/quantize-options.js'
+export type { QuantizationReport } from './pipeline/quantize/report.js'
+export { type ReportDataOptions, reportData } from './pipeline/reports/report-data.js'
+export { type RunDetails, runDetails } from './pipeline/reports/run-details.js'
+export { type WriteReportOptions, type WrittenReport, writeReport } from './pipeline/reports/write-report.js'
 export type { TuningOptions } from './pipeline/tuning/options.js'
 export type { TuningEpoch, TuningReport } from './pipeline/tuning/report.js'
 export {
@@ -62,5 +69,4 @@ export {
   type TunedCodebooks,
   tuneCodebooks,
 } from './pipeline/tuning/tune-codebooks.js'
-export { cutWindows } from './pipeline/windows.js'
-export { type WriteReportOptions, type WrittenReport, writeReport } from './pipeline/write-report.js'
+export type { ModelTuningOptions } from './pipeline/tuning/tune-model.js'

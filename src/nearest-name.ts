@@ -12,6 +12,23 @@ export function suggestion(typed: string, names: readonly string[]): string {
   return best === undefined ? '' : `. Did you mean ${best}?`
 }
 
+/**
+ * Tells whether a name matches a pattern: `*` stands for any characters, `?` for one, `{a,b}` for one of several; all
+ * else for itself.
+ */
+export function nameMatcher(pattern: string): (name: string) => boolean {
+  const expression = pattern.replace(/\{([^{}]*)\}|[\s\S]/g, (part, choices: string | undefined) => {
+    if (choices !== undefined) return `(?:${choices.split(',').map(literally).join('|')})`
+    return part === '*' ? '[\\s\\S]*' : part === '?' ? '[\\s\\S]' : literally(part)
+  })
+  const whole = new RegExp(`^${expression}$`)
+  return (name) => whole.test(name)
+}
+
+function literally(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+}
+
 /** Insertions, deletions and replacements of one character that turn `a` into `b`. */
 export function editDistance(a: string, b: string): number {
   let above = Array.from({ length: b.length + 1 }, (_, j) => j)

@@ -16,7 +16,7 @@ export const dequantizeCommand = defineCommand({
   ],
   flags: dequantizeFlags,
   async run(model, { out, ...options }, { onProgress, signal }) {
-    const { dequantizeModel } = await import('../pipeline/dequantize-model.js')
+    const { dequantizeModel } = await import('../pipeline/folders/dequantize-model.js')
     const written = await dequantizeModel({ model, output: out, ...options, onProgress, signal })
     const { files, bytes } = written
     return {

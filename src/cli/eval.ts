@@ -1,5 +1,5 @@
-import type { Evaluation } from '../pipeline/evaluate-model.js'
-import type { Scores } from '../pipeline/evaluation-scores.js'
+import type { Evaluation } from '../pipeline/evaluate/evaluate-model.js'
+import type { Scores } from '../pipeline/evaluate/evaluation-scores.js'
 import { defineCommand } from './command.js'
 import { evalFlags } from './flags.js'
 import { formatCount, formatError, formatShare } from './format.js'
@@ -19,7 +19,7 @@ export const evalCommand = defineCommand({
   ],
   flags: evalFlags,
   async run(model, options, { onProgress, signal }) {
-    const { evaluateModel } = await import('../pipeline/evaluate-model.js')
+    const { evaluateModel } = await import('../pipeline/evaluate/evaluate-model.js')
     const evaluation = await evaluateModel({ model, ...options, onProgress, signal })
     return { json: evaluation, text: scoreTable(evaluation, model, options.reference) }
   },

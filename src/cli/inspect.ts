@@ -1,4 +1,4 @@
-import type { InspectedWeight, Inspection } from '../pipeline/inspect-model.js'
+import type { InspectedWeight, Inspection } from '../pipeline/folders/inspect-model.js'
 import { defineCommand } from './command.js'
 import { inspectFlags } from './flags.js'
 import { formatBits, formatBytes, formatCount, formatError } from './format.js'
@@ -16,7 +16,7 @@ export const inspectCommand = defineCommand({
   examples: ['inspect ./my-model-2bit', 'inspect ./my-model --json'],
   flags: inspectFlags,
   async run(model) {
-    const { inspectModel } = await import('../pipeline/inspect-model.js')
+    const { inspectModel } = await import('../pipeline/folders/inspect-model.js')
     const inspection = await inspectModel(model)
     return { json: inspection, text: weightTable(inspection) }
   },

@@ -17,7 +17,7 @@ export const reportCommand = defineCommand({
   ],
   flags: reportFlags,
   async run(model, { out, ...options }, { onProgress, signal }) {
-    const { writeReport } = await import('../pipeline/write-report.js')
+    const { writeReport } = await import('../pipeline/reports/write-report.js')
     const { bytes, data } = await writeReport({ model, output: out, ...options, onProgress, signal })
     const values = data.layers.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
     const stored = data.layers.reduce((sum, layer) => sum + layer.bytes, 0)

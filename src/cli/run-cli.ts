@@ -1,5 +1,5 @@
 import { suggestion } from '../nearest-name.js'
-import { packageVersion } from '../pipeline/package-version.js'
+import { packageVersion } from '../pipeline/folders/package-version.js'
 import type { Command } from './command.js'
 import { commands } from './commands.js'
 import { describeFailure, exitCodes, UsageError } from './errors.js'

@@ -1,27 +1,72 @@
 import type { ProductKernels } from './contract.js'
 
-/** Attention over `sequences` of `length` tokens each; all arrays row-major, a row per token, sequence after sequence. */
+/** What comes between two products, element by element: `gelu` by the error function, `gelu-tanh` by its approximation. */
+export type ElementActivation = 'silu' | 'gelu' | 'gelu-tanh' | 'relu'
+
+/** Causal attention of the last `length` positions of `sequences` sequences. */
 export interface AttentionTask {
   readonly sequences: number
+  /** Positions of each sequence that ask. */
   readonly length: number
+  /** The position of the first of them: keys and values of all positions before it are there too. */
+  readonly position: number
+  /** Positions there is room for in `keys` and `values`, at least `position + length`. */
+  readonly capacity: number
   readonly heads: number
   /** Divides `heads`: query head `h` reads key-value head `floor(h * kvHeads / heads)`. */
   readonly kvHeads: number
-  /** Even. */
   readonly headDim: number
+  /** What scores are multiplied by. */
+  readonly scale: number
+  /** Then they become `cap tanh(score / cap)`; undefined: they stay. */
+  readonly softCap: number | undefined
   /** A position sees itself and the `window - 1` positions before it; undefined: all before it. */
   readonly window: number | undefined
-  /** Of the rotary angles, at least length x headDim; the second half of a row repeats the first. */
+  /** sequences x length x (heads * headDim), of {@link ForwardKernels.allocate} like the next three. */
+  readonly queries: Float32Array
+  /** sequences x capacity x (kvHeads * headDim). */
+  readonly keys: Float32Array
+  /** sequences x capacity x (kvHeads * headDim). */
+  readonly values: Float32Array
+  /** Receives sequences x length x (heads * headDim). */
+  readonly output: Float32Array
+}
+
+/** Norms of runs of `size` values, several of which may make a row. */
+export interface NormTask {
+  /** Runs in all. */
+  readonly runs: number
+  readonly size: number
+  /** `'layer'`: the mean of a run is subtracted first. */
+  readonly kind: 'rms' | 'layer'
+  readonly epsilon: number
+  /** An ordinary array, a whole number of runs long: run `i` is multiplied by its run `i mod (scale.length / size)`. */
+  readonly scale: Float32Array
+  /** An ordinary array as long as `scale`: is added at the end. */
+  readonly shift: Float32Array | undefined
+  /** runs x size. */
+  readonly x: Float32Array
+  /** runs x size, may be `x`. */
+  readonly y: Float32Array
+}
+
+/** Rotary turns of the heads of some tokens. */
+export interface RotateTask {
+  readonly sequences: number
+  readonly length: number
+  /** The position of each sequence's first token. */
+  readonly position: number
+  readonly heads: number
+  readonly headDim: number
+  /** Even, at most headDim: value `i` of a head, below dims / 2, is paired with value `i + dims / 2`; others stay. */
+  readonly dims: number
+  /** Ordinary arrays, at least (position + length) x dims; the second half of a row repeats the first. */
   readonly cos: Float32Array
   readonly sin: Float32Array
-  /** tokens x (heads * headDim), of {@link ForwardKernels.allocate} like the next three. */
-  readonly queries: Float32Array
-  /** tokens x (kvHeads * headDim). */
-  readonly keys: Float32Array
-  /** tokens x (kvHeads * headDim). */
-  readonly values: Float32Array
-  /** Receives tokens x (heads * headDim). */
-  readonly output: Float32Array
+  /** tokens x (heads * headDim). */
+  readonly x: Float32Array
+  /** The same, may be `x`. */
+  readonly y: Float32Array
 }
 
 /** What a row of logits predicts. */
@@ -36,8 +81,8 @@ export interface Predictions {
  * What the forward pass of a model does between its products, on arrays that the kernels reach without copies: those that
  * {@link ForwardKernels.allocate} made. NaN and infinity go through: what is computed from them is not finite.
  *
- * `gemm` is that of the other kernels, bit for bit, for arrays of any kind; in the form 'AB' it reads A and writes C in
- * place where both are such arrays.
+ * `gemm` is that of the other kernels, bit for bit, for arrays of any kind; in the forms 'AB' and 'ABt' it reads A and writes
+ * C in place where both are such arrays, and B too where that is one.
  */
 export interface ForwardKernels extends Pick<ProductKernels, 'gemm'> {
   /** An array of float32 whose content is unspecified; memory is taken until {@link release}. */
@@ -45,30 +90,28 @@ export interface ForwardKernels extends Pick<ProductKernels, 'gemm'> {
   /** Gives back what {@link allocate} made; the array must not be used any more. */
   release(array: Float32Array): void
 
-  /**
-   * `y = x / sqrt(mean(x^2) + epsilon) * scale` of each row, within 2^-22 of itself.
-   *
-   * @param x rows x cols
-   * @param scale cols; an ordinary array
-   * @param y rows x cols, may be `x`
-   */
-  normalizeRows(
-    rows: number,
-    cols: number,
-    x: Float32Array,
-    scale: Float32Array,
-    epsilon: number,
-    y: Float32Array,
-  ): void
+  /** `y = (x - m) / sqrt(mean((x - m)^2) + epsilon) * scale + shift` of each run, within 2^-21 of the largest |y|. */
+  normalize(task: NormTask): void
+
+  rotate(task: RotateTask): void
 
   /**
-   * Causal attention of queries and keys after their rotary turns: `softmax(Q K^T / sqrt(headDim)) V` of each head, in
-   * float32. A value that is not finite may reach queries up to 7 positions before it, as 0 times that value.
+   * `softmax(scores) V` of each head, in float32. A value that is not finite may reach queries up to 7 positions before
+   * it, as 0 times that value.
    */
   attend(task: AttentionTask): void
 
-  /** `y = gate / (1 + exp(-gate)) * up`, element by element, within 2^-20 of itself; `y` may be `gate` or `up`. */
-  gate(gate: Float32Array, up: Float32Array, y: Float32Array): void
+  /** `y = activation(x)`, within 2^-20 of the larger of |y| and 2^-10 |x|; `y` may be `x`. */
+  activate(activation: ElementActivation, x: Float32Array, y: Float32Array): void
+
+  /** `y = activation(gate) * up`, as precise; `y` may be `gate` or `up`. */
+  gate(activation: ElementActivation, gate: Float32Array, up: Float32Array, y: Float32Array): void
+
+  /** `y = x + factor * added`; `y` may be either of them. */
+  add(x: Float32Array, added: Float32Array, factor: number, y: Float32Array): void
+
+  /** `y = cap tanh(x / cap)`, within 2^-20 of cap; `y` may be `x`. */
+  softCap(x: Float32Array, cap: number, y: Float32Array): void
 
   /** In float64, within 2^-40. `logits` rows x cols. */
   predict(rows: number, cols: number, logits: Float32Array): Predictions

@@ -11,9 +11,9 @@ import {
 } from '../../src/cli/flags.js'
 import { parseFlags, requireFlags } from '../../src/cli/parse-flags.js'
 import { kmeansInits } from '../../src/codebook/seeds.js'
-import { engineNames } from '../../src/model/engine.js'
-import { plainDtypes } from '../../src/pipeline/dequantize-model.js'
-import { quantizationMethods, resolveMethod } from '../../src/pipeline/quantize-options.js'
+import { engineNames } from '../../src/model/ops/engine.js'
+import { plainDtypes } from '../../src/pipeline/folders/dequantize-model.js'
+import { quantizationMethods, resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
 import { cli } from './support.js'
 
 /** Help wraps lines: compare its words. */

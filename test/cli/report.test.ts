@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
-import { quantizeModel } from '../../src/pipeline/quantize-model.js'
+import { quantizeModel } from '../../src/pipeline/quantize/quantize-model.js'
 import { writeTinyModel } from '../support/tiny-model.js'
 import { cli, folderOfFile } from './support.js'
 

@@ -1,14 +1,15 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { decodeBfloats } from '../../src/kernels/half.js'
-import { type LlamaConfig, parseLlamaConfig } from '../../src/model/config.js'
-import type { WeightSource } from '../../src/model/weights.js'
+import type { DecoderDescription } from '../../src/model/decoder/description.js'
+import type { WeightSource } from '../../src/model/decoder/weights.js'
+import { describeDecoder } from '../../src/model/families/index.js'
 
 /** The folder of the embedded model. */
 export const tinyLlamaFolder = fileURLToPath(new URL('../../examples/models/tiny-llama/', import.meta.url))
 
 /** The embedded model through a reader that shares nothing with the library's own. */
-export async function openTinyLlama(): Promise<{ source: WeightSource; config: LlamaConfig }> {
+export async function openTinyLlama(): Promise<{ source: WeightSource; config: DecoderDescription }> {
   const file = await readFile(`${tinyLlamaFolder}model.safetensors`)
   const headerLength = Number(file.readBigUInt64LE(0))
   const header: Record<string, { shape: number[]; data_offsets: [number, number] }> = JSON.parse(
@@ -24,7 +25,7 @@ export async function openTinyLlama(): Promise<{ source: WeightSource; config: L
     tensors.set(name, { shape: entry.shape, values })
   }
   const config = JSON.parse(await readFile(`${tinyLlamaFolder}config.json`, 'utf8'))
-  return { source: sourceOf(tensors), config: parseLlamaConfig(config, 'config.json') }
+  return { source: sourceOf(tensors), config: describeDecoder(config, 'config.json') }
 }
 
 export interface TestTensor {

@@ -5,7 +5,7 @@ import { Tokenizer as PlainTokenizer } from '@huggingface/tokenizers'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CheckpointError, TextError, UnsupportedError } from '../../src/errors.js'
-import { parseLlamaConfig } from '../../src/model/config.js'
+import { describeDecoder } from '../../src/model/families/index.js'
 import { cutUnjoined, joinedPairs } from '../../src/model/tokenizer/word-cuts.js'
 import { checkVocabulary, loadTokenizer } from '../../src/model/tokenizer.js'
 import { smallConfig } from './reference-forward.js'
@@ -105,7 +105,7 @@ describe('loadTokenizer', () => {
 })
 
 describe('checkVocabulary', () => {
-  const config = (vocab: number) => parseLlamaConfig({ ...smallConfig, vocab_size: vocab }, 'config.json')
+  const config = (vocab: number) => describeDecoder({ ...smallConfig, vocab_size: vocab }, 'config.json')
 
   it('lets a tokenizer pass that fits, and refuses one with ids the model does not have, naming both', async () => {
     const tokenizer = await loadTokenizer(tinyLlamaFolder)

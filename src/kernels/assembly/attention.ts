@@ -1,6 +1,7 @@
+import { softCapped } from './activation'
 import { exponential } from './exponential'
 import { param } from './job'
-import { COLUMNS, multiplyStrips, ROWS } from './product'
+import { COLUMNS, multiplyStrips, packAcross, ROWS, transpose } from './product'
 
 /**
  * Causal attention, a tile for each run of queries of a sequence and key-value head. Keys and values are packed in strips
@@ -8,7 +9,8 @@ import { COLUMNS, multiplyStrips, ROWS } from './product'
  *
  *     scores (keys x queries) = K Q^T        output (dimensions x queries) = V^T P
  *
- * and the softmax over the keys runs down the lanes. What no query of a strip sees is left out.
+ * and the softmax over the keys runs down the lanes. What no query of a strip sees is left out. Few queries are better off
+ * in `attention-direct.ts`.
  *
  * Scratch of a thread, `n` keys and `d` dimensions rounded up to whole ROWS:
  *
@@ -27,12 +29,13 @@ function upToRows(count: i32): i32 {
 }
 
 /**
- * Parameters: addresses of queries, keys, values, output, cosines and sines; tokens of a sequence, heads, key-value
- * heads, dimensions of a head, window, queries of a tile, and the factor of the scores.
+ * Parameters: addresses of queries, keys, values and output; queries of a sequence, position of its first one, positions
+ * that there is room for, heads, key-value heads, dimensions of a head, window, queries of a tile; the factor of the
+ * scores and their cap (0: none).
  */
 export function attendTile(tile: i32, scratch: usize): void {
-  const length = param<i32>(6)
-  const heads = param<i32>(7)
+  const length = param<i32>(4)
+  const position = param<i32>(5)
   const kvHeads = param<i32>(8)
   const dims = param<i32>(9)
   const window = param<i32>(10)
@@ -42,8 +45,9 @@ export function attendTile(tile: i32, scratch: usize): void {
   const kvHead = (tile / tilesPerHead) % kvHeads
   const first = (tile % tilesPerHead) * perTile
   const last = min(first + perTile, length)
-  const firstKey = max(0, first - window + 1)
-  const keys = upToRows(last - firstKey)
+  const firstKey = max(0, position + first - window + 1)
+  const there = position + last - firstKey
+  const keys = upToRows(there)
 
   const queries = scratch
   const output = queries + <usize>upToRows(dims) * QUERY_STEP
@@ -53,23 +57,29 @@ export function attendTile(tile: i32, scratch: usize): void {
   const packedValues = packedKeys + <usize>(keys * dims) * 4
 
   const kvStride = <usize>(kvHeads * dims) << 2
-  const kvOffset = <usize>(sequence * length + firstKey) * kvStride + (<usize>(kvHead * dims) << 2)
-  packKeys(param<usize>(1) + kvOffset, kvStride, firstKey, last - firstKey, dims, packedKeys)
-  packValues(param<usize>(2) + kvOffset, kvStride, last - firstKey, dims, packedValues)
+  const kvOffset = <usize>(sequence * param<i32>(6) + firstKey) * kvStride + (<usize>(kvHead * dims) << 2)
+  packKeys(param<usize>(1) + kvOffset, kvStride, there, dims, packedKeys)
+  packValues(param<usize>(2) + kvOffset, kvStride, there, dims, packedValues)
+  const heads = param<i32>(7)
   const group = heads / kvHeads
   const stride = <usize>(heads * dims) << 2
+  const scale = param<f32>(12)
+  const cap = param<f32>(13)
   for (let head = kvHead * group; head < (kvHead + 1) * group; head++) {
     for (let query = first; query < last; query += QUERIES) {
       const count = min(QUERIES, last - query)
       const offset = <usize>(sequence * length + query) * stride + (<usize>(head * dims) << 2)
-      packQueries(param<usize>(0) + offset, stride, query, count, dims, queries)
-      const skipped = max(0, query - window + 1 - firstKey) & ~(ROWS - 1)
-      const seen = upToRows(query + count - firstKey) - skipped
+      packAcross(param<usize>(0) + offset, stride, dims, count, QUERIES, queries)
+      // the first query's place among the keys of the tile
+      const own = position + query - firstKey
+      const skipped = max(0, own - window + 1) & ~(ROWS - 1)
+      const seen = own + count - skipped
       for (let key = 0; key < seen; key += ROWS) {
         const strip = packedKeys + <usize>((skipped + key) * dims) * 4
-        multiplyStrips(strip, queries, dims, 1, 0, scores + <usize>key * QUERY_STEP, QUERY_STEP)
+        multiplyStrips(strip, queries, dims, scale, 0, scores + <usize>key * QUERY_STEP, QUERY_STEP)
       }
-      hideKeys(scores, firstKey + skipped, seen, query, window)
+      if (cap != 0) capScores(scores, seen, cap)
+      hideKeys(scores, seen, own - skipped, window)
       weigh(scores, seen, sums)
       for (let dim = 0; dim < dims; dim += ROWS) {
         const strip = packedValues + <usize>(dim * keys + skipped * ROWS) * 4
@@ -80,50 +90,12 @@ export function attendTile(tile: i32, scratch: usize): void {
   }
 }
 
-/** `count` keys turned by their positions: of each ROWS keys a strip, dims x ROWS. */
-function packKeys(from: usize, stride: usize, position: i32, count: i32, dims: i32, to: usize): void {
-  const strip = <usize>dims * ROW_STEP
+/** `count` keys: of each ROWS of them a strip, dims x ROWS. */
+function packKeys(from: usize, stride: usize, count: i32, dims: i32, to: usize): void {
   for (let key = 0; key < count; key += ROWS) {
-    const there = min(ROWS, count - key)
-    if (there < ROWS) memory.fill(to, 0, strip)
-    for (let r = 0; r < there; r++) {
-      packTurned(from, position + key + r, dims, 1, to + (<usize>r << 2), ROW_STEP)
-      from += stride
-    }
-    to += strip
-  }
-}
-
-/** `count` queries turned by their positions and scaled: dims x QUERIES. */
-function packQueries(from: usize, stride: usize, position: i32, count: i32, dims: i32, to: usize): void {
-  if (count < QUERIES) memory.fill(to, 0, <usize>dims * QUERY_STEP)
-  for (let r = 0; r < count; r++) {
-    packTurned(from, position + r, dims, param<f32>(12), to + (<usize>r << 2), QUERY_STEP)
-    from += stride
-  }
-}
-
-/** A head's vector at a position, turned by the rotary angles and scaled, its elements `step` bytes apart. */
-// @ts-expect-error: decorator
-@inline
-function packTurned(vector: usize, position: i32, dims: i32, factor: f32, to: usize, step: usize): void {
-  const half = <usize>(dims >> 1) << 2
-  const far = <usize>(dims >> 1) * step
-  // a row of the tables is dims long and repeats its first half
-  let cos = param<usize>(4) + (<usize>(position * dims) << 2)
-  let sin = param<usize>(5) + (<usize>(position * dims) << 2)
-  const end = vector + half
-  while (vector < end) {
-    const low = load<f32>(vector)
-    const high = load<f32>(vector + half)
-    const c = load<f32>(cos)
-    const s = load<f32>(sin)
-    store<f32>(to, factor * (low * c - high * s))
-    store<f32>(to + far, factor * (high * c + low * s))
-    vector += 4
-    cos += 4
-    sin += 4
-    to += step
+    packAcross(from, stride, dims, min(ROWS, count - key), ROWS, to)
+    from += <usize>ROWS * stride
+    to += <usize>dims * ROW_STEP
   }
 }
 
@@ -146,10 +118,21 @@ function packValues(from: usize, stride: usize, count: i32, dims: i32, to: usize
   }
 }
 
-/** Minus infinity where a query does not see a key: behind it, or before its window. */
-function hideKeys(scores: usize, firstKey: i32, keys: i32, query: i32, window: i32): void {
+function capScores(scores: usize, keys: i32, cap: f32): void {
+  const caps = f32x4.splat(cap)
+  const twice = f32x4.splat(2 / cap)
+  const end = scores + <usize>keys * QUERY_STEP
+  for (let at = scores; at < end; at += 16) v128.store(at, softCapped(v128.load(at), caps, twice))
+}
+
+/**
+ * Minus infinity where a query does not see a key: behind it, or before its window.
+ *
+ * @param own the place of the first query among the keys
+ */
+function hideKeys(scores: usize, keys: i32, own: i32, window: i32): void {
   for (let key = 0; key < keys; key++) {
-    const back = query - (firstKey + key)
+    const back = own - key
     if (back >= 0 && back + QUERIES <= window) continue
     for (let r = 0; r < QUERIES; r++) {
       if (back + r >= 0 && back + r < window) continue
@@ -183,14 +166,12 @@ function weigh(scores: usize, keys: i32, sums: usize): void {
 
 /** Divides `count` queries' output (dims x QUERIES) by their sums and writes it where their heads' vectors lie. */
 function putOutput(output: usize, sums: usize, count: i32, dims: i32, to: usize, stride: usize): void {
-  for (let r = 0; r < count; r++) {
-    const factor = <f32>1 / load<f32>(sums + (<usize>r << 2))
-    let from = output + (<usize>r << 2)
-    const end = to + (<usize>dims << 2)
-    for (let at = to; at < end; at += 4) {
-      store<f32>(at, factor * load<f32>(from))
-      from += QUERY_STEP
-    }
-    to += stride
+  const factors0 = f32x4.div(f32x4.splat(1), v128.load(sums))
+  const factors1 = f32x4.div(f32x4.splat(1), v128.load(sums, 16))
+  const end = output + <usize>dims * QUERY_STEP
+  for (let at = output; at < end; at += QUERY_STEP) {
+    v128.store(at, f32x4.mul(factors0, v128.load(at)))
+    v128.store(at, f32x4.mul(factors1, v128.load(at, 16)), 16)
   }
+  transpose(output, QUERY_STEP, count, dims, to, stride)
 }

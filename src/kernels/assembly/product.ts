@@ -57,25 +57,32 @@ function packAlong(from: usize, stride: usize, depth: i32, width: i32, full: i32
 /** The transpose: `width` rows of `depth` contiguous values become `depth` rows of `full`. */
 // @ts-ignore: decorator
 @inline
-function packAcross(from: usize, stride: usize, depth: i32, width: i32, full: i32, to: usize): void {
+export function packAcross(from: usize, stride: usize, depth: i32, width: i32, full: i32, to: usize): void {
   const step = <usize>full * 4
+  transpose(from, stride, depth, width, to, step)
+  for (let j = width; j < full; j++) {
+    let at = to + <usize>j * 4
+    for (let p = 0; p < depth; p++) {
+      store<f32>(at, 0)
+      at += step
+    }
+  }
+}
+
+/** `width` rows of `depth` contiguous values become `depth` rows, `step` bytes apart, of `width`. */
+// @ts-ignore: decorator
+@inline
+export function transpose(from: usize, stride: usize, depth: i32, width: i32, to: usize, step: usize): void {
   let j = 0
   for (; j + 4 <= width; j += 4) packFourAcross(from + <usize>j * stride, stride, depth, to + <usize>j * 4, step)
   for (; j + 2 <= width; j += 2) packTwoAcross(from + <usize>j * stride, stride, depth, to + <usize>j * 4, step)
-  for (; j < full; j++) {
+  if (j < width) {
+    let source = from + <usize>j * stride
     let at = to + <usize>j * 4
-    if (j < width) {
-      let source = from + <usize>j * stride
-      for (let p = 0; p < depth; p++) {
-        store<f32>(at, load<f32>(source))
-        source += 4
-        at += step
-      }
-    } else {
-      for (let p = 0; p < depth; p++) {
-        store<f32>(at, 0)
-        at += step
-      }
+    for (let p = 0; p < depth; p++) {
+      store<f32>(at, load<f32>(source))
+      source += 4
+      at += step
     }
   }
 }
@@ -182,7 +189,7 @@ export function multiplyTile(tile: i32, scratch: usize): void {
 }
 
 /** `C = S` or `C += S` for part of the products of two strips, where C ends. */
-function putEdge(sums: usize, height: i32, width: i32, isAdding: i32, c: usize, stride: usize): void {
+export function putEdge(sums: usize, height: i32, width: i32, isAdding: i32, c: usize, stride: usize): void {
   for (let i = 0; i < height; i++) {
     for (let j: usize = 0; j < <usize>width; j++) {
       const value = load<f32>(sums + 4 * j)

@@ -1,57 +1,123 @@
-import { exponential } from './exponential'
 import { param } from './job'
+import { demoted, highHalf, loadUpTo, lowHalf, storeUpTo } from './simd'
 
-/** Between the products of a block: see `ForwardKernels`. */
+/** Norms and rotary turns: see `ForwardKernels`. */
 
-/** Parameters: addresses of x, scale and y; rows, columns, rows of a tile; epsilon. */
+/**
+ * Parameters: addresses of x, scale, shift (0: none) and y; runs, values of a run, runs of a tile, runs of the scale;
+ * whether the mean is subtracted; epsilon.
+ */
 export function normalizeTile(tile: i32): void {
-  const cols = param<i32>(4)
-  const first = tile * param<i32>(5)
-  const last = min(first + param<i32>(5), param<i32>(3))
-  for (let row = first; row < last; row++) {
-    const offset = <usize>row * (<usize>cols << 2)
-    normalizeRow(param<usize>(0) + offset, param<usize>(1), param<usize>(2) + offset, cols, param<f64>(6))
+  const runs = param<i32>(4)
+  const perTile = param<i32>(6)
+  const scaleRuns = param<i32>(7)
+  const bytes = <usize>param<i32>(5) << 2
+  const first = tile * perTile
+  const last = min(first + perTile, runs)
+  for (let run = first; run < last; run++) {
+    const offset = <usize>run * bytes
+    const own = <usize>(run % scaleRuns) * bytes
+    const shift = param<usize>(2)
+    normalizeRun(
+      param<usize>(0) + offset,
+      param<usize>(1) + own,
+      shift == 0 ? 0 : shift + own,
+      param<usize>(3) + offset,
+      bytes,
+    )
   }
 }
 
-function normalizeRow(x: usize, scale: usize, y: usize, cols: i32, epsilon: f64): void {
-  const bytes = <usize>cols << 2
-  const whole = bytes & ~15
+/** In float64 up to the result: a mean that is far from 0, or a shift that cancels, leaves nothing of float32. */
+function normalizeRun(x: usize, scale: usize, shift: usize, y: usize, bytes: usize): void {
+  const size = <f64>(bytes >> 2)
+  const mean = param<i32>(8) ? sumOf(x, bytes) / size : 0
+  const factor = 1 / Math.sqrt(squaresOf(x, bytes, mean) / size + param<f64>(9))
+  const means = f64x2.splat(mean)
+  const factors = f64x2.splat(factor)
+  for (let at: usize = 0; at < bytes; at += 16) {
+    const values = loadUpTo(x + at, x + bytes)
+    const scales = loadUpTo(scale + at, scale + bytes)
+    let low = f64x2.mul(f64x2.mul(f64x2.sub(lowHalf(values), means), factors), lowHalf(scales))
+    let high = f64x2.mul(f64x2.mul(f64x2.sub(highHalf(values), means), factors), highHalf(scales))
+    if (shift != 0) {
+      const shifts = loadUpTo(shift + at, shift + bytes)
+      low = f64x2.add(low, lowHalf(shifts))
+      high = f64x2.add(high, highHalf(shifts))
+    }
+    storeUpTo(y + at, y + bytes, demoted(low, high))
+  }
+}
+
+function sumOf(x: usize, bytes: usize): f64 {
   let even = f64x2.splat(0)
   let odd = f64x2.splat(0)
+  for (let at: usize = 0; at < bytes; at += 16) {
+    const values = loadUpTo(x + at, x + bytes)
+    even = f64x2.add(even, lowHalf(values))
+    odd = f64x2.add(odd, highHalf(values))
+  }
+  const sums = f64x2.add(even, odd)
+  return f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1)
+}
+
+/** `sum((x - mean)^2)` */
+function squaresOf(x: usize, bytes: usize, mean: f64): f64 {
+  const means = f64x2.splat(mean)
+  let even = f64x2.splat(0)
+  let odd = f64x2.splat(0)
+  const whole = bytes & ~15
   for (let at: usize = 0; at < whole; at += 16) {
-    const low = f64x2.promote_low_f32x4(v128.load64_zero(x + at))
-    const high = f64x2.promote_low_f32x4(v128.load64_zero(x + at, 8))
+    const values = v128.load(x + at)
+    const low = f64x2.sub(lowHalf(values), means)
+    const high = f64x2.sub(highHalf(values), means)
     even = f64x2.add(even, f64x2.mul(low, low))
     odd = f64x2.add(odd, f64x2.mul(high, high))
   }
   const sums = f64x2.add(even, odd)
   let sum = f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1)
   for (let at = whole; at < bytes; at += 4) {
-    const value = <f64>load<f32>(x + at)
+    const value = <f64>load<f32>(x + at) - mean
     sum += value * value
   }
-  const factor = <f32>(1 / Math.sqrt(sum / <f64>cols + epsilon))
-  const factors = f32x4.splat(factor)
-  for (let at: usize = 0; at < whole; at += 16) {
-    v128.store(y + at, f32x4.mul(f32x4.mul(v128.load(x + at), factors), v128.load(scale + at)))
-  }
-  for (let at = whole; at < bytes; at += 4) {
-    store<f32>(y + at, load<f32>(x + at) * factor * load<f32>(scale + at))
+  return sum
+}
+
+/**
+ * Parameters: addresses of x and y, cosines and sines from the first position on; tokens, tokens of a sequence, heads,
+ * dimensions of a head, dimensions that turn, tokens of a tile.
+ */
+export function rotateTile(tile: i32): void {
+  const length = param<i32>(5)
+  const heads = param<i32>(6)
+  const headBytes = <usize>param<i32>(7) << 2
+  const dims = <usize>param<i32>(8) << 2
+  const perTile = param<i32>(9)
+  const first = tile * perTile
+  const last = min(first + perTile, param<i32>(4))
+  let offset = <usize>(first * heads) * headBytes
+  for (let token = first; token < last; token++) {
+    const angles = <usize>(token % length) * dims
+    for (let head = 0; head < heads; head++) {
+      const from = param<usize>(0) + offset
+      const to = param<usize>(1) + offset
+      rotateHead(from, to, param<usize>(2) + angles, param<usize>(3) + angles, dims >> 1)
+      if (from != to) memory.copy(to + dims, from + dims, headBytes - dims)
+      offset += headBytes
+    }
   }
 }
 
-/** Parameters: addresses of gate, up and y; values, values of a tile (multiples of 4; arrays end in whole vectors). */
-export function gateTile(tile: i32): void {
-  const gate = param<usize>(0)
-  const up = param<usize>(1)
-  const y = param<usize>(2)
-  const first = tile * param<i32>(4)
-  const end = <usize>min(first + param<i32>(4), param<i32>(3)) << 2
-  const one = f32x4.splat(1)
-  for (let at = <usize>first << 2; at < end; at += 16) {
-    const x = v128.load(gate + at)
-    const silu = f32x4.div(x, f32x4.add(one, exponential(f32x4.neg(x))))
-    v128.store(y + at, f32x4.mul(silu, v128.load(up + at)))
+/** Turns the pairs of one head, whose first and second values lie `half` bytes apart. */
+// @ts-expect-error: decorator
+@inline
+function rotateHead(x: usize, y: usize, cos: usize, sin: usize, half: usize): void {
+  for (let at: usize = 0; at < half; at += 16) {
+    const low = loadUpTo(x + at, x + half)
+    const high = loadUpTo(x + half + at, x + 2 * half)
+    const c = loadUpTo(cos + at, cos + half)
+    const s = loadUpTo(sin + at, sin + half)
+    storeUpTo(y + at, y + half, f32x4.sub(f32x4.mul(low, c), f32x4.mul(high, s)))
+    storeUpTo(y + half + at, y + 2 * half, f32x4.add(f32x4.mul(high, c), f32x4.mul(low, s)))
   }
 }

@@ -13,3 +13,52 @@ export function multiplySubtract(a: v128, b: v128, c: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_nmadd(a, b, c)
   return f32x4.sub(c, f32x4.mul(a, b))
 }
+
+/** The first two of four floats in float64. */
+// @ts-expect-error: decorator
+@inline
+export function lowHalf(values: v128): v128 {
+  return f64x2.promote_low_f32x4(values)
+}
+
+/** The last two of four floats in float64. */
+// @ts-expect-error: decorator
+@inline
+export function highHalf(values: v128): v128 {
+  return f64x2.promote_low_f32x4(v128.shuffle<f64>(values, values, 1, 0))
+}
+
+/** Two pairs of float64 in float32. */
+// @ts-expect-error: decorator
+@inline
+export function demoted(low: v128, high: v128): v128 {
+  return v128.shuffle<f64>(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 2)
+}
+
+/** Up to four floats from `at` on, of which those from `end` on are 0. */
+// @ts-expect-error: decorator
+@inline
+export function loadUpTo(at: usize, end: usize): v128 {
+  return at + 16 <= end ? v128.load(at) : loadPart(at, end)
+}
+
+function loadPart(at: usize, end: usize): v128 {
+  let values = v128.load32_zero(at)
+  if (at + 4 < end) values = v128.load_lane<f32>(at + 4, values, 1)
+  if (at + 8 < end) values = v128.load_lane<f32>(at + 8, values, 2)
+  return values
+}
+
+/** Writes up to four floats from `at` on, none from `end` on. */
+// @ts-expect-error: decorator
+@inline
+export function storeUpTo(at: usize, end: usize, values: v128): void {
+  if (at + 16 <= end) v128.store(at, values)
+  else storePart(at, end, values)
+}
+
+function storePart(at: usize, end: usize, values: v128): void {
+  v128.store_lane<f32>(at, values, 0)
+  if (at + 4 < end) v128.store_lane<f32>(at + 4, values, 1)
+  if (at + 8 < end) v128.store_lane<f32>(at + 8, values, 2)
+}

@@ -1,4 +1,6 @@
-import type { AttentionTask, ForwardKernels } from '../forward-contract.js'
+import type { ForwardKernels } from '../forward-contract.js'
+import { referenceActivations, softCapped } from './activation.js'
+import { attend, rotate } from './attention.js'
 import { referenceKernels } from './kernels.js'
 
 /** The plain kernels of the forward pass, in float64 between input and output. */
@@ -7,25 +9,38 @@ export const referenceForwardKernels: ForwardKernels = {
   release: () => {},
   gemm: referenceKernels.gemm,
 
-  normalizeRows(rows, cols, x, scale, epsilon, y) {
-    for (let row = 0; row < rows; row++) {
-      const start = row * cols
-      let sum = 0
-      for (let j = 0; j < cols; j++) sum += x[start + j] ** 2
-      const factor = 1 / Math.sqrt(sum / cols + epsilon)
-      for (let j = 0; j < cols; j++) y[start + j] = x[start + j] * factor * scale[j]
+  normalize({ runs, size, kind, epsilon, scale, shift, x, y }) {
+    for (let run = 0; run < runs; run++) {
+      const values = Float64Array.from(x.subarray(run * size, (run + 1) * size))
+      const mean = kind === 'layer' ? values.reduce((sum, value) => sum + value, 0) / size : 0
+      const square = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / size
+      const factor = 1 / Math.sqrt(square + epsilon)
+      const of = (run * size) % scale.length
+      for (let i = 0; i < size; i++) {
+        y[run * size + i] = (values[i] - mean) * factor * scale[of + i] + (shift?.[of + i] ?? 0)
+      }
     }
   },
 
-  attend(task) {
-    const { sequences, length, heads } = task
-    for (let row = 0; row < sequences * length; row++) {
-      for (let head = 0; head < heads; head++) attendFrom(task, row, head)
-    }
+  rotate,
+  attend,
+
+  activate(activation, x, y) {
+    const activated = referenceActivations[activation]
+    for (let i = 0; i < y.length; i++) y[i] = activated(x[i])
   },
 
-  gate(gate, up, y) {
-    for (let i = 0; i < y.length; i++) y[i] = (gate[i] / (1 + Math.exp(-gate[i]))) * up[i]
+  gate(activation, gate, up, y) {
+    const activated = referenceActivations[activation]
+    for (let i = 0; i < y.length; i++) y[i] = activated(gate[i]) * up[i]
+  },
+
+  add(x, added, factor, y) {
+    for (let i = 0; i < y.length; i++) y[i] = x[i] + factor * added[i]
+  },
+
+  softCap(x, cap, y) {
+    for (let i = 0; i < y.length; i++) y[i] = softCapped(x[i], cap)
   },
 
   predict(rows, cols, logits) {
@@ -50,42 +65,4 @@ export const referenceForwardKernels: ForwardKernels = {
     }
     return gaps
   },
-}
-
-/** One head of the token in `row`. */
-function attendFrom(task: AttentionTask, row: number, head: number): void {
-  const { length, heads, kvHeads, headDim, window = length, queries, keys, values, output } = task
-  const position = row % length
-  const seen = Math.min(position + 1, window)
-  const kvHead = Math.floor((head * kvHeads) / heads)
-  const query = turned(task, queries, row * heads + head, position)
-  const scores = Float64Array.from({ length: seen }, (_, back) => {
-    const key = turned(task, keys, (row - back) * kvHeads + kvHead, position - back)
-    return query.reduce((sum, x, i) => sum + x * key[i], 0) / Math.sqrt(headDim)
-  })
-  const largest = Math.max(...scores)
-  const weights = scores.map((score) => Math.exp(score - largest))
-  const total = weights.reduce((sum, weight) => sum + weight, 0)
-  for (let i = 0; i < headDim; i++) {
-    let sum = 0
-    for (let back = 0; back < seen; back++) {
-      sum += weights[back] * values[((row - back) * kvHeads + kvHead) * headDim + i]
-    }
-    output[(row * heads + head) * headDim + i] = sum / total
-  }
-}
-
-/** Vector number `index` of an array of them, turned by the angles of its position. */
-function turned(
-  { headDim, cos, sin }: AttentionTask,
-  vectors: Float32Array,
-  index: number,
-  position: number,
-): Float64Array {
-  const half = headDim / 2
-  const at = (i: number) => vectors[index * headDim + i]
-  return Float64Array.from({ length: headDim }, (_, i) => {
-    const angle = position * headDim + i
-    return at(i) * cos[angle] + (i < half ? -at(i + half) : at(i - half)) * sin[angle]
-  })
 }

@@ -15,6 +15,7 @@ export const PARAMS = 256
 export const jobKinds = {
   packRight: 0,
   multiplyTile: 1,
+  multiplyFewTile: 2,
   project: 10,
   assign: 11,
   sumClusters: 12,
@@ -30,9 +31,13 @@ export const jobKinds = {
   drawNear: 23,
   plantCodebooks: 24,
   boundPositions: 25,
-  normalizeRows: 30,
+  normalize: 30,
   attend: 31,
-  gate: 32,
+  activate: 32,
   predict: 33,
   compare: 34,
+  rotate: 35,
+  add: 36,
+  softCap: 37,
+  attendDirect: 38,
 } as const

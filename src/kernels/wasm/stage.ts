@@ -1,4 +1,4 @@
-import type { Block } from '../contract.js'
+import { type Block, wholeBlock } from '../contract.js'
 import { allocate, type KernelMemory, release } from './memory.js'
 
 /** Copies between ordinary arrays and the kernels' memory. */
@@ -55,4 +55,19 @@ export function withMemory<T>(heap: KernelMemory, bytes: readonly number[], use:
   } finally {
     for (const at of taken) release(heap, at)
   }
+}
+
+/** Runs `use` with the addresses of copies of `arrays`, given back at the end. */
+export function withCopies<T>(
+  heap: KernelMemory,
+  arrays: readonly Float32Array[],
+  use: (...at: number[]) => T,
+): T {
+  const bytes = arrays.map(({ byteLength }) => byteLength)
+  return withMemory(heap, bytes, (...at) => {
+    for (const [i, array] of arrays.entries()) {
+      copyIn(heap, wholeBlock(array, array.length), 0, 0, 1, array.length, at[i])
+    }
+    return use(...at)
+  })
 }

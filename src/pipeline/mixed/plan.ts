@@ -1,7 +1,6 @@
 import { OptionError } from '../../errors.js'
 import type { VqOptions } from '../../gptvq/options.js'
-import type { LlamaConfig } from '../../model/config.js'
-import { allLinearLayers, type LinearLayer } from '../../model/linears.js'
+import type { LinearLayer } from '../../model/decoder/linears.js'
 import { type LayoutSettings, resolveLayoutOptions } from '../../packing/layout-options.js'
 import { type LayerCandidate, layerCandidates } from './candidates.js'
 
@@ -19,18 +18,18 @@ export interface PlannedLayer {
 }
 
 /**
- * The candidates of all linear layers of a model, and the bytes that they share.
+ * The candidates of linear layers, and the bytes that they share.
  *
  * @param options the settings that all layers share
  * @param bpv bits per value over all quantized weights, at most
  * @throws OptionError when the budget is below what the layers take at least, or above what they can make use of
  */
-export function planBudget(config: LlamaConfig, options: VqOptions, bpv: number): BudgetPlan {
+export function planBudget(linears: readonly LinearLayer[], options: VqOptions, bpv: number): BudgetPlan {
   if (!Number.isFinite(bpv) || bpv <= 0) {
     throw new OptionError('bpv', `expected a number of bits per value above 0, got ${bpv}`)
   }
   const settings = resolveLayoutOptions(options)
-  const layers = allLinearLayers(config).map((linear) => ({
+  const layers = linears.map((linear) => ({
     linear,
     candidates: layerCandidates(linear.rows, linear.cols, settings, bpv),
   }))

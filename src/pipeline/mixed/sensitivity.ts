@@ -4,14 +4,17 @@ import { HessianAccumulator } from '../../hessian.js'
 import { wholeBlock } from '../../kernels/contract.js'
 import { kernels } from '../../kernels/kernels.js'
 import { type Matrix, matrix } from '../../matrix.js'
-import { backwardBlock } from '../../model/backward.js'
-import type { LlamaBlock } from '../../model/block.js'
-import { embedTokens } from '../../model/embedding.js'
-import { openHead } from '../../model/head.js'
-import { type LinearKind, type LinearLayer, linearLayers } from '../../model/linears.js'
-import { runBlock } from '../../model/run-block.js'
-import { sampledLossGradient } from '../../model/sampled-loss.js'
-import { readTensor } from '../../model/weights.js'
+import type { Block } from '../../model/decoder/block.js'
+import type { Stage } from '../../model/decoder/block-state.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { openEmbedding } from '../../model/decoder/embedding.js'
+import { openHead } from '../../model/decoder/head.js'
+import { linearLayers } from '../../model/decoder/linears.js'
+import { runBlock } from '../../model/decoder/run-block.js'
+import { blockStages } from '../../model/decoder/stages.js'
+import { readTensor } from '../../model/decoder/weights.js'
+import { backwardBlock, type LinearGradientListener } from '../../model/passes/backward.js'
+import { sampledLossGradient } from '../../model/passes/sampled-loss.js'
 import type { Random } from '../../random.js'
 import { forwardBlocks, type PassModel, parts, withBlock } from '../tuning/passes.js'
 import { type LayerRatios, predictEffects } from './effects.js'
@@ -21,8 +24,14 @@ export interface SensitivityInput {
   readonly model: PassModel
   /** Token ids, all of one length. */
   readonly sequences: readonly Int32Array[]
+  /** Whether a layer is to be measured, by the name of its weight. */
+  readonly isTried: (name: string) => boolean
   /** Quantizes a layer for trial, given its Hessian on the sequences. */
-  readonly tryLayer: (linear: LinearLayer, weight: Matrix, hessian: Matrix) => Promise<LayerTrials>
+  readonly tryLayer: (
+    linear: { readonly name: string },
+    weight: Matrix,
+    hessian: Matrix,
+  ) => Promise<LayerTrials>
   readonly random: Random
   readonly pause: Pause
   /** Called with the share of the work done, 0 to 1. */
@@ -53,22 +62,32 @@ export async function measureSensitivity(input: SensitivityInput): Promise<Map<s
   const length = sequences[0].length
   const measured = new Map<string, LayerRatios>()
   const blockInputs: Float32Array[] = []
-  const embedded = await embedTokens(source, config, joined(sequences))
+  const embedded = await (await openEmbedding(source, config))(joined(sequences))
   const final = await forwardBlocks(model, embedded, length, pause, (_, states) => blockInputs.push(states))
   let onOutput = await lossGradient(model, final, random)
   onProgress(FORWARD_SHARE)
-  for (let index = config.layers - 1; index >= 0; index--) {
+  for (let index = config.blocks.length - 1; index >= 0; index--) {
     const states = blockInputs.pop()!
     await withBlock(model, index, async (block) => {
       const trials = await tryBlock(input, block, states, length)
-      const { onInput, squares } = await squaresOfBlock(block, trials, states, onOutput, length, pause)
+      const { onInput, squares } = await squaresOfBlock(
+        block,
+        config,
+        trials,
+        states,
+        onOutput,
+        length,
+        pause,
+      )
       for (const { kind, name } of linearLayers(config, index)) {
+        const trial = trials.get(kind)
+        if (trial === undefined) continue
         const tokens = sequences.length * length
-        measured.set(name, ratiosOf(trials.get(kind)!, squares.get(kind)!, tokens, name))
+        measured.set(name, ratiosOf(trial, squares.get(kind)!, tokens, name))
       }
       onOutput = onInput
     })
-    onProgress(FORWARD_SHARE + (1 - FORWARD_SHARE) * (1 - index / config.layers))
+    onProgress(FORWARD_SHARE + (1 - FORWARD_SHARE) * (1 - index / config.blocks.length))
   }
   const effects = predictEffects([...measured.values()])
   return new Map(Array.from(measured.keys(), (name, i) => [name, effects[i]]))
@@ -85,68 +104,90 @@ async function lossGradient({ source, config }: PassModel, final: Float32Array, 
 
 /** Quantizes the layers of a block for trial. */
 async function tryBlock(
-  { model, tryLayer, pause }: SensitivityInput,
-  block: LlamaBlock,
+  { model, isTried, tryLayer, pause }: SensitivityInput,
+  block: Block,
   states: Float32Array,
   length: number,
-): Promise<Map<LinearKind, LayerTrials>> {
-  const { config, index } = block
-  const sums = new Map<readonly LinearKind[], HessianAccumulator>()
-  for (const { count, of } of parts(states, length, config)) {
+): Promise<Map<string, LayerTrials>> {
+  const sums = new Map<Stage, HessianAccumulator>()
+  for (const { count, of } of parts(states, length, model.config)) {
     await pause()
     await runBlock(block, of(states), count, length, {
-      onInput(kinds, x) {
-        const sum = sums.get(kinds) ?? new HessianAccumulator(x.cols)
+      onInput(stage, x) {
+        const sum = sums.get(stage) ?? new HessianAccumulator(x.cols)
         sum.add(x)
-        sums.set(kinds, sum)
+        sums.set(stage, sum)
       },
     })
   }
-  const trials = new Map<LinearKind, LayerTrials>()
-  const linears = linearLayers(config, index)
-  for (const [kinds, sum] of sums) {
-    const hessian = sum.hessian()
-    sums.delete(kinds)
-    for (const linear of linears.filter(({ kind }) => kinds.includes(kind))) {
-      const { kind, name, rows, cols } = linear
+  const trials = new Map<string, LayerTrials>()
+  for (const stage of blockStages(block.description)) {
+    const hessian = sums.get(stage)?.hessian()
+    sums.delete(stage)
+    for (const { kind, module, rows, cols } of stage.linears) {
+      const name = `${module}.weight`
+      if (!isTried(name)) continue
       await pause()
       const values = await readTensor(model.source, name, [rows, cols], 'the shape of the layer')
-      trials.set(kind, await tryLayer(linear, matrix(rows, cols, values), hessian))
+      // an expert without tokens does no harm, whatever it is quantized to
+      trials.set(kind, await tryLayer({ name }, matrix(rows, cols, values), hessian ?? identity(cols)))
     }
   }
   return trials
 }
 
+function identity(size: number): Matrix {
+  const result = matrix(size, size)
+  for (let i = 0; i < size; i++) result.data[i * size + i] = 1
+  return result
+}
+
 /** For each trial the sum over the sequences of `<G, Q - W>^2`, and the gradient on the block's input. */
 async function squaresOfBlock(
-  block: LlamaBlock,
-  trials: ReadonlyMap<LinearKind, LayerTrials>,
+  block: Block,
+  config: DecoderDescription,
+  trials: ReadonlyMap<string, LayerTrials>,
   states: Float32Array,
   onOutput: Float32Array,
   length: number,
   pause: Pause,
-): Promise<{ onInput: Float32Array; squares: Map<LinearKind, Float64Array> }> {
+): Promise<{ onInput: Float32Array; squares: Map<string, Float64Array> }> {
   const onInput = new Float32Array(states.length)
   const squares = new Map(
     Array.from(trials, ([kind, layer]) => [kind, new Float64Array(layer.trials.length)]),
   )
-  for (const { first, count, of } of parts(states, length, block.config)) {
+  const listen: LinearGradientListener = (kind, input, outputGradient, tokens) => {
+    const layer = trials.get(kind)
+    if (layer === undefined) return
+    forEachSequence(input, outputGradient, tokens, length, (gradient) =>
+      addSquares(gradient, layer, squares.get(kind)!),
+    )
+  }
+  for (const { first, count, of } of parts(states, length, config)) {
     await pause()
-    const passed = backwardBlock(block, of(states), of(onOutput), count, length, (kind, x, dy) => {
-      const [rows, cols] = [dy.shape[1], x.shape[1]]
-      // read once: slices of tensors cost a copy of the whole each
-      const [inputs, gradients] = [x.dataSync<'float32'>(), dy.dataSync<'float32'>()]
-      const gradient = new Float32Array(rows * cols)
-      for (let first = 0; first < count * length; first += length) {
-        const left = { data: gradients, offset: first * rows, stride: rows }
-        const right = { data: inputs, offset: first * cols, stride: cols }
-        kernels().gemm('AtB', rows, cols, length, 1, left, right, 0, wholeBlock(gradient, cols))
-        addSquares(gradient, trials.get(kind)!, squares.get(kind)!)
-      }
-    })
-    onInput.set(passed, first)
+    onInput.set(await backwardBlock(block, of(states), of(onOutput), count, length, listen), first)
   }
   return { onInput, squares }
+}
+
+/** Hands `use` the gradient on a layer's weight that each sequence gives, rows x cols. */
+function forEachSequence(
+  input: Matrix,
+  outputGradient: Matrix,
+  tokens: Int32Array | undefined,
+  length: number,
+  use: (gradient: Float32Array) => void,
+): void {
+  const [rows, cols] = [outputGradient.cols, input.cols]
+  const gradient = new Float32Array(rows * cols)
+  const sequenceOf = (row: number) => Math.floor((tokens ? tokens[row] : row) / length)
+  for (let first = 0, end = 0; first < input.rows; first = end) {
+    while (end < input.rows && sequenceOf(end) === sequenceOf(first)) end++
+    const left = { data: outputGradient.data, offset: first * rows, stride: rows }
+    const right = { data: input.data, offset: first * cols, stride: cols }
+    kernels().gemm('AtB', rows, cols, end - first, 1, left, right, 0, wholeBlock(gradient, cols))
+    use(gradient)
+  }
 }
 
 function addSquares(gradient: Float32Array, { trials }: LayerTrials, squares: Float64Array): void {

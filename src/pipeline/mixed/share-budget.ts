@@ -1,7 +1,8 @@
 import { pacer } from '../../event-loop.js'
 import type { VqOptions } from '../../gptvq/options.js'
-import type { LlamaConfig } from '../../model/config.js'
-import type { WeightSource } from '../../model/weights.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import type { LinearLayer } from '../../model/decoder/linears.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
 import { deriveSeed, randomGenerator } from '../../random.js'
 import type { PartProgress } from '../progress.js'
 import { evenly } from '../tuning/sequences.js'
@@ -20,7 +21,9 @@ const HELD_VALUES = 2 ** 30
 
 export interface ShareBudgetInput {
   readonly source: WeightSource
-  readonly config: LlamaConfig
+  readonly config: DecoderDescription
+  /** The layers that share the budget. */
+  readonly linears: readonly LinearLayer[]
   /** Token ids, all of one length. */
   readonly sequences: readonly Int32Array[]
   /** The settings that all layers share. */
@@ -45,8 +48,8 @@ export interface ShareBudgetInput {
 export async function shareBudget(
   input: ShareBudgetInput,
 ): Promise<{ layers: Map<string, LayerBits>; report: MixedReport }> {
-  const { source, config, options, bpv, onProgress, signal } = input
-  const { budgetBytes, layers: planned } = planBudget(config, options, bpv)
+  const { source, config, linears, options, bpv, onProgress, signal } = input
+  const { budgetBytes, layers: planned } = planBudget(linears, options, bpv)
   const candidates = new Map(planned.map(({ linear, candidates }) => [linear.name, candidates]))
   const sequences = chosenSequences(input.sequences, config)
   const effects = await measureSensitivity({
@@ -55,6 +58,7 @@ export async function shareBudget(
     random: randomGenerator(deriveSeed(options.seed ?? 0, 4)),
     pause: pacer(signal),
     onProgress: (done) => onProgress('measuring the sensitivity of layers', done),
+    isTried: (name) => candidates.has(name),
     tryLayer: ({ name }, weight, hessian) =>
       tryCandidates(weight, hessian, candidates.get(name)!, options, { name, ...(signal && { signal }) }),
   })
@@ -72,14 +76,14 @@ export async function shareBudget(
 }
 
 /** Short pieces of the calibration sequences, evenly chosen: as many as are wanted and fit into memory. */
-function chosenSequences(sequences: readonly Int32Array[], config: LlamaConfig): Int32Array[] {
+function chosenSequences(sequences: readonly Int32Array[], config: DecoderDescription): Int32Array[] {
   const length = Math.min(LONGEST, sequences[0].length)
   const pieces = sequences.flatMap((sequence) =>
     Array.from({ length: Math.floor(sequence.length / length) }, (_, i) =>
       sequence.subarray(i * length, (i + 1) * length),
     ),
   )
-  const fitting = Math.floor(HELD_VALUES / (length * config.hiddenSize * config.layers))
+  const fitting = Math.floor(HELD_VALUES / (length * config.hiddenSize * config.blocks.length))
   return evenly(pieces, Math.max(1, Math.min(MOST_SEQUENCES, fitting)))
 }
 

@@ -1,13 +1,15 @@
-import * as tf from '@tensorflow/tfjs-core'
 import type { Pause } from '../../event-loop.js'
-import { backwardBlock } from '../../model/backward.js'
-import { disposeBlock, type LlamaBlock, loadBlock } from '../../model/block.js'
-import type { LlamaConfig } from '../../model/config.js'
-import { divergenceGradient } from '../../model/divergence.js'
-import type { LlamaHead } from '../../model/head.js'
-import { linearLayers } from '../../model/linears.js'
-import { runBlock } from '../../model/run-block.js'
-import type { WeightSource } from '../../model/weights.js'
+import { wholeBlock } from '../../kernels/contract.js'
+import { kernels } from '../../kernels/kernels.js'
+import type { Matrix } from '../../matrix.js'
+import { type Block, disposeBlock, openBlock } from '../../model/decoder/block.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import type { Head } from '../../model/decoder/head.js'
+import { linearLayers } from '../../model/decoder/linears.js'
+import { runBlock } from '../../model/decoder/run-block.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
+import { backwardBlock, type LinearGradientListener } from '../../model/passes/backward.js'
+import { divergenceGradient } from '../../model/passes/divergence.js'
 import { addCodebookGradient } from './codebook-values.js'
 import { noGradients, type Student } from './student.js'
 
@@ -17,7 +19,7 @@ const TOKENS_PER_PASS = 2048
 /** The weights that a pass runs through. */
 export interface PassModel {
   readonly source: WeightSource
-  readonly config: LlamaConfig
+  readonly config: DecoderDescription
 }
 
 /**
@@ -35,7 +37,7 @@ export async function forwardBlocks(
   onInput: (index: number, input: Float32Array) => void = () => {},
 ): Promise<Float32Array> {
   let states = hidden
-  for (let index = 0; index < config.layers; index++) {
+  for (let index = 0; index < config.blocks.length; index++) {
     onInput(index, states)
     const output = new Float32Array(states.length)
     await withBlock({ source, config }, index, async (block) => {
@@ -57,7 +59,7 @@ export async function forwardBlocks(
  */
 export async function divergenceOfBatch(
   student: Student,
-  head: LlamaHead,
+  head: Head,
   tokens: Int32Array,
   length: number,
   teacher: Float32Array,
@@ -71,21 +73,20 @@ export async function divergenceOfBatch(
   const { divergence, gradient } = await divergenceGradient(head, teacher, hidden)
   const gradients = noGradients(student)
   let onOutput = gradient.map((value) => value / tokens.length)
-  for (let index = config.layers - 1; index >= 0; index--) {
+  for (let index = config.blocks.length - 1; index >= 0; index--) {
     const names = new Map(linearLayers(config, index).map(({ kind, name }) => [kind, name]))
     const input = inputs.pop()!
     const onInput = new Float32Array(input.length)
+    const listen: LinearGradientListener = (kind, x, dy) => {
+      const name = names.get(kind)
+      const layer = name === undefined ? undefined : layers.get(name)
+      if (name === undefined || layer === undefined) return
+      addCodebookGradient(layer, weightGradient(x, dy), gradients.get(name)!)
+    }
     await withBlock(student, index, async (block) => {
       for (const { first, count, of } of parts(input, length, config)) {
         await pause()
-        const passed = backwardBlock(block, of(input), of(onOutput), count, length, (kind, x, dy) => {
-          const name = names.get(kind)!
-          const layer = layers.get(name)
-          if (layer === undefined) return
-          const onWeights = tf.matMul(dy, x, true, false).dataSync<'float32'>()
-          addCodebookGradient(layer, onWeights, gradients.get(name)!)
-        })
-        onInput.set(passed, first)
+        onInput.set(await backwardBlock(block, of(input), of(onOutput), count, length, listen), first)
       }
     })
     onOutput = onInput
@@ -93,12 +94,20 @@ export async function divergenceOfBatch(
   return { divergence: divergence / tokens.length, gradients }
 }
 
+/** `dy^T x`, out x in. */
+function weightGradient(x: Matrix, dy: Matrix): Float32Array {
+  const gradient = new Float32Array(dy.cols * x.cols)
+  const [left, right] = [wholeBlock(dy.data, dy.cols), wholeBlock(x.data, x.cols)]
+  kernels().gemm('AtB', dy.cols, x.cols, x.rows, 1, left, right, 0, wholeBlock(gradient, x.cols))
+  return gradient
+}
+
 export async function withBlock(
   { source, config }: PassModel,
   index: number,
-  use: (block: LlamaBlock) => Promise<void>,
+  use: (block: Block) => Promise<void>,
 ): Promise<void> {
-  const block = await loadBlock(source, config, index)
+  const block = await openBlock(source, config.blocks[index])
   try {
     await use(block)
   } finally {
@@ -115,7 +124,7 @@ export interface Part {
 }
 
 /** Cuts hidden states into parts of whole sequences that run through a block at once. */
-export function parts(hidden: Float32Array, length: number, { hiddenSize }: LlamaConfig): Part[] {
+export function parts(hidden: Float32Array, length: number, { hiddenSize }: DecoderDescription): Part[] {
   const values = length * hiddenSize
   const size = values * Math.max(1, Math.floor(TOKENS_PER_PASS / length))
   return Array.from({ length: Math.ceil(hidden.length / size) }, (_, i) => {

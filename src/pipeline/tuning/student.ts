@@ -1,14 +1,14 @@
-import type { LlamaConfig } from '../../model/config.js'
-import { type Embedding, openEmbedding } from '../../model/embedding.js'
-import type { WeightSource } from '../../model/weights.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { type Embedding, openEmbedding } from '../../model/decoder/embedding.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
 import { decodeCodebooks, type VqLayer } from '../../packing/vq-layer.js'
-import { withQuantizedLayers } from '../open-model.js'
+import { withQuantizedLayers } from '../folders/open-model.js'
 import { type AdamState, startAdam, stepAdam } from './adam.js'
 import { codebookSizes, withCodebooks } from './codebook-values.js'
 
 /** The quantized model that is tuned. What runs are its codebooks as they would be stored. */
 export interface Student {
-  readonly config: LlamaConfig
+  readonly config: DecoderDescription
   readonly source: WeightSource
   readonly embed: Embedding
   /** The layers as they stand, by the name of their weight; {@link moveStudent} replaces them. */
@@ -18,7 +18,7 @@ export interface Student {
 
 export async function openStudent(
   source: WeightSource,
-  config: LlamaConfig,
+  config: DecoderDescription,
   initial: ReadonlyMap<string, VqLayer>,
 ): Promise<Student> {
   const layers = new Map(initial)

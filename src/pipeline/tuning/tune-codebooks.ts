@@ -1,10 +1,10 @@
 import { OptionError, ShapeError, UnsupportedError } from '../../errors.js'
 import { type Pause, pacer } from '../../event-loop.js'
-import type { LlamaConfig } from '../../model/config.js'
-import { divergence } from '../../model/divergence.js'
-import { type LlamaHead, openHead } from '../../model/head.js'
-import { allLinearLayers } from '../../model/linears.js'
-import type { WeightSource } from '../../model/weights.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { type Head, openHead } from '../../model/decoder/head.js'
+import { allLinearLayers } from '../../model/decoder/linears.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
+import { divergence } from '../../model/passes/divergence.js'
 import type { VqLayer } from '../../packing/vq-layer.js'
 import { deriveSeed } from '../../random.js'
 import type { OnProgress } from '../progress.js'
@@ -20,7 +20,7 @@ export interface TuneCodebooksInput {
   /** The full model: the teacher, and the student's norms, embedding and head. */
   readonly source: WeightSource
   /** The architecture of both. */
-  readonly config: LlamaConfig
+  readonly config: DecoderDescription
   /** The quantized layers by the name of their weight; linear layers that are not among them stay full. */
   readonly layers: ReadonlyMap<string, VqLayer>
   /** Token ids, two sequences or more, all of one length. */
@@ -84,7 +84,7 @@ export async function tuneCodebooks({
 
 /** Throws where the layers or the sequences do not belong to the model. */
 function assertTunable(
-  config: LlamaConfig,
+  config: DecoderDescription,
   layers: ReadonlyMap<string, VqLayer>,
   sequences: readonly Int32Array[],
 ): void {
@@ -113,7 +113,7 @@ function assertTunable(
 /** What all epochs share. */
 interface Work {
   readonly student: Student
-  readonly head: LlamaHead
+  readonly head: Head
   readonly sequences: readonly Int32Array[]
   readonly length: number
   /** The full model's final hidden states, (sequences * length) x hiddenSize. */
@@ -123,7 +123,7 @@ interface Work {
 
 async function openWork(
   student: Student,
-  head: LlamaHead,
+  head: Head,
   source: WeightSource,
   sequences: readonly Int32Array[],
   pause: Pause,

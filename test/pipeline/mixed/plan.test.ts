@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { OptionError, packedBytes, packLayer } from '../../../src/index.js'
-import { parseLlamaConfig } from '../../../src/model/config.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
 import { layoutOf } from '../../../src/packing/layout.js'
 import { type LayoutOptions, resolveLayoutOptions } from '../../../src/packing/layout-options.js'
 import { centroidsOf, emptyLayer } from '../../../src/packing/vq-layer.js'
@@ -9,7 +9,7 @@ import { layerCandidates } from '../../../src/pipeline/mixed/candidates.js'
 import { planBudget } from '../../../src/pipeline/mixed/plan.js'
 import { tinyConfig } from '../../support/tiny-model.js'
 
-const config = parseLlamaConfig(tinyConfig, 'config.json')
+const config = describeDecoder(tinyConfig, 'config.json')
 
 const layoutOptions = fc.record({
   vectorDim: fc.constantFrom(1 as const, 2 as const, 4 as const),

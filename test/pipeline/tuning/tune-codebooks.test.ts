@@ -5,10 +5,10 @@ import { quantizeRtn } from '../../../src/baselines/rtn.js'
 import { AbortedError, OptionError, ShapeError, TextError, UnsupportedError } from '../../../src/errors.js'
 import { setThreads, threadCount } from '../../../src/kernels/kernels.js'
 import { matrix } from '../../../src/matrix.js'
-import { parseLlamaConfig } from '../../../src/model/config.js'
-import { startEngine } from '../../../src/model/engine.js'
-import { openHead } from '../../../src/model/head.js'
-import { allLinearLayers } from '../../../src/model/linears.js'
+import { openHead } from '../../../src/model/decoder/head.js'
+import { allLinearLayers } from '../../../src/model/decoder/linears.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
 import { packLayer, unpackLayer } from '../../../src/packing/pack-layer.js'
 import { decodeCodebooks, dequantizeLayer, lookUp, type VqLayer } from '../../../src/packing/vq-layer.js'
 import { divergenceOfBatch, forwardBlocks } from '../../../src/pipeline/tuning/passes.js'
@@ -32,7 +32,7 @@ beforeAll(async () => {
 afterAll(() => setThreads(threads))
 
 const json: ReferenceConfig = { ...smallConfig, num_key_value_heads: 1, vocab_size: 19 }
-const config = parseLlamaConfig({ ...json }, 'config.json')
+const config = describeDecoder({ ...json }, 'config.json')
 const tensors = randomTensors(json, 11)
 const source = sourceOf(tensors)
 const noPause = async () => {}

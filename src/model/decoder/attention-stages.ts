@@ -1,0 +1,100 @@
+import type { NormWeights } from '../ops/ops.js'
+import { type Block, weightsOf } from './block.js'
+import type { BlockRun, BlockState, Stage } from './block-state.js'
+import { gatedBy, sharesInput } from './dense-stages.js'
+import type { AttentionDescription, BlockDescription, LinearDescription } from './description.js'
+import { entranceOf, projectionsOf } from './linears.js'
+import { rotaryTables } from './rotary.js'
+
+/** Attention: the projections of queries, keys and values, then that of the output. */
+export function attentionStages(description: BlockDescription): Stage[] {
+  const { attention, norms, parallel, residualScale } = description
+  // with one norm for both parts, the feed-forward layers read what the projections read
+  const beside = sharesInput(description) ? description.feedForward : undefined
+  const projections = [...projectionsOf(attention.projections), ...(beside ? entranceOf(beside) : [])]
+  return [
+    {
+      linears: projections,
+      uses: projections,
+      input: ({ ops, block }, { residual }) =>
+        block.norms.attentionInput ? ops.norm(residual, block.norms.attentionInput) : residual,
+      advance: (run, state, input) => ({
+        ...state,
+        attended: attend(run, attention, input),
+        ...(parallel && { entering: state.residual }),
+        ...(beside && { gated: gatedBy(run, beside, input) }),
+      }),
+    },
+    {
+      linears: [attention.output],
+      uses: [attention.output],
+      ...(norms.attentionOutput === undefined && { residualScale }),
+      input: (_, { attended }) => attended!,
+      advance: ({ ops, block }, { attended, ...state }, input) => ({
+        ...state,
+        residual: addPart({ ops, block }, state, attention.output, input),
+      }),
+    },
+  ]
+}
+
+function addPart<T>(
+  { ops, block }: Pick<BlockRun<T>, 'ops' | 'block'>,
+  { residual }: BlockState<T>,
+  output: LinearDescription,
+  input: T,
+): T {
+  const part = ops.linear(input, weightsOf(block, output))
+  const norm = block.norms.attentionOutput
+  return ops.add(residual, norm ? ops.norm(part, norm) : part, block.description.residualScale)
+}
+
+/** What attention gives, tokens x (heads * headDim), for its normed input. */
+function attend<T>(
+  { ops, block, tokens, span, cache }: BlockRun<T>,
+  attention: AttentionDescription,
+  input: T,
+): T {
+  const { heads, kvHeads, headDim, scale, softCap, window, rotary, clip } = attention
+  const projected = project({ ops, block }, attention, input)
+  const limited = (x: T) => (clip === undefined ? x : ops.clip(x, clip))
+  const withNorm = (x: T, norm: NormWeights | undefined) => limited(norm ? ops.norm(x, norm) : x)
+  const normed = {
+    queries: withNorm(projected.queries, block.norms.queries),
+    keys: withNorm(projected.keys, block.norms.keys),
+  }
+  const tables = rotary && rotaryTables(rotary, span)
+  const turned = tables
+    ? {
+        queries: ops.rotate(normed.queries, tokens, heads, tables),
+        keys: ops.rotate(normed.keys, tokens, kvHeads, tables),
+      }
+    : normed
+  const shape = { heads, kvHeads, headDim, scale, softCap, window }
+  return ops.attend(turned.queries, turned.keys, limited(projected.values), tokens, shape, cache)
+}
+
+function project<T>(
+  { ops, block }: { ops: BlockRun<T>['ops']; block: Block },
+  { heads, kvHeads, headDim, projections }: AttentionDescription,
+  input: T,
+): { queries: T; keys: T; values: T } {
+  const linear = (description: LinearDescription) => ops.linear(input, weightsOf(block, description))
+  if (projections.kind === 'separate') {
+    const { queries, keys, values } = projections
+    return { queries: linear(queries), keys: linear(keys), values: linear(values) }
+  }
+  const all = linear(projections.all)
+  const [q, k] = [heads * headDim, kvHeads * headDim]
+  const take = (first: number, count: number, width: number) => ops.columns(all, first, count, width)
+  if (projections.order === 'parts') {
+    const width = q + 2 * k
+    return { queries: take(0, q, width), keys: take(q, k, width), values: take(q + k, k, width) }
+  }
+  const width = 3 * headDim
+  return {
+    queries: take(0, headDim, width),
+    keys: take(headDim, headDim, width),
+    values: take(2 * headDim, headDim, width),
+  }
+}

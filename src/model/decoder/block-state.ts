@@ -1,0 +1,54 @@
+import type { KeyValueCache, Ops, Routes, TokenRows } from '../ops/ops.js'
+import type { Block } from './block.js'
+import type { LinearDescription } from './description.js'
+
+/** What is under way in a block between two of its stages; a row per token. */
+export interface BlockState<T> {
+  /** The residual stream, tokens x hiddenSize. */
+  readonly residual: T
+  /** The input of a parallel block. */
+  readonly entering?: T | undefined
+  /** The input of the output projection, tokens x (heads * headDim). */
+  readonly attended?: T | undefined
+  /** The input of a down projection; where it is missing, it is computed once more. */
+  readonly gated?: T | undefined
+  /** What all experts read, tokens x hiddenSize. */
+  readonly expertInput?: T | undefined
+  /** The sum of what the experts so far gave, tokens x hiddenSize. */
+  readonly mixture?: T | undefined
+  readonly routes?: Routes<T> | undefined
+}
+
+/** What a stage runs on. */
+export interface BlockRun<T> {
+  readonly ops: Ops<T>
+  readonly block: Block
+  readonly tokens: TokenRows
+  /** The length that the sequences have or will have: some rotary settings depend on it. */
+  readonly span: number
+  /** Keys and values of the positions before those of `tokens`. */
+  readonly cache?: KeyValueCache | undefined
+}
+
+/** Part of a block: linear layers that read the same input, and what comes between it and the next such group. */
+export interface Stage {
+  /** The layers to quantize, in order. They share one Hessian. */
+  readonly linears: readonly LinearDescription[]
+  /** All layers that must be in memory. */
+  readonly uses: readonly LinearDescription[]
+  /**
+   * What the outputs of `linears` are multiplied by before they are added to the residual stream; undefined: they do not
+   * reach it as they are.
+   */
+  readonly residualScale?: number
+  /** The expert that `linears` belong to: their input has rows for its tokens only. */
+  readonly expert?: number
+  /** The fields of the state that it reads, replaces or drops; default: all. */
+  readonly reads?: readonly (keyof BlockState<unknown>)[]
+  /** Whether there is nothing to do, since an expert gets no token; default: there always is. */
+  skips?(state: BlockState<unknown>): boolean
+  /** What `linears` read. */
+  input<T>(run: BlockRun<T>, state: BlockState<T>): T
+  /** The state behind the stage. */
+  advance<T>(run: BlockRun<T>, state: BlockState<T>, input: T): BlockState<T>
+}

@@ -1,0 +1,155 @@
+import { ShapeError } from '../../errors.js'
+import { turnOfEventLoop } from '../../event-loop.js'
+import type { LinearWeights, NormWeights, Ops } from '../ops/ops.js'
+import { releaseWeights, runningOps } from '../ops/running.js'
+import { assertNormTensors, readNorm } from './block.js'
+import type { DecoderDescription } from './description.js'
+import { assertTensorShape, readRows, readTensor, type WeightSource } from './weights.js'
+
+/** A head up to this many bytes stays in memory; a larger one is read again, slice by slice, at each use. */
+const keptBytes = 2 ** 27
+
+/** The bytes of one slice of the vocabulary. */
+const sliceBytes = 2 ** 26
+
+/** The final norm and the output projection of a model. */
+export interface Head {
+  readonly vocabSize: number
+  readonly hiddenSize: number
+  /**
+   * @param hidden tokens x hiddenSize: the output of the last block
+   * @param target receives the logits; default: a new array
+   * @returns logits, tokens x vocabSize, row-major
+   */
+  logits(hidden: Float32Array, target?: Float32Array): Promise<Float32Array>
+  /** Hands `use` the head of each slice of the vocabulary in turn, and the first token of the slice. */
+  forEachSlice(use: (slice: HeadSlice, first: number) => void): Promise<void>
+  /** Frees its memory. */
+  dispose(): void
+}
+
+/** The head of some consecutive tokens of the vocabulary. */
+export interface HeadSlice {
+  /** Tokens. */
+  readonly count: number
+  /** The logits of these tokens for hidden states: tokens of text x count. */
+  logits<T>(ops: Ops<T>, hidden: T): T
+}
+
+/**
+ * Checks, without reading them, that the final norm and the output projection are there and have the shapes that
+ * `config` asks for.
+ *
+ * @throws CheckpointError naming the one that is missing or of another shape
+ */
+export function assertHead(source: WeightSource, config: DecoderDescription): void {
+  const { vocabSize, hiddenSize, head, embedding, finalNorm } = config
+  const why = `vocab_size and hidden_size; ${head.tensor === embedding.tensor ? 'tied to the embedding' : 'not tied to the embedding'}`
+  assertTensorShape(source, head.tensor, [vocabSize, hiddenSize], why)
+  if (head.bias !== undefined) assertTensorShape(source, head.bias, [vocabSize], 'vocab_size')
+  assertNormTensors(source, finalNorm)
+}
+
+/**
+ * Opens the head of a model: its final norm and its output projection. That is multiplied by slices of the vocabulary,
+ * so that it never has to be in memory as a whole.
+ *
+ * @throws CheckpointError when a tensor is missing or of another shape
+ */
+export async function openHead(source: WeightSource, config: DecoderDescription): Promise<Head> {
+  const { vocabSize, hiddenSize } = config
+  assertHead(source, config)
+  const norm = await readNorm(source, config.finalNorm)
+  const sliceRows = Math.max(1, Math.floor(sliceBytes / (4 * hiddenSize)))
+  const kept = 4 * vocabSize * hiddenSize <= keptBytes ? new Map<number, LinearWeights>() : undefined
+
+  const weightsFrom = async (first: number): Promise<LinearWeights> => {
+    const weights = kept?.get(first) ?? (await readSlice(source, config, first, sliceRows))
+    kept?.set(first, weights)
+    return weights
+  }
+  const forEachSlice: Head['forEachSlice'] = async (use) => {
+    for (let first = 0; first < vocabSize; first += sliceRows) {
+      const weights = await weightsFrom(first)
+      try {
+        await turnOfEventLoop()
+        use(sliceOf(config, norm, weights), first)
+      } finally {
+        if (kept === undefined) releaseWeights(weights)
+      }
+    }
+  }
+  return {
+    vocabSize,
+    hiddenSize,
+    forEachSlice,
+    async logits(hidden, target) {
+      const tokens = requireRows(hidden, hiddenSize)
+      const logits = target ?? new Float32Array(tokens * vocabSize)
+      if (logits.length !== tokens * vocabSize) {
+        throw new ShapeError(
+          `the array for the logits has ${logits.length} values; expected ${tokens} x ${vocabSize}`,
+        )
+      }
+      await forEachSlice((slice, first) => {
+        const ops = runningOps()
+        ops.tidy(() => {
+          const part = ops.read(slice.logits(ops, ops.upload(hidden, tokens, hiddenSize)))
+          putColumns(part, tokens, logits, vocabSize, first)
+        })
+      })
+      return logits
+    },
+    dispose: () => {
+      releaseWeights(norm)
+      kept?.forEach(releaseWeights)
+      kept?.clear()
+    },
+  }
+}
+
+async function readSlice(
+  source: WeightSource,
+  { vocabSize, hiddenSize, head }: DecoderDescription,
+  first: number,
+  most: number,
+): Promise<LinearWeights> {
+  const rows = Math.min(most, vocabSize - first)
+  const weight = await readRows(source, head.tensor, first, rows)
+  const biases =
+    head.bias === undefined ? undefined : await readTensor(source, head.bias, [vocabSize], 'vocab_size')
+  const bias = biases?.slice(first, first + rows)
+  return { kind: head.tensor, rows, cols: hiddenSize, weight, bias }
+}
+
+function sliceOf({ head }: DecoderDescription, norm: NormWeights, weights: LinearWeights): HeadSlice {
+  return {
+    count: weights.rows,
+    logits(ops, hidden) {
+      const raw = ops.linear(ops.norm(hidden, norm), weights)
+      const logits = head.scale === 1 ? raw : ops.scale(raw, head.scale)
+      return head.softCap === undefined ? logits : ops.softCap(logits, head.softCap)
+    },
+  }
+}
+
+/** How many rows there are. Throws ShapeError when they are not whole, or none. */
+export function requireRows(hidden: Float32Array, hiddenSize: number): number {
+  const rows = hidden.length / hiddenSize
+  if (Number.isInteger(rows) && rows > 0) return rows
+  throw new ShapeError(`${hidden.length} hidden values are not whole rows of hidden_size ${hiddenSize}`)
+}
+
+/** Writes `part` (rows x n) into columns `first` to `first + n - 1` of `whole` (rows x cols). */
+function putColumns(
+  part: Float32Array,
+  rows: number,
+  whole: Float32Array,
+  cols: number,
+  first: number,
+): void {
+  const width = part.length / rows
+  for (let row = 0; row < rows; row++) {
+    whole.set(part.subarray(row * width, (row + 1) * width), row * cols + first)
+  }
+}

@@ -1,0 +1,70 @@
+import { CheckpointError } from '../../errors.js'
+import { assertFinite, matrix } from '../../matrix.js'
+
+/** The weights of a model as float32; quantized layers come out dequantized. */
+export interface WeightSource {
+  /** The shape of a tensor, undefined when there is none of that name. */
+  shape(name: string): readonly number[] | undefined
+  /** A whole tensor, row-major. */
+  floats(name: string): Promise<Float32Array>
+  /** Rows `first` to `first + count - 1` of a 2-D tensor. */
+  rows(name: string, first: number, count: number): Promise<Float32Array>
+}
+
+/**
+ * Checks that a tensor is there and has the shape that the configuration asks for.
+ *
+ * @param why where the expected sizes come from, e.g. `'hidden_size'`
+ * @throws CheckpointError naming the tensor, its shape and the expected one
+ */
+export function assertTensorShape(
+  source: WeightSource,
+  name: string,
+  expected: readonly number[],
+  why: string,
+): void {
+  const found = source.shape(name)
+  const reason = `config.json asks for ${expected.join(' x ')} (${why})`
+  if (found === undefined) {
+    throw new CheckpointError(
+      `${name}: no such tensor in the checkpoint; ${reason}. Files may be missing, or config.json is of another model`,
+    )
+  }
+  if (found.length !== expected.length || found.some((size, axis) => size !== expected[axis])) {
+    throw new CheckpointError(
+      `${name}: found the shape ${found.join(' x ') || 'of a scalar'}; ${reason}. config.json may be of another model`,
+    )
+  }
+}
+
+/**
+ * Reads a tensor of a known shape.
+ *
+ * @returns its values, row-major
+ * @throws CheckpointError when it is missing or of another shape
+ * @throws NumericError when a value is NaN or infinite
+ */
+export async function readTensor(
+  source: WeightSource,
+  name: string,
+  shape: readonly number[],
+  why: string,
+): Promise<Float32Array> {
+  assertTensorShape(source, name, shape, why)
+  const data = await source.floats(name)
+  const cols = shape[shape.length - 1]
+  assertFinite(matrix(data.length / cols, cols, data), name)
+  return data
+}
+
+/** Reads rows of a 2-D tensor whose shape was checked. Throws NumericError when a value is NaN or infinite. */
+export async function readRows(
+  source: WeightSource,
+  name: string,
+  first: number,
+  count: number,
+): Promise<Float32Array> {
+  const data = await source.rows(name, first, count)
+  assertFinite(matrix(count, data.length / count, data), `${name} from row ${first}`)
+  return data
+}

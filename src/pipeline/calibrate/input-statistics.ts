@@ -1,0 +1,123 @@
+import { type DriftAccumulator, driftAccumulator } from '../../drift.js'
+import { NumericError } from '../../errors.js'
+import type { LayerDrift } from '../../gptvq/drift-correction.js'
+import { HessianAccumulator } from '../../hessian.js'
+import { type Matrix, matrix } from '../../matrix.js'
+import { type Block, withLinears } from '../../model/decoder/block.js'
+import type { Stage } from '../../model/decoder/block-state.js'
+import { type CalibrationStream, forEachBatch, type OnBatch, type TokenBatch } from './calibration-stream.js'
+import { visitStored } from './stored-state.js'
+
+/** A block and the tokens in front of one of its stages. */
+export interface BlockStream {
+  readonly block: Block
+  readonly stream: CalibrationStream
+}
+
+/** What the calibration tokens say about the inputs of a group of linear layers. */
+export interface InputStatistics {
+  /** in x in, `(2 / tokens) X^T X`. */
+  readonly hessian: Matrix
+  /** Tokens that the layers saw. */
+  readonly tokens: number
+  /** Share of the Hessian that comes from tokens of other experts; undefined for layers that see all tokens. */
+  readonly pooled?: number
+  /** How the layers' surroundings differ from those in the full model, where that was asked for. */
+  readonly drift?: LayerDrift
+}
+
+export interface StatisticsOptions {
+  /** The same tokens in the full model: asks for the drift. */
+  readonly full?: BlockStream | undefined
+  readonly onBatch?: OnBatch
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * The statistics of the input that the layers of a stage share. The layers of an expert have no drift: other tokens are
+ * routed to it in the full model.
+ *
+ * @throws NumericError naming the layers when an activation is NaN or infinite
+ */
+export async function collectStatistics(
+  stage: Stage,
+  { block, stream }: BlockStream,
+  { full, onBatch, signal }: StatisticsOptions = {},
+): Promise<InputStatistics> {
+  const { length } = stream
+  let collector: Collector | undefined
+  const see = (batch: TokenBatch, input: Matrix, original?: Activations) => {
+    const present = { input, residual: stage.residualScale === undefined ? undefined : batch.state.residual }
+    collector ??= openCollector(present, original !== undefined)
+    collect(collector, present, original)
+  }
+  const visit = (batch: TokenBatch, index: number) => {
+    if (full === undefined) return visitStored(block, stage, batch, length, (input) => see(batch, input))
+    // one inside the other: what is shown lasts as long as the visit
+    const other = full.stream.batches[index]
+    visitStored(full.block, stage, other, length, (input) =>
+      visitStored(block, stage, batch, length, (own) =>
+        see(batch, own, { input, residual: other.state.residual }),
+      ),
+    )
+  }
+  try {
+    await withLinears(block, stage.uses, () =>
+      withLinears(full?.block ?? block, stage.uses, () => forEachBatch(stream, signal, visit, onBatch)),
+    )
+    return statisticsOf(collector!, stage.residualScale ?? 1)
+  } catch (error) {
+    throw namingLayers(error, block, stage)
+  }
+}
+
+/** The same error, with the layers of a stage named in its message. */
+export function namingLayers(error: unknown, { description }: Block, { linears }: Stage): unknown {
+  if (!(error instanceof NumericError)) return error
+  const kinds = linears.map(({ kind }) => kind).join(', ')
+  return new NumericError(`input of ${description.prefix}${kinds}: ${error.message}`)
+}
+
+/** What a group of layers sees of some tokens. */
+interface Activations {
+  readonly input: Matrix
+  readonly residual: Matrix | undefined
+}
+
+interface Collector {
+  readonly hessian: HessianAccumulator
+  readonly input: DriftAccumulator | undefined
+  readonly residual: DriftAccumulator | undefined
+}
+
+function openCollector({ input, residual }: Activations, drifts: boolean): Collector {
+  return {
+    hessian: new HessianAccumulator(input.cols),
+    input: drifts ? driftAccumulator(input.cols, input.cols) : undefined,
+    residual: drifts && residual ? driftAccumulator(residual.cols, input.cols) : undefined,
+  }
+}
+
+function collect(collector: Collector, present: Activations, full: Activations | undefined): void {
+  collector.hessian.add(present.input)
+  if (full === undefined) return
+  collector.input?.add(full.input, present.input, present.input)
+  if (full.residual && present.residual) {
+    collector.residual?.add(full.residual, present.residual, present.input)
+  }
+}
+
+/** @param residualScale what the layers' outputs are multiplied by before they meet the residual stream */
+function statisticsOf({ hessian, input, residual }: Collector, residualScale: number): InputStatistics {
+  const seen = { hessian: hessian.hessian(), tokens: hessian.tokens }
+  if (input === undefined) return seen
+  const drift = {
+    input: input.drift(),
+    ...(residual && { residual: divided(residual.drift(), residualScale) }),
+  }
+  return { ...seen, drift }
+}
+
+function divided({ rows, cols, data }: Matrix, divisor: number): Matrix {
+  return matrix(rows, cols, divisor === 1 ? data : data.map((value) => value / divisor))
+}

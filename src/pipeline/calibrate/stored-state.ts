@@ -1,0 +1,99 @@
+import { type Matrix, matrix } from '../../matrix.js'
+import type { Block } from '../../model/decoder/block.js'
+import type { BlockRun, BlockState, Stage } from '../../model/decoder/block-state.js'
+import { runStage } from '../../model/decoder/stages.js'
+import type { Ops } from '../../model/ops/ops.js'
+import { type Handle, runningOps } from '../../model/ops/running.js'
+
+/** Tokens between two stages, as ordinary arrays. */
+export interface StoredTokens {
+  readonly sequences: number
+  readonly state: BlockState<Matrix>
+}
+
+/**
+ * Runs a stage on stored tokens.
+ *
+ * @param keepsGated whether there is room for inputs of a down projection of so many columns; else they are dropped
+ * @returns the state behind it; what did not change is the same array as before
+ */
+export function runStored(
+  block: Block,
+  stage: Stage,
+  tokens: StoredTokens,
+  length: number,
+  keepsGated: (cols: number) => boolean,
+): BlockState<Matrix> {
+  const ops = runningOps()
+  return ops.tidy(() => {
+    const { run, lifted, stored } = lift(ops, block, stage, tokens, length)
+    const next = runStage(run, stage, lifted)
+    const untouched = stage.reads ? withoutKeys(tokens.state, stage.reads) : {}
+    const lower = (handle: Handle) => stored.get(handle) ?? copyOf(run, handle)
+    const gated = next.gated && keepsGated(ops.shape(next.gated)[1]) ? next.gated : undefined
+    return { ...untouched, ...mapState({ ...next, gated }, lower) } as BlockState<Matrix>
+  })
+}
+
+/** Shows what the layers of a stage read of stored tokens, and the state in front of it; not where it has nothing to do. */
+export function visitStored(
+  block: Block,
+  stage: Stage,
+  tokens: StoredTokens,
+  length: number,
+  onInput: (input: Matrix) => void,
+): void {
+  if (stage.skips?.(tokens.state)) return
+  const ops = runningOps()
+  ops.tidy(() => {
+    const { run, lifted } = lift(ops, block, stage, tokens, length)
+    const input = stage.input(run, lifted)
+    const [rows, cols] = ops.shape(input)
+    onInput(matrix(rows, cols, ops.read(input)))
+  })
+}
+
+/** The tokens as the engine's matrices. */
+function lift(
+  ops: Ops<Handle>,
+  block: Block,
+  stage: Stage,
+  { sequences, state }: StoredTokens,
+  length: number,
+) {
+  const stored = new Map<Handle, Matrix>()
+  const raise = (values: Matrix): Handle => {
+    const handle = ops.upload(values.data, values.rows, values.cols)
+    stored.set(handle, values)
+    return handle
+  }
+  const read = stage.reads ? onlyKeys(state, stage.reads) : state
+  const lifted = mapState(read as BlockState<Matrix>, raise)
+  const run: BlockRun<Handle> = { ops, block, span: length, tokens: { sequences, length, position: 0 } }
+  return { run, lifted, stored }
+}
+
+function copyOf({ ops }: BlockRun<Handle>, handle: Handle): Matrix {
+  const [rows, cols] = ops.shape(handle)
+  return matrix(rows, cols, ops.read(handle).slice(0, rows * cols))
+}
+
+function mapState<A, B>({ routes, ...fields }: BlockState<A>, map: (value: A) => B): BlockState<B> {
+  const mapped = Object.entries(fields)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => [name, map(value as A)])
+  const moved = routes && { routes: { tokens: routes.tokens, weights: map(routes.weights) } }
+  return { ...Object.fromEntries(mapped), ...moved }
+}
+
+function onlyKeys<T extends object>(record: T, keys: readonly (keyof T)[]): Partial<T> {
+  return Object.fromEntries(
+    Object.entries(record).filter(([key]) => keys.includes(key as keyof T)),
+  ) as Partial<T>
+}
+
+function withoutKeys<T extends object>(record: T, keys: readonly (keyof T)[]): Partial<T> {
+  return Object.fromEntries(
+    Object.entries(record).filter(([key]) => !keys.includes(key as keyof T)),
+  ) as Partial<T>
+}

@@ -1,0 +1,56 @@
+import { readFile } from 'node:fs/promises'
+import { TextError } from '../../errors.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { assertTokenIds } from '../../model/decoder/embedding.js'
+import { checkVocabulary, loadTokenizer } from '../../model/tokenizer.js'
+
+/** Text by the path of a UTF-8 file, text itself, or the token ids of a text. */
+export type TextSource =
+  | string
+  | {
+      /** The text itself. */
+      readonly text: string
+    }
+  | {
+      /** Its token ids. */
+      readonly tokens: Int32Array
+    }
+
+/**
+ * The token ids of a text, tokenized whole without special tokens.
+ *
+ * @param modelFolder where the tokenizer lies
+ * @throws TextError when the file cannot be read or is not text, or an id lies beyond the model's vocabulary
+ * @throws CheckpointError, UnsupportedError for a tokenizer that is missing or of another model
+ */
+export async function readTokens(
+  source: TextSource,
+  modelFolder: string,
+  config: DecoderDescription,
+): Promise<Int32Array> {
+  if (typeof source === 'object' && 'tokens' in source) {
+    assertTokenIds(source.tokens, config.vocabSize)
+    return source.tokens
+  }
+  const text = typeof source === 'string' ? await readText(source) : source.text
+  const tokenizer = await loadTokenizer(modelFolder)
+  checkVocabulary(tokenizer, config)
+  const tokens = tokenizer.encode(text)
+  assertTokenIds(tokens, config.vocabSize)
+  return tokens
+}
+
+async function readText(path: string): Promise<string> {
+  let bytes: Uint8Array
+  try {
+    bytes = await readFile(path)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new TextError(`${path}: cannot be read (${reason}); expected a UTF-8 text file`, { cause })
+  }
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (cause) {
+    throw new TextError(`${path}: is not UTF-8 text; convert it, or give the path of a text file`, { cause })
+  }
+}

@@ -1,0 +1,86 @@
+import { join } from 'node:path'
+import { requireOneOf } from '../../check-option.js'
+import { openCheckpoint } from '../../checkpoint/checkpoint.js'
+import { createCheckpointWriter, type WrittenCheckpoint } from '../../checkpoint/checkpoint-writer.js'
+import { encodeFloats, type FloatDtype } from '../../checkpoint/dtype.js'
+import { parseQuantizationConfig } from '../../checkpoint/quantized-config.js'
+import { readQuantizedLayer, storedNames } from '../../checkpoint/quantized-tensors.js'
+import { CheckpointError, NumericError, throwIfAborted } from '../../errors.js'
+import { dequantize } from '../../packing/quantized-layer.js'
+import type { OnProgress } from '../progress.js'
+import { requireDistinctFolders } from './distinct-folders.js'
+import { addConfig, copyFiles, copyTensors, type OutputOptions } from './output.js'
+
+/** Dtypes that a dequantized weight can be written in. */
+export type PlainDtype = Exclude<FloatDtype, 'F64'>
+
+/** All values of {@link PlainDtype}. */
+export const plainDtypes: readonly PlainDtype[] = ['F32', 'F16', 'BF16']
+
+export interface DequantizeModelOptions extends OutputOptions {
+  /** A quantized folder. */
+  model: string
+  /** The folder to write. */
+  output: string
+  /** Default: what each weight was before. `'F32'` keeps the dequantized values bit for bit, the others round them. */
+  dtype?: PlainDtype
+  /** Receives what is being done and how much of it is done. */
+  onProgress?: OnProgress
+  /** Stops the work with an AbortedError; nothing is written then. */
+  signal?: AbortSignal
+}
+
+/**
+ * Writes a quantized folder as a plain one, which any Hugging Face runtime loads.
+ *
+ * @throws CheckpointError, OptionError; AbortedError when `signal` fires. Nothing is written then
+ */
+export async function dequantizeModel(options: DequantizeModelOptions): Promise<WrittenCheckpoint> {
+  const { dtype, onProgress, signal } = options
+  if (dtype !== undefined) requireOneOf('dtype', dtype, plainDtypes)
+  const checkpoint = await openCheckpoint(options.model)
+  try {
+    const { quantization_config: _, ...config } = checkpoint.config
+    const quantization = parseQuantizationConfig(checkpoint.config, join(options.model, 'config.json'))
+    if (quantization === undefined) {
+      throw new CheckpointError(`${options.model}: is not quantized, so there is nothing to undo`)
+    }
+    const modules = Object.entries(quantization.modules)
+    await requireDistinctFolders(options.model, options.output)
+    const writer = await createCheckpointWriter(options.output, options)
+    try {
+      const stored = new Set<string>()
+      for (const [i, [module, record]] of modules.entries()) {
+        throwIfAborted(signal)
+        onProgress?.({ step: `dequantizing ${module}`, done: i / modules.length })
+        const layer = await readQuantizedLayer(checkpoint, module, record)
+        const values = encodeWeights(module, dtype ?? record.dtype, dequantize(layer).data)
+        await writer.add(`${module}.weight`, dtype ?? record.dtype, record.shape, values)
+        for (const name of storedNames(module, record)) stored.add(name)
+      }
+      await copyTensors(checkpoint, writer, (name) => !stored.has(name), signal)
+      await copyFiles(checkpoint, writer)
+      await addConfig(writer, config)
+      throwIfAborted(signal)
+      onProgress?.({ step: `writing ${options.output}`, done: 1 })
+      return await writer.finish()
+    } finally {
+      await writer.discard()
+    }
+  } finally {
+    await checkpoint.close()
+  }
+}
+
+function encodeWeights(module: string, dtype: FloatDtype, values: Float32Array): Uint8Array {
+  const largestHalf = 65504
+  if (dtype === 'F16') {
+    const at = values.findIndex((value) => Math.abs(value) > largestHalf)
+    if (at >= 0) {
+      throw new NumericError(
+        `${module}.weight: value ${values[at]} is beyond the range of F16 (${largestHalf}); choose BF16 or F32`,
+      )
+    }
+  }
+  return encodeFloats(dtype, values)
+}

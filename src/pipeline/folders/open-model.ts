@@ -1,0 +1,71 @@
+import { join } from 'node:path'
+import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
+import { checkpointWeights } from '../../checkpoint/model-weights.js'
+import type { QuantizationConfig } from '../../checkpoint/quantized-config.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
+import { describeDecoder } from '../../model/families/index.js'
+import { dequantize, dequantizeRows, type QuantizedLayer } from '../../packing/quantized-layer.js'
+
+/** A model folder, plain or quantized, ready to be run; weights are read from disk when they are needed. */
+export interface OpenModel {
+  /** Its path, as given. */
+  readonly folder: string
+  /** Its architecture. */
+  readonly config: DecoderDescription
+  /** Weights as float32, quantized layers dequantized. */
+  readonly source: WeightSource
+  /** Undefined for a plain model. */
+  readonly quantization: QuantizationConfig | undefined
+  /** The tensors as they are stored. */
+  readonly checkpoint: Checkpoint
+  /** Closes the files; can be called again. */
+  close(): Promise<void>
+}
+
+/**
+ * Opens a model folder.
+ *
+ * @throws CheckpointError, UnsupportedError naming the file and what is wrong with it
+ */
+export async function openModel(folder: string): Promise<OpenModel> {
+  const checkpoint = await openCheckpoint(folder)
+  try {
+    const config = describeDecoder(checkpoint.config, join(folder, 'config.json'))
+    const weights = checkpointWeights(checkpoint)
+    return {
+      folder,
+      config,
+      source: weights,
+      quantization: weights.quantization,
+      checkpoint,
+      close: checkpoint.close,
+    }
+  } catch (error) {
+    await checkpoint.close()
+    throw error
+  }
+}
+
+/**
+ * The weights of a model with some layers replaced by quantized ones that are still in memory.
+ *
+ * @param layers by the name of the weight, as `quantizeModel` hands them to `onLayer`
+ */
+export function withQuantizedLayers(
+  source: WeightSource,
+  layers: ReadonlyMap<string, QuantizedLayer>,
+): WeightSource {
+  return {
+    shape: source.shape,
+    async floats(name) {
+      const layer = layers.get(name)
+      return layer ? dequantize(layer).data : source.floats(name)
+    },
+    async rows(name, first, count) {
+      const layer = layers.get(name)
+      if (!layer) return source.rows(name, first, count)
+      return dequantizeRows(layer, first, count)
+    },
+  }
+}

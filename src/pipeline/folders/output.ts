@@ -1,0 +1,128 @@
+import { join } from 'node:path'
+import type { Checkpoint } from '../../checkpoint/checkpoint.js'
+import {
+  type CheckpointWriter,
+  createCheckpointWriter,
+  type WrittenCheckpoint,
+} from '../../checkpoint/checkpoint-writer.js'
+import {
+  bytesPerElement,
+  type Dtype,
+  decodeFloats,
+  firstNonFinite,
+  isFloatDtype,
+} from '../../checkpoint/dtype.js'
+import {
+  FORMAT_VERSION,
+  type ModuleRecord,
+  QUANT_METHOD,
+  type QuantizationConfig,
+} from '../../checkpoint/quantized-config.js'
+import { recordOf, storedTensors } from '../../checkpoint/quantized-tensors.js'
+import { findTensor } from '../../checkpoint/tensor-source.js'
+import { throwIfAborted } from '../../errors.js'
+import { nonFiniteError } from '../../matrix.js'
+import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
+import { requireDistinctFolders } from './distinct-folders.js'
+
+/** A quantized folder being written: first all that stays as it is, then the layers as they come. */
+export interface QuantizedOutput {
+  /** Where it will be. */
+  readonly folder: string
+  /** @param module the weight's name less `.weight` */
+  addLayer(module: string, layer: QuantizedLayer, relativeError: number | null): Promise<void>
+  /** Writes `config.json` and moves the folder to its place. */
+  finish(): Promise<WrittenCheckpoint>
+  discard(): Promise<void>
+}
+
+/** Where and how a folder is written. */
+export interface OutputOptions {
+  /** Replace a model folder that is already there. Default false. */
+  force?: boolean
+  /** Bytes of tensors in one file, default 5e9. */
+  maxShardBytes?: number
+}
+
+/**
+ * Begins to write the quantized form of `checkpoint`, and copies all of it that stays as it is: what is damaged there,
+ * or does not fit the disk, is found before hours of work.
+ *
+ * @param replaced names of the weights that will come as quantized layers
+ * @throws CheckpointError when the place cannot be written to, NumericError when a copied tensor is not finite
+ */
+export async function createQuantizedOutput(
+  folder: string,
+  checkpoint: Checkpoint,
+  replaced: ReadonlySet<string>,
+  { method, stated }: { readonly method: string; readonly stated: Readonly<Record<string, unknown>> },
+  options: OutputOptions & { readonly signal?: AbortSignal },
+): Promise<QuantizedOutput> {
+  await requireDistinctFolders(checkpoint.folder, folder)
+  const writer = await createCheckpointWriter(folder, options)
+  const modules = new Map<string, ModuleRecord>()
+  try {
+    await copyTensors(checkpoint, writer, (name) => !replaced.has(name), options.signal)
+    await copyFiles(checkpoint, writer)
+  } catch (error) {
+    await writer.discard()
+    throw error
+  }
+  return {
+    folder,
+    async addLayer(module, layer, relativeError) {
+      const packed = pack(layer)
+      const { dtype } = findTensor(checkpoint.tensors, `${module}.weight`, checkpoint.folder)
+      modules.set(module, recordOf(packed, isFloatDtype(dtype) ? dtype : 'F32', relativeError))
+      for (const { name, dtype, shape, bytes } of storedTensors(module, packed)) {
+        await writer.add(name, dtype, shape, bytes)
+      }
+    },
+    async finish() {
+      const quantization: QuantizationConfig = {
+        quant_method: QUANT_METHOD,
+        version: FORMAT_VERSION,
+        method,
+        settings: stated,
+        modules: Object.fromEntries(modules),
+      }
+      await addConfig(writer, { ...checkpoint.config, quantization_config: quantization })
+      return writer.finish()
+    },
+    discard: writer.discard,
+  }
+}
+
+/** Copies tensors as they are stored. @throws NumericError naming a tensor that holds NaN or infinity */
+export async function copyTensors(
+  checkpoint: Checkpoint,
+  writer: CheckpointWriter,
+  wanted: (name: string) => boolean,
+  signal?: AbortSignal,
+): Promise<void> {
+  for (const { name, dtype, shape } of checkpoint.tensors.values()) {
+    if (!wanted(name)) continue
+    throwIfAborted(signal)
+    const bytes = await checkpoint.readBytes(name)
+    assertFiniteBytes(name, dtype, shape, bytes)
+    await writer.add(name, dtype, shape, bytes)
+  }
+}
+
+function assertFiniteBytes(name: string, dtype: Dtype, shape: readonly number[], bytes: Uint8Array): void {
+  const at = firstNonFinite(dtype, bytes)
+  if (at < 0) return
+  const width = bytesPerElement(dtype)
+  const [value] = decodeFloats(dtype, bytes.subarray(at * width, (at + 1) * width))
+  throw nonFiniteError(value, at, shape.at(-1) ?? 1, name)
+}
+
+/** Copies the tokenizer and the other files that belong to any copy of a model. */
+export async function copyFiles(checkpoint: Checkpoint, writer: CheckpointWriter): Promise<void> {
+  for (const name of checkpoint.otherFiles) await writer.copyFile(join(checkpoint.folder, name))
+}
+
+/** Writes `config.json` as people read it. */
+export async function addConfig(writer: CheckpointWriter, config: Record<string, unknown>): Promise<void> {
+  await writer.addFile('config.json', `${JSON.stringify(config, null, 2)}\n`)
+}

@@ -1,0 +1,99 @@
+import { OptionError } from '../../errors.js'
+import type { VqOptions } from '../../gptvq/options.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { allLinearLayers, type LinearLayer } from '../../model/decoder/linears.js'
+import { nameMatcher } from '../../nearest-name.js'
+import { type MethodSettings, type ModelMethodOptions, resolveMethod } from './quantize-options.js'
+
+/** Which layers are quantized, and which of them have settings of their own. Patterns are globs over layers' names. */
+export interface LayerPlanOptions {
+  /**
+   * Layers that stay in full precision: `*` stands for any characters, `?` for one, `{a,b}` for one of several, e.g.
+   * `'*.down_proj'` or `'model.layers.0.*'`.
+   */
+  skip?: string | readonly string[]
+  /**
+   * Settings for the layers that match, over those of all others; of several that match the last one counts for each
+   * option. With other `bits` or `vectorDim` the default of `bpv` is that of these.
+   */
+  set?: readonly LayerSetting[]
+}
+
+/** Settings of some layers. */
+export interface LayerSetting {
+  /** A glob over names, e.g. `'*.v_proj'`. */
+  readonly match: string
+  readonly options: Omit<VqOptions, 'seed'>
+}
+
+/** The layers to quantize. */
+export interface LayerPlan {
+  /** In the order of the forward pass. */
+  readonly linears: readonly LinearLayer[]
+  /** What a layer is quantized with, by the name of its weight; undefined: it stays as it is. */
+  settingsOf(name: string): MethodSettings | undefined
+}
+
+/**
+ * @param settings what layers have that no pattern matches
+ * @param options those that `settings` came from
+ * @throws OptionError when a pattern matches no layer, when nothing is left to quantize, or for settings that do not fit
+ */
+export function planLayers(
+  config: DecoderDescription,
+  settings: MethodSettings,
+  options: ModelMethodOptions & LayerPlanOptions,
+): LayerPlan {
+  const all = allLinearLayers(config)
+  const skipped = (typeof options.skip === 'string' ? [options.skip] : (options.skip ?? [])).map((pattern) =>
+    matching('skip', pattern, all),
+  )
+  const overrides = (options.set ?? []).map(({ match, options }) => ({
+    names: matching('set', match, all),
+    options,
+  }))
+  if (overrides.length > 0 && options.bits === 'mixed') {
+    throw new OptionError(
+      'set',
+      "bits 'mixed' chooses the settings of every layer; leave set out, or keep layers apart with skip",
+    )
+  }
+  const linears = all.filter(({ name }) => !skipped.some((names) => names.has(name)))
+  if (linears.length === 0) throw new OptionError('skip', 'leaves no layer to quantize; skip fewer')
+  const resolved = new Map<string, MethodSettings>()
+  for (const { name } of linears) {
+    const own = overrides.filter(({ names }) => names.has(name)).map(({ options }) => options)
+    resolved.set(name, own.length === 0 ? settings : overridden(settings, options, Object.assign({}, ...own)))
+  }
+  return { linears, settingsOf: (name) => resolved.get(name) }
+}
+
+function overridden(
+  { method }: MethodSettings,
+  base: ModelMethodOptions,
+  own: Omit<VqOptions, 'seed'>,
+): MethodSettings {
+  const { bpv, groupSize, ...shared } = base
+  const sized = own.bpv !== undefined || own.groupSize !== undefined
+  const reshaped = own.bits !== undefined || own.vectorDim !== undefined
+  // what was asked for all layers means nothing at another number of bits
+  const sizes = sized || (reshaped && method === 'gptvq') ? {} : { bpv, groupSize }
+  const options = Object.fromEntries(
+    Object.entries({ ...shared, ...sizes, ...own }).filter(([, value]) => value !== undefined),
+  )
+  return resolveMethod(method, options as ModelMethodOptions)
+}
+
+function matching(option: string, pattern: string, linears: readonly LinearLayer[]): Set<string> {
+  if (typeof pattern !== 'string' || pattern === '') {
+    throw new OptionError(option, `expected a pattern such as '*.down_proj', got ${JSON.stringify(pattern)}`)
+  }
+  const matches = nameMatcher(pattern)
+  const names = linears.map(({ name }) => name).filter((name) => matches(name.replace(/\.weight$/, '')))
+  if (names.length > 0) return new Set(names)
+  const examples = [linears[0], linears[linears.length - 1]].map(({ name }) => name.replace(/\.weight$/, ''))
+  throw new OptionError(
+    option,
+    `the pattern '${pattern}' matches no layer; layers are ${examples[0]} to ${examples[1]}`,
+  )
+}

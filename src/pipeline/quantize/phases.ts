@@ -1,0 +1,218 @@
+import { throwIfAborted } from '../../errors.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { openEmbedding } from '../../model/decoder/embedding.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
+import type { QuantizedLayer } from '../../packing/quantized-layer.js'
+import type { VqLayer } from '../../packing/vq-layer.js'
+import { type Calibration, type CalibrationOptions, gatherCalibration } from '../calibrate/calibration.js'
+import { calibrationStream, copyStream } from '../calibrate/calibration-stream.js'
+import type { QuantizedOutput } from '../folders/output.js'
+import type { LayerBits } from '../mixed/options.js'
+import type { MixedReport } from '../mixed/report.js'
+import { shareBudget } from '../mixed/share-budget.js'
+import { type OnProgress, type PartProgress, partOf } from '../progress.js'
+import { stopwatch } from '../stopwatch.js'
+import type { TuningReport } from '../tuning/report.js'
+import { tuneModel } from '../tuning/tune-model.js'
+import { type CalibrationStreams, quantizeCalibratedBlock } from './calibrated-block.js'
+import { type EndTensor, quantizeEndTensors } from './end-tensors.js'
+import type { LayerPlan } from './layer-plan.js'
+import type { LayerReport } from './layer-report.js'
+import { type OnQuantized, quantizeBlock } from './quantize-block.js'
+import type { MethodSettings } from './quantize-options.js'
+
+/** What all phases of quantizing a model share. */
+export interface ModelRun {
+  readonly model: string
+  readonly config: DecoderDescription
+  readonly weights: WeightSource
+  readonly settings: MethodSettings
+  readonly plan: LayerPlan
+  readonly ends: readonly EndTensor[]
+  readonly output: QuantizedOutput | undefined
+  readonly onProgress: OnProgress | undefined
+  readonly onLayer: ((name: string, layer: QuantizedLayer) => void) | undefined
+  readonly signal: AbortSignal | undefined
+}
+
+/** What the phases came to. */
+export interface QuantizedModel {
+  readonly layers: readonly LayerReport[]
+  /** Embedding and head, where they were quantized. */
+  readonly ends: readonly LayerReport[]
+  readonly calibration: Calibration | undefined
+  readonly mixed: MixedReport | undefined
+  readonly tuning: TuningReport | undefined
+  readonly outputBytes: number | null
+  readonly seconds: PhaseSeconds
+}
+
+/** Time that the parts took, in seconds. */
+export interface PhaseSeconds {
+  /** Gathering calibration text, and running it through the blocks. */
+  calibration: number
+  /** Of the layers, where their bits are chosen by it; trials included. */
+  sensitivity: number
+  /** Quantizing the layers. */
+  quantization: number
+  /** Tuning the codebooks of all layers together; 0 without. */
+  tuning: number
+}
+
+/** Shares of the whole work, for progress only: of writing a text for calibration, where the model does, */
+const SAMPLING_SHARE = 0.15
+/** of measuring the sensitivity of layers, where it is done, */
+const SENSITIVITY_SHARE = 0.5
+/** and of tuning the codebooks, where it is done. */
+const TUNING_SHARE = 0.6
+
+/** Calibration, the budget of bits, the blocks, tuning, embedding and head, and the written folder, in this order. */
+export async function quantizePhases(
+  run: ModelRun,
+  options: CalibrationOptions & { readonly seed?: number },
+): Promise<QuantizedModel> {
+  const { settings, onProgress } = run
+  const tuning = settings.method === 'gptvq' && settings.tuning.tuningEpochs > 0 ? settings.tuning : undefined
+  const sampled = settings.method !== 'rtn' && options.calibration === undefined ? SAMPLING_SHARE : 0
+  const end = tuning ? 1 - TUNING_SHARE : 1
+  const seconds: PhaseSeconds = { calibration: 0, sensitivity: 0, quantization: 0, tuning: 0 }
+  const layers: LayerReport[] = []
+  const ends: LayerReport[] = []
+  const lap = stopwatch()
+
+  const calibration =
+    settings.method === 'rtn' ? undefined : await calibrate(run, options, partOf(onProgress, 0, sampled))
+  seconds.calibration += lap()
+
+  const budget = settings.method === 'gptvq' ? settings.budget : undefined
+  const start = budget === undefined ? sampled : sampled + SENSITIVITY_SHARE * (end - sampled)
+  const mixed = calibration && (await shareBits(run, calibration, budget, partOf(onProgress, sampled, start)))
+  if (mixed) seconds.sensitivity += lap()
+
+  const untuned = new Map<string, VqLayer>()
+  const deliver: OnQuantized = async ({ name }, layer, report) => {
+    layers.push(report)
+    if (tuning && 'layout' in layer) untuned.set(name, layer)
+    else await hand(run, name, layer, report)
+  }
+  const inBlocks = partOf(onProgress, start, end)
+  await quantizeBlocks(run, calibration, mixed?.layers, deliver, inBlocks, seconds)
+
+  lap()
+  const tuned =
+    tuning && calibration
+      ? await tuneModel(
+          {
+            ...run,
+            layers: untuned,
+            calibration,
+            seed: options.seed ?? 0,
+            onProgress: partOf(onProgress, end, 1),
+          },
+          tuning,
+        )
+      : undefined
+  for (const [name, layer] of tuned?.layers ?? []) {
+    await hand(run, name, layer, layers.find((report) => `${report.name}.weight` === name)!)
+  }
+  if (tuned) seconds.tuning += lap()
+
+  await quantizeEndTensors(
+    run.weights,
+    run.ends,
+    async (name, layer, report) => {
+      ends.push(report)
+      await hand(run, name, layer, report)
+    },
+    run.signal,
+  )
+  seconds.quantization += lap()
+  const outputBytes = await finish(run)
+  return { layers, ends, calibration, mixed: mixed?.report, tuning: tuned?.report, outputBytes, seconds }
+}
+
+async function hand(
+  { onLayer, output }: ModelRun,
+  name: string,
+  layer: QuantizedLayer,
+  { name: module, relativeError }: LayerReport,
+): Promise<void> {
+  onLayer?.(name, layer)
+  await output?.addLayer(module, layer, relativeError)
+}
+
+function calibrate(
+  { model, weights, config, signal }: ModelRun,
+  options: CalibrationOptions,
+  onProgress: PartProgress,
+): Promise<Calibration> {
+  const sampling = (done: number, total: number) =>
+    onProgress('writing calibration text with the model', done / total)
+  return gatherCalibration(options, model, weights, config, sampling, signal)
+}
+
+async function shareBits(
+  { weights, config, settings, plan, signal }: ModelRun,
+  { sequences }: Calibration,
+  bpv: number | undefined,
+  onProgress: PartProgress,
+): Promise<{ layers: ReadonlyMap<string, LayerBits>; report: MixedReport } | undefined> {
+  if (settings.method !== 'gptvq' || bpv === undefined) return undefined
+  const { options } = settings
+  return shareBudget({
+    source: weights,
+    config,
+    linears: plan.linears,
+    sequences,
+    options,
+    bpv,
+    onProgress,
+    signal,
+  })
+}
+
+async function quantizeBlocks(
+  { weights, config, settings, plan, signal }: ModelRun,
+  calibration: Calibration | undefined,
+  layerBits: ReadonlyMap<string, LayerBits> | undefined,
+  deliver: OnQuantized,
+  onProgress: PartProgress,
+  seconds: { calibration: number; quantization: number },
+): Promise<void> {
+  const { order } = settings
+  const lap = stopwatch()
+  const streams = calibration && (await openStreams(weights, config, calibration, order.driftCorrection > 0))
+  seconds.calibration += lap()
+  const { length } = config.blocks
+  for (let index = 0; index < length; index++) {
+    const inBlock: PartProgress = (step, done) =>
+      onProgress(`block ${index + 1} of ${length}: ${step}`, (index + done) / length)
+    const work = { weights, config, index, plan, order, layerBits, deliver, onProgress: inBlock, signal }
+    if (streams) await quantizeCalibratedBlock(work, streams, seconds)
+    else {
+      await quantizeBlock(work, undefined)
+      seconds.quantization += lap()
+    }
+  }
+}
+
+async function openStreams(
+  weights: WeightSource,
+  config: DecoderDescription,
+  { sequences, length }: Calibration,
+  correctsDrift: boolean,
+): Promise<CalibrationStreams> {
+  const tokens = new Int32Array(sequences.length * length)
+  for (const [i, sequence] of sequences.entries()) tokens.set(sequence, i * length)
+  const embed = await openEmbedding(weights, config)
+  const present = calibrationStream(config, await embed(tokens), length)
+  return { present, full: correctsDrift ? copyStream(present) : undefined }
+}
+
+/** Writes the folder's end. @returns the bytes of all files, null when none are written */
+async function finish({ output, onProgress, signal }: ModelRun): Promise<number | null> {
+  onProgress?.({ step: output ? `writing ${output.folder}` : 'done', done: 1 })
+  throwIfAborted(signal)
+  const written = await output?.finish()
+  return written?.bytes ?? null
+}

@@ -1,0 +1,108 @@
+import { quantizeGptq } from '../../baselines/gptq.js'
+import { quantizeRtn } from '../../baselines/rtn.js'
+import { ShapeError, throwIfAborted } from '../../errors.js'
+import { turnOfEventLoop } from '../../event-loop.js'
+import { correctDrift } from '../../gptvq/drift-correction.js'
+import { quantizeLayer } from '../../gptvq/quantize-layer.js'
+import { reconstructionError } from '../../gptvq/reconstruction-error.js'
+import { type Matrix, matrix } from '../../matrix.js'
+import type { Stage } from '../../model/decoder/block-state.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { type LinearLayer, linearLayers } from '../../model/decoder/linears.js'
+import { readTensor, type WeightSource } from '../../model/decoder/weights.js'
+import { dequantize, pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
+import type { InputStatistics } from '../calibrate/input-statistics.js'
+import type { LayerBits } from '../mixed/options.js'
+import type { PartProgress } from '../progress.js'
+import { stopwatch } from '../stopwatch.js'
+import type { LayerOrderOptions } from './layer-order.js'
+import type { LayerPlan } from './layer-plan.js'
+import { type LayerReport, layerReport } from './layer-report.js'
+import type { MethodSettings } from './quantize-options.js'
+
+/** Receives each layer as soon as it is quantized. */
+export type OnQuantized = (linear: LinearLayer, layer: QuantizedLayer, report: LayerReport) => Promise<void>
+
+/** One block to be quantized. */
+export interface BlockWork {
+  readonly weights: WeightSource
+  readonly config: DecoderDescription
+  readonly index: number
+  readonly plan: LayerPlan
+  readonly order: Required<LayerOrderOptions>
+  /** What a layer is quantized with besides the settings of the plan, by the name of its weight. */
+  readonly layerBits?: ReadonlyMap<string, LayerBits> | undefined
+  readonly deliver: OnQuantized
+  readonly onProgress: PartProgress
+  readonly signal: AbortSignal | undefined
+}
+
+/** Whether any layer of a stage is to be quantized. */
+export function quantizesAny({ plan }: BlockWork, { linears }: Stage): boolean {
+  return linears.some(({ module }) => plan.settingsOf(`${module}.weight`) !== undefined)
+}
+
+/**
+ * Quantizes the linear layers of a block that `statistics` speaks of, one after the other. It is undefined for RTN,
+ * which needs none; then all are quantized.
+ */
+export async function quantizeBlock(
+  work: BlockWork,
+  statistics: ReadonlyMap<string, InputStatistics> | undefined,
+): Promise<void> {
+  const { weights, plan, deliver, onProgress, signal } = work
+  const linears = linearLayers(work.config, work.index).filter(
+    ({ kind, name }) => (statistics?.has(kind) ?? true) && plan.settingsOf(name) !== undefined,
+  )
+  const total = linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+  let before = 0
+  for (const linear of linears) {
+    const { name, kind, rows, cols } = linear
+    const progress = (done: number) => onProgress(`quantizing ${kind}`, (before + done * rows * cols) / total)
+    progress(0)
+    await turnOfEventLoop()
+    throwIfAborted(signal)
+    const weight = matrix(rows, cols, await readTensor(weights, name, [rows, cols], 'the shape of the layer'))
+    const inputs = statistics?.get(kind)
+    const lap = stopwatch()
+    const target = await targetOf(weight, inputs, work.order.driftCorrection, name, signal)
+    const settings = plan.settingsOf(name)!
+    const own = work.layerBits?.get(name)
+    const layer = await quantizeLinear(name, target, inputs?.hessian, settings, own, progress, signal)
+    const seconds = lap()
+    const error = inputs ? reconstructionError(target, dequantize(layer), inputs.hessian).relative : null
+    const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), error, seconds, inputs)
+    await deliver(linear, layer, report)
+    before += rows * cols
+  }
+}
+
+/** What a layer is quantized towards: its weights, corrected for the drift of its surroundings where that is known. */
+async function targetOf(
+  weight: Matrix,
+  inputs: InputStatistics | undefined,
+  share: number,
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<Matrix> {
+  if (inputs?.drift === undefined) return weight
+  const shares = { inputShare: share, residualShare: share }
+  return correctDrift(weight, inputs.hessian, inputs.drift, { ...shares, name, ...(signal && { signal }) })
+}
+
+async function quantizeLinear(
+  name: string,
+  weight: Matrix,
+  hessian: Matrix | undefined,
+  settings: MethodSettings,
+  layerBits: LayerBits | undefined,
+  onProgress: (done: number) => void,
+  signal: AbortSignal | undefined,
+): Promise<QuantizedLayer> {
+  if (settings.method === 'rtn') return quantizeRtn(weight, settings.options, name)
+  if (hessian === undefined)
+    throw new ShapeError(`${name}: method ${settings.method} needs a Hessian, none was given`)
+  const task = { name, onProgress, ...(signal && { signal }) }
+  if (settings.method === 'gptq') return quantizeGptq(weight, hessian, { ...settings.options, ...task })
+  return quantizeLayer(weight, hessian, { ...settings.options, ...layerBits, ...task })
+}

@@ -1,0 +1,151 @@
+import { join } from 'node:path'
+import { type OptionNames, refuseUnknown } from '../../check-option.js'
+import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
+import { checkpointWeights } from '../../checkpoint/model-weights.js'
+import { CheckpointError } from '../../errors.js'
+import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
+import { setThreads } from '../../kernels/kernels.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
+import { describeDecoder } from '../../model/families/index.js'
+import { type EngineName, startEngine } from '../../model/ops/engine.js'
+import type { QuantizedLayer } from '../../packing/quantized-layer.js'
+import type { CalibrationOptions } from '../calibrate/calibration.js'
+import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from '../folders/output.js'
+import type { MixedBitsOptions } from '../mixed/options.js'
+import type { OnProgress } from '../progress.js'
+import { stopwatch } from '../stopwatch.js'
+import type { ModelTuningOptions } from '../tuning/tune-model.js'
+import { checkModel } from './check-model.js'
+import { type EndTensorOptions, endTensors } from './end-tensors.js'
+import type { LayerOrderOptions } from './layer-order.js'
+import { type LayerPlanOptions, planLayers } from './layer-plan.js'
+import { type ModelRun, quantizePhases } from './phases.js'
+import { type QuantizationMethod, resolveMethod } from './quantize-options.js'
+import { type QuantizationReport, quantizationReport } from './report.js'
+import { statedSettings } from './stated-settings.js'
+
+/** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
+export interface QuantizeModelOptions
+  extends Omit<VqOptions, 'bits'>,
+    MixedBitsOptions,
+    CalibrationOptions,
+    LayerOrderOptions,
+    LayerPlanOptions,
+    EndTensorOptions,
+    ModelTuningOptions,
+    OutputOptions {
+  /** A model folder in the Hugging Face layout. */
+  model: string
+  /** The folder to write. Left out, nothing is written; `onLayer` still receives every layer. */
+  output?: string
+  /** Default `'gptvq'`. For `'gptq'` and `'rtn'` `groupSize` counts weights of a row that share a scale, default 128. */
+  method?: QuantizationMethod
+  /** What runs the forward pass, default `'auto'`. */
+  engine?: EngineName
+  /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
+  threads?: number
+  /** Receives what is being done and how much of it is done. */
+  onProgress?: OnProgress
+  /** Receives every layer as it is done, by the name of its weight. */
+  onLayer?: (name: string, layer: QuantizedLayer) => void
+  /** Stops the work; nothing is written then. */
+  signal?: AbortSignal
+}
+
+const optionNames: OptionNames<QuantizeModelOptions> = {
+  ...vqOptionNames,
+  model: true,
+  output: true,
+  method: true,
+  calibration: true,
+  sequences: true,
+  sequenceLength: true,
+  layerOrder: true,
+  driftCorrection: true,
+  skip: true,
+  set: true,
+  embeddingBits: true,
+  headBits: true,
+  tuningEpochs: true,
+  tuningSequences: true,
+  force: true,
+  maxShardBytes: true,
+  engine: true,
+  threads: true,
+  onProgress: true,
+  onLayer: true,
+  signal: true,
+}
+
+/**
+ * Quantizes the linear layers of a model block by block: the Hessians of a block come from calibration activations
+ * that flowed through the quantized blocks before it. In memory at a time: one block (of its experts one), the
+ * activations between two blocks, and the Hessians of one block.
+ *
+ * Norms and routers keep their bytes, and unless told otherwise embeddings and head. The same options and files give the
+ * same bytes.
+ *
+ * @throws OptionError, TextError, CheckpointError, UnsupportedError, NumericError, each naming what is wrong;
+ *   AbortedError when `signal` fires. On any of them nothing is written and what was there before is kept
+ */
+export async function quantizeModel(options: QuantizeModelOptions): Promise<QuantizationReport> {
+  refuseUnknown(options, optionNames)
+  const total = stopwatch()
+  const settings = resolveMethod(options.method ?? 'gptvq', options)
+  if (options.threads !== undefined) setThreads(options.threads)
+  const checkpoint = await openCheckpoint(options.model)
+  let output: QuantizedOutput | undefined
+  try {
+    const notes: string[] = []
+    const config = describeDecoder(checkpoint.config, join(options.model, 'config.json'), notes)
+    const weights = plainWeights(checkpoint)
+    const plan = planLayers(config, settings, options)
+    const ends = endTensors(config, options)
+    const stated = statedSettings(settings, options)
+    checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
+    if (options.output !== undefined) {
+      const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
+      const { method } = settings
+      output = await createQuantizedOutput(options.output, checkpoint, replaced, { method, stated }, options)
+    }
+    if (settings.method !== 'rtn') await startEngine(options.engine)
+    const { onProgress, onLayer, signal } = options
+    const run: ModelRun = {
+      model: options.model,
+      config,
+      weights,
+      settings,
+      plan,
+      ends,
+      output,
+      onProgress,
+      onLayer,
+      signal,
+    }
+    const done = await quantizePhases(run, options)
+    return quantizationReport(
+      {
+        model: options.model,
+        output: options.output ?? null,
+        method: settings.method,
+        settings: stated,
+        notes,
+      },
+      checkpoint,
+      done,
+      total(),
+    )
+  } finally {
+    await output?.discard()
+    await checkpoint.close()
+  }
+}
+
+function plainWeights(checkpoint: Checkpoint): WeightSource {
+  const weights = checkpointWeights(checkpoint)
+  if (weights.quantization === undefined) return weights
+  throw new CheckpointError(
+    `${checkpoint.folder}: is quantized already (method ${weights.quantization.method}); ` +
+      'give the model it was made from, or undo it first with `gptvq dequantize`',
+  )
+}

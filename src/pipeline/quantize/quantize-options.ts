@@ -1,0 +1,143 @@
+import type { ScalarOptions } from '../../baselines/rtn.js'
+import { requireDamping, requireOneOf, requireWhole } from '../../check-option.js'
+import { OptionError } from '../../errors.js'
+import { resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
+import { defaultBpv } from '../../packing/layout.js'
+import type { CalibrationOptions } from '../calibrate/calibration.js'
+import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
+import { type ModelTuningOptions, resolveModelTuning } from '../tuning/tune-model.js'
+import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
+
+/** How the linear layers are quantized. */
+export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'
+
+/** All values of {@link QuantizationMethod}. */
+export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gptq', 'rtn']
+
+/** Options of GPTVQ and of calibration, as far as a method is concerned. */
+type MethodOptions = VqOptions & CalibrationOptions & LayerOrderOptions & ModelTuningOptions
+
+/** The same for a whole model, where layers may differ in their bits. */
+export type ModelMethodOptions = Omit<MethodOptions, 'bits'> & MixedBitsOptions
+
+/** Options of a single layer that the scalar methods have no use for. */
+const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
+  'vectorDim',
+  'columnsPerGroup',
+  'bpv',
+  'codebookBits',
+  'scaleBlockSize',
+  'columnOrder',
+  'kmeansIterations',
+  'kmeansTolerance',
+  'kmeansInit',
+  'restarts',
+  'vectorMetric',
+  'codebookUpdateSteps',
+  'refinementRounds',
+  'refinementTolerance',
+]
+
+/** Options of the model's layers together that the scalar methods, being baselines, do not take. */
+const MODEL_ONLY: readonly (keyof (LayerOrderOptions & ModelTuningOptions))[] = [
+  'layerOrder',
+  'driftCorrection',
+  'tuningEpochs',
+  'tuningSequences',
+]
+
+/** Options that RTN, which looks at no activations, has no use for either. */
+const CALIBRATED_ONLY: readonly (keyof MethodOptions)[] = [
+  'damping',
+  'calibration',
+  'sequences',
+  'sequenceLength',
+  'seed',
+]
+
+/** The scalar methods are baselines: they keep to what was published. */
+const PUBLISHED_ORDER = { layerOrder: 'block', driftCorrection: 0 } as const
+
+/** A method with its checked options. */
+export type MethodSettings =
+  | {
+      readonly method: 'gptvq'
+      readonly options: VqOptions
+      readonly tuning: Required<ModelTuningOptions>
+      /** Bits per value of all layers together: then each gets bits of its own. */
+      readonly budget?: number
+      readonly order: Required<LayerOrderOptions>
+      readonly stated: Readonly<Record<string, unknown>>
+    }
+  | {
+      readonly method: 'gptq' | 'rtn'
+      readonly options: Required<ScalarOptions> & { readonly damping: number }
+      readonly order: Required<LayerOrderOptions>
+      readonly stated: Readonly<Record<string, unknown>>
+    }
+
+/**
+ * Checks all options of a method before any work is done.
+ *
+ * @throws OptionError also for an option that the method has no use for, rather than ignoring it
+ */
+export function resolveMethod(method: QuantizationMethod, options: ModelMethodOptions): MethodSettings {
+  const { bits, ...others } = options
+  if (bits !== 'mixed') return resolveUniform(method, { ...others, bits })
+  if (options.groupSize !== undefined) {
+    throw new OptionError(
+      'groupSize',
+      `bits 'mixed' chooses the group size of each layer, found groupSize ${options.groupSize}; leave it out and set bpv`,
+    )
+  }
+  const { bpv: budget = DEFAULT_BUDGET, ...shared } = others
+  const uniform = resolveUniform(method, shared)
+  if (uniform.method !== 'gptvq') {
+    throw new OptionError('bits', `'mixed' works with method 'gptvq' only, method is '${method}'`)
+  }
+  return { ...uniform, budget, stated: { ...uniform.stated, bits, bpv: budget } }
+}
+
+/** All layers with the same bits. */
+function resolveUniform(method: QuantizationMethod, options: MethodOptions): MethodSettings {
+  requireOneOf('method', method, quantizationMethods)
+  if (method === 'gptvq') {
+    const resolved = resolveVqOptions(options)
+    const { groupSize, bpv, ...settings } = resolved
+    const scales = { scaleBlockSize: resolved.scaleBlockSize ?? 'none' } as const
+    const target = groupSize === undefined ? { bpv: bpv ?? defaultBpv(resolved) } : { groupSize }
+    const order = resolveLayerOrder(options)
+    const tuning = resolveModelTuning(options)
+    const stated = { ...settings, ...scales, ...target, ...order, ...(tuning.tuningEpochs > 0 && tuning) }
+    const given = { ...(bpv !== undefined && { bpv }), ...(groupSize !== undefined && { groupSize }) }
+    return { method, options: { ...settings, ...scales, ...given }, order, tuning, stated }
+  }
+  refuseUseless(method, options, [...VECTOR_ONLY, ...MODEL_ONLY], "'gptvq'")
+  if (method === 'rtn') refuseUseless(method, options, CALIBRATED_ONLY, "'gptq' or 'gptvq'")
+  const { bits = 2, groupSize = 128, damping = 0.01 } = options
+  requireWhole('bits', bits, 1, 8)
+  requireWhole('groupSize', groupSize, 1)
+  requireDamping(damping)
+  const scalar = { bits, groupSize, damping }
+  return {
+    method,
+    options: scalar,
+    order: PUBLISHED_ORDER,
+    stated: method === 'rtn' ? { bits, groupSize } : scalar,
+  }
+}
+
+function refuseUseless(
+  method: QuantizationMethod,
+  options: MethodOptions,
+  useless: readonly (keyof MethodOptions)[],
+  others: string,
+): void {
+  for (const option of useless) {
+    if (options[option] === undefined) continue
+    throw new OptionError(
+      option,
+      `is of no use to method '${method}'; leave it out or choose method ${others}`,
+    )
+  }
+}

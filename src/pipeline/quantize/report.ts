@@ -1,0 +1,91 @@
+import type { Checkpoint } from '../../checkpoint/checkpoint.js'
+import type { MixedReport } from '../mixed/report.js'
+import type { TuningReport } from '../tuning/report.js'
+import { type LayerReport, totalBitsPerValue } from './layer-report.js'
+import type { PhaseSeconds, QuantizedModel } from './phases.js'
+import type { QuantizationMethod } from './quantize-options.js'
+
+/** What {@link quantizeModel} did. */
+export interface QuantizationReport {
+  /** The model's folder, as given. */
+  readonly model: string
+  /** The folder written, null when none was asked for. */
+  readonly output: string | null
+  /** The method used. */
+  readonly method: QuantizationMethod
+  /** The options in force, defaults included. */
+  readonly settings: Readonly<Record<string, unknown>>
+  /** Each quantized layer, in the order of the model. */
+  readonly layers: readonly LayerReport[]
+  /** Over all quantized weights, counted from their bytes. */
+  readonly bitsPerValue: number
+  /** Bytes of the quantized layers before and after. */
+  readonly layerBytes: {
+    /** In the model that was quantized. */
+    readonly before: number
+    /** All their stored arrays. */
+    readonly after: number
+  }
+  /** Embedding and head, where they were quantized. */
+  readonly ends: readonly LayerReport[]
+  /** All tensors of the model, those that stay as they are too. */
+  readonly wholeModel: {
+    /** 8 * bytes / values. */
+    readonly bitsPerValue: number
+    /** Bytes before. */
+    readonly before: number
+    /** Bytes after. */
+    readonly after: number
+  }
+  /** What was noticed about the model's configuration. */
+  readonly notes: readonly string[]
+  /** Bytes of all files written, null when none were. */
+  readonly outputBytes: number | null
+  /** Null for a method without calibration. */
+  readonly calibration: {
+    /** Sequences used. */
+    readonly sequences: number
+    /** Tokens in each. */
+    readonly length: number
+    /** E.g. that fewer sequences than asked for fit the text. */
+    readonly notes: readonly string[]
+  } | null
+  /** How the layers came to their bits; null where all have the same. */
+  readonly mixed: MixedReport | null
+  /** Null where the codebooks were not tuned. */
+  readonly tuning: TuningReport | null
+  /** Time that the parts took, and all of it, reading and writing included. */
+  readonly seconds: Readonly<PhaseSeconds> & { readonly total: number }
+}
+
+/** Puts the report of a whole model together. */
+export function quantizationReport(
+  stated: Pick<QuantizationReport, 'model' | 'output' | 'method' | 'settings' | 'notes'>,
+  { tensors }: Checkpoint,
+  { layers, ends, calibration, mixed, tuning, outputBytes, seconds }: QuantizedModel,
+  total: number,
+): QuantizationReport {
+  const quantized = new Map([...layers, ...ends].map((layer) => [`${layer.name}.weight`, layer.bytes]))
+  const all = [...tensors.values()]
+  const sum = (values: readonly number[]) => values.reduce((whole, value) => whole + value, 0)
+  const values = sum(all.map(({ shape }) => shape.reduce((product, size) => product * size, 1)))
+  const after = sum(all.map(({ name, bytes }) => quantized.get(name) ?? bytes))
+  return {
+    ...stated,
+    layers,
+    ends,
+    bitsPerValue: totalBitsPerValue(layers),
+    layerBytes: {
+      before: sum(layers.map(({ name }) => tensors.get(`${name}.weight`)!.bytes)),
+      after: sum(layers.map(({ bytes }) => bytes)),
+    },
+    wholeModel: { bitsPerValue: (8 * after) / values, before: sum(all.map(({ bytes }) => bytes)), after },
+    outputBytes,
+    calibration: calibration
+      ? { sequences: calibration.sequences.length, length: calibration.length, notes: calibration.notes }
+      : null,
+    tuning: tuning ?? null,
+    mixed: mixed ?? null,
+    seconds: { ...seconds, total },
+  }
+}

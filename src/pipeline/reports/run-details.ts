@@ -1,0 +1,26 @@
+import type { ReportData } from '../../report/report-data.js'
+import type { QuantizationReport } from '../quantize/report.js'
+
+/** What a report can tell of the run that made a folder, beside what stands in the folder. */
+export type RunDetails = Pick<ReportData, 'calibration' | 'seconds' | 'convergence'>
+
+/** The calibration, times and tuning of a run of `quantizeModel`, for `writeReport`. */
+export function runDetails({ calibration, seconds, tuning }: QuantizationReport): RunDetails {
+  return {
+    seconds,
+    ...(calibration !== null && { calibration }),
+    ...(tuning !== null && {
+      convergence: [
+        {
+          title: 'Tuning of the codebooks',
+          step: 'epoch',
+          measure: 'KL divergence (nats per token)',
+          curves: [
+            { name: 'training text', values: tuning.epochs.map(({ training }) => training) },
+            { name: 'held-out text', values: tuning.epochs.map(({ heldOut }) => heldOut) },
+          ],
+        },
+      ],
+    }),
+  }
+}

@@ -1,0 +1,213 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { AttentionTask, ForwardKernels, RotateTask } from '../../src/kernels/forward-contract.js'
+import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
+import {
+  builds,
+  isSame,
+  largestGap,
+  normals,
+  onThreads,
+  startForwardKernels,
+  unwritten,
+  withArrays,
+  withinLarger,
+} from './forward-arrays.js'
+
+const seeds = fc.nat(1e6)
+
+interface AttentionShape extends Omit<AttentionTask, 'queries' | 'keys' | 'values' | 'output'> {
+  readonly seed: number
+}
+
+/** Prompts, chunks of prompts, and tokens one by one. */
+const lengths = fc.oneof(fc.constant(1), fc.integer({ min: 2, max: 12 }), fc.integer({ min: 1, max: 45 }))
+
+const attentionShapes: fc.Arbitrary<AttentionShape> = fc
+  .record({
+    sequences: fc.integer({ min: 1, max: 3 }),
+    length: lengths,
+    position: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 70 })),
+    room: fc.integer({ min: 0, max: 5 }),
+    kvHeads: fc.integer({ min: 1, max: 3 }),
+    group: fc.integer({ min: 1, max: 5 }),
+    headDim: fc.integer({ min: 1, max: 37 }),
+    scale: fc.constantFrom(0.1, 0.25, -0.3),
+    softCap: fc.option(fc.constantFrom(0.5, 2, 50), { nil: undefined }),
+    window: fc.option(fc.integer({ min: 1, max: 80 }), { nil: undefined }),
+    seed: seeds,
+  })
+  .map(({ group, room, ...shape }) => ({
+    ...shape,
+    heads: group * shape.kvHeads,
+    capacity: shape.position + shape.length + room,
+  }))
+
+function attend(kernels: ForwardKernels, { seed, ...shape }: AttentionShape): Float32Array {
+  const { sequences, length, capacity, heads, kvHeads, headDim } = shape
+  const queries = normals(sequences * length * heads * headDim, seed, 2)
+  const [keys, values] = [1, 2].map((i) => {
+    const cached = normals(sequences * capacity * kvHeads * headDim, seed + i, 2)
+    // what lies behind the last position may be anything
+    const perSequence = capacity * kvHeads * headDim
+    const end = (shape.position + length) * kvHeads * headDim
+    for (let s = 0; s < sequences; s++) cached.fill(Number.NaN, s * perSequence + end, (s + 1) * perSequence)
+    return cached
+  })
+  return withArrays(kernels, [queries, keys, values], (q, k, v) =>
+    withinLarger(kernels, unwritten(queries.length), (output) =>
+      kernels.attend({ ...shape, queries: q, keys: k, values: v, output }),
+    ),
+  )
+}
+
+const plain: AttentionShape = {
+  sequences: 1,
+  length: 8,
+  position: 0,
+  capacity: 8,
+  heads: 1,
+  kvHeads: 1,
+  headDim: 2,
+  scale: Math.SQRT1_2,
+  softCap: undefined,
+  window: undefined,
+  seed: 5,
+}
+
+const rotateShapes = fc
+  .record({
+    sequences: fc.integer({ min: 1, max: 3 }),
+    length: fc.integer({ min: 1, max: 20 }),
+    position: fc.integer({ min: 0, max: 9 }),
+    heads: fc.integer({ min: 1, max: 4 }),
+    half: fc.integer({ min: 1, max: 11 }),
+    rest: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 9 })),
+    seed: seeds,
+  })
+  .map(({ half, rest, ...shape }) => ({ ...shape, dims: 2 * half, headDim: 2 * half + rest }))
+
+type RotateShape = Omit<RotateTask, 'cos' | 'sin' | 'x' | 'y'> & { readonly seed: number }
+
+function anglesOf({ length, position, dims, seed }: RotateShape, of: (angle: number) => number) {
+  // one position more than there are tokens: tables may be longer
+  const positions = position + length + 1
+  const angles = normals((positions * dims) / 2, seed + 1)
+  return Float32Array.from({ length: positions * dims }, (_, i) =>
+    of(angles[(Math.floor(i / dims) * dims) / 2 + (i % (dims / 2))]),
+  )
+}
+
+function rotate(kernels: ForwardKernels, shape: RotateShape, isInPlace: boolean): Float32Array {
+  const x = normals(shape.sequences * shape.length * shape.heads * shape.headDim, shape.seed)
+  const task = { ...shape, cos: anglesOf(shape, Math.cos), sin: anglesOf(shape, Math.sin) }
+  if (isInPlace) return withinLarger(kernels, x, (y) => kernels.rotate({ ...task, x: y, y }))
+  return withArrays(kernels, [x], (from) =>
+    withinLarger(kernels, unwritten(x.length), (y) => kernels.rotate({ ...task, x: from, y })),
+  )
+}
+
+describe('the reference', () => {
+  it('turns a pair as multiplication by a complex number does, and back', () => {
+    const shape = { sequences: 2, length: 3, position: 1, heads: 2, headDim: 7, dims: 4, seed: 3 }
+    const x = normals(2 * 3 * 2 * 7, 1)
+    const [cos, sin] = [anglesOf(shape, Math.cos), anglesOf(shape, Math.sin)]
+    const turned = x.slice()
+    referenceForwardKernels.rotate({ ...shape, cos, sin, x, y: turned })
+    const lengthOf = (values: Float32Array, i: number) => Math.hypot(values[i], values[i + 2])
+    expect(lengthOf(turned, 7)).toBeCloseTo(lengthOf(x, 7), 6)
+    expect([...turned.subarray(4, 7)]).toEqual([...x.subarray(4, 7)])
+    referenceForwardKernels.rotate({ ...shape, cos, sin: sin.map((s) => -s), x: turned, y: turned })
+    expect(largestGap(turned, x)).toBeLessThan(1e-6)
+  })
+})
+
+describe.each(builds)('attention, %s build', (build) => {
+  const { pool, kernels } = startForwardKernels(build)
+
+  it('rotates as the reference, all dimensions of a head or some', () => {
+    fc.assert(
+      fc.property(rotateShapes, fc.boolean(), (shape, isInPlace) => {
+        const expected = rotate(referenceForwardKernels, shape, false)
+        expect(largestGap(rotate(kernels, shape, isInPlace), expected)).toBeLessThan(2 ** -21)
+      }),
+    )
+  })
+
+  it('is as the reference for any heads, dimensions, positions, caps and windows', () => {
+    fc.assert(
+      fc.property(attentionShapes, (shape) => {
+        expect(largestGap(attend(kernels, shape), attend(referenceForwardKernels, shape))).toBeLessThan(1e-5)
+      }),
+      { numRuns: 400 },
+    )
+  })
+
+  it.each([undefined, 100, 300])('is as the reference over several runs of queries, window %s', (window) => {
+    const shape = { ...plain, length: 530, capacity: 600, heads: 2, headDim: 6, window }
+    expect(largestGap(attend(kernels, shape), attend(referenceForwardKernels, shape))).toBeLessThan(1e-5)
+    const chunk = { ...shape, length: 270, position: 300 }
+    expect(largestGap(attend(kernels, chunk), attend(referenceForwardKernels, chunk))).toBeLessThan(1e-5)
+  })
+
+  it.each([undefined, 700])('is as the reference for one token after many, window %s', (window) => {
+    for (const headDim of [64, 80, 34]) {
+      const shape = { ...plain, sequences: 2, length: 1, position: 1500, capacity: 1600, kvHeads: 2, headDim }
+      const group = { ...shape, heads: 6, scale: headDim ** -0.5, window }
+      expect(largestGap(attend(kernels, group), attend(referenceForwardKernels, group))).toBeLessThan(1e-5)
+    }
+  })
+
+  it.each([1, 8])(
+    'leaves the value of one key alone where its score is far above all others, %s queries',
+    (length) => {
+      const vectors = Float32Array.from({ length: 16 }, (_, i) => (i < 2 ? 1e4 : 0))
+      const shape = { ...plain, length, position: 8 - length }
+      const values = normals(16, 3)
+      const inputs = [new Float32Array(2 * length).fill(1), vectors, values, unwritten(2 * length)]
+      const output = withArrays(kernels, inputs, (queries, keys, mixed, y) => {
+        kernels.attend({ ...shape, queries, keys, values: mixed, output: y })
+        return y.slice()
+      })
+      output.forEach((value, i) => {
+        expect(value).toBe(values[i % 2])
+      })
+    },
+  )
+
+  it.each([1, 10])('lets NaN and infinity through to what depends on them, %s queries', (length) => {
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+      for (const softCap of [undefined, 20]) {
+        const shape = { ...plain, length, position: 20 - length, capacity: 20, softCap }
+        const keys = new Float32Array(40).fill(1)
+        const at = length === 1 ? 10 : 18
+        keys[2 * at + 1] = bad
+        const inputs = [new Float32Array(2 * length).fill(1), keys, keys, unwritten(2 * length)]
+        const output = withArrays(kernels, inputs, (queries, seen, values, y) => {
+          kernels.attend({ ...shape, queries, keys: seen, values, output: y })
+          return y.slice()
+        })
+        const depends = (i: number) => shape.position + Math.floor(i / 2) >= at
+        const mayDepend = (i: number) => shape.position + Math.floor(i / 2) >= at - 7
+        expect(output.every((y, i) => mayDepend(i) || Number.isFinite(y))).toBe(true)
+        expect(output.every((y, i) => !depends(i) || i % 2 === 0 || !Number.isFinite(y))).toBe(true)
+      }
+    }
+  })
+
+  it('gives the same bits on 1, 2 and 3 threads', () => {
+    const sizes = { sequences: 2, heads: 4, kvHeads: 2, headDim: 8, softCap: 30, window: 290, seed: 1 }
+    const shape = { ...plain, ...sizes, length: 300, capacity: 310 }
+    const turning = { sequences: 2, length: 300, position: 3, heads: 8, headDim: 30, dims: 20, seed: 1 }
+    const results = onThreads(pool, () => [
+      attend(kernels, shape),
+      attend(kernels, { ...shape, length: 1, position: 301 }),
+      rotate(kernels, turning, false),
+    ])
+    for (const result of results) {
+      result.forEach((array, i) => {
+        expect(isSame(array, results[0][i])).toBe(true)
+      })
+    }
+  })
+})

@@ -1,0 +1,238 @@
+import * as tf from '@tensorflow/tfjs-core'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { NumericError, ShapeError } from '../../../src/errors.js'
+import { openHead } from '../../../src/model/decoder/head.js'
+import { describeDecoder } from '../../../src/model/families/index.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { headGradient } from '../../../src/model/passes/backward.js'
+import { divergence, divergenceGradient } from '../../../src/model/passes/divergence.js'
+import { sampledLossGradient } from '../../../src/model/passes/sampled-loss.js'
+import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { expectClose } from '../../support/tolerance.js'
+import { type ReferenceConfig, randomTensors, referenceHead, smallConfig } from '../reference-forward.js'
+import { sourceOf } from '../tiny-llama.js'
+
+beforeAll(async () => {
+  await startEngine('wasm')
+})
+
+const json: ReferenceConfig = { ...smallConfig, hidden_size: 10, vocab_size: 23 }
+const positions = 7
+
+function normals(size: number, seed: number): Float32Array {
+  const random = randomGenerator(seed)
+  return Float32Array.from({ length: size }, () => randomNormal(random))
+}
+
+async function smallHead(of = json) {
+  const tensors = randomTensors(of, 8)
+  const config = describeDecoder({ ...of }, 'config.json')
+  return { head: await openHead(sourceOf(tensors), config), tensors }
+}
+
+/** `log(softmax)` of each position's logits, in float64 and by its definition. */
+function logProbabilities(
+  of: ReferenceConfig,
+  tensors: Tensors,
+  hidden: ArrayLike<number>,
+  change = (logits: number[]) => logits,
+): number[][] {
+  const width = of.hidden_size
+  const rows = Array.from({ length: hidden.length / width }, (_, t) =>
+    Array.from({ length: width }, (_, i) => hidden[t * width + i]),
+  )
+  return referenceHead(of, tensors, rows).map((raw) => {
+    const logits = change(raw)
+    const sum = logits.reduce((total, logit) => total + Math.exp(logit), 0)
+    return logits.map((logit) => logit - Math.log(sum))
+  })
+}
+
+type Tensors = ReturnType<typeof randomTensors>
+
+function exactDivergence(
+  of: ReferenceConfig,
+  tensors: Tensors,
+  teacher: ArrayLike<number>,
+  student: ArrayLike<number>,
+  change?: (logits: number[]) => number[],
+): number {
+  const actual = logProbabilities(of, tensors, student, change)
+  return logProbabilities(of, tensors, teacher, change)
+    .flatMap((row, t) => row.map((expected, token) => Math.exp(expected) * (expected - actual[t][token])))
+    .reduce((sum, term) => sum + term, 0)
+}
+
+/** The slope of `f` along each axis of `values`, by central differences of fourth order. */
+function slopes(values: Float32Array, f: (moved: Float64Array) => number): Float64Array {
+  const step = 2 ** -9
+  return Float64Array.from(values, (_, i) => {
+    const at = (by: number) => f(Float64Array.from(values, (value, j) => (j === i ? value + by : value)))
+    const difference = (by: number) => (at(by) - at(-by)) / (2 * by)
+    return (4 * difference(step) - difference(2 * step)) / 3
+  })
+}
+
+describe('divergence', () => {
+  const teacher = normals(positions * json.hidden_size, 1)
+  const student = normals(positions * json.hidden_size, 2)
+
+  it('equals a float64 sum over positions, with and without the gradient', async () => {
+    const { head, tensors } = await smallHead()
+    const expected = exactDivergence(json, tensors, teacher, student)
+    expect(Math.abs((await divergence(head, teacher, student)) / expected - 1)).toBeLessThan(1e-6)
+    const { divergence: sum } = await divergenceGradient(head, teacher, student)
+    expect(sum).toBe(await divergence(head, teacher, student))
+    head.dispose()
+  })
+
+  it("has the gradient that finite differences give on the student's hidden states", async () => {
+    const { head, tensors } = await smallHead()
+    const { gradient } = await divergenceGradient(head, teacher, student)
+    const expected = slopes(student, (moved) => exactDivergence(json, tensors, teacher, moved))
+    expectClose(gradient, expected, 3e-6)
+    head.dispose()
+  })
+
+  it('knows biases, a scale and a cap of logits, and so does its gradient', async () => {
+    const tensors = new Map(randomTensors(json, 8))
+    tensors.set('lm_head.bias', { shape: [json.vocab_size], values: normals(json.vocab_size, 9) })
+    const plain = describeDecoder({ ...json }, 'config.json')
+    const capped = { ...plain, head: { ...plain.head, bias: 'lm_head.bias', scale: 0.7, softCap: 1.5 } }
+    const head = await openHead(sourceOf(tensors), capped)
+    const change = (logits: number[]) => logits.map((logit) => 1.5 * Math.tanh((0.7 * logit) / 1.5))
+    const exact = (moved: ArrayLike<number>) => exactDivergence(json, tensors, teacher, moved, change)
+    const { divergence: sum, gradient } = await divergenceGradient(head, teacher, student)
+    expect(Math.abs(sum / exact(student) - 1)).toBeLessThan(1e-5)
+    expectClose(gradient, slopes(student, exact), 3e-6)
+    head.dispose()
+  })
+
+  it('is 0 between a model and itself, and so is its gradient', async () => {
+    const { head } = await smallHead()
+    const { divergence: sum, gradient } = await divergenceGradient(head, teacher, teacher)
+    expect(sum).toBe(0)
+    expect(gradient.every((value) => value === 0)).toBe(true)
+    head.dispose()
+  })
+
+  it('is the same when the logits do not fit into memory at once', async () => {
+    const wide = { ...json, hidden_size: 4, vocab_size: 2 ** 17 }
+    const { head } = await smallHead(wide)
+    const [expected, actual] = [normals(131 * 4, 3), normals(131 * 4, 4)]
+    const whole = await divergenceGradient(head, expected, actual)
+    const [first, last] = [
+      await divergenceGradient(head, expected.subarray(0, 260), actual.subarray(0, 260)),
+      await divergenceGradient(head, expected.subarray(260), actual.subarray(260)),
+    ]
+    expect(whole.divergence).toBeCloseTo(first.divergence + last.divergence, 6)
+    expectClose(whole.gradient, [...first.gradient, ...last.gradient], 1e-6)
+    head.dispose()
+  })
+
+  it('refuses hidden states of different text, of another width, and logits that are not finite', async () => {
+    const { head } = await smallHead()
+    await expect(divergence(head, teacher, student.subarray(json.hidden_size))).rejects.toThrow(ShapeError)
+    await expect(divergence(head, teacher.subarray(1), student.subarray(1))).rejects.toThrow(ShapeError)
+    const damaged = student.slice().fill(Number.NaN, 25, 26)
+    await expect(divergence(head, teacher, damaged)).rejects.toThrow(NumericError)
+    await expect(divergence(head, teacher, damaged)).rejects.toThrow(
+      /hidden state 2: a logit of its predictions is not finite/,
+    )
+    head.dispose()
+  })
+})
+
+describe('sampledLossGradient', () => {
+  const hidden = normals(positions * json.hidden_size, 1)
+
+  it('is the gradient of -log p of one token at each position', async () => {
+    const { head, tensors } = await smallHead()
+    const gradient = await sampledLossGradient(head, hidden, randomGenerator(5))
+    const width = json.hidden_size
+    for (let t = 0; t < positions; t++) {
+      const state = hidden.subarray(t * width, (t + 1) * width)
+      const found = gradient.subarray(t * width, (t + 1) * width)
+      const errors = Array.from({ length: json.vocab_size }, (_, token) => {
+        const expected = slopes(state, (moved) => -logProbabilities(json, tensors, moved)[0][token])
+        return Math.max(...expected.map((value, i) => Math.abs(value - found[i])))
+      })
+      expect(errors.filter((error) => error < 3e-6)).toHaveLength(1)
+      expect(errors.filter((error) => error > 1e-3)).toHaveLength(json.vocab_size - 1)
+    }
+    head.dispose()
+  })
+
+  it('draws by the seed, and other tokens by another', async () => {
+    const { head } = await smallHead()
+    const of = (seed: number) => sampledLossGradient(head, hidden, randomGenerator(seed))
+    expect(await of(1)).toEqual(await of(1))
+    expect(await of(1)).not.toEqual(await of(2))
+    head.dispose()
+  })
+
+  it('has outer products whose mean is the curvature of the divergence', async () => {
+    const { head, tensors } = await smallHead()
+    const width = json.hidden_size
+    const state = hidden.subarray(0, width)
+    const draws = 40_000
+    const many = new Float32Array(draws * width)
+    for (let i = 0; i < draws; i++) many.set(state, i * width)
+    const gradients = await sampledLossGradient(head, many, randomGenerator(6))
+    const direction = normals(width, 7)
+    const squares = Float64Array.from({ length: draws }, (_, i) => {
+      let product = 0
+      for (let j = 0; j < width; j++) product += gradients[i * width + j] * direction[j]
+      return product ** 2
+    })
+    const mean = squares.reduce((sum, square) => sum + square, 0) / draws
+    const variance = squares.reduce((sum, square) => sum + (square - mean) ** 2, 0) / draws
+    const step = 1e-3
+    const away = (by: number) =>
+      exactDivergence(
+        json,
+        tensors,
+        state,
+        state.map((value, i) => value + by * direction[i]),
+      )
+    const curvature = (away(step) + away(-step)) / step ** 2
+    expect(Math.abs(mean - curvature)).toBeLessThan(4 * Math.sqrt(variance / draws) + 1e-3 * curvature)
+    head.dispose()
+  })
+})
+
+describe('the backward pass of a head', () => {
+  it('sums over all slices of a large vocabulary, without keeping them', async () => {
+    const [vocabSize, hiddenSize] = [40_000, 1000]
+    const config = describeDecoder({ ...smallConfig, vocab_size: vocabSize, hidden_size: hiddenSize }, 'c')
+    const source = {
+      shape: (name: string) => (name.includes('norm') ? [hiddenSize] : [vocabSize, hiddenSize]),
+      floats: async () => new Float32Array(hiddenSize).fill(1),
+      rows: async (_: string, first: number, count: number) => {
+        const rows = new Float32Array(count * hiddenSize)
+        for (let i = 0; i < count; i++) rows[i * hiddenSize] = Math.cos(first + i)
+        return rows
+      },
+    }
+    const before = tf.memory().numTensors
+    const head = await openHead(source, config)
+    const hidden = normals(2 * hiddenSize, 1)
+    const onLogits = normals(2 * vocabSize, 2)
+    const gradient = await headGradient(head, hidden, onLogits)
+    for (const t of [0, 1]) {
+      const state = hidden.subarray(t * hiddenSize, (t + 1) * hiddenSize)
+      let onFirst = 0
+      for (let token = 0; token < vocabSize; token++)
+        onFirst += onLogits[t * vocabSize + token] * Math.cos(token)
+      const meanSquare = state.reduce((sum, x) => sum + x * x, 0) / hiddenSize + config.finalNorm.epsilon
+      const expected = Array.from(state, (x, i) => {
+        const through = (i === 0 ? 1 : 0) - (x * state[0]) / (hiddenSize * meanSquare)
+        return (onFirst * through) / Math.sqrt(meanSquare)
+      })
+      expectClose(gradient.subarray(t * hiddenSize, (t + 1) * hiddenSize), expected, 1e-4)
+    }
+    await expect(headGradient(head, hidden.subarray(hiddenSize), onLogits)).rejects.toThrow(ShapeError)
+    head.dispose()
+    expect(tf.memory().numTensors).toBe(before)
+  })
+})

@@ -1,0 +1,49 @@
+import { describe, expect, it } from 'vitest'
+import { OptionError } from '../../../src/index.js'
+import { resolveMethod } from '../../../src/pipeline/quantize/quantize-options.js'
+
+describe('resolveMethod', () => {
+  it('states the options in force, defaults included', () => {
+    expect(resolveMethod('gptvq', {}).stated).toMatchObject({ vectorDim: 2, bits: 2, bpv: 2.125, seed: 0 })
+    expect(resolveMethod('gptvq', { scaleBlockSize: 32 })).toMatchObject({
+      stated: { scaleBlockSize: 32, bpv: 2.1875 },
+      options: { scaleBlockSize: 32 },
+    })
+    expect(resolveMethod('gptvq', { refinementTolerance: 0.1, scaleBlockSize: 'none' })).toMatchObject({
+      stated: { refinementTolerance: 0.1, scaleBlockSize: 'none', bpv: 2.125 },
+      options: { refinementTolerance: 0.1, scaleBlockSize: 'none' },
+    })
+    expect(resolveMethod('gptvq', { groupSize: 4096 }).stated).toMatchObject({ groupSize: 4096 })
+    expect(resolveMethod('gptq', {}).stated).toEqual({ bits: 2, groupSize: 128, damping: 0.01 })
+    expect(resolveMethod('rtn', { bits: 3 }).stated).toEqual({ bits: 3, groupSize: 128 })
+  })
+
+  it('refuses an option that the method has no use for, rather than ignoring it', () => {
+    for (const option of [
+      'vectorDim',
+      'bpv',
+      'kmeansInit',
+      'codebookBits',
+      'scaleBlockSize',
+      'columnOrder',
+      'refinementRounds',
+      'refinementTolerance',
+    ] as const) {
+      for (const method of ['gptq', 'rtn'] as const) {
+        const error = (() => {
+          try {
+            resolveMethod(method, { [option]: 2 })
+          } catch (e) {
+            return e
+          }
+        })()
+        expect(error).toBeInstanceOf(OptionError)
+        expect((error as OptionError).option).toBe(option)
+      }
+    }
+    for (const option of ['calibration', 'sequences', 'sequenceLength', 'damping', 'seed']) {
+      expect(() => resolveMethod('rtn', { [option]: 1 })).toThrow(`${option}: is of no use to method 'rtn'`)
+    }
+    expect(() => resolveMethod('gptq', { seed: 1, sequences: 4 })).not.toThrow()
+  })
+})
