@@ -66,18 +66,18 @@ describe('linearLayers', () => {
     ])
   })
 
-  it('has every expert, the shared one last, but neither router nor gate', () => {
+  it('has the shared expert, then every other, but neither router nor gate', () => {
     const kinds = kindsOf('qwen2_moe-mlp-only', 0)
     expect(kinds.length).toBe(4 + 3 * 5 + 3)
     expect(kinds.slice(4, 7)).toEqual([
-      'mlp.experts.0.gate_proj',
-      'mlp.experts.0.up_proj',
-      'mlp.experts.0.down_proj',
-    ])
-    expect(kinds.slice(-3)).toEqual([
       'mlp.shared_expert.gate_proj',
       'mlp.shared_expert.up_proj',
       'mlp.shared_expert.down_proj',
+    ])
+    expect(kinds.slice(-3)).toEqual([
+      'mlp.experts.4.gate_proj',
+      'mlp.experts.4.up_proj',
+      'mlp.experts.4.down_proj',
     ])
     expect(kinds).not.toContain('mlp.gate')
     expect(kinds).not.toContain('mlp.shared_expert_gate')
