@@ -19,19 +19,18 @@ export type {
 } from './checkpoint/quantized-config.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
 export { allLinearLayers, type LinearLayer, linearLayers } from './model/decoder/linears.js'
-export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
-export { describeDecoder, supportedFamilies } from './model/families/index.js'
-export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
 export type { WeightSource } from './model/decoder/weights.js'
+export { describeDecoder, supportedFamilies } from './model/families/index.js'
+export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
+export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
 export { dequantize, type QuantizedLayer } from './packing/quantized-layer.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
+export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
 export {
-  type DequantizeModelOptions,
-  dequantizeModel,
-  type PlainDtype,
-  plainDtypes,
-} from './pipeline/folders/dequantize-model.js'
-export { type EvaluateModelOptions, type Evaluation, evaluateModel } from './pipeline/evaluate/evaluate-model.js'
+  type EvaluateModelOptions,
+  type Evaluation,
+  evaluateModel,
+} from './pipeline/evaluate/evaluate-model.js'
 export {
   type ModelScores,
   type ScoredModel,
@@ -40,22 +39,29 @@ export {
   type Scores,
   scoreModels,
 } from './pipeline/evaluate/evaluation.js'
+export { cutWindows } from './pipeline/evaluate/windows.js'
+export {
+  type DequantizeModelOptions,
+  dequantizeModel,
+  type PlainDtype,
+  plainDtypes,
+} from './pipeline/folders/dequantize-model.js'
 export { type InspectedWeight, type Inspection, inspectModel } from './pipeline/folders/inspect-model.js'
-export type { EndTensorOptions } from './pipeline/quantize/end-tensors.js'
-export type { LayerOptions, LayerPlanOptions } from './pipeline/quantize/layer-plan.js'
-export type { LayerOrder, LayerOrderOptions } from './pipeline/quantize/layer-order.js'
-export type { MixedBitsOptions } from './pipeline/mixed/options.js'
-export type { LayerShare, MixedReport } from './pipeline/mixed/report.js'
 export { type OpenModel, openModel, withQuantizedLayers } from './pipeline/folders/open-model.js'
 export type { OutputOptions } from './pipeline/folders/output.js'
+export type { MixedBitsOptions } from './pipeline/mixed/options.js'
+export type { LayerShare, MixedReport } from './pipeline/mixed/report.js'
 export type { OnProgress, Progress } from './pipeline/progress.js'
+export type { EndTensorOptions } from './pipeline/quantize/end-tensors.js'
+export type { LayerOrder, LayerOrderOptions } from './pipeline/quantize/layer-order.js'
+export type { LayerPlanOptions, LayerSetting } from './pipeline/quantize/layer-plan.js'
+export type { LayerReport } from './pipeline/quantize/layer-report.js'
 export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize/quantize-model.js'
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize/quantize-options.js'
-export type { LayerReport, QuantizationReport } from './pipeline/quantize/report.js'
+export type { QuantizationReport } from './pipeline/quantize/report.js'
 export { type ReportDataOptions, reportData } from './pipeline/reports/report-data.js'
 export { type RunDetails, runDetails } from './pipeline/reports/run-details.js'
-export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
-export type { ModelTuningOptions } from './pipeline/tuning/tune-model.js'
+export { type WriteReportOptions, type WrittenReport, writeReport } from './pipeline/reports/write-report.js'
 export type { TuningOptions } from './pipeline/tuning/options.js'
 export type { TuningEpoch, TuningReport } from './pipeline/tuning/report.js'
 export {
@@ -63,5 +69,4 @@ export {
   type TunedCodebooks,
   tuneCodebooks,
 } from './pipeline/tuning/tune-codebooks.js'
-export { cutWindows } from './pipeline/evaluate/windows.js'
-export { type WriteReportOptions, type WrittenReport, writeReport } from './pipeline/reports/write-report.js'
+export type { ModelTuningOptions } from './pipeline/tuning/tune-model.js'

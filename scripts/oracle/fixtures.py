@@ -14,12 +14,16 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
 
 from capture import capture
 from variants import BASE, VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2] / "test" / "model" / "families" / "fixtures"
+logging.disable_progress_bar()
 VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__}
+# One entry, since several come in any order, and the same seed should give the same bytes
+METADATA = {"made with": ", ".join(f"{name} {version}" for name, version in VERSIONS.items())}
 
 
 def generator(text):
@@ -40,7 +44,7 @@ def randomize(model, seed):
             values = normal * 2 / parameter.shape[-1] ** 0.5
         elif "embed" in name:
             # A head that is the same matrix should not give logits that are larger
-            values = normal * (0.35 if tied else 1)
+            values = normal * (0.35 * (32 / parameter.shape[-1]) ** 0.5 if tied else 1)
         else:
             values = normal * 1.4 / parameter.shape[-1] ** 0.5
         parameter.data.copy_(values)
@@ -85,7 +89,7 @@ def make(name, variant):
         (folder / "config.json").write_text(json.dumps(variant["config"], indent=2) + "\n")
     tokens = tokens_for(variant["seed"], config.vocab_size)
     found = {"tokens": tokens.to(torch.int32), **capture(load(folder), tokens, variant["inputs"])}
-    save_file(found, folder / "oracle.safetensors", metadata=VERSIONS)
+    save_file(found, folder / "oracle.safetensors", metadata=METADATA)
     return found
 
 

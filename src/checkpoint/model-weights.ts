@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { CheckpointError } from '../errors.js'
-import { dequantize } from '../packing/quantized-layer.js'
+import { dequantize, dequantizeRows, type QuantizedLayer } from '../packing/quantized-layer.js'
 import type { Checkpoint } from './checkpoint.js'
 import { type ModuleRecord, parseQuantizationConfig, type QuantizationConfig } from './quantized-config.js'
 import { readQuantizedLayer } from './quantized-tensors.js'
@@ -29,20 +29,22 @@ export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
     }
     records.set(`${module}.weight`, record)
   }
-  const floats = async (name: string) => {
-    const record = records.get(name)
-    if (!record) return checkpoint.readFloats(name)
-    return dequantize(await readQuantizedLayer(checkpoint, name.slice(0, -'.weight'.length), record)).data
-  }
+  const layerOf = (name: string, record: ModuleRecord) =>
+    readQuantizedLayer(checkpoint, name.slice(0, -'.weight'.length), record)
+  // rows are asked for run by run: of an embedding, or of a head
+  let last: { readonly name: string; readonly layer: Promise<QuantizedLayer> } | undefined
   return {
     quantization,
     shape: (name) => records.get(name)?.shape ?? checkpoint.tensors.get(name)?.shape,
-    floats,
+    async floats(name) {
+      const record = records.get(name)
+      return record ? dequantize(await layerOf(name, record)).data : checkpoint.readFloats(name)
+    },
     async rows(name, first, count) {
       const record = records.get(name)
       if (!record) return checkpoint.readRows(name, first, count)
-      const cols = record.shape[1]
-      return (await floats(name)).slice(first * cols, (first + count) * cols)
+      if (last?.name !== name) last = { name, layer: layerOf(name, record) }
+      return dequantizeRows(await last.layer, first, count)
     },
   }
 }

@@ -2,9 +2,11 @@ import type { KmeansInit } from '../codebook/seeds.js'
 import type { CodebookBits } from '../codebook/store-codebook.js'
 import type { VectorMetric, VqOptions } from '../gptvq/options.js'
 import type { EngineName } from '../model/ops/engine.js'
-import type { DequantizeModelOptions, PlainDtype } from '../pipeline/folders/dequantize-model.js'
 import type { EvaluateModelOptions } from '../pipeline/evaluate/evaluate-model.js'
+import type { DequantizeModelOptions, PlainDtype } from '../pipeline/folders/dequantize-model.js'
+import type { EndTensorOptions } from '../pipeline/quantize/end-tensors.js'
 import type { LayerOrder } from '../pipeline/quantize/layer-order.js'
+import type { LayerSetting } from '../pipeline/quantize/layer-plan.js'
 import type { QuantizeModelOptions } from '../pipeline/quantize/quantize-model.js'
 import type { WriteReportOptions } from '../pipeline/reports/write-report.js'
 
@@ -20,6 +22,10 @@ type FlagKind =
   | { readonly kind: 'switch'; readonly short?: string }
   | { readonly kind: 'path'; readonly value: 'DIR' | 'FILE' | 'MODEL' }
   | { readonly kind: 'number' | 'bytes' }
+  /** Can be given several times. */
+  | { readonly kind: 'patterns' }
+  /** `PATTERN:option=value,...`, by the flags of `table`; can be given several times. */
+  | { readonly kind: 'settings'; readonly table: FlagTable }
   /** `word` may stand in place of the number. */
   | { readonly kind: 'whole'; readonly word?: string }
   | { readonly kind: 'choice'; readonly choices: readonly (string | number)[] }
@@ -32,11 +38,15 @@ export type FlagValue<F extends Flag> = F extends { kind: 'switch' }
   ? boolean
   : F extends { kind: 'path' }
     ? string
-    : F extends { kind: 'choice'; choices: readonly (infer Choice)[] }
-      ? Choice
-      : F extends { kind: 'whole'; word: infer Word }
-        ? number | Word
-        : number
+    : F extends { kind: 'patterns' }
+      ? string[]
+      : F extends { kind: 'settings' }
+        ? LayerSetting[]
+        : F extends { kind: 'choice'; choices: readonly (infer Choice)[] }
+          ? Choice
+          : F extends { kind: 'whole'; word: infer Word }
+            ? number | Word
+            : number
 
 type RequiredNames<T extends FlagTable> = {
   [Name in keyof T]: T[Name] extends { required: true } ? Name : never
@@ -173,6 +183,10 @@ const vectorFlags = {
   },
 } as const satisfies Record<keyof VqOptions, Flag>
 
+const { seed: _, ...ofLayers } = vectorFlags
+/** Flags that single layers can have. */
+const layerFlags: FlagTable = { ...ofLayers, bits: { kind: 'whole', help: vectorFlags.bits.help } }
+
 export const quantizeFlags = {
   out: { kind: 'path', value: 'DIR', required: true, help: 'the folder to write' },
   calibration: {
@@ -208,6 +222,29 @@ export const quantizeFlags = {
     kind: 'whole',
     help: 'sequences to tune on that the model writes itself, beside the calibration sequences',
     default: '256',
+  },
+  skip: {
+    kind: 'patterns',
+    help: "leave layers that match in full precision, e.g. '*.down_proj'; can be given several times",
+    default: 'none',
+  },
+  set: {
+    kind: 'settings',
+    table: layerFlags,
+    help: "settings of layers that match, e.g. '*.v_proj:bits=3'; several with commas; can be given several times",
+    default: 'none',
+  },
+  embeddingBits: {
+    kind: 'choice',
+    choices: [4, 8] satisfies readonly EndTensorOptions['embeddingBits'][],
+    help: 'round the input embedding to so many bits',
+    default: 'it stays as it is',
+  },
+  headBits: {
+    kind: 'choice',
+    choices: [4, 8] satisfies readonly EndTensorOptions['headBits'][],
+    help: 'round the output projection to so many bits',
+    default: 'it stays as it is',
   },
   sequences: { kind: 'whole', help: 'calibration sequences at most', default: '128' },
   sequenceLength: {

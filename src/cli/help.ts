@@ -71,6 +71,10 @@ function placeholder(flag: Flag): string {
       return flag.value
     case 'choice':
       return flag.choices.join('|')
+    case 'patterns':
+      return 'PATTERN'
+    case 'settings':
+      return 'PATTERN:OPTION=VALUE'
     case 'bytes':
       return 'BYTES'
     case 'whole':

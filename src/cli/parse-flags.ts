@@ -1,17 +1,21 @@
 import { parseArgs } from 'node:util'
 import { suggestion } from '../nearest-name.js'
+import type { LayerSetting } from '../pipeline/quantize/layer-plan.js'
 import { UsageError } from './errors.js'
 import { type Flag, type FlagTable, flagName } from './flags.js'
+
+/** What a flag was given. */
+export type ParsedValue = string | number | boolean | readonly string[] | readonly LayerSetting[]
 
 /** What a command was called with. */
 export interface ParsedArguments {
   readonly positionals: readonly string[]
   /** By option name; only the flags given. */
-  readonly values: Readonly<Record<string, string | number | boolean>>
+  readonly values: Readonly<Record<string, ParsedValue>>
 }
 
 /**
- * Parses the arguments of a command. A flag given twice counts the last time.
+ * Parses the arguments of a command. A flag given twice counts the last time, unless it makes a list.
  *
  * @param command the name that errors point to
  * @throws UsageError naming the flag, what was found and what was expected
@@ -19,7 +23,7 @@ export interface ParsedArguments {
 export function parseFlags(command: string, args: readonly string[], table: FlagTable): ParsedArguments {
   const options = new Map(Object.keys(table).map((option) => [flagName(option).slice(2), option]))
   const positionals: string[] = []
-  const values: Record<string, string | number | boolean> = {}
+  const values: Record<string, ParsedValue> = {}
   for (const token of tokenize(args, table)) {
     if (token.kind === 'positional') positionals.push(token.value)
     if (token.kind !== 'option') continue
@@ -33,7 +37,7 @@ export function parseFlags(command: string, args: readonly string[], table: Flag
     }
     const inline = token.inlineValue === true
     try {
-      values[option] = readFlag(table[option], token.value, inline)
+      values[option] = added(values[option], readFlag(table[option], token.value, inline))
     } catch (error) {
       if (!(error instanceof UsageError)) throw error
       throw new UsageError(`${flagName(option)}: ${error.message}`, command)
@@ -51,6 +55,11 @@ export function requireFlags(command: string, { values }: ParsedArguments, table
   }
 }
 
+/** A list with what the flag was given this time, or just that. */
+function added(before: ParsedValue | undefined, value: ParsedValue): ParsedValue {
+  return Array.isArray(before) && Array.isArray(value) ? ([...before, ...value] as ParsedValue) : value
+}
+
 function tokenize(args: readonly string[], table: FlagTable) {
   const options: Record<string, { type: 'string' | 'boolean'; short?: string }> = {}
   for (const [option, flag] of Object.entries(table)) {
@@ -63,7 +72,7 @@ function tokenize(args: readonly string[], table: FlagTable) {
   return parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true }).tokens
 }
 
-function readFlag(flag: Flag, text: string | undefined, inline: boolean): string | number | boolean {
+function readFlag(flag: Flag, text: string | undefined, inline: boolean): ParsedValue {
   if (flag.kind === 'switch') {
     if (inline) throw new UsageError(`takes no value, got '${text}'`)
     return true
@@ -86,6 +95,10 @@ function expectation(flag: Flag): string {
       return flag.value === 'FILE' ? 'the path of a file' : 'the path of a folder'
     case 'whole':
       return flag.word === undefined ? 'a whole number' : `a whole number or ${flag.word}`
+    case 'patterns':
+      return "a pattern over layers' names, e.g. '*.down_proj'"
+    case 'settings':
+      return "PATTERN:option=value, e.g. '*.down_proj:bits=3'"
     case 'bytes':
       return 'a number of bytes, e.g. 5e9, 500MB or 2GiB'
     default:
@@ -93,12 +106,16 @@ function expectation(flag: Flag): string {
   }
 }
 
-function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): string | number | undefined {
+function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): ParsedValue | undefined {
   switch (flag.kind) {
     case 'choice':
       return flag.choices.find((choice) => String(choice) === text)
     case 'path':
       return text
+    case 'patterns':
+      return [text]
+    case 'settings':
+      return readSetting(flag.table, text)
     case 'whole': {
       if (flag.word === text) return text
       const value = readNumber(text)
@@ -109,6 +126,21 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): strin
     case 'bytes':
       return readBytes(text)
   }
+}
+
+function readSetting(table: FlagTable, text: string): LayerSetting[] | undefined {
+  const colon = text.lastIndexOf(':')
+  if (colon < 1) return undefined
+  const options: Record<string, ParsedValue> = {}
+  for (const part of text.slice(colon + 1).split(',')) {
+    const [name, value] = part.split('=')
+    const option = Object.keys(table).find((known) => known === name || flagName(known) === `--${name}`)
+    if (option === undefined) {
+      throw new UsageError(`there is no setting '${name}' of a layer${suggestion(name, Object.keys(table))}`)
+    }
+    options[option] = readFlag(table[option], value, true)
+  }
+  return [{ match: text.slice(0, colon), options }]
 }
 
 function readNumber(text: string): number | undefined {

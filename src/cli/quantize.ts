@@ -2,8 +2,9 @@ import { readdir } from 'node:fs/promises'
 import { type OnProgress, partOf } from '../pipeline/progress.js'
 import type { QuantizationReport } from '../pipeline/quantize/report.js'
 import { runDetails } from '../pipeline/reports/run-details.js'
+import { settingFlags } from '../report/setting-flags.js'
 import { defineCommand } from './command.js'
-import { flagName, quantizeFlags } from './flags.js'
+import { quantizeFlags } from './flags.js'
 import { formatArgument, formatBits, formatBytes, formatCount, formatError, formatSeconds } from './format.js'
 import { formatTable, wrapText } from './table.js'
 
@@ -16,7 +17,7 @@ export const quantizeCommand = defineCommand({
   argument: 'MODEL',
   summary: 'compress the linear layers of a model',
   about:
-    'Quantizes the linear layers of a Llama-family model folder (config.json, *.safetensors, tokenizer.json), block ' +
+    'Quantizes the linear layers of a model folder (config.json, *.safetensors, tokenizer.json), block ' +
     'by block on calibration text, and writes a compressed folder. Embeddings, norms and head keep their bytes. The ' +
     "defaults are the paper's recommended setting: 2-D vectors, 2 bits, 2.125 bits per value. Without --calibration " +
     'the model writes its own calibration text.',
@@ -56,7 +57,10 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
   const out = output ?? ''
   const rows = [
     ...labelled('method', wrapText(`${method}, ${describeSettings(settings)}`, 63)),
-    ['bits per value', formatBits(report.bitsPerValue)],
+    [
+      'bits per value',
+      `${formatBits(report.bitsPerValue)}, whole model ${formatBits(report.wholeModel.bitsPerValue)}`,
+    ],
     ...describeMixed(report),
     [
       'layers',
@@ -65,6 +69,7 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
     ],
     ['layer error', describeErrors(report)],
     ...describeCalibration(report),
+    ...labelled('model', report.notes),
     ...describeTuning(report),
     ['written', `${out}: ${formatCount(files.length, 'file')}, ${formatBytes(report.outputBytes ?? 0)}`],
     ...(page === undefined ? [] : [['report', page]]),
@@ -83,9 +88,8 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
 
 /** Settings as the flags that ask for them. */
 export function describeSettings(settings: Readonly<Record<string, unknown>>): string {
-  return Object.entries(settings)
-    .filter(([, value]) => value !== undefined)
-    .map(([option, value]) => `${flagName(option).slice(2)} ${value}`)
+  return settingFlags(settings)
+    .map(([name, value]) => `${name} ${value}`)
     .join(', ')
 }
 

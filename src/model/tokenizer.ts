@@ -1,9 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { CheckpointError, TextError, UnsupportedError } from '../errors.js'
-import type { DecoderDescription } from './decoder/description.js'
-import { cutLongWords } from './word-cuts.js'
+import { addedTokenSplitter, readAddedTokens } from './tokenizer/added-tokens.js'
+import { readDecoder } from './tokenizer/decoders.js'
+import { readModel } from './tokenizer/model.js'
+import { readNormalizer } from './tokenizer/normalizers.js'
+import { readPreTokenizer } from './tokenizer/pre-tokenizers.js'
+import { readSection, type Section } from './tokenizer/section.js'
 
 /** Text to token ids and back, without special tokens of its own. */
 export interface Tokenizer {
@@ -13,30 +16,26 @@ export interface Tokenizer {
   readonly vocabSize: number
   /** One more than the largest id that is not an added token's. */
   readonly learnedVocabSize: number
-  /** The ids of a whole text. No token is put before or after it; special tokens written out in it are recognised. */
+  /**
+   * The ids of a whole text. No token is put before or after it; special tokens written out in it are recognised.
+   *
+   * @throws TextError where the text has a word that the tokenizer has no ids for, not even an unknown token's
+   */
   encode(text: string): Int32Array
   /** The text of some ids. @throws TextError for an id that is not in the vocabulary */
   decode(ids: Int32Array): string
 }
 
 /**
- * Loads the tokenizer of a Hugging Face model folder: `tokenizer.json`, and `tokenizer_config.json` where present.
+ * Loads the tokenizer of a Hugging Face model folder from its `tokenizer.json`. The ids are those of Hugging Face's own
+ * library for that file, without special tokens put before or after and nothing cut off or filled up.
  *
- * @throws CheckpointError when `tokenizer.json` is missing or damaged
+ * @throws CheckpointError when `tokenizer.json` is missing or damaged, naming the field
+ * @throws UnsupportedError for a rule that is not there, naming the field and what is supported
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const file = join(folder, 'tokenizer.json')
-  const definition = await readJson(file)
-  if (definition === undefined) {
-    throw new CheckpointError(
-      `${file}: no such file; expected the tokenizer in the format of Hugging Face. A folder with tokenizer.model alone ` +
-        'has to be saved once by AutoTokenizer(...).save_pretrained of transformers',
-    )
-  }
-  const settings = (await readJson(join(folder, 'tokenizer_config.json'))) ?? {}
-  const inner = construct(definition, settings, file)
-  cutLongWords(inner, definition)
-  return { file, ...vocabularySizes(inner), ...coder(inner, file) }
+  return createTokenizer(readSection(await readJson(file), file), file)
 }
 
 /**
@@ -45,7 +44,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
  *
  * @throws UnsupportedError naming both sizes
  */
-export function checkVocabulary(tokenizer: Tokenizer, config: DecoderDescription): void {
+export function checkVocabulary(tokenizer: Tokenizer, config: { readonly vocabSize: number }): void {
   if (tokenizer.learnedVocabSize <= config.vocabSize) return
   throw new UnsupportedError(
     `${tokenizer.file}: has token ids up to ${tokenizer.learnedVocabSize - 1}, but the model's vocabulary has ` +
@@ -54,70 +53,63 @@ export function checkVocabulary(tokenizer: Tokenizer, config: DecoderDescription
   )
 }
 
-async function readJson(file: string): Promise<object | undefined> {
+async function readJson(file: string): Promise<unknown> {
   let text: string
   try {
     text = await readFile(file, 'utf8')
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') {
+      throw new CheckpointError(
+        `${file}: no such file; expected the tokenizer in the format of Hugging Face. A folder with tokenizer.model ` +
+          'alone has to be saved once by AutoTokenizer(...).save_pretrained of transformers',
+      )
+    }
     throw new CheckpointError(`${file}: cannot be read (${reason(cause)})`, { cause })
   }
   try {
-    const value: unknown = JSON.parse(text)
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
+    return JSON.parse(text)
   } catch (cause) {
     throw new CheckpointError(`${file}: is not JSON (${reason(cause)}); the file is damaged`, { cause })
   }
-  throw new CheckpointError(`${file}: found JSON that is not an object; the file is damaged`)
 }
 
-function construct(definition: object, settings: object, file: string): HuggingFaceTokenizer {
-  try {
-    const inner = new HuggingFaceTokenizer(definition, settings)
-    if (inner.model === null || inner.model.vocab.length === 0) throw new Error('it has no vocabulary')
-    return inner
-  } catch (cause) {
-    throw new CheckpointError(
-      `${file}: is not a tokenizer that can be used (${reason(cause)}); the file is damaged or of an unknown kind`,
-      { cause },
-    )
-  }
-}
+function createTokenizer(definition: Section, file: string): Tokenizer {
+  const model = readModel(definition, file)
+  const normalize = readNormalizer(definition.part('normalizer'))
+  const added = readAddedTokens(definition, model, normalize)
+  const preTokenize = readPreTokenizer(definition.part('pre_tokenizer'))
+  const decode = readDecoder(definition.part('decoder'))
+  const split = addedTokenSplitter(added, normalize)
+  const tokens = [...model.tokens]
+  for (const { id, content } of added) tokens[id] = content
 
-function vocabularySizes(inner: HuggingFaceTokenizer) {
-  const vocab = inner.model?.vocab ?? []
-  const added = inner.get_added_tokens_decoder()
-  let learned = vocab.length
-  while (learned > 0 && added.has(learned - 1)) learned--
-  return { vocabSize: vocab.length, learnedVocabSize: learned }
-}
-
-/** What the package returns; its own declaration does not resolve under Node's module rules. */
-interface Encoding {
-  readonly ids: readonly number[]
-  readonly tokens: readonly string[]
-}
-
-function coder(inner: HuggingFaceTokenizer, file: string): Pick<Tokenizer, 'encode' | 'decode'> {
   return {
+    file,
+    vocabSize: tokens.length,
+    learnedVocabSize: learnedSize(tokens.length, new Set(added.map(({ id }) => id))),
     encode: (text) => {
-      if (text === '') return new Int32Array(0)
-      const { ids, tokens }: Encoding = inner.encode(text, { add_special_tokens: false })
-      const unknown = ids.findIndex((id) => !Number.isInteger(id))
-      if (unknown >= 0) {
-        throw new TextError(
-          `${file}: has no id for ${JSON.stringify(tokens[unknown])}, token ${unknown} of the text, and no unknown token`,
-        )
+      const ids: number[] = []
+      for (const part of split(text)) {
+        if (typeof part === 'number') ids.push(part)
+        else for (const word of preTokenize(part)) for (const id of model.encode(word.text)) ids.push(id)
       }
       return Int32Array.from(ids)
     },
     decode: (ids) => {
-      const unknown = ids.findIndex((id) => inner.id_to_token(id) === undefined)
-      if (unknown >= 0) throw new TextError(`${file}: has no token with the id ${ids[unknown]}`)
-      if (ids.length === 0) return ''
-      return inner.decode(Array.from(ids), { clean_up_tokenization_spaces: false })
+      const found = Array.from(ids, (id) => {
+        const token = tokens[id]
+        if (token === undefined) throw new TextError(`${file}: has no token with the id ${id}`)
+        return token
+      })
+      return decode(found).join('')
     },
   }
+}
+
+function learnedSize(size: number, added: ReadonlySet<number>): number {
+  let learned = size
+  while (learned > 0 && added.has(learned - 1)) learned--
+  return learned
 }
 
 function reason(cause: unknown): string {

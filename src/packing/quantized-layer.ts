@@ -5,6 +5,7 @@ import {
   type PackedScalarLayer,
   packScalar,
   type ScalarLayer,
+  scalarRows,
   unpackScalar,
 } from './scalar-layer.js'
 import { dequantizeLayer, type VqLayer } from './vq-layer.js'
@@ -18,6 +19,13 @@ export type PackedQuantizedLayer = PackedLayer | PackedScalarLayer
 /** The float32 weights (rows x cols) that a layer stands for. */
 export function dequantize(layer: QuantizedLayer): Matrix {
   return 'layout' in layer ? dequantizeLayer(layer) : dequantizeScalar(layer)
+}
+
+/** The float32 weights of rows `first` to `first + count - 1`, count x cols. */
+export function dequantizeRows(layer: QuantizedLayer, first: number, count: number): Float32Array {
+  if (!('layout' in layer)) return dequantizeScalar(scalarRows(layer, first, count)).data
+  const { cols, data } = dequantizeLayer(layer)
+  return data.slice(first * cols, (first + count) * cols)
 }
 
 /** The arrays of a layer exactly as a checkpoint stores them. */

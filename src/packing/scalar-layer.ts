@@ -90,6 +90,19 @@ export function dequantizeScalar(layer: ScalarLayer): Matrix {
   return result
 }
 
+/** Rows `first` to `first + count - 1` of a layer, over the same arrays. */
+export function scalarRows(layer: ScalarLayer, first: number, count: number): ScalarLayer {
+  const { cols, groupSize, codes, scales, zeros } = layer
+  const groups = groupsPerRow(cols, groupSize)
+  return {
+    ...layer,
+    rows: count,
+    codes: codes.subarray(first * cols, (first + count) * cols),
+    scales: scales.subarray(first * groups, (first + count) * groups),
+    zeros: zeros.subarray(first * groups, (first + count) * groups),
+  }
+}
+
 /** Packs codes and zero points; {@link unpackScalar} gives back the same layer. */
 export function packScalar(layer: ScalarLayer): PackedScalarLayer {
   const { rows, cols, bits, groupSize, scales } = layer

@@ -1,4 +1,5 @@
 import type { ReportData } from './report-data.js'
+import { settingFlags } from './setting-flags.js'
 
 /** The call of the command line that makes the same folder; `MODEL` and `FILE` stand for what is not known. */
 export function reproduceCommand({ model, source, method, settings, calibration }: ReportData): string {
@@ -14,10 +15,7 @@ export function reproduceCommand({ model, source, method, settings, calibration 
   if (calibration !== undefined) {
     parts.push('--sequences', String(calibration.sequences), '--sequence-length', String(calibration.length))
   }
-  for (const [option, value] of Object.entries(settings)) {
-    if (typeof value !== 'string' && typeof value !== 'number') continue
-    parts.push(`--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`, quoted(String(value)))
-  }
+  for (const [name, value] of settingFlags(settings)) parts.push(`--${name}`, quoted(value))
   return parts.join(' ')
 }
 

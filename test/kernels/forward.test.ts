@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { ShapeError } from '../../src/errors.js'
-import { wholeBlock } from '../../src/kernels/contract.js'
+import { type ProductForm, wholeBlock } from '../../src/kernels/contract.js'
 import type { ForwardKernels } from '../../src/kernels/forward-contract.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
 import { createPool } from '../../src/kernels/wasm/pool.js'
@@ -91,31 +91,66 @@ describe.each(builds)('the kernels of the forward pass, %s build', (build) => {
     for (const result of results) expect(result).toEqual(results[0])
   })
 
-  it('multiply in place to the bits of the product of ordinary arrays', () => {
+  it('multiply in place to the bits of the product of ordinary arrays, wherever B is', () => {
+    const products = fc.record({
+      form: fc.constantFrom<ProductForm>('AB', 'ABt', 'AtB'),
+      m: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 300 })),
+      n: fc.integer({ min: 1, max: 300 }),
+      k: fc.integer({ min: 1, max: 600 }),
+      alpha: fc.constantFrom(1, -0.3),
+      beta: fc.constantFrom<0 | 1>(0, 1),
+      isBThere: fc.boolean(),
+      seed: seeds,
+    })
     fc.assert(
-      fc.property(
-        fc.integer({ min: 1, max: 300 }),
-        fc.integer({ min: 1, max: 300 }),
-        fc.integer({ min: 1, max: 600 }),
-        fc.constantFrom<0 | 1>(0, 1),
-        seeds,
-        (m, n, k, beta, seed) => {
-          const [a, b, c] = [normals(m * k, seed), normals(k * n, seed + 1), normals(m * (n + 2), seed + 2)]
-          const right = wholeBlock(b, n)
-          const product = (of: Pick<ForwardKernels, 'gemm'>, left: Float32Array, sums: Float32Array) => {
-            const target = { data: sums, offset: 1, stride: n + 2 }
-            of.gemm('AB', m, n, k, 1, wholeBlock(left, k), right, beta, target)
-            return sums.slice()
-          }
-          const inPlace = withArrays(kernels, [a, c], (x, y) => product(kernels, x, y))
-          const copied = [c.slice(), c.slice()]
-          product(kernels, a, copied[0])
-          product(quantizing, a, copied[1])
-          for (const copy of copied) expect(isSame(inPlace, copy)).toBe(true)
-        },
-      ),
-      { numRuns: 40 },
+      fc.property(products, ({ form, m, n, k, alpha, beta, isBThere, seed }) => {
+        const [a, b, c] = [m * k + 3, n * k + 3 * (n + k), m * (n + 2)].map((size, i) =>
+          normals(size, seed + i),
+        )
+        const product = (
+          of: Pick<ForwardKernels, 'gemm'>,
+          left: Float32Array,
+          right: Float32Array,
+          y: Float32Array,
+        ) => {
+          const rows = { data: left, offset: 3, stride: form === 'AtB' ? m : k }
+          const columns = { data: right, offset: 1, stride: 2 + (form === 'ABt' ? k : n) }
+          of.gemm(form, m, n, k, alpha, rows, columns, beta, { data: y, offset: 1, stride: n + 2 })
+          return y.slice()
+        }
+        const inPlace = withArrays(kernels, [a, b, c], (x, right, y) =>
+          product(kernels, x, isBThere ? right : b, y),
+        )
+        expect(isSame(inPlace, product(kernels, a, b, c.slice()))).toBe(true)
+        expect(isSame(inPlace, product(quantizing, a, b, c.slice()))).toBe(true)
+      }),
+      { numRuns: 150 },
     )
+  })
+
+  it('multiply large weights that are not in their memory by parts, to the same bits, on 1, 2 and 3 threads', () => {
+    const [n, k] = [2100, 2100]
+    const b = normals(n * k, 1)
+    for (const m of [1, 3, 20]) {
+      const product = (right: Float32Array) =>
+        withArrays(kernels, [normals(m * k, 2), new Float32Array(m * n)], (x, y) => {
+          kernels.gemm('ABt', m, n, k, 1, wholeBlock(x, k), wholeBlock(right, k), 0, wholeBlock(y, n))
+          return y.slice()
+        })
+      const results = [withArrays(kernels, [b], product), ...onThreads(pool, () => product(b))]
+      for (const result of results) expect(isSame(result, results[0])).toBe(true)
+    }
+  })
+
+  it('give a row the same products whatever rows are beside it', () => {
+    const [n, k] = [77, 530]
+    const [rows, b] = [normals(20 * k, 1), normals(n * k, 2)]
+    const products = (m: number) =>
+      withArrays(kernels, [rows.subarray(0, m * k), b, new Float32Array(m * n)], (x, right, y) => {
+        kernels.gemm('ABt', m, n, k, 1, wholeBlock(x, k), wholeBlock(right, k), 0, wholeBlock(y, n))
+        return y.slice(0, n)
+      })
+    for (const m of [2, 3, 4, 7, 8, 9, 20]) expect(isSame(products(m), products(1))).toBe(true)
   })
 
   it('work on arrays that were made before their memory grew, and refuse others', () => {

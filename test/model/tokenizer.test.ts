@@ -6,8 +6,8 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CheckpointError, TextError, UnsupportedError } from '../../src/errors.js'
 import { describeDecoder } from '../../src/model/families/index.js'
+import { cutUnjoined, joinedPairs } from '../../src/model/tokenizer/word-cuts.js'
 import { checkVocabulary, loadTokenizer } from '../../src/model/tokenizer.js'
-import { cutUnjoined, joinedPairs } from '../../src/model/word-cuts.js'
 import { smallConfig } from './reference-forward.js'
 import { tinyLlamaFolder } from './tiny-llama.js'
 
@@ -98,7 +98,6 @@ describe('loadTokenizer', () => {
     ['cut off', '{"model": {"type": "BPE", "voc'],
     ['a list', '[]'],
     ['without a model', '{}'],
-    ['of an unknown kind', JSON.stringify({ model: { type: 'Cuneiform' }, added_tokens: [] })],
   ])('says that a tokenizer.json %s is damaged', async (_, text) => {
     await expect(loadDefinition(text)).rejects.toThrow(CheckpointError)
     await expect(loadDefinition(text)).rejects.toThrow(/tokenizer\.json: .* the file is damaged/)
@@ -142,10 +141,23 @@ describe('cutting long words', () => {
     )
   })
 
+  const joined = joinedPairs([
+    ['t', 'h'],
+    ['th', 'e'],
+    ['▁', 'the'],
+    ['▁', '▁'],
+    ['a', '🦙'],
+    ['a🦙', 'b'],
+  ])
+
   it('cuts before each word of a vocabulary in which spaces only begin tokens', () => {
-    const joined = joinedPairs(['▁the', '▁▁', 'ab'])
-    expect(cutUnjoined('▁the▁▁theab▁', joined)).toEqual(['▁the', '▁▁the', 'ab', '▁'])
-    expect(cutUnjoined('', joined)).toEqual([])
+    const always = () => true
+    expect(cutUnjoined('▁the▁▁thea🦙b▁', joined, always)).toEqual(['▁the', '▁▁the', 'a🦙b', '▁'])
+    expect(cutUnjoined('', joined, always)).toEqual([])
+  })
+
+  it('does not cut beside a letter that its neighbours have a say in', () => {
+    expect(cutUnjoined('the?ab', joined, (letter) => letter !== '?')).toEqual(['the?a', 'b'])
   })
 })
 

@@ -1,11 +1,13 @@
 /** What the host calls: `takeTiles` on its own thread, `work` on every other. */
 import { attendTile } from './attention'
+import { attendDirectTile } from './attention-direct'
 import { assignTile, projectTile } from './clustering'
 import { moveTile, sumTile } from './clustering-move'
 import { gatherColumnTile, plantGroupTile, searchColumnTile } from './clustering-search'
 import { quantizeTile, refineTile } from './columns'
 import { boundPositionTile, plantCodebookTile } from './columns-search'
 import { activateTile, addTile, softCapTile } from './elements'
+import { multiplyFewTile } from './few-rows'
 import { DONE, KIND, LEFT, LIMIT, STOP, scratchOf, TOTAL, WAKE } from './job'
 import { multiplyTile, packRight } from './product'
 import { normalizeTile, rotateTile } from './rows'
@@ -90,6 +92,8 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return packRight(tile)
     case 1:
       return multiplyTile(tile, scratchOf(thread))
+    case 2:
+      return multiplyFewTile(tile, scratchOf(thread))
     case 30:
       return normalizeTile(tile)
     case 31:
@@ -106,6 +110,8 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return addTile(tile)
     case 37:
       return softCapTile(tile)
+    case 38:
+      return attendDirectTile(tile, scratchOf(thread))
     default:
       unreachable()
   }

@@ -189,7 +189,7 @@ export function multiplyTile(tile: i32, scratch: usize): void {
 }
 
 /** `C = S` or `C += S` for part of the products of two strips, where C ends. */
-function putEdge(sums: usize, height: i32, width: i32, isAdding: i32, c: usize, stride: usize): void {
+export function putEdge(sums: usize, height: i32, width: i32, isAdding: i32, c: usize, stride: usize): void {
   for (let i = 0; i < height; i++) {
     for (let j: usize = 0; j < <usize>width; j++) {
       const value = load<f32>(sums + 4 * j)

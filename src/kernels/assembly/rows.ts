@@ -28,24 +28,38 @@ export function normalizeTile(tile: i32): void {
   }
 }
 
-/** In float64 up to the result: a mean that is far from 0, or a shift that cancels, leaves nothing of float32. */
 function normalizeRun(x: usize, scale: usize, shift: usize, y: usize, bytes: usize): void {
   const size = <f64>(bytes >> 2)
-  const mean = param<i32>(8) ? sumOf(x, bytes) / size : 0
+  const isCentred = param<i32>(8) != 0
+  const mean = isCentred ? sumOf(x, bytes) / size : 0
   const factor = 1 / Math.sqrt(squaresOf(x, bytes, mean) / size + param<f64>(9))
+  if (isCentred || shift != 0) moveRun(x, mean, factor, scale, shift, y, bytes)
+  else scaleRun(x, <f32>factor, scale, y, bytes)
+}
+
+/** `y = x factor scale` */
+function scaleRun(x: usize, factor: f32, scale: usize, y: usize, bytes: usize): void {
+  const factors = f32x4.splat(factor)
+  const whole = bytes & ~15
+  for (let at: usize = 0; at < whole; at += 16) {
+    v128.store(y + at, f32x4.mul(f32x4.mul(v128.load(x + at), factors), v128.load(scale + at)))
+  }
+  for (let at = whole; at < bytes; at += 4) {
+    store<f32>(y + at, load<f32>(x + at) * factor * load<f32>(scale + at))
+  }
+}
+
+/** `y = (x - mean) factor scale + shift` in float64: of a mean far from 0, or a shift that cancels, float32 leaves little. */
+function moveRun(x: usize, mean: f64, factor: f64, scale: usize, shift: usize, y: usize, bytes: usize): void {
   const means = f64x2.splat(mean)
   const factors = f64x2.splat(factor)
   for (let at: usize = 0; at < bytes; at += 16) {
     const values = loadUpTo(x + at, x + bytes)
     const scales = loadUpTo(scale + at, scale + bytes)
-    let low = f64x2.mul(f64x2.mul(f64x2.sub(lowHalf(values), means), factors), lowHalf(scales))
-    let high = f64x2.mul(f64x2.mul(f64x2.sub(highHalf(values), means), factors), highHalf(scales))
-    if (shift != 0) {
-      const shifts = loadUpTo(shift + at, shift + bytes)
-      low = f64x2.add(low, lowHalf(shifts))
-      high = f64x2.add(high, highHalf(shifts))
-    }
-    storeUpTo(y + at, y + bytes, demoted(low, high))
+    const shifts = shift == 0 ? f32x4.splat(0) : loadUpTo(shift + at, shift + bytes)
+    const low = f64x2.mul(f64x2.mul(f64x2.sub(lowHalf(values), means), factors), lowHalf(scales))
+    const high = f64x2.mul(f64x2.mul(f64x2.sub(highHalf(values), means), factors), highHalf(scales))
+    storeUpTo(y + at, y + bytes, demoted(f64x2.add(low, lowHalf(shifts)), f64x2.add(high, highHalf(shifts))))
   }
 }
 
@@ -68,9 +82,9 @@ function squaresOf(x: usize, bytes: usize, mean: f64): f64 {
   let odd = f64x2.splat(0)
   const whole = bytes & ~15
   for (let at: usize = 0; at < whole; at += 16) {
-    const values = v128.load(x + at)
-    const low = f64x2.sub(lowHalf(values), means)
-    const high = f64x2.sub(highHalf(values), means)
+    // two loads take less than one and a shuffle
+    const low = f64x2.sub(lowHalf(v128.load64_zero(x + at)), means)
+    const high = f64x2.sub(lowHalf(v128.load64_zero(x + at, 8)), means)
     even = f64x2.add(even, f64x2.mul(low, low))
     odd = f64x2.add(odd, f64x2.mul(high, high))
   }

@@ -15,6 +15,7 @@ export const PARAMS = 256
 export const jobKinds = {
   packRight: 0,
   multiplyTile: 1,
+  multiplyFewTile: 2,
   project: 10,
   assign: 11,
   sumClusters: 12,
@@ -38,4 +39,5 @@ export const jobKinds = {
   rotate: 35,
   add: 36,
   softCap: 37,
+  attendDirect: 38,
 } as const

@@ -7,7 +7,7 @@ import { copyIn, copyOut, withMemory } from './stage.js'
 export const DEPTH = 256
 /** Rows of a tile: whole strips. */
 const TILE_ROWS = 128
-const TILE_COLUMNS = 256
+export const TILE_COLUMNS = 256
 /** Columns that the packing of B hands out at once. */
 const PACKED_COLUMNS = 64
 /** Floats of one product that are in the kernels' memory at once; larger products are done by panels. */

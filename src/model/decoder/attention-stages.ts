@@ -1,8 +1,8 @@
 import type { NormWeights } from '../ops/ops.js'
 import { type Block, weightsOf } from './block.js'
 import type { BlockRun, BlockState, Stage } from './block-state.js'
-import type { AttentionDescription, BlockDescription, LinearDescription } from './description.js'
 import { gatedBy, sharesInput } from './dense-stages.js'
+import type { AttentionDescription, BlockDescription, LinearDescription } from './description.js'
 import { entranceOf, projectionsOf } from './linears.js'
 import { rotaryTables } from './rotary.js'
 
@@ -50,7 +50,11 @@ function addPart<T>(
 }
 
 /** What attention gives, tokens x (heads * headDim), for its normed input. */
-function attend<T>({ ops, block, tokens, span, cache }: BlockRun<T>, attention: AttentionDescription, input: T): T {
+function attend<T>(
+  { ops, block, tokens, span, cache }: BlockRun<T>,
+  attention: AttentionDescription,
+  input: T,
+): T {
   const { heads, kvHeads, headDim, scale, softCap, window, rotary, clip } = attention
   const projected = project({ ops, block }, attention, input)
   const limited = (x: T) => (clip === undefined ? x : ops.clip(x, clip))

@@ -50,7 +50,10 @@ export function assertNormTensors(source: WeightSource, { weights, biases, size 
 export async function openBlock(source: WeightSource, description: BlockDescription): Promise<Block> {
   const norms = Object.fromEntries(
     await Promise.all(
-      Object.entries(normsOf(description)).map(async ([place, norm]) => [place, await readNorm(source, norm)]),
+      Object.entries(normsOf(description)).map(async ([place, norm]) => [
+        place,
+        await readNorm(source, norm),
+      ]),
     ),
   ) as BlockNorms
   const block: Block = { description, source, norms, linears: new Map() }
@@ -84,9 +87,7 @@ export async function withLinears<R>(
 export function reloadLinear({ description, linears, source }: Block, kind: string): Promise<void> {
   const linear = blockLinears(description).find((own) => own.kind === kind)!
   linears.delete(kind)
-  return isExpert(description, linear)
-    ? Promise.resolve()
-    : load({ description, source, linears }, [linear])
+  return isExpert(description, linear) ? Promise.resolve() : load({ description, source, linears }, [linear])
 }
 
 /** Has the running engine prepare the layers in memory for many uses. */

@@ -141,7 +141,13 @@ export function requireRows(hidden: Float32Array, hiddenSize: number): number {
 }
 
 /** Writes `part` (rows x n) into columns `first` to `first + n - 1` of `whole` (rows x cols). */
-function putColumns(part: Float32Array, rows: number, whole: Float32Array, cols: number, first: number): void {
+function putColumns(
+  part: Float32Array,
+  rows: number,
+  whole: Float32Array,
+  cols: number,
+  first: number,
+): void {
   const width = part.length / rows
   for (let row = 0; row < rows; row++) {
     whole.set(part.subarray(row * width, (row + 1) * width), row * cols + first)

@@ -90,7 +90,7 @@ function lengthClass({ scaling }: RotaryDescription, length: number): number {
  *
  * With dynamic and longrope scaling the angles depend on the length of the sequence, which is taken to be `positions`:
  * a sequence that outgrows the original length has other angles from then on, at all its positions. Keys that lie in a
- * cache keep the angles they were stored with, here as in transformers.
+ * cache keep the angles they were stored with: who wants those of one pass over the whole runs it anew at that length.
  */
 export function rotaryTables(rotary: RotaryDescription, positions: number): RotaryTables {
   const classes = known.get(rotary) ?? new Map<number, KnownTables>()
@@ -98,15 +98,19 @@ export function rotaryTables(rotary: RotaryDescription, positions: number): Rota
   const kind = lengthClass(rotary, positions)
   const found = classes.get(kind)
   if (found !== undefined && found.positions >= positions) return found.tables
-  const tables = makeTables(rotary, positions)
+  // room for a sequence to grow, so that its next token needs no new tables
+  const rows = 2 ** Math.ceil(Math.log2(Math.max(positions, FEWEST_ROWS)))
+  const tables = makeTables(rotary, positions, rows)
   // a growing sequence with dynamic scaling has a class at every step: only the last is worth its memory
   if (rotary.scaling.kind === 'dynamic') classes.clear()
-  classes.set(kind, { tables, positions })
+  classes.set(kind, { tables, positions: rows })
   return tables
 }
 
-function makeTables(rotary: RotaryDescription, positions: number): RotaryTables {
-  const { frequencies, attentionFactor } = rotaryFrequencies(rotary, positions)
+const FEWEST_ROWS = 64
+
+function makeTables(rotary: RotaryDescription, length: number, positions: number): RotaryTables {
+  const { frequencies, attentionFactor } = rotaryFrequencies(rotary, length)
   const { dims } = rotary
   const half = dims / 2
   const cos = new Float32Array(positions * dims)

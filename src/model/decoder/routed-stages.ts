@@ -1,7 +1,7 @@
 import { weightsOf } from './block.js'
 import type { BlockRun, BlockState, Stage } from './block-state.js'
-import type { BlockDescription, DenseFeedForward, RoutedFeedForward } from './description.js'
 import { addFeedForward, feedForwardInput, gatedBy } from './dense-stages.js'
+import type { BlockDescription, DenseFeedForward, RoutedFeedForward } from './description.js'
 import { entranceOf, feedForwardLinears } from './linears.js'
 
 /** A mixture of experts: the router, the shared expert, the others one after the other, and the sum of them all. */

@@ -1,7 +1,7 @@
 import { NumericError, ShapeError } from '../../errors.js'
 import { type Matrix, matrix } from '../../matrix.js'
-import { type Handle, runningOps } from '../ops/running.js'
 import type { KeyValueCache } from '../ops/ops.js'
+import { type Handle, runningOps } from '../ops/running.js'
 import { type Block, withLinears } from './block.js'
 import type { BlockRun, BlockState, Stage } from './block-state.js'
 import { blockStages, runStage } from './stages.js'
@@ -59,9 +59,7 @@ async function passStage(
   onInput: InputListener | undefined,
 ): Promise<BlockState<Handle>> {
   const show =
-    onInput && stage.linears.length > 0
-      ? (input: Handle) => onInput(stage, matrixOf(run, input))
-      : undefined
+    onInput && stage.linears.length > 0 ? (input: Handle) => onInput(stage, matrixOf(run, input)) : undefined
   const next = await withLinears(run.block, stage.uses, () => runStage(run, stage, state, show))
   const kept = new Set(handlesOf(next))
   run.ops.free(...handlesOf(state).filter((handle) => !kept.has(handle)))

@@ -1,7 +1,7 @@
 import { attentionStages } from './attention-stages.js'
 import type { BlockRun, BlockState, Stage } from './block-state.js'
-import type { BlockDescription } from './description.js'
 import { denseStages } from './dense-stages.js'
+import type { BlockDescription } from './description.js'
 import { routedStages } from './routed-stages.js'
 
 const stagesOf = new WeakMap<BlockDescription, readonly Stage[]>()

@@ -11,9 +11,14 @@ export interface Experts {
   readonly sumToOne: boolean
 }
 
-/** Reads them. Files say `num_experts` or `num_local_experts`, older and newer ones of the same family. */
-export function readExperts(read: ConfigReader, defaults: Experts): Experts {
+/**
+ * Reads them. Files say `num_experts` or `num_local_experts`, older and newer ones of the same family.
+ *
+ * @param least 0 for families whose layers may all be dense
+ */
+export function readExperts(read: ConfigReader, defaults: Experts, least: 0 | 1): Experts {
   const experts = wholeOr(read, 'num_experts', wholeOr(read, 'num_local_experts', defaults.count))
+  if (experts < least) read.fail('num_experts', experts, 'a positive whole number')
   const local = read.value('num_local_experts') ?? experts
   if (local !== experts) read.fail('num_local_experts', local, `the same as num_experts (${experts})`)
   const active = read.count('num_experts_per_tok', defaults.active)

@@ -38,6 +38,7 @@ export const gemma3: Family = {
       full: read.positive('rope_theta', 1e6),
       sliding: read.positive('rope_local_base_freq', 1e4),
     })
+    read.only('use_qk_norm', [true])
     return decoder(read, {
       sizes,
       bos: 2,

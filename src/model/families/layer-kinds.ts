@@ -47,12 +47,18 @@ export function readUpperWindows(read: ConfigReader, layers: number): readonly W
   return windowsOf(read, kinds, window)
 }
 
+/** The window of families whose layers all have one or none; a `layer_types` must say the same. */
+export function sameWindow(read: ConfigReader, layers: number, window: number | undefined): Window {
+  read.list('layer_types', layers, [window === undefined ? 'full_attention' : 'sliding_attention'])
+  return window === undefined ? {} : { window }
+}
+
 /** `sliding_window` where `use_sliding_window` turns it on. */
 export function readSwitchedWindow(read: ConfigReader, fallback: number | undefined): number | undefined {
-  // some files state 0 where it is off
-  const stated = read.value('sliding_window')
-  if (!read.flag('use_sliding_window', false)) return undefined
-  return stated === 0 ? undefined : read.optionalCount('sliding_window', fallback)
+  if (read.flag('use_sliding_window', false)) return read.optionalCount('sliding_window', fallback)
+  // what a file states of a window that is off may be 0
+  read.value('sliding_window')
+  return undefined
 }
 
 /** A whole number from 0. */

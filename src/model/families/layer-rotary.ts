@@ -7,7 +7,7 @@ import { rotaryOf } from './rotary-settings.js'
  * Rotary positions that differ between layers that see all and layers that see a window, as transformers reads them:
  * `rope_parameters` holds a section for each kind; a `rope_scaling` is added to that of layers that see all.
  *
- * @param bases of each kind, for sections that state none
+ * @param options `full` and `sliding` give the bases of sections that state none
  */
 export function readRotaryByKind(
   read: ConfigReader,
@@ -36,14 +36,17 @@ export function readRotaryByKind(
       : read.fail(`rope_parameters.${kind}`, found, 'an object')
   }
   const scaling = read.section('rope_scaling')
+  if (scaling?.type !== undefined && scaling.rope_type === undefined && Object.keys(sections).length === 0) {
+    // transformers 4 reads this, 5 takes the kind to be default
+    read.refuse('rope_scaling.type', scaling.type, 'the same as rope_type')
+  }
+  const rotary = (section: Record<string, unknown>, name: string, theta: number) =>
+    rotaryOf(read, section, name, { ...options, truncateFrom: sections, theta })
   const full = { ...sectionOf('full_attention'), ...scaling }
   const name = scaling === undefined ? 'rope_parameters.full_attention' : 'rope_scaling'
-  const common = { ...options, truncateFrom: sections }
+  const sliding = sectionOf('sliding_attention')
   return {
-    full_attention: rotaryOf(read, full, name, { ...common, theta: options.full }),
-    sliding_attention: rotaryOf(read, sectionOf('sliding_attention'), 'rope_parameters.sliding_attention', {
-      ...common,
-      theta: options.sliding,
-    }),
+    full_attention: rotary(full, name, options.full),
+    sliding_attention: rotary(sliding, 'rope_parameters.sliding_attention', options.sliding),
   }
 }

@@ -1,3 +1,4 @@
+import { sameWindow } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -16,12 +17,12 @@ export const mistral: Family = {
   architecture: 'MistralForCausalLM',
   describe(read) {
     const sizes = readSizes(read, { maxPositions: 131072, kvHeads: 8 })
-    const { hiddenSize } = sizes
+    const { hiddenSize, layers } = sizes
     const width = read.count('intermediate_size')
     const activation = read.activation('hidden_act', 'silu')
     const epsilon = read.positive('rms_norm_eps', 1e-6)
     const norm = (name: string) => rmsNorm(name, hiddenSize, epsilon)
-    const window = read.optionalCount('sliding_window', 4096)
+    const window = sameWindow(read, layers, read.optionalCount('sliding_window', 4096))
     const rotary = readRotary(read, sizes)
     return decoder(read, {
       sizes,
@@ -35,7 +36,7 @@ export const mistral: Family = {
           bias: false,
           outputBias: false,
           rotary,
-          ...(window && { window }),
+          ...window,
         }),
         feedForward: gatedFeedForward(prefix, 'mlp', hiddenSize, width, activation),
       }),

@@ -1,4 +1,5 @@
 import { readExperts, routedFeedForward } from './experts.js'
+import { sameWindow } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -17,14 +18,14 @@ export const mixtral: Family = {
   architecture: 'MixtralForCausalLM',
   describe(read) {
     const sizes = readSizes(read, { maxPositions: 131072, kvHeads: 8 })
-    const { hiddenSize } = sizes
+    const { hiddenSize, layers } = sizes
     const width = read.count('intermediate_size')
     const activation = read.activation('hidden_act', 'silu')
     const epsilon = read.positive('rms_norm_eps', 1e-5)
     const norm = (name: string) => rmsNorm(name, hiddenSize, epsilon)
-    const window = read.optionalCount('sliding_window', undefined)
+    const window = sameWindow(read, layers, read.optionalCount('sliding_window', undefined))
     const rotary = readRotary(read, { ...sizes, theta: 1e6 })
-    const experts = readExperts(read, { count: 8, active: 2, sumToOne: true })
+    const experts = readExperts(read, { count: 8, active: 2, sumToOne: true }, 1)
     read.only('norm_topk_prob', [true])
     return decoder(read, {
       sizes,
@@ -38,7 +39,7 @@ export const mixtral: Family = {
           bias: false,
           outputBias: false,
           rotary,
-          ...(window && { window }),
+          ...window,
         }),
         feedForward: routedFeedForward(prefix, 'block_sparse_moe', sizes, experts, (name) => ({
           kind: 'gated',

@@ -23,6 +23,7 @@ export const olmo2: Family = {
     const norm = (name: string, size = hiddenSize) => rmsNorm(name, size, epsilon)
     const bias = read.flag('attention_bias', false)
     const rotary = readRotary(read, sizes)
+    read.only('use_qk_norm', [true])
     return decoder(read, {
       sizes,
       bos: undefined,

@@ -28,9 +28,12 @@ export const olmo3: Family = {
     )
     const windows = windowsOf(read, kinds, read.optionalCount('sliding_window', 4096))
     const theta = read.positive('rope_theta', 5e5)
-    // transformers 4 takes this for the base of all layers, 5 for that of layers without a window only
-    if (theta !== 5e5) read.refuse('rope_theta', theta, '500000, or bases in rope_parameters instead')
-    const rotary = readRotaryByKind(read, { ...sizes, full: theta, sliding: theta })
+    const rotary = readRotaryByKind(read, { ...sizes, full: theta, sliding: 5e5 })
+    if (theta !== 5e5 && rotary.sliding_attention.theta === 5e5) {
+      // transformers 4 takes the base at the top level for that of all layers, 5 not for those with a window
+      read.refuse('rope_theta', theta, '500000, or bases in the sections of rope_parameters')
+    }
+    read.only('use_qk_norm', [true])
     return decoder(read, {
       sizes,
       bos: undefined,

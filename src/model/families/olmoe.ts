@@ -25,7 +25,8 @@ export const olmoe: Family = {
     const bias = read.flag('attention_bias', false)
     const clip = read.optionalPositive('clip_qkv', undefined)
     const rotary = readRotary(read, sizes)
-    const experts = readExperts(read, { count: 64, active: 8, sumToOne: false })
+    const experts = readExperts(read, { count: 64, active: 8, sumToOne: false }, 1)
+    read.only('use_qk_norm', [true])
     return decoder(read, {
       sizes,
       bos: undefined,

@@ -1,3 +1,4 @@
+import { sameWindow } from './layer-kinds.js'
 import { decoder, type Family, linear, normsBefore, readSizes, residualNorms, rmsNorm } from './parts.js'
 import { readRotary } from './rotary-settings.js'
 
@@ -7,12 +8,12 @@ export const phi3: Family = {
   architecture: 'Phi3ForCausalLM',
   describe(read) {
     const sizes = readSizes(read, { maxPositions: 4096 })
-    const { hiddenSize, heads, kvHeads, headDim } = sizes
+    const { hiddenSize, heads, kvHeads, headDim, layers } = sizes
     const width = read.count('intermediate_size')
     const activation = read.activation('hidden_act', 'silu')
     const epsilon = read.positive('rms_norm_eps', 1e-5)
     const norm = (name: string) => rmsNorm(name, hiddenSize, epsilon)
-    const window = read.optionalCount('sliding_window', undefined)
+    const window = sameWindow(read, layers, read.optionalCount('sliding_window', undefined))
     const rotary = readRotary(read, {
       ...sizes,
       share: 1,
@@ -34,7 +35,7 @@ export const phi3: Family = {
           headDim,
           scale: 1 / Math.sqrt(headDim),
           rotary,
-          ...(window && { window }),
+          ...window,
           projections: {
             kind: 'fused',
             all: linear(prefix, 'self_attn.qkv_proj', [(heads + 2 * kvHeads) * headDim, hiddenSize]),

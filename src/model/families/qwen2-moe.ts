@@ -31,7 +31,7 @@ export const qwen2Moe: Family = {
     )
     const windows = windowsOf(read, kinds, window)
     const rotary = readRotary(read, sizes)
-    const experts = readExperts(read, { count: 60, active: 4, sumToOne: false })
+    const experts = readExperts(read, { count: 60, active: 4, sumToOne: false }, 0)
     const routed = readSparseLayers(read, experts)
     const widths = {
       dense: read.count('intermediate_size', 5632),

@@ -1,5 +1,5 @@
 import { readExperts, readSparseLayers, routedFeedForward } from './experts.js'
-import { readSwitchedWindow } from './layer-kinds.js'
+import { readSwitchedWindow, sameWindow } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -18,17 +18,18 @@ export const qwen3Moe: Family = {
   architecture: 'Qwen3MoeForCausalLM',
   describe(read) {
     const sizes = readSizes(read, { maxPositions: 32768, kvHeads: 4 })
-    const { hiddenSize, headDim } = sizes
+    const { hiddenSize, headDim, layers } = sizes
     const activation = read.activation('hidden_act', 'silu')
     const epsilon = read.positive('rms_norm_eps', 1e-6)
     const norm = (name: string, size = hiddenSize) => rmsNorm(name, size, epsilon)
     const bias = read.flag('attention_bias', false)
-    const window = readSwitchedWindow(read, 4096)
+    const window = sameWindow(read, layers, readSwitchedWindow(read, 4096))
     const rotary = readRotary(read, sizes)
-    const experts = readExperts(read, { count: 128, active: 8, sumToOne: false })
+    const experts = readExperts(read, { count: 128, active: 8, sumToOne: false }, 0)
     const routed = readSparseLayers(read, experts)
     const width = read.count('intermediate_size', 6144)
     const expertWidth = read.count('moe_intermediate_size', 768)
+    read.only('use_qk_norm', [true])
     return decoder(read, {
       sizes,
       bos: undefined,
@@ -41,7 +42,7 @@ export const qwen3Moe: Family = {
           bias,
           outputBias: bias,
           rotary,
-          ...(window && { window }),
+          ...window,
           queryNorm: norm(`${prefix}self_attn.q_norm`, headDim),
           keyNorm: norm(`${prefix}self_attn.k_norm`, headDim),
         }),

@@ -25,6 +25,7 @@ export const qwen3: Family = {
     const bias = read.flag('attention_bias', false)
     const windows = readUpperWindows(read, layers)
     const rotary = readRotary(read, sizes)
+    read.only('use_qk_norm', [true])
     return decoder(read, {
       sizes,
       bos: undefined,

@@ -21,6 +21,8 @@ const epsilon: Neutral = (_, config, read) =>
 const resultFields: Readonly<Record<string, Neutral>> = {
   // other tools' weights
   quantization_config: (value) => (value as { quant_method?: unknown }).quant_method === 'gptvq',
+  quantization: never,
+  compression_config: never,
   // another shape of model
   is_encoder_decoder: never,
   add_cross_attention: never,
@@ -34,6 +36,10 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   hybrid_override_pattern: never,
   num_key_value_heads_per_layer: never,
   multi_query: never,
+  num_kv_heads: never,
+  num_kv_shared_layers: zero,
+  hidden_size_per_layer_input: zero,
+  prefix_lm: never,
   new_decoder_architecture: never,
   // what attention sees
   is_causal: [true],
@@ -45,6 +51,8 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   layer_types: (value) => Array.isArray(value) && value.every((kind) => kind === 'full_attention'),
   sliding_window_pattern: (_, config) => config.sliding_window == null,
   attention_chunk_size: never,
+  attention_types: emptyList,
+  local_attention: never,
   attention_sinks: never,
   use_attention_sinks: never,
   // what attention computes
@@ -59,12 +67,22 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   mlp_bias: never,
   lm_head_bias: never,
   qk_layernorm: never,
+  qk_ln: never,
   qk_norm: never,
   use_qk_norm: never,
   clip_qkv: never,
   attn_logit_softcapping: never,
   query_pre_attn_scalar: never,
   attention_multiplier: never,
+  attention_in_multiplier: one,
+  attention_out_multiplier: one,
+  attention_value_scale: one,
+  attention_logit_cap: never,
+  attention_out_bias: never,
+  attention_k_eq_v: never,
+  attn_scale: zero,
+  softmax_scale: never,
+  o_lora_rank: never,
   attn_temperature_tuning: zero,
   scale_attn_by_inverse_layer_idx: never,
   scale_attn_weights: [true],
@@ -73,6 +91,8 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   attn_output_gate: never,
   // positions
   alibi: never,
+  learned_pos_emb: never,
+  use_rotary_embedding: [true],
   position_embedding_type: ['rope', 'rotary', 'absolute'],
   rope_theta: never,
   rope_scaling: emptyList,
@@ -83,7 +103,7 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   rope_local_base_freq: never,
   partial_rotary_factor: one,
   rotary_pct: one,
-  rope_pct: one,
+  rope_pct: (value, config) => value === (config.partial_rotary_factor ?? 1),
   rotary_percent: one,
   rotary_dim: (value, config) => value === config.head_dim,
   rotary_emb_base: (value, config) => value === config.rope_theta,
@@ -102,6 +122,10 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   dim_model_base: never,
   scale_embedding: never,
   scale_embeddings: never,
+  embedding_scale: one,
+  residual_scale: one,
+  logits_soft_cap: never,
+  output_logit_soft_cap: never,
   mup_enabled: never,
   use_mup: never,
   lm_head_multiplier: one,
@@ -114,6 +138,9 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   norm_eps: epsilon,
   norm_epsilon: epsilon,
   layernorm_1p: never,
+  layer_norm_elementwise_affine: [true],
+  use_post_norm: never,
+  use_sandwich_norm: never,
   norm_type: ['rms', 'rms_norm', 'rmsnorm'],
   use_parallel_residual: never,
   parallel_residual: never,
@@ -124,6 +151,9 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   hidden_act: never,
   hidden_activation: never,
   activation_function: never,
+  swiglu_limit: never,
+  mlp_multipliers: emptyList,
+  mlp_layer_types: (value) => Array.isArray(value) && value.every((kind) => kind === 'dense'),
   num_experts: zero,
   num_local_experts: zero,
   n_routed_experts: zero,
@@ -136,6 +166,11 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   scoring_func: ['softmax'],
   topk_method: ['greedy'],
   routed_scaling_factor: one,
+  router_scaling_factor: one,
+  route_scale: one,
+  moe_router_logit_softcapping: zero,
+  n_group: one,
+  topk_group: one,
   moe_layer_freq: one,
   first_k_dense_replace: zero,
   decoder_sparse_step: one,
@@ -156,7 +191,13 @@ function emptyList(value: unknown): boolean {
 }
 
 /** Of these, false is no neutral value. */
-const exceptions = new Set(['is_causal', 'scale_attn_weights', 'do_layer_norm_before'])
+const exceptions = new Set([
+  'is_causal',
+  'scale_attn_weights',
+  'do_layer_norm_before',
+  'use_rotary_embedding',
+  'layer_norm_elementwise_affine',
+])
 
 /**
  * Refuses fields that change the result and that the family did not read.

@@ -1,14 +1,27 @@
 import type { RotaryDescription, RotaryScaling } from '../decoder/description.js'
 import { type ConfigReader, isNumber, show } from './read-config.js'
 
-const scalingKinds: readonly RotaryScaling['kind'][] = [
-  'default',
-  'linear',
-  'dynamic',
-  'llama3',
-  'yarn',
-  'longrope',
-]
+/** Fields of any section. */
+const sectionFields = ['rope_type', 'type', 'rope_theta', 'partial_rotary_factor']
+
+/** Further fields of a section, by kind. */
+const scalingFields: Readonly<Record<RotaryScaling['kind'], readonly string[]>> = {
+  default: [],
+  linear: ['factor'],
+  dynamic: ['factor'],
+  llama3: ['factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'],
+  yarn: [
+    'factor',
+    'original_max_position_embeddings',
+    'attention_factor',
+    'beta_fast',
+    'beta_slow',
+    'mscale',
+    'mscale_all_dim',
+    'truncate',
+  ],
+  longrope: ['short_factor', 'long_factor', 'factor', 'original_max_position_embeddings', 'attention_factor'],
+}
 
 /** What a family says of its rotary positions. */
 export interface RotaryOptions {
@@ -103,7 +116,16 @@ export function rotaryOf(
     read.fail(what, dims, 'an even number (rotary positions turn pairs)')
   }
   const theta = field('rope_theta', options.theta)
-  return { dims, theta, scaling: readScaling(read, section, name, dims, options) }
+  const scaling = readScaling(read, section, name, dims, { ...options, theta })
+  const unused = Object.keys(section).filter(
+    (key) => ![...sectionFields, ...scalingFields[scaling.kind]].includes(key),
+  )
+  if (unused.length > 0) {
+    read.note(
+      `${name} of the kind ${scaling.kind} does not use ${unused.join(', ')}, here as in transformers`,
+    )
+  }
+  return { dims, theta, scaling }
 }
 
 function readScaling(
@@ -114,8 +136,9 @@ function readScaling(
   options: SectionOptions,
 ): RotaryScaling {
   const stated = String(section.rope_type ?? section.type ?? 'default')
-  const kind = options.aliases?.[stated] ?? stated
-  const kinds: readonly string[] = options.kinds ?? scalingKinds
+  const { aliases = {} } = options
+  const kind = Object.hasOwn(aliases, stated) ? aliases[stated] : stated
+  const kinds: readonly string[] = options.kinds ?? Object.keys(scalingFields)
   if (!kinds.includes(kind)) read.refuse('rotary scaling', kind, kinds.join(', '))
   const positive = (key: string, fallback?: number) => {
     const found = section[key] ?? fallback
@@ -123,13 +146,10 @@ function readScaling(
       ? found
       : read.fail(`${key} of the ${kind} rotary scaling in ${name}`, found, 'a positive number')
   }
-  const { maxPositions, topOriginal } = options
+  const { maxPositions, topOriginal, theta } = options
   const original = () => topOriginal ?? positive('original_max_position_embeddings', maxPositions)
   switch (kind) {
     case 'default':
-      if (section.factor != null && section.factor !== 1) {
-        read.note(`${name} has a factor but no rope_type; it is not used, as in transformers`)
-      }
       return { kind }
     case 'linear':
       return { kind, factor: positive('factor') }
@@ -146,18 +166,19 @@ function readScaling(
       return { kind, factor, lowFreqFactor, highFreqFactor, originalMaxPositions: original() }
     }
     case 'yarn': {
+      if (theta <= 1) read.fail('rope_theta', theta, 'more than 1 for yarn')
       const originalMaxPositions = original()
       const factor = positive(
         'factor',
         section.factor === null ? maxPositions / originalMaxPositions : undefined,
       )
-      const truncate = (options.truncateFrom ?? section).truncate ?? true
+      const { truncate = true } = options.truncateFrom ?? section
       if (typeof truncate !== 'boolean') return read.fail(`${name}.truncate`, truncate, 'true or false')
       return {
         kind,
         factor,
-        betaFast: positive('beta_fast', 32),
-        betaSlow: positive('beta_slow', 1),
+        betaFast: section.beta_fast === 0 ? 32 : positive('beta_fast', 32),
+        betaSlow: section.beta_slow === 0 ? 1 : positive('beta_slow', 1),
         truncate,
         originalMaxPositions,
         attentionFactor: positive('attention_factor', yarnAttentionFactor(factor, section)),

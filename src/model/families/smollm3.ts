@@ -33,7 +33,7 @@ export const smollm3: Family = {
       window !== undefined && !turns(index) ? 'sliding_attention' : 'full_attention',
     )
     const windows = windowsOf(read, kinds, window)
-    const rotary = readRotary(read, sizes)
+    const rotary = readRotary(read, { ...sizes, theta: 2e6 })
     return decoder(read, {
       sizes,
       bos: 128000,

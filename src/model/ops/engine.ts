@@ -18,7 +18,7 @@ export const engineNames: readonly EngineName[] = ['auto', 'wasm', 'cpu', 'tenso
  * - `'wasm'`: WebAssembly with SIMD, embedded, on all threads; at most 4 GiB
  * - `'cpu'`: plain JavaScript, embedded; slow, for comparison
  * - `'tensorflow'`: the native library of `@tensorflow/tfjs-node`, which the user installs
- * - `'auto'`: `'tensorflow'` when it loads, else `'wasm'`
+ * - `'auto'`: what the environment variable `GPTVQ_ENGINE` names; else `'tensorflow'` when it loads, else `'wasm'`
  *
  * @returns the engine that now runs
  * @throws UnsupportedError when the engine does not start, saying what to install
@@ -33,10 +33,14 @@ export async function startEngine(name: EngineName = 'auto'): Promise<StartedEng
     case 'tensorflow':
       return startTensorflow()
     case 'auto':
-      return startTensorflow().catch(startWasm)
+      return startPreferred(process.env.GPTVQ_ENGINE || 'auto')
     default:
       throw new OptionError('engine', `found ${JSON.stringify(name)}; expected ${engineNames.join(', ')}`)
   }
+}
+
+function startPreferred(name: string): Promise<StartedEngine> {
+  return name === 'auto' ? startTensorflow().catch(startWasm) : startEngine(name as EngineName)
 }
 
 /**
@@ -146,13 +150,20 @@ async function select(backend: StartedEngine): Promise<void> {
   await tf.ready()
 }
 
-/** Runs `start` without tfjs's greeting, which advertises another package at the first use of an engine. */
+/**
+ * Runs `start` without the greetings of tfjs, which advertises another package at the first use of an engine, and of
+ * the native library, which lists the processor's instructions: that would tear a progress bar. A log level that the
+ * user chose stays.
+ */
 async function quietly(start: () => Promise<void>): Promise<void> {
   const production = tf.env().getBool('PROD')
+  const logLevel = process.env.TF_CPP_MIN_LOG_LEVEL
   tf.env().set('PROD', true)
+  process.env.TF_CPP_MIN_LOG_LEVEL = logLevel ?? '1'
   try {
     await start()
   } finally {
     tf.env().set('PROD', production)
+    if (logLevel === undefined) delete process.env.TF_CPP_MIN_LOG_LEVEL
   }
 }

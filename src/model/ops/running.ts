@@ -1,7 +1,7 @@
-import type { LinearWeights, NormWeights, Ops } from './ops.js'
 import { kernelOps } from './kernels/kernel-ops.js'
-import { tensorOps } from './tensors/tensor-ops.js'
+import type { LinearWeights, NormWeights, Ops } from './ops.js'
 import { usesOwnKernels } from './tensors/products.js'
+import { tensorOps } from './tensors/tensor-ops.js'
 
 /** A matrix of the engine that runs: only its {@link Ops} know what is in it. */
 export interface Handle {

@@ -1,11 +1,11 @@
 import { NumericError, ShapeError } from '../../errors.js'
+import type { Matrix } from '../../matrix.js'
 import { type Block, withLinears } from '../decoder/block.js'
 import type { BlockRun, BlockState } from '../decoder/block-state.js'
 import { type Head, requireRows } from '../decoder/head.js'
+import { blockLinears } from '../decoder/linears.js'
 import { columnsOf } from '../decoder/run-block.js'
 import { blockStages, runStage } from '../decoder/stages.js'
-import { blockLinears } from '../decoder/linears.js'
-import type { Matrix } from '../../matrix.js'
 import type { Ops } from '../ops/ops.js'
 import { vectorJacobian } from '../ops/tensors/vector-jacobian.js'
 

@@ -2,11 +2,9 @@ import { type Block, disposeBlock, holdBlock, openBlock } from '../decoder/block
 import type { DecoderDescription } from '../decoder/description.js'
 import { type Embedding, openEmbedding } from '../decoder/embedding.js'
 import { type Head, openHead } from '../decoder/head.js'
-import { allLinearLayers } from '../decoder/linears.js'
 import { runBlock } from '../decoder/run-block.js'
 import type { WeightSource } from '../decoder/weights.js'
 import type { KeyValueCache } from '../ops/ops.js'
-import { assertEngineHolds } from '../ops/engine.js'
 import { runningOps } from '../ops/running.js'
 
 /** A whole model in memory, to run token by token. Free it with {@link disposeDecoder}. */
@@ -23,14 +21,12 @@ export interface Decoder {
  * @throws UnsupportedError when the running engine cannot hold them at once
  */
 export async function loadDecoder(source: WeightSource, config: DecoderDescription): Promise<Decoder> {
-  const values = allLinearLayers(config).reduce((sum, { rows, cols }) => sum + rows * cols, 0)
-  assertEngineHolds(4 * values, 'sampling, which keeps every block loaded')
   const blocks: Block[] = []
   try {
     for (const description of config.blocks) {
       const block = await openBlock(source, description)
-      holdBlock(block)
       blocks.push(block)
+      holdBlock(block)
     }
     const embed = await openEmbedding(source, config)
     return { config, blocks, embed, head: await openHead(source, config) }
@@ -48,7 +44,10 @@ export function disposeDecoder(decoder: Decoder): void {
 
 /** The bytes of the caches of all blocks for one sequence. */
 export function cacheBytes({ blocks }: DecoderDescription, capacity: number): number {
-  return blocks.reduce((sum, { attention: { kvHeads, headDim } }) => sum + 8 * kvHeads * headDim * capacity, 0)
+  return blocks.reduce(
+    (sum, { attention: { kvHeads, headDim } }) => sum + 8 * kvHeads * headDim * capacity,
+    0,
+  )
 }
 
 /**

@@ -86,12 +86,7 @@ async function sumOverParts(
  * @param first the number of the first row, for errors
  * @throws NumericError when a logit is NaN or infinite
  */
-export function logSums(
-  logits: Float32Array,
-  count: number,
-  vocabSize: number,
-  first: number,
-): Float64Array {
+export function logSums(logits: Float32Array, count: number, vocabSize: number, first: number): Float64Array {
   const { sums, tops } = forwardKernels().predict(count, vocabSize, logits)
   const bad = tops.indexOf(-1)
   if (bad >= 0) {

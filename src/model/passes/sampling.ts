@@ -67,7 +67,12 @@ export async function sampleSequences(
   return sequences
 }
 
-function assertSamplable(config: DecoderDescription, count: number, length: number, temperature: number): number {
+function assertSamplable(
+  config: DecoderDescription,
+  count: number,
+  length: number,
+  temperature: number,
+): number {
   if (!Number.isSafeInteger(count) || count < 1) {
     throw new OptionError('count', `found ${count}; expected a positive number of sequences`)
   }

@@ -1,10 +1,10 @@
 import { pacer } from '../../event-loop.js'
 import type { Matrix } from '../../matrix.js'
+import { matrix } from '../../matrix.js'
 import { type Block, withLinears } from '../../model/decoder/block.js'
 import type { BlockState, Stage } from '../../model/decoder/block-state.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertFiniteHidden } from '../../model/decoder/run-block.js'
-import { matrix } from '../../matrix.js'
 import { runStored } from './stored-state.js'
 
 /** Tokens that run through a stage at once; fixed, so that sums come out the same everywhere. */

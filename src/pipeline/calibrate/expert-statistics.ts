@@ -3,7 +3,12 @@ import { type Matrix, matrix } from '../../matrix.js'
 import { withLinears } from '../../model/decoder/block.js'
 import type { BlockState, Stage } from '../../model/decoder/block-state.js'
 import { forEachBatch, tokensOf } from './calibration-stream.js'
-import { type BlockStream, type InputStatistics, namingLayers, type StatisticsOptions } from './input-statistics.js'
+import {
+  type BlockStream,
+  type InputStatistics,
+  namingLayers,
+  type StatisticsOptions,
+} from './input-statistics.js'
 import { visitStored } from './stored-state.js'
 
 /** An expert is also shown tokens of the others until it has seen this many for each of its inputs. */
@@ -78,7 +83,8 @@ export function shrink(
     ownSquares += (own.data[i] / 2) ** 2
     distance += ((own.data[i] - pool.data[i]) / 2) ** 2
   }
-  const error = tokens < 2 ? Number.POSITIVE_INFINITY : (fourthPowers - tokens * ownSquares) / (tokens * (tokens - 1))
+  const error =
+    tokens < 2 ? Number.POSITIVE_INFINITY : (fourthPowers - tokens * ownSquares) / (tokens * (tokens - 1))
   const pooled = Math.min(1, Math.max(0, distance > 0 ? error / distance : 0))
   const data = own.data.map((value, i) => (1 - pooled) * value + pooled * pool.data[i])
   return { hessian: matrix(own.rows, own.cols, data), pooled }

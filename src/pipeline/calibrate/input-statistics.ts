@@ -5,12 +5,7 @@ import { HessianAccumulator } from '../../hessian.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import { type Block, withLinears } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
-import {
-  type CalibrationStream,
-  forEachBatch,
-  type OnBatch,
-  type TokenBatch,
-} from './calibration-stream.js'
+import { type CalibrationStream, forEachBatch, type OnBatch, type TokenBatch } from './calibration-stream.js'
 import { visitStored } from './stored-state.js'
 
 /** A block and the tokens in front of one of its stages. */
@@ -61,7 +56,9 @@ export async function collectStatistics(
     // one inside the other: what is shown lasts as long as the visit
     const other = full.stream.batches[index]
     visitStored(full.block, stage, other, length, (input) =>
-      visitStored(block, stage, batch, length, (own) => see(batch, own, { input, residual: other.state.residual })),
+      visitStored(block, stage, batch, length, (own) =>
+        see(batch, own, { input, residual: other.state.residual }),
+      ),
     )
   }
   try {

@@ -1,10 +1,10 @@
 import { type OptionNames, refuseUnknown } from '../../check-option.js'
 import { setThreads } from '../../kernels/kernels.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
-import { type Scores, scoreModels } from './evaluation.js'
+import { readTokens, type TextSource } from '../calibrate/text-source.js'
 import { type OpenModel, openModel } from '../folders/open-model.js'
 import type { OnProgress } from '../progress.js'
-import { readTokens, type TextSource } from '../calibrate/text-source.js'
+import { type Scores, scoreModels } from './evaluation.js'
 import { cutWindows } from './windows.js'
 
 /** What to score, and on what. */

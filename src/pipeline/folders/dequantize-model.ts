@@ -7,9 +7,9 @@ import { parseQuantizationConfig } from '../../checkpoint/quantized-config.js'
 import { readQuantizedLayer, storedNames } from '../../checkpoint/quantized-tensors.js'
 import { CheckpointError, NumericError, throwIfAborted } from '../../errors.js'
 import { dequantize } from '../../packing/quantized-layer.js'
+import type { OnProgress } from '../progress.js'
 import { requireDistinctFolders } from './distinct-folders.js'
 import { addConfig, copyFiles, copyTensors, type OutputOptions } from './output.js'
-import type { OnProgress } from '../progress.js'
 
 /** Dtypes that a dequantized weight can be written in. */
 export type PlainDtype = Exclude<FloatDtype, 'F64'>

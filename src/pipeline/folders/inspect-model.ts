@@ -1,6 +1,10 @@
 import { join } from 'node:path'
 import { openCheckpoint } from '../../checkpoint/checkpoint.js'
-import { type ModuleRecord, parseQuantizationConfig, type VqRecord } from '../../checkpoint/quantized-config.js'
+import {
+  type ModuleRecord,
+  parseQuantizationConfig,
+  type VqRecord,
+} from '../../checkpoint/quantized-config.js'
 import { storedNames } from '../../checkpoint/quantized-tensors.js'
 import { findTensor, type TensorInfo } from '../../checkpoint/tensor-source.js'
 

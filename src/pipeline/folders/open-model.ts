@@ -3,9 +3,9 @@ import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import type { QuantizationConfig } from '../../checkpoint/quantized-config.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
-import { describeDecoder } from '../../model/families/index.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
-import { dequantize, type QuantizedLayer } from '../../packing/quantized-layer.js'
+import { describeDecoder } from '../../model/families/index.js'
+import { dequantize, dequantizeRows, type QuantizedLayer } from '../../packing/quantized-layer.js'
 
 /** A model folder, plain or quantized, ready to be run; weights are read from disk when they are needed. */
 export interface OpenModel {
@@ -65,8 +65,7 @@ export function withQuantizedLayers(
     async rows(name, first, count) {
       const layer = layers.get(name)
       if (!layer) return source.rows(name, first, count)
-      const { cols, data } = dequantize(layer)
-      return data.slice(first * cols, (first + count) * cols)
+      return dequantizeRows(layer, first, count)
     },
   }
 }

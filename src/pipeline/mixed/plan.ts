@@ -24,11 +24,7 @@ export interface PlannedLayer {
  * @param bpv bits per value over all quantized weights, at most
  * @throws OptionError when the budget is below what the layers take at least, or above what they can make use of
  */
-export function planBudget(
-  linears: readonly LinearLayer[],
-  options: VqOptions,
-  bpv: number,
-): BudgetPlan {
+export function planBudget(linears: readonly LinearLayer[], options: VqOptions, bpv: number): BudgetPlan {
   if (!Number.isFinite(bpv) || bpv <= 0) {
     throw new OptionError('bpv', `expected a number of bits per value above 0, got ${bpv}`)
   }

@@ -27,7 +27,11 @@ export interface SensitivityInput {
   /** Whether a layer is to be measured, by the name of its weight. */
   readonly isTried: (name: string) => boolean
   /** Quantizes a layer for trial, given its Hessian on the sequences. */
-  readonly tryLayer: (linear: { readonly name: string }, weight: Matrix, hessian: Matrix) => Promise<LayerTrials>
+  readonly tryLayer: (
+    linear: { readonly name: string },
+    weight: Matrix,
+    hessian: Matrix,
+  ) => Promise<LayerTrials>
   readonly random: Random
   readonly pause: Pause
   /** Called with the share of the work done, 0 to 1. */
@@ -66,7 +70,15 @@ export async function measureSensitivity(input: SensitivityInput): Promise<Map<s
     const states = blockInputs.pop()!
     await withBlock(model, index, async (block) => {
       const trials = await tryBlock(input, block, states, length)
-      const { onInput, squares } = await squaresOfBlock(block, config, trials, states, onOutput, length, pause)
+      const { onInput, squares } = await squaresOfBlock(
+        block,
+        config,
+        trials,
+        states,
+        onOutput,
+        length,
+        pause,
+      )
       for (const { kind, name } of linearLayers(config, index)) {
         const trial = trials.get(kind)
         if (trial === undefined) continue

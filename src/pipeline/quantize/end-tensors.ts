@@ -7,7 +7,7 @@ import { readTensor, type WeightSource } from '../../model/decoder/weights.js'
 import { pack } from '../../packing/quantized-layer.js'
 import type { ScalarLayer } from '../../packing/scalar-layer.js'
 import { stopwatch } from '../stopwatch.js'
-import { type LayerReport, layerReport } from './report.js'
+import { type LayerReport, layerReport } from './layer-report.js'
 
 /** Whether what is in front of the blocks and behind them is quantized too: on small models it is half of the bytes. */
 export interface EndTensorOptions {
@@ -60,6 +60,10 @@ export async function quantizeEndTensors(
     const lap = stopwatch()
     const values = await readTensor(weights, name, [rows, cols], 'vocab_size and hidden_size')
     const layer = quantizeRtn(matrix(rows, cols, values), { bits, groupSize: GROUP_SIZE }, name)
-    await deliver(name, layer, layerReport(name.replace(/\.weight$/, ''), pack(layer), null, lap(), undefined))
+    await deliver(
+      name,
+      layer,
+      layerReport(name.replace(/\.weight$/, ''), pack(layer), null, lap(), undefined),
+    )
   }
 }

@@ -16,11 +16,11 @@ export interface LayerPlanOptions {
    * Settings for the layers that match, over those of all others; of several that match the last one counts for each
    * option. With other `bits` or `vectorDim` the default of `bpv` is that of these.
    */
-  layerOptions?: readonly LayerOptions[]
+  set?: readonly LayerSetting[]
 }
 
 /** Settings of some layers. */
-export interface LayerOptions {
+export interface LayerSetting {
   /** A glob over names, e.g. `'*.v_proj'`. */
   readonly match: string
   readonly options: Omit<VqOptions, 'seed'>
@@ -48,14 +48,14 @@ export function planLayers(
   const skipped = (typeof options.skip === 'string' ? [options.skip] : (options.skip ?? [])).map((pattern) =>
     matching('skip', pattern, all),
   )
-  const overrides = (options.layerOptions ?? []).map(({ match, options }) => ({
-    names: matching('layerOptions', match, all),
+  const overrides = (options.set ?? []).map(({ match, options }) => ({
+    names: matching('set', match, all),
     options,
   }))
   if (overrides.length > 0 && options.bits === 'mixed') {
     throw new OptionError(
-      'layerOptions',
-      "bits 'mixed' chooses the settings of every layer; leave layerOptions out, or keep layers apart with skip",
+      'set',
+      "bits 'mixed' chooses the settings of every layer; leave set out, or keep layers apart with skip",
     )
   }
   const linears = all.filter(({ name }) => !skipped.some((names) => names.has(name)))

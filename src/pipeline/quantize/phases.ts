@@ -17,9 +17,9 @@ import { tuneModel } from '../tuning/tune-model.js'
 import { type CalibrationStreams, quantizeCalibratedBlock } from './calibrated-block.js'
 import { type EndTensor, quantizeEndTensors } from './end-tensors.js'
 import type { LayerPlan } from './layer-plan.js'
+import type { LayerReport } from './layer-report.js'
 import { type OnQuantized, quantizeBlock } from './quantize-block.js'
 import type { MethodSettings } from './quantize-options.js'
-import type { LayerReport, QuantizationReport } from './report.js'
 
 /** What all phases of quantizing a model share. */
 export interface ModelRun {
@@ -44,7 +44,19 @@ export interface QuantizedModel {
   readonly mixed: MixedReport | undefined
   readonly tuning: TuningReport | undefined
   readonly outputBytes: number | null
-  readonly seconds: Omit<QuantizationReport['seconds'], 'total'>
+  readonly seconds: PhaseSeconds
+}
+
+/** Time that the parts took, in seconds. */
+export interface PhaseSeconds {
+  /** Gathering calibration text, and running it through the blocks. */
+  calibration: number
+  /** Of the layers, where their bits are chosen by it; trials included. */
+  sensitivity: number
+  /** Quantizing the layers. */
+  quantization: number
+  /** Tuning the codebooks of all layers together; 0 without. */
+  tuning: number
 }
 
 /** Shares of the whole work, for progress only: of writing a text for calibration, where the model does, */
@@ -63,7 +75,7 @@ export async function quantizePhases(
   const tuning = settings.method === 'gptvq' && settings.tuning.tuningEpochs > 0 ? settings.tuning : undefined
   const sampled = settings.method !== 'rtn' && options.calibration === undefined ? SAMPLING_SHARE : 0
   const end = tuning ? 1 - TUNING_SHARE : 1
-  const seconds = { calibration: 0, sensitivity: 0, quantization: 0, tuning: 0 }
+  const seconds: PhaseSeconds = { calibration: 0, sensitivity: 0, quantization: 0, tuning: 0 }
   const layers: LayerReport[] = []
   const ends: LayerReport[] = []
   const lap = stopwatch()
@@ -74,8 +86,7 @@ export async function quantizePhases(
 
   const budget = settings.method === 'gptvq' ? settings.budget : undefined
   const start = budget === undefined ? sampled : sampled + SENSITIVITY_SHARE * (end - sampled)
-  const mixed =
-    calibration && (await shareBits(run, calibration, budget, partOf(onProgress, sampled, start)))
+  const mixed = calibration && (await shareBits(run, calibration, budget, partOf(onProgress, sampled, start)))
   if (mixed) seconds.sensitivity += lap()
 
   const untuned = new Map<string, VqLayer>()
@@ -91,7 +102,13 @@ export async function quantizePhases(
   const tuned =
     tuning && calibration
       ? await tuneModel(
-          { ...run, layers: untuned, calibration, seed: options.seed ?? 0, onProgress: partOf(onProgress, end, 1) },
+          {
+            ...run,
+            layers: untuned,
+            calibration,
+            seed: options.seed ?? 0,
+            onProgress: partOf(onProgress, end, 1),
+          },
           tuning,
         )
       : undefined
@@ -142,7 +159,16 @@ async function shareBits(
 ): Promise<{ layers: ReadonlyMap<string, LayerBits>; report: MixedReport } | undefined> {
   if (settings.method !== 'gptvq' || bpv === undefined) return undefined
   const { options } = settings
-  return shareBudget({ source: weights, config, linears: plan.linears, sequences, options, bpv, onProgress, signal })
+  return shareBudget({
+    source: weights,
+    config,
+    linears: plan.linears,
+    sequences,
+    options,
+    bpv,
+    onProgress,
+    signal,
+  })
 }
 
 async function quantizeBlocks(

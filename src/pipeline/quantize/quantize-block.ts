@@ -17,8 +17,8 @@ import type { PartProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
 import type { LayerOrderOptions } from './layer-order.js'
 import type { LayerPlan } from './layer-plan.js'
+import { type LayerReport, layerReport } from './layer-report.js'
 import type { MethodSettings } from './quantize-options.js'
-import { type LayerReport, layerReport } from './report.js'
 
 /** Receives each layer as soon as it is quantized. */
 export type OnQuantized = (linear: LinearLayer, layer: QuantizedLayer, report: LayerReport) => Promise<void>

@@ -20,8 +20,9 @@ import { type EndTensorOptions, endTensors } from './end-tensors.js'
 import type { LayerOrderOptions } from './layer-order.js'
 import { type LayerPlanOptions, planLayers } from './layer-plan.js'
 import { type ModelRun, quantizePhases } from './phases.js'
-import { type QuantizationMethod, resolveMethod, statedSettings } from './quantize-options.js'
+import { type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
+import { statedSettings } from './stated-settings.js'
 
 /** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
 export interface QuantizeModelOptions
@@ -62,7 +63,7 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
   layerOrder: true,
   driftCorrection: true,
   skip: true,
-  layerOptions: true,
+  set: true,
   embeddingBits: true,
   headBits: true,
   tuningEpochs: true,
@@ -109,10 +110,27 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
     }
     if (settings.method !== 'rtn') await startEngine(options.engine)
     const { onProgress, onLayer, signal } = options
-    const run: ModelRun = { model: options.model, config, weights, settings, plan, ends, output, onProgress, onLayer, signal }
+    const run: ModelRun = {
+      model: options.model,
+      config,
+      weights,
+      settings,
+      plan,
+      ends,
+      output,
+      onProgress,
+      onLayer,
+      signal,
+    }
     const done = await quantizePhases(run, options)
     return quantizationReport(
-      { model: options.model, output: options.output ?? null, method: settings.method, settings: stated, notes },
+      {
+        model: options.model,
+        output: options.output ?? null,
+        method: settings.method,
+        settings: stated,
+        notes,
+      },
       checkpoint,
       done,
       total(),

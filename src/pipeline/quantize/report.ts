@@ -1,38 +1,9 @@
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
-import { type BitsPerValue, bitsPerValue, packedBytes } from '../../packing/bits-per-value.js'
-import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
 import type { MixedReport } from '../mixed/report.js'
-import type { QuantizedModel } from './phases.js'
-import type { QuantizationMethod } from './quantize-options.js'
 import type { TuningReport } from '../tuning/report.js'
-
-/** What became of one layer. */
-export interface LayerReport {
-  /** The weight's name less `.weight`. */
-  readonly name: string
-  /** Outputs. */
-  readonly rows: number
-  /** Inputs. */
-  readonly cols: number
-  /** What its bits are spent on. */
-  readonly bitsPerValue: BitsPerValue
-  /** Bytes of its packed arrays. */
-  readonly bytes: number
-  /**
-   * `tr((W-Q) H (W-Q)^T) / tr(W H W^T)` on the calibration activations for the weights `W` that the layer was quantized
-   * towards: those of the model, corrected for drift; before tuning. Null for a method without calibration.
-   */
-  readonly relativeError: number | null
-  /** Calibration tokens that it saw; null for a method without calibration. */
-  readonly tokens: number | null
-  /**
-   * Share of its Hessian that comes from tokens routed elsewhere, where it belongs to an expert that saw few; null for
-   * layers that see all tokens.
-   */
-  readonly pooled: number | null
-  /** Time that quantizing it took. */
-  readonly seconds: number
-}
+import { type LayerReport, totalBitsPerValue } from './layer-report.js'
+import type { PhaseSeconds, QuantizedModel } from './phases.js'
+import type { QuantizationMethod } from './quantize-options.js'
 
 /** What {@link quantizeModel} did. */
 export interface QuantizationReport {
@@ -83,33 +54,8 @@ export interface QuantizationReport {
   readonly mixed: MixedReport | null
   /** Null where the codebooks were not tuned. */
   readonly tuning: TuningReport | null
-  /** Time that the parts took, in seconds. */
-  readonly seconds: {
-    /** Gathering calibration text, and running it through the blocks. */
-    readonly calibration: number
-    /** Of the layers, where their bits are chosen by it; trials included. */
-    readonly sensitivity: number
-    /** Quantizing the layers. */
-    readonly quantization: number
-    /** Tuning the codebooks of all layers together; 0 without. */
-    readonly tuning: number
-    /** All of it, reading and writing included. */
-    readonly total: number
-  }
-}
-
-/** The report of one layer. */
-export function layerReport(
-  name: string,
-  packed: PackedQuantizedLayer,
-  relativeError: number | null,
-  seconds: number,
-  inputs: { readonly tokens: number; readonly pooled?: number } | undefined,
-): LayerReport {
-  const { rows, cols } = 'layout' in packed ? packed.layout : packed
-  const bytes = packedBytes(packed)
-  const seen = { tokens: inputs?.tokens ?? null, pooled: inputs?.pooled ?? null }
-  return { name, rows, cols, bitsPerValue: bitsPerValue(packed), bytes, relativeError, ...seen, seconds }
+  /** Time that the parts took, and all of it, reading and writing included. */
+  readonly seconds: Readonly<PhaseSeconds> & { readonly total: number }
 }
 
 /** Puts the report of a whole model together. */
@@ -142,11 +88,4 @@ export function quantizationReport(
     mixed: mixed ?? null,
     seconds: { ...seconds, total },
   }
-}
-
-/** Bits per value over several layers: all their bytes over all their weights. */
-export function totalBitsPerValue(layers: readonly LayerReport[]): number {
-  const bytes = layers.reduce((sum, layer) => sum + layer.bytes, 0)
-  const weights = layers.reduce((sum, layer) => sum + layer.rows * layer.cols, 0)
-  return (8 * bytes) / weights
 }

@@ -1,7 +1,7 @@
 import { requireWhole } from '../../check-option.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
-import { sampleSequences } from '../../model/passes/sampling.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
+import { sampleSequences } from '../../model/passes/sampling.js'
 import type { VqLayer } from '../../packing/vq-layer.js'
 import { deriveSeed } from '../../random.js'
 import type { Calibration } from '../calibrate/calibration.js'

@@ -26,7 +26,9 @@ export interface Fixture {
   readonly folder: string
   readonly config: DecoderDescription
   readonly source: WeightSource
-  /** Two sequences of 20, one after the other. */
+  /** How many sequences there are, of one length. */
+  readonly sequences: number
+  /** Sequence after sequence; in the fixtures two of 20. */
   readonly tokens: Int32Array
   /** tokens x vocabSize. */
   readonly logits: Float32Array
@@ -36,8 +38,12 @@ export interface Fixture {
   readonly inputs: ReadonlyMap<string, TestTensor>
 }
 
-export async function openFixture(name: string): Promise<Fixture> {
-  const folder = join(fixtureFolder, name)
+export function openFixture(name: string): Promise<Fixture> {
+  return openFixtureFolder(join(fixtureFolder, name))
+}
+
+/** A folder with a model and an `oracle.safetensors`. */
+export async function openFixtureFolder(folder: string): Promise<Fixture> {
   const config = describeDecoder(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')), 'config.json')
   const oracle = await readTensors(join(folder, 'oracle.safetensors'))
   const inputs = Array.from(oracle, ([key, tensor]) => [key.replace(/^input\./, ''), tensor] as const)
@@ -45,6 +51,7 @@ export async function openFixture(name: string): Promise<Fixture> {
     folder,
     config,
     source: sourceOf(await readTensors(join(folder, 'model.safetensors'))),
+    sequences: oracle.get('tokens')!.shape[0],
     tokens: Int32Array.from(oracle.get('tokens')!.values),
     logits: oracle.get('logits')!.values,
     hidden: Array.from({ length: config.blocks.length + 1 }, (_, i) => oracle.get(`hidden.${i}`)!.values),

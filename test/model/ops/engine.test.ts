@@ -1,23 +1,24 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
 import { describe, expect, it, vi } from 'vitest'
 import { OptionError, UnsupportedError } from '../../../src/errors.js'
 import { assertEngineHolds, type EngineName, startEngine } from '../../../src/model/ops/engine.js'
-
-const tfjsNode: string = '@tensorflow/tfjs-node'
-const tensorflowLoads = await import(tfjsNode).then(
-  () => true,
-  () => false,
-)
+import { availableEngines } from '../../support/engines.js'
 
 const errorHandlers = () => [process.listeners('uncaughtException'), process.listeners('unhandledRejection')]
 const handlersAtFirst = errorHandlers()
+const logLevel = process.env.TF_CPP_MIN_LOG_LEVEL
+const engines = await availableEngines()
+const tensorflowLoads = engines.includes('tensorflow')
+const run = promisify(execFile)
 
 function sumOnEngine(): number {
   return tf.tidy(() => tf.sum(tf.matMul(tf.ones([2, 3]), tf.ones([3, 2])))).dataSync()[0]
 }
 
 describe('startEngine', () => {
-  it.each(['wasm', 'cpu'] as const)('starts %s without a word on the console', async (name) => {
+  it.each(engines)('starts %s without a word on the console', async (name) => {
     const spies = (['log', 'warn', 'error', 'info'] as const).map((level) =>
       vi.spyOn(console, level).mockImplementation(() => {}),
     )
@@ -31,10 +32,19 @@ describe('startEngine', () => {
   })
 
   it('leaves the settings and the error handlers of the process as they were', async () => {
-    await startEngine('wasm')
-    await startEngine('cpu')
+    for (const engine of engines) await startEngine(engine)
     expect(errorHandlers()).toEqual(handlersAtFirst)
     expect(tf.env().getBool('PROD')).toBe(false)
+    expect(process.env.TF_CPP_MIN_LOG_LEVEL).toBe(logLevel)
+  })
+
+  it.each(engines)('keeps standard error clean in a process of its own: %s', async (name) => {
+    const { stdout, stderr } = await run(process.execPath, [
+      ...['--import', 'tsx', '--input-type=module', '--eval'],
+      `const { startEngine } = await import('./src/model.ts'); console.log(await startEngine('${name}'))`,
+    ])
+    expect(stdout).toBe(`${name}\n`)
+    expect(stderr).toBe('')
   })
 
   it('starts tensorflow where its package loads, and says how to install it where not', async () => {

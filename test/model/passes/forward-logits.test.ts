@@ -2,14 +2,14 @@ import { readFile } from 'node:fs/promises'
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { describeDecoder } from '../../../src/model/families/index.js'
-import { type StartedEngine, startEngine } from '../../../src/model/ops/engine.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
 import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
 import { randomGenerator } from '../../../src/random.js'
+import { availableEngines } from '../../support/engines.js'
 import { type ReferenceConfig, randomTensors, referenceForward, smallConfig } from '../reference-forward.js'
 import { openTinyLlama, sourceOf, tinyLlamaFolder } from '../tiny-llama.js'
 
-const tensorflow = await startEngine('tensorflow').catch(() => undefined)
-const engines: StartedEngine[] = ['wasm', 'cpu', ...(tensorflow === undefined ? [] : [tensorflow])]
+const engines = await availableEngines()
 
 const llama3 = {
   rope_type: 'llama3',

@@ -47,59 +47,45 @@ export function attendRows(
   queries: KernelRows,
   keys: KernelRows,
   values: KernelRows,
-  tokens: TokenRows,
+  { sequences, length }: TokenRows,
   shape: AttentionShape,
   cache?: KeyValueCache,
 ): KernelRows {
-  const { sequences, length } = tokens
-  const kept =
-    cache === undefined
-      ? { keys, values, position: 0, capacity: length }
-      : extend(cache, keys, values, tokens)
   const output = newRows(queries.rows, queries.cols)
-  forwardKernels().attend({
-    ...shape,
-    sequences,
-    length,
-    position: kept.position,
-    capacity: kept.capacity,
-    queries: queries.data,
-    keys: kept.keys.data,
-    values: kept.values.data,
-    output: output.data,
-  })
+  const task = { ...shape, sequences, length, queries: queries.data, output: output.data }
+  if (cache === undefined) {
+    const own = { keys: keys.data, values: values.data }
+    forwardKernels().attend({ ...task, ...own, position: 0, capacity: length })
+    return output
+  }
+  const held = requireRoom(cache, sequences, length)
+  const position = held.positions
+  store(held.keys, keys, held, length)
+  store(held.values, values, held, length)
+  held.positions = position + length
+  const all = { keys: held.keys, values: held.values }
+  forwardKernels().attend({ ...task, ...all, position, capacity: held.capacity })
   return output
 }
 
-/** Adds keys and values of the tokens to a cache, and gives all that it holds. */
-function extend(
-  cache: KeyValueCache,
-  keys: KernelRows,
-  values: KernelRows,
-  { sequences, length }: TokenRows,
-) {
-  const { positions: position, capacity } = cache
-  if (!isKernelCache(cache) || sequences !== cache.sequences || position + length > capacity) {
-    throw new ShapeError(
-      `${sequences} sequences of ${length} more tokens do not fit the cache of ${cache.sequences} sequences, with ` +
-        `${position} of ${capacity} positions taken`,
-    )
+function requireRoom(cache: KeyValueCache, sequences: number, length: number): KernelCache {
+  if (isKernelCache(cache) && cache.sequences === sequences && cache.positions + length <= cache.capacity) {
+    return cache
   }
-  store(cache.keys, keys, cache, position, length)
-  store(cache.values, values, cache, position, length)
-  cache.positions = position + length
-  return { keys: { data: cache.keys }, values: { data: cache.values }, position, capacity }
+  throw new ShapeError(
+    `${sequences} sequences of ${length} more tokens do not fit the cache of ${cache.sequences} sequences, with ` +
+      `${cache.positions} of ${cache.capacity} positions taken${isKernelCache(cache) ? '' : ', which is closed'}`,
+  )
 }
 
 function store(
   target: Float32Array,
   { data, cols }: KernelRows,
-  { sequences, capacity }: KeyValueCache,
-  position: number,
+  { sequences, capacity, positions }: KeyValueCache,
   length: number,
 ): void {
   for (let sequence = 0; sequence < sequences; sequence++) {
     const start = sequence * length * cols
-    target.set(data.subarray(start, start + length * cols), (sequence * capacity + position) * cols)
+    target.set(data.subarray(start, start + length * cols), (sequence * capacity + positions) * cols)
   }
 }

@@ -29,7 +29,11 @@ export const kernelOps: Ops<KernelRows> = {
 
   linear(x, { rows, cols, weight, bias }) {
     const y = newRows(x.rows, rows)
-    const [input, weights, output] = [wholeBlock(x.data, cols), wholeBlock(weight, cols), wholeBlock(y.data, rows)]
+    const [input, weights, output] = [
+      wholeBlock(x.data, cols),
+      wholeBlock(weight, cols),
+      wholeBlock(y.data, rows),
+    ]
     forwardKernels().gemm('ABt', x.rows, rows, cols, 1, input, weights, 0, output)
     if (bias) addToRows(y, bias)
     return y
@@ -102,8 +106,8 @@ function addToRows({ data, cols }: KernelRows, bias: Float32Array): void {
   }
 }
 
-/** Bytes of weights in the kernels' memory at most: 4 GiB are all there is, and activations need room too. */
-const HELD_BYTES = 2 ** 31
+/** Bytes of weights in the kernels' memory at most: 2 GiB are all there is, and activations need room too. */
+const HELD_BYTES = 2 ** 30
 
 const held = new Map<Float32Array, number>()
 let heldBytes = 0

@@ -2,12 +2,12 @@ import * as tf from '@tensorflow/tfjs-core'
 import type { Activation } from '../../decoder/description.js'
 import { differentiable } from './differentiable.js'
 
-interface Function {
+interface ActivationFunction {
   value(x: tf.Tensor2D): tf.Tensor2D
   slope(x: tf.Tensor2D): tf.Tensor2D
 }
 
-const functions: Record<Activation, Function> = {
+const functions: Record<Activation, ActivationFunction> = {
   silu: {
     value: (x) => tf.mul(x, tf.sigmoid(x)),
     slope: (x) => {

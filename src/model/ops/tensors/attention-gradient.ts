@@ -19,8 +19,8 @@ import {
  *
  * With a soft cap `c`, `S = c tanh(Q K^T / c)` and `dS` is multiplied by its slope, `1 - (S / c)^2`.
  *
- * @param saved scaled queries (heads x group x length x headDim), keys and values (heads x 1 x length x headDim), and `O`, of
- *   the shape of the queries
+ * @param saved scaled queries (heads x group x length x headDim), keys and values (heads x 1 x length x headDim), and
+ *   `O`, of the shape of the queries
  * @param outputGradient `dO`, of the same shape
  * @returns `dQ`, `dK`, `dV`
  */

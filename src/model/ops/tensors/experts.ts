@@ -90,10 +90,15 @@ function placesOf(tokens: Int32Array, expert: number): Int32Array {
 }
 
 function rowsAt(x: tf.Tensor2D, tokens: Int32Array): tf.Tensor2D {
-  return tf.gather(x, tf.tensor1d(tokens, 'int32'))
+  // copies whole rows, where the wasm engine's tf.gather goes value by value
+  return tf.gatherND(x, asColumn(tokens)) as tf.Tensor2D
+}
+
+function asColumn(tokens: Int32Array): tf.Tensor2D {
+  return tf.tensor2d(tokens, [tokens.length, 1], 'int32')
 }
 
 /** These rows at their places among rows of zeros; those of the same place are added. */
 function amongZeros(rows: tf.Tensor2D, tokens: Int32Array, shape: [number, number]): tf.Tensor2D {
-  return tf.scatterND(tf.tensor2d(tokens, [tokens.length, 1], 'int32'), rows, shape) as tf.Tensor2D
+  return tf.scatterND(asColumn(tokens), rows, shape) as tf.Tensor2D
 }

@@ -31,7 +31,7 @@ const engineKernels = new Map<string, tf.KernelConfig>()
 /**
  * Has the wasm engine's matrix products done by the SIMD kernels of this package, on all their threads; the engine's
  * own run on one. A product's result depends on its shapes and values only, not on the number of threads. Where no
- * gradient is asked for, these kernels also take the place of the engine's other operations: see `own-block.ts`.
+ * gradient is asked for, these kernels also take the place of the engine's other operations: see `runningOps`.
  */
 export function useOwnProducts(): void {
   for (const name of kernelNames) {

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core'
+import { assertEngineHolds } from '../engine.js'
 import type { LinearWeights, NormWeights } from '../ops.js'
 
 /** The tensors of weights, by the arrays that they were made of. */
@@ -13,8 +14,11 @@ function resident<T extends tf.Tensor>(values: Float32Array, make: () => T): T {
 }
 
 /** The transposed weight, cols x rows: the engines multiply untransposed matrices fastest. */
-export function transposedWeight({ weight, rows, cols }: LinearWeights): tf.Tensor2D {
-  return resident(weight, () => tf.tidy(() => tf.transpose(tf.tensor2d(weight, [rows, cols]))))
+export function transposedWeight({ weight, rows, cols, kind }: LinearWeights): tf.Tensor2D {
+  return resident(weight, () => {
+    assertEngineHolds(4 * rows * cols, kind)
+    return tf.tidy(() => tf.transpose(tf.tensor2d(weight, [rows, cols])))
+  })
 }
 
 export function biasTensor(bias: Float32Array): tf.Tensor1D {
