@@ -214,7 +214,7 @@ export const badToRun: Record<string, BadInput> = {
     says: ['tokenizer.json', 'damaged'],
   },
   'a model that cannot write its own text, having no BOS': {
-    model: { config: { bos_token_id: undefined } },
+    model: { config: { bos_token_id: null } },
     options: { calibration: undefined },
     error: UnsupportedError,
     says: ['bos_token_id', 'Give a calibration text'],

@@ -7,6 +7,8 @@ export interface KernelArrays {
   inUse(): number
   /** How many were allocated since watching began. */
   allocated(): number
+  /** Ends the watching; all that was allocated must have been released. */
+  stop(): void
 }
 
 /**
@@ -29,5 +31,6 @@ export function watchKernelArrays(): KernelArrays {
     array.fill(Number.NaN)
     release(array)
   }
-  return { inUse: () => held.size, allocated: () => allocated }
+  const stop = () => Object.assign(kernels, { allocate, release })
+  return { inUse: () => held.size, allocated: () => allocated, stop }
 }

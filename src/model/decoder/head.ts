@@ -44,7 +44,7 @@ export interface HeadSlice {
  */
 export function assertHead(source: WeightSource, config: DecoderDescription): void {
   const { vocabSize, hiddenSize, head, embedding, finalNorm } = config
-  const why = `vocab_size and hidden_size; ${head.tensor === embedding.tensor ? 'tied to the embedding' : 'not tied to the embedding'}`
+  const why = `vocab_size and hidden_size; tie_word_embeddings is ${head.tensor === embedding.tensor}`
   assertTensorShape(source, head.tensor, [vocabSize, hiddenSize], why)
   if (head.bias !== undefined) assertTensorShape(source, head.bias, [vocabSize], 'vocab_size')
   assertNormTensors(source, finalNorm)

@@ -1,3 +1,4 @@
+import { ShapeError } from '../../errors.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import type { Block } from '../../model/decoder/block.js'
 import type { BlockRun, BlockState, Stage } from '../../model/decoder/block-state.js'
@@ -53,7 +54,7 @@ export function visitStored(
   })
 }
 
-/** The tokens as the engine's matrices. */
+/** What a stage reads of stored tokens in the engine's memory; to be called within a tidy, which frees it. */
 function lift(
   ops: Ops<Handle>,
   block: Block,
@@ -61,6 +62,11 @@ function lift(
   { sequences, state }: StoredTokens,
   length: number,
 ) {
+  const { rows } = state.residual
+  if (rows !== sequences * length) {
+    const needed = `${sequences} sequences of ${length} tokens need ${sequences * length} rows of hidden states`
+    throw new ShapeError(`${needed}, found ${rows}`)
+  }
   const stored = new Map<Handle, Matrix>()
   const raise = (values: Matrix): Handle => {
     const handle = ops.upload(values.data, values.rows, values.cols)

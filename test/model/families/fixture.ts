@@ -16,6 +16,11 @@ export const fixtureNames = readdirSync(fixtureFolder, { withFileTypes: true })
   .filter((entry) => entry.isDirectory())
   .map(({ name }) => name)
 
+/** The first of each family. */
+export const fixtureOfEachFamily = fixtureNames.filter(
+  (name, i) => fixtureNames.findIndex((other) => other.split('-')[0] === name.split('-')[0]) === i,
+)
+
 /** A tiny model, and what it was found to compute. */
 export interface Fixture {
   readonly folder: string

@@ -9,13 +9,10 @@ import type { WeightSource } from '../../../src/model/decoder/weights.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { backwardBlock } from '../../../src/model/passes/backward.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
-import { type Fixture, fixtureNames, openFixture } from '../families/fixture.js'
+import { type Fixture, fixtureOfEachFamily, openFixture } from '../families/fixture.js'
 
-/** The first fixture of each family; not the one whose values are limited, which gives their slopes a jump. */
-const smooth = fixtureNames.filter((name) => !name.includes('-clip'))
-const names = smooth.filter(
-  (name, i) => smooth.findIndex((other) => other.split('-')[0] === name.split('-')[0]) === i,
-)
+/** One fixture of each family; not one whose values are limited, which gives their slopes a jump. */
+const names = fixtureOfEachFamily.map((name) => name.replace('olmoe-clip-norm', 'olmoe-plain'))
 
 /** By how much of their size values are moved. */
 const STEP = 2 ** -12

@@ -1,123 +1,231 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { ShapeError } from '../../../src/errors.js'
-import { passStage, visitStage, type WaitingTokens } from '../../../src/model/block-stages.js'
-import {
-  disposeBlock,
-  forkBlock,
-  type LlamaBlock,
-  loadBlock,
-  replaceLinear,
-} from '../../../src/model/decoder/block.js'
-import { embedTokens } from '../../../src/model/decoder/embedding.js'
-import { type LinearInputGroup, linearInputGroups } from '../../../src/model/decoder/linears.js'
+import { matrix } from '../../../src/matrix.js'
+import { type Block, disposeBlock, openBlock, withLinears } from '../../../src/model/decoder/block.js'
+import type { BlockDescription, LinearDescription } from '../../../src/model/decoder/description.js'
 import { runBlock } from '../../../src/model/decoder/run-block.js'
-import { describeDecoder } from '../../../src/model/families/index.js'
+import { blockStages } from '../../../src/model/decoder/stages.js'
+import type { WeightSource } from '../../../src/model/decoder/weights.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { useEngineProducts, useOwnProducts } from '../../../src/model/ops/tensors/products.js'
-import { randomTensors, smallConfig } from '../../model/reference-forward.js'
-import { sourceOf } from '../../model/tiny-llama.js'
+import { runStored, type StoredTokens, visitStored } from '../../../src/pipeline/calibrate/stored-state.js'
+import { fixtureOfEachFamily, openFixture } from '../../model/families/fixture.js'
+import { type KernelArrays, watchKernelArrays } from '../../support/kernel-arrays.js'
 
-const json = { ...smallConfig, num_key_value_heads: 1 }
-const config = describeDecoder({ ...json }, 'config.json')
-const source = sourceOf(randomTensors(json, 5))
-const tokens = Int32Array.of(3, 1, 4, 1, 5, 9, 2, 2, 7, 1, 8, 2, 8, 1)
-const [sequences, length] = [2, 7]
-let embedded: Float32Array
+const sequences = 2
+const length = 20
 
+let arrays: KernelArrays
 beforeAll(async () => {
   await startEngine('wasm')
-  embedded = await embedTokens(source, config, tokens)
+  arrays = watchKernelArrays()
+})
+afterEach(useOwnProducts)
+const inUse = () => [tf.memory().numTensors, arrays.inUse()]
+
+const stored = (hidden: Float32Array): StoredTokens => ({
+  sequences,
+  state: { residual: matrix(sequences * length, hidden.length / (sequences * length), hidden) },
 })
 
-afterEach(useOwnProducts)
-
-function waiting(keepsGated = false): WaitingTokens {
-  const attended = new Float32Array(tokens.length * config.heads * config.headDim)
-  const gated = keepsGated ? new Float32Array(tokens.length * config.intermediateSize) : undefined
-  return { sequences, length, hidden: embedded.slice(), attended, gated }
-}
-
-async function withBlock(use: (block: LlamaBlock) => Promise<void>): Promise<void> {
-  const block = await loadBlock(source, config, 0)
-  try {
-    await use(block)
-  } finally {
-    disposeBlock(block)
+/** Runs `use` on every block of a fixture and what reaches it there. */
+async function forEachBlock(
+  name: string,
+  use: (block: Block, hidden: Float32Array, source: WeightSource) => Promise<void>,
+): Promise<void> {
+  const { config, source, hidden } = await openFixture(name)
+  for (const [index, description] of config.blocks.entries()) {
+    const block = await openBlock(source, description)
+    try {
+      await use(block, hidden[index], source)
+    } finally {
+      disposeBlock(block)
+    }
   }
 }
 
-describe('a block taken stage by stage', () => {
-  it.each([
-    ['the kernels', useOwnProducts],
-    ['the engine', useEngineProducts],
-  ])(
-    'has the inputs and the output of the block run at once by %s, gated inputs kept or not',
-    (_, products) =>
-      withBlock(async (block) => {
-        products()
-        const before = tf.memory().numTensors
-        const expected = new Map<LinearInputGroup, Float32Array>()
-        const output = await runBlock(block, embedded, sequences, length, {
-          onInput: (group, input) => expected.set(group, input.data.slice()),
-        })
-        expect(expected.size).toBe(4)
-        for (const stage of [waiting(false), waiting(true)]) {
-          for (const group of linearInputGroups) {
-            let seen: Float32Array | undefined
-            visitStage(block, group, stage, (input) => {
-              seen = input.data.slice()
-            })
-            expect(seen).toEqual(expected.get(group))
-            await passStage(block, group, stage)
-          }
-          expect(stage.hidden).toEqual(output)
+/** What layers of a block read, by their kinds, and the block's output, in one go. */
+async function runWhole(block: Block, hidden: Float32Array) {
+  const inputs = new Map<string, Float32Array>()
+  const output = await runBlock(block, hidden, sequences, length, {
+    onInput({ linears }, input) {
+      const values = input.data.slice(0, input.rows * input.cols)
+      for (const { kind } of linears) inputs.set(kind, values)
+    },
+  })
+  return { inputs, output }
+}
+
+/** The same, stage by stage. */
+async function runStaged(block: Block, hidden: Float32Array, keepsGated: boolean) {
+  const inputs = new Map<string, Float32Array>()
+  let tokens = stored(hidden)
+  for (const stage of blockStages(block.description)) {
+    await withLinears(block, stage.uses, () => {
+      visitStored(block, stage, tokens, length, ({ data, rows, cols }) => {
+        for (const { kind } of stage.linears) inputs.set(kind, data.slice(0, rows * cols))
+      })
+      const state = runStored(block, stage, tokens, length, () => keepsGated)
+      if (!keepsGated) expect(state.gated).toBeUndefined()
+      tokens = { sequences, state }
+    })
+  }
+  return { inputs, output: tokens.state.residual.data }
+}
+
+describe.each([
+  ['the kernels', useOwnProducts],
+  ["the engine's own operations", useEngineProducts],
+])('a block taken stage by stage on %s', (_, products) => {
+  it.each(fixtureOfEachFamily)(
+    'has the inputs and the output of the block run at once, gated inputs kept or not: %s',
+    async (name) => {
+      products()
+      const before = inUse()
+      await forEachBlock(name, async (block, hidden) => {
+        const expected = await runWhole(block, hidden)
+        expect(expected.inputs.size).toBeGreaterThan(3)
+        const untouched = hidden.slice()
+        for (const keepsGated of [false, true]) {
+          expect(await runStaged(block, hidden, keepsGated)).toEqual(expected)
         }
-        expect(tf.memory().numTensors).toBe(before)
-      }),
+        expect(hidden).toEqual(untouched)
+      })
+      expect(inUse()).toEqual(before)
+    },
   )
-
-  it('shows the residual stream that the output of a group is added to', () =>
-    withBlock(async (block) => {
-      const stage = waiting()
-      const residuals: (Float32Array | undefined)[] = []
-      for (const group of linearInputGroups) {
-        visitStage(block, group, stage, (_, residual) => residuals.push(residual?.data.slice()))
-        await passStage(block, group, stage)
-      }
-      expect(residuals.map((residual) => residual !== undefined)).toEqual([false, true, false, true])
-      expect(residuals[1]).toEqual(embedded)
-      // what the residual lacks of the block's output is what the last layer gave
-      const silent = forkBlock(block)
-      replaceLinear(silent, 'mlp.down_proj', new Float32Array(config.hiddenSize * config.intermediateSize))
-      expect(residuals[3]).toEqual(await runBlock(silent, embedded, sequences, length))
-      disposeBlock(silent)
-    }))
-
-  it('refuses tokens of another size', () =>
-    withBlock(async (block) => {
-      const stage = { ...waiting(), sequences: 3 }
-      expect(() => visitStage(block, linearInputGroups[0], stage, () => {})).toThrow(ShapeError)
-      await expect(passStage(block, linearInputGroups[0], stage)).rejects.toThrow(ShapeError)
-    }))
 })
 
-describe('forkBlock', () => {
-  it('changes its own weights and never those of the original', () =>
-    withBlock(async (block) => {
-      const before = await runBlock(block, embedded, sequences, length)
-      const tensors = tf.memory().numTensors
-      const fork = forkBlock(block)
-      for (const scale of [0, 1]) {
-        replaceLinear(
-          fork,
-          'mlp.up_proj',
-          new Float32Array(config.hiddenSize * config.intermediateSize).fill(scale),
-        )
+/** `x W^T + b` in float64. */
+async function productOf(
+  source: WeightSource,
+  { module, rows, cols, bias }: LinearDescription,
+  input: Float32Array,
+): Promise<Float64Array> {
+  const weight = await source.floats(`${module}.weight`)
+  const biases = bias ? await source.floats(`${module}.bias`) : undefined
+  const tokens = input.length / cols
+  const output = new Float64Array(tokens * rows)
+  for (let token = 0; token < tokens; token++) {
+    for (let row = 0; row < rows; row++) {
+      let sum = biases?.[row] ?? 0
+      for (let i = 0; i < cols; i++) sum += weight[row * cols + i] * input[token * cols + i]
+      output[token * rows + row] = sum
+    }
+  }
+  return output
+}
+
+/** Whether a block adds what its layers give to the residual stream as it is, with no norm behind. */
+const addsPlainly = ({ norms }: BlockDescription) => ({
+  attention: norms.attentionOutput === undefined,
+  feedForward: norms.feedForwardOutput === undefined,
+})
+
+describe('the residual scale of a stage', () => {
+  it.each(fixtureOfEachFamily)(
+    'is what the outputs of its layers are multiplied by on their way: %s',
+    async (name) => {
+      await forEachBlock(name, async (block, hidden, source) => {
+        const { description } = block
+        const reaching: string[] = []
+        let tokens = stored(hidden)
+        for (const stage of blockStages(description)) {
+          await withLinears(block, stage.uses, async () => {
+            let input = new Float32Array()
+            visitStored(block, stage, tokens, length, ({ data, rows, cols }) => {
+              input = data.slice(0, rows * cols)
+            })
+            const state = runStored(block, stage, tokens, length, () => true)
+            if (stage.residualScale !== undefined) {
+              const [linear, ...others] = stage.linears
+              expect(others).toEqual([])
+              reaching.push(linear.kind)
+              const product = await productOf(source, linear, input)
+              const before = tokens.state.residual.data
+              const largest = before.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+              for (const [i, value] of product.entries()) {
+                const expected = before[i] + stage.residualScale * value
+                expect(Math.abs(state.residual.data[i] - expected)).toBeLessThan(
+                  1e-5 * (largest + Math.abs(value)),
+                )
+              }
+            }
+            tokens = { sequences, state }
+          })
+        }
+        const { attention, feedForward } = description
+        const plain = addsPlainly(description)
+        expect(reaching).toEqual([
+          ...(plain.attention ? [attention.output.kind] : []),
+          ...(plain.feedForward && feedForward.kind !== 'routed' ? [feedForward.down.kind] : []),
+        ])
+      })
+    },
+  )
+})
+
+describe('runStored', () => {
+  it('hands on what a stage does not change as the same array', async () => {
+    await forEachBlock('qwen2_moe-mlp-only', async (block, hidden) => {
+      if (block.description.feedForward.kind !== 'routed') return
+      let tokens = stored(hidden)
+      let experts = 0
+      for (const stage of blockStages(block.description)) {
+        await withLinears(block, stage.uses, () => {
+          const state = runStored(block, stage, tokens, length, () => true)
+          if (stage.expert !== undefined) {
+            experts++
+            const { residual, expertInput, routes } = tokens.state
+            expect(state.residual).toBe(residual)
+            expect(state.expertInput).toBe(expertInput)
+            expect(state.routes?.weights).toBe(routes?.weights)
+          }
+          tokens = { sequences, state }
+        })
       }
-      expect(tf.memory().numTensors).toBe(tensors + 1)
-      expect(await runBlock(fork, embedded, sequences, length)).not.toEqual(before)
-      expect(await runBlock(block, embedded, sequences, length)).toEqual(before)
-      disposeBlock(fork)
-    }))
+      expect(experts).toBeGreaterThan(3)
+      // nothing is carried on to the next block but the residual stream
+      expect(Object.keys(tokens.state)).toEqual(['residual'])
+    })
+  })
+
+  it('passes over an expert that gets no token, and shows nothing of it', async () => {
+    await forEachBlock('mixtral-full', async (block, hidden) => {
+      const width = hidden.length / (sequences * length)
+      let tokens: StoredTokens = {
+        sequences: 1,
+        state: { residual: matrix(1, width, hidden.slice(0, width)) },
+      }
+      const seen = new Set<number>()
+      let passed = 0
+      for (const stage of blockStages(block.description)) {
+        await withLinears(block, stage.uses, () => {
+          visitStored(block, stage, tokens, 1, () => stage.expert !== undefined && seen.add(stage.expert))
+          const state = runStored(block, stage, tokens, 1, () => true)
+          if (stage.expert !== undefined && !seen.has(stage.expert)) {
+            passed++
+            expect(state).toEqual(tokens.state)
+          }
+          tokens = { sequences: 1, state }
+        })
+      }
+      const { feedForward } = block.description
+      if (feedForward.kind !== 'routed') throw new Error('not a mixture of experts')
+      expect(seen.size).toBe(feedForward.active)
+      expect(passed).toBe(2 * (feedForward.experts.length - feedForward.active))
+    })
+  })
+
+  it('refuses tokens of another size', async () => {
+    await forEachBlock('llama-mha', async (block, hidden) => {
+      const tokens = { ...stored(hidden), sequences: 3 }
+      const [stage] = blockStages(block.description)
+      expect(() => visitStored(block, stage, tokens, length, () => {})).toThrow(ShapeError)
+      expect(() => runStored(block, stage, tokens, length, () => true)).toThrow(
+        '3 sequences of 20 tokens need 60 rows of hidden states, found 40',
+      )
+    })
+  })
 })

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { OptionError, packedBytes, packLayer } from '../../../src/index.js'
+import { allLinearLayers } from '../../../src/model/decoder/linears.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { layoutOf } from '../../../src/packing/layout.js'
 import { type LayoutOptions, resolveLayoutOptions } from '../../../src/packing/layout-options.js'
@@ -9,7 +10,7 @@ import { layerCandidates } from '../../../src/pipeline/mixed/candidates.js'
 import { planBudget } from '../../../src/pipeline/mixed/plan.js'
 import { tinyConfig } from '../../support/tiny-model.js'
 
-const config = describeDecoder(tinyConfig, 'config.json')
+const linears = allLinearLayers(describeDecoder(tinyConfig, 'config.json'))
 
 const layoutOptions = fc.record({
   vectorDim: fc.constantFrom(1 as const, 2 as const, 4 as const),
@@ -57,7 +58,7 @@ describe('layerCandidates', () => {
 describe('planBudget', () => {
   const refusal = (bpv: number, options = {}) => {
     try {
-      planBudget(config, options, bpv)
+      planBudget(linears, options, bpv)
     } catch (error) {
       return error as OptionError
     }
@@ -72,7 +73,7 @@ describe('planBudget', () => {
       const error = refusal(bpv)
       expect(error).toBeInstanceOf(OptionError)
       const [, figure] = pattern.exec(error.message)!
-      expect(() => planBudget(config, {}, Number(figure))).not.toThrow()
+      expect(() => planBudget(linears, {}, Number(figure))).not.toThrow()
     }
     for (const bpv of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
       expect(refusal(bpv).message).toMatch(/^bpv: expected a number of bits per value above 0/)
@@ -80,7 +81,7 @@ describe('planBudget', () => {
   })
 
   it('gives the budget in whole bytes over all linear layers', () => {
-    const { layers, budgetBytes } = planBudget(config, {}, 2.2)
+    const { layers, budgetBytes } = planBudget(linears, {}, 2.2)
     const weights = layers.reduce((sum, { linear }) => sum + linear.rows * linear.cols, 0)
     expect(layers.length).toBe(14)
     expect(budgetBytes).toBe(Math.floor((2.2 * weights) / 8))

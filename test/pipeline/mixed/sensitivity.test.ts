@@ -62,6 +62,7 @@ const measure = (tryLayer: (name: string, weight: Matrix) => LayerTrials, of = {
     random: randomGenerator(1),
     pause,
     onProgress: () => {},
+    isTried: () => true,
     tryLayer: async ({ name }, weight) => tryLayer(name, weight),
   })
 

@@ -10,8 +10,8 @@ import {
   type QuantizedLayer,
   quantizeModel,
 } from '../../../src/model.js'
+import { cli } from '../../cli/support.js'
 import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
-import { cli } from '../cli/support.js'
 
 let folder: string
 let model: string

@@ -6,10 +6,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../../src/checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../../src/checkpoint/model-weights.js'
 import { HessianAccumulator, matrix, reconstructionError } from '../../../src/index.js'
-import { disposeBlock, loadBlock } from '../../../src/model/decoder/block.js'
+import { disposeBlock, openBlock } from '../../../src/model/decoder/block.js'
 import { embedTokens } from '../../../src/model/decoder/embedding.js'
-import { type LinearKind, linearInputGroups } from '../../../src/model/decoder/linears.js'
+import { linearLayers } from '../../../src/model/decoder/linears.js'
 import { runBlock } from '../../../src/model/decoder/run-block.js'
+import { blockStages } from '../../../src/model/decoder/stages.js'
+import type { WeightSource } from '../../../src/model/decoder/weights.js'
 import {
   dequantize,
   dequantizeModel,
@@ -24,8 +26,9 @@ import {
   startEngine,
   withQuantizedLayers,
 } from '../../../src/model.js'
-import { calibrationStream, passGroup } from '../../../src/pipeline/calibrate/calibration-stream.js'
+import { calibrationStream, passStage } from '../../../src/pipeline/calibrate/calibration-stream.js'
 import { collectStatistics } from '../../../src/pipeline/calibrate/input-statistics.js'
+import { watchKernelArrays } from '../../support/kernel-arrays.js'
 import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
 
 const length = 32
@@ -65,23 +68,29 @@ afterAll(async () => {
 })
 
 /** The inputs of a block's linear layers while the calibration tokens run through the given weights. */
-async function inputsOf(source: Parameters<typeof loadBlock>[0], index: number) {
+async function inputsOf(source: WeightSource, index: number) {
   await startEngine('wasm')
   const { config } = full
   const tokens = new Int32Array(sequences.flatMap((sequence) => Array.from(sequence)))
   let hidden = await embedTokens(source, config, tokens)
-  const inputs = new Map<LinearKind, { data: Float32Array; cols: number }>()
+  const inputs = new Map<string, { data: Float32Array; cols: number }>()
   for (let i = 0; i <= index; i++) {
-    const block = await loadBlock(source, config, i)
+    const block = await openBlock(source, config.blocks[i])
     hidden = await runBlock(block, hidden, count, length, {
-      onInput(kinds, input) {
+      onInput({ linears }, input) {
         const data = Float32Array.from(input.data)
-        for (const kind of kinds) inputs.set(kind, { data, cols: input.cols })
+        for (const { kind } of linears) inputs.set(kind, { data, cols: input.cols })
       },
     })
     disposeBlock(block)
   }
   return inputs
+}
+
+/** A weight of block 1 of the full model. */
+async function weightOf(name: string) {
+  const { rows, cols } = linearLayers(full.config, 1).find((linear) => linear.name === name)!
+  return matrix(rows, cols, await full.source.floats(name))
 }
 
 /** The relative error of a layer of block 1 on inputs that came through the layers of `before`. */
@@ -102,14 +111,15 @@ describe('collectStatistics', () => {
   it('gives (2 / tokens) X^T X of each layer’s inputs, summed in float64', async () => {
     const { source, config } = full
     const inputs = await inputsOf(source, 0)
-    const block = await loadBlock(source, config, 0)
+    const block = await openBlock(source, config.blocks[0])
     const tokens = new Int32Array(sequences.flatMap((sequence) => Array.from(sequence)))
     const data = await embedTokens(source, config, tokens)
     const stream = calibrationStream(config, data, length)
-    for (const group of linearInputGroups) {
-      const { data: x, cols } = inputs.get(group[0])!
-      const { hessian } = await collectStatistics(group, { block, stream })
-      await passGroup(block, group, stream)
+    for (const stage of blockStages(config.blocks[0])) {
+      const { data: x, cols } = inputs.get(stage.linears[0].kind)!
+      const { hessian, tokens, pooled } = await collectStatistics(stage, { block, stream })
+      expect({ tokens, pooled }).toEqual({ tokens: count * length, pooled: undefined })
+      await passStage(block, stage, stream)
       for (let i = 0; i < cols; i++) {
         for (let j = 0; j < cols; j++) {
           let sum = 0
@@ -124,9 +134,8 @@ describe('collectStatistics', () => {
 
 describe('quantizeModel', () => {
   it('takes the Hessians of a block from activations that came through the quantized blocks before it', async () => {
-    const { source, config } = full
     const name = 'model.layers.1.mlp.down_proj.weight'
-    const weight = matrix(config.hiddenSize, config.intermediateSize, await source.floats(name))
+    const weight = await weightOf(name)
     const quantized = new Map<string, QuantizedLayer>()
     const { layers: reports } = await quantizeModel({
       ...options(),
@@ -144,9 +153,8 @@ describe('quantizeModel', () => {
   })
 
   it('in sequential order takes them from activations that came through all quantized layers before', async () => {
-    const { source, config } = full
     const name = 'model.layers.1.mlp.down_proj.weight'
-    const weight = matrix(config.hiddenSize, config.intermediateSize, await source.floats(name))
+    const weight = await weightOf(name)
     const quantized = new Map<string, QuantizedLayer>()
     const { layers: reports } = await quantizeModel({
       ...options(),
@@ -171,7 +179,7 @@ describe('quantizeModel', () => {
       const given = (await inputsOf(withQuantizedLayers(source, quantized), 1)).get('mlp.down_proj')!.data
       return wanted.reduce((sum, value, i) => sum + (value - given[i]) ** 2, 0)
     }
-    expect(config.layers).toBe(2)
+    expect(config.blocks.length).toBe(2)
     expect(await distance(0.8)).toBeLessThan(0.9 * (await distance(0)))
   })
 
@@ -227,11 +235,21 @@ describe('quantizeModel', () => {
     await many.close()
   })
 
-  it('leaves no tensors on the engine', async () => {
+  it.each<[string, Partial<QuantizeModelOptions>]>([
+    ['gptq', { method: 'gptq', bpv: undefined, columnsPerGroup: undefined }],
+    ['gptvq with drift corrected and tuned codebooks', { bits: 1, bpv: undefined, tuningEpochs: 1 }],
+    [
+      'bits shared out and text of its own',
+      { bits: 'mixed', bpv: 2.2, calibration: undefined, sequences: 2 },
+    ],
+  ])('leaves nothing in the memory of the engine: %s', async (_, own) => {
     await startEngine('wasm')
+    const arrays = watchKernelArrays()
     const before = tf.memory().numTensors
-    await quantizeModel({ ...options(), method: 'gptq', bpv: undefined, columnsPerGroup: undefined })
-    expect(tf.memory().numTensors).toBe(before)
+    await quantizeModel({ ...options(), sequenceLength: 32, ...own })
+    expect([tf.memory().numTensors, arrays.inUse()]).toEqual([before, 0])
+    expect(arrays.allocated()).toBeGreaterThan(0)
+    arrays.stop()
   })
 
   it('reads the linear layers of one block at a time, never a later block before an earlier one is done', async () => {
