@@ -1,4 +1,5 @@
 import { clusteringTables } from './clustering.js'
+import { forwardTables } from './forward.js'
 import { plainLoopTables } from './plain-loops.js'
 import { productTables } from './products.js'
 import type { Table } from './report.js'
@@ -11,6 +12,7 @@ export async function run(options: SuiteOptions): Promise<Table[]> {
     ...(await productTables(options)),
     ...(await clusteringTables(options)),
     ...(await searchTables(options)),
+    ...(await forwardTables(options)),
     ...(await plainLoopTables(options)),
   ]
 }

@@ -43,7 +43,8 @@ The model comes with the package: 4 blocks of 256 hidden values. We take the que
 // %%
 const folder = '../models/tiny-llama'
 const model = await openModel(folder)
-const { hiddenSize, rmsNormEps } = model.config
+const { hiddenSize, blocks } = model.config
+const { epsilon } = blocks[0].norms.attentionInput!
 const weight = matrix(
   hiddenSize,
   hiddenSize,
@@ -71,7 +72,7 @@ async function inputsOf(file: string, most: number): Promise<Matrix> {
   for (const [t, token] of tokens.entries()) {
     const row = embedding.subarray(token * hiddenSize, (token + 1) * hiddenSize)
     const meanSquare = row.reduce((sum, x) => sum + x * x, 0) / hiddenSize
-    const scale = 1 / Math.sqrt(meanSquare + rmsNormEps)
+    const scale = 1 / Math.sqrt(meanSquare + epsilon)
     inputs.data.set(
       row.map((x, i) => x * scale * gain[i]),
       t * hiddenSize,

@@ -97,7 +97,7 @@ export interface ForwardKernels extends Pick<ProductKernels, 'gemm'> {
 
   /**
    * `softmax(scores) V` of each head, in float32. A value that is not finite may reach queries up to 7 positions before
-   * it, as 0 times that value.
+   * it, and up to 10 positions behind those that see it, as 0 times that value.
    */
   attend(task: AttentionTask): void
 

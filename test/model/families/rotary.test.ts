@@ -16,9 +16,7 @@ interface Golden {
 }
 
 /** By `scripts/oracle/rope.py`: the rotary frequencies of models that transformers made of these files. */
-const golden: Golden[] = JSON.parse(
-  readFileSync(new URL('./rope-golden.json', import.meta.url), 'utf8'),
-)
+const golden: Golden[] = JSON.parse(readFileSync(new URL('./rope-golden.json', import.meta.url), 'utf8'))
 
 /** What transformers reads and we refuse: it ignores what the file says, or its releases disagree. */
 const refusedHere = [
