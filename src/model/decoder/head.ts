@@ -1,4 +1,4 @@
-import { ShapeError } from '../../errors.js'
+import { NumericError, ShapeError } from '../../errors.js'
 import { turnOfEventLoop } from '../../event-loop.js'
 import type { LinearWeights, NormWeights, Ops } from '../ops/ops.js'
 import { releaseWeights, runningOps } from '../ops/running.js'
@@ -106,6 +106,20 @@ export async function openHead(source: WeightSource, config: DecoderDescription)
       kept?.clear()
     },
   }
+}
+
+/**
+ * @param logits tokens x vocabSize
+ * @throws NumericError when one is NaN or infinite, naming it
+ */
+export function assertFiniteLogits(logits: Float32Array, vocabSize: number): void {
+  let at = 0
+  while (at < logits.length && logits[at] * 0 === 0) at++
+  if (at === logits.length) return
+  throw new NumericError(
+    `the logit of token ${at % vocabSize} behind hidden state ${Math.floor(at / vocabSize)} is ${logits[at]}; expected ` +
+      'finite numbers. The weights of the head are damaged, or the config.json is of another model',
+  )
 }
 
 async function readSlice(

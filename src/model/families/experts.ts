@@ -11,16 +11,24 @@ export interface Experts {
   readonly sumToOne: boolean
 }
 
+/** In all layers together: more than any model has, see the limit of layers. */
+const MOST_EXPERTS = 2 ** 17
+
 /**
  * Reads them. Files say `num_experts` or `num_local_experts`, older and newer ones of the same family.
  *
  * @param least 0 for families whose layers may all be dense
  */
 export function readExperts(read: ConfigReader, defaults: Experts, least: 0 | 1): Experts {
-  const experts = wholeOr(read, 'num_experts', wholeOr(read, 'num_local_experts', defaults.count))
-  if (experts < least) read.fail('num_experts', experts, 'a positive whole number')
-  const local = read.value('num_local_experts') ?? experts
-  if (local !== experts) read.fail('num_local_experts', local, `the same as num_experts (${experts})`)
+  const local = read.value('num_local_experts')
+  const field = read.value('num_experts') == null && local != null ? 'num_local_experts' : 'num_experts'
+  const experts = wholeOr(read, field, defaults.count)
+  if (experts < least) read.fail(field, experts, 'a positive whole number')
+  const most = Math.floor(MOST_EXPERTS / read.count('num_hidden_layers'))
+  if (experts > most) read.fail(field, experts, `at most ${most} experts in each layer`)
+  if ((local ?? experts) !== experts) {
+    read.fail('num_local_experts', local, `the same as num_experts (${experts})`)
+  }
   const active = read.count('num_experts_per_tok', defaults.active)
   if (experts > 0 && active > experts) read.fail('num_experts_per_tok', active, `at most ${experts} experts`)
   return { count: experts, active, sumToOne: read.flag('norm_topk_prob', defaults.sumToOne) }

@@ -41,6 +41,9 @@ export interface SizeDefaults {
   readonly fixedKvHeads?: true
 }
 
+/** More than any model has: a damaged file must not fill the memory with descriptions of blocks. */
+const MOST_LAYERS = 2 ** 12
+
 /** Reads the sizes of a model; key-value heads of null are as many as heads. */
 export function readSizes(read: ConfigReader, defaults: SizeDefaults): Sizes {
   const hiddenSize = read.count('hidden_size')
@@ -53,12 +56,14 @@ export function readSizes(read: ConfigReader, defaults: SizeDefaults): Sizes {
     read.fail('num_key_value_heads', kvHeads, `a divisor of num_attention_heads (${heads})`)
   }
   const headDim = read.count('head_dim', defaults.headDim ?? hiddenSize / heads)
+  const layers = read.count('num_hidden_layers')
+  if (layers > MOST_LAYERS) read.fail('num_hidden_layers', layers, `at most ${MOST_LAYERS} layers`)
   return {
     hiddenSize,
     heads,
     kvHeads,
     headDim,
-    layers: read.count('num_hidden_layers'),
+    layers,
     maxPositions: read.count('max_position_embeddings', defaults.maxPositions),
   }
 }

@@ -79,7 +79,7 @@ export function configReader(
   const count = (name: string, found: unknown) =>
     isWhole(found) && found > 0 ? found : fail(name, found, 'a positive whole number')
   const positive = (name: string, found: unknown) =>
-    isNumber(found) && found > 0 ? found : fail(name, found, 'a positive number')
+    isPositive(found) ? found : fail(name, found, positiveNumber)
   const optional = <T>(check: (name: string, found: unknown) => T, name: string, fallback: T | undefined) => {
     const found = value(name)
     if (found === undefined) return fallback
@@ -152,7 +152,17 @@ export function isNumber(value: unknown): value is number {
   return typeof value === 'number' && Number.isFinite(value)
 }
 
+/** Whether a JSON value is a positive number that float32 holds, and its reciprocal: what models compute with. */
+export function isPositive(value: unknown): value is number {
+  return isNumber(value) && value >= 1e-38 && value <= 1e38
+}
+
+/** What errors expect in place of one that {@link isPositive} refuses. */
+export const positiveNumber = 'a positive number, 1e-38 to 1e38'
+
 /** A JSON value as errors show it. */
 export function show(value: unknown): string {
-  return value === undefined ? 'missing' : JSON.stringify(value)
+  if (value === undefined) return 'missing'
+  // what is too large for a number is read as infinity, which JSON has no word for
+  return typeof value === 'number' ? String(value) : JSON.stringify(value)
 }

@@ -1,5 +1,5 @@
 import type { RotaryDescription, RotaryScaling } from '../decoder/description.js'
-import { type ConfigReader, isNumber, show } from './read-config.js'
+import { type ConfigReader, isNumber, isPositive, positiveNumber, show } from './read-config.js'
 
 /** Fields of any section. */
 const sectionFields = ['rope_type', 'type', 'rope_theta', 'partial_rotary_factor']
@@ -102,7 +102,7 @@ export function rotaryOf(
   const { headDim } = options
   const field = (key: string, fallback?: number) => {
     const found = section[key] ?? fallback
-    return isNumber(found) && found > 0 ? found : read.fail(`${name}.${key}`, found, 'a positive number')
+    return isPositive(found) ? found : read.fail(`${name}.${key}`, found, positiveNumber)
   }
   const share =
     section.partial_rotary_factor == null ? (options.topShare ?? 1) : field('partial_rotary_factor')
@@ -135,16 +135,21 @@ function readScaling(
   dims: number,
   options: SectionOptions,
 ): RotaryScaling {
-  const stated = String(section.rope_type ?? section.type ?? 'default')
+  const key = section.rope_type == null && section.type != null ? 'type' : 'rope_type'
+  const stated = section[key] ?? 'default'
   const { aliases = {} } = options
+  if (typeof stated !== 'string') {
+    return read.fail(`${name}.${key}`, stated, 'the name of a kind of rotary positions')
+  }
   const kind = Object.hasOwn(aliases, stated) ? aliases[stated] : stated
   const kinds: readonly string[] = options.kinds ?? Object.keys(scalingFields)
-  if (!kinds.includes(kind)) read.refuse('rotary scaling', kind, kinds.join(', '))
+  const refuse = () => read.refuse(`${name}.${key}`, kind, kinds.join(', '))
+  if (!kinds.includes(kind)) refuse()
   const positive = (key: string, fallback?: number) => {
     const found = section[key] ?? fallback
-    return isNumber(found) && found > 0
+    return isPositive(found)
       ? found
-      : read.fail(`${key} of the ${kind} rotary scaling in ${name}`, found, 'a positive number')
+      : read.fail(`${key} of the ${kind} rotary scaling in ${name}`, found, positiveNumber)
   }
   const { maxPositions, topOriginal, theta } = options
   const original = () => topOriginal ?? positive('original_max_position_embeddings', maxPositions)
@@ -197,7 +202,7 @@ function readScaling(
       }
     }
     default:
-      return read.refuse('rotary scaling', kind, kinds.join(', '))
+      return refuse()
   }
 }
 
@@ -216,7 +221,6 @@ function factors(
   dims: number,
 ): readonly number[] {
   const found = section[key]
-  const usable =
-    Array.isArray(found) && found.length === dims / 2 && found.every((one) => isNumber(one) && one > 0)
+  const usable = Array.isArray(found) && found.length === dims / 2 && found.every(isPositive)
   return usable ? found : read.fail(`${name}.${key}`, found, `a list of ${dims / 2} positive numbers`)
 }

@@ -1,7 +1,7 @@
 import { type Block, disposeBlock, holdBlock, openBlock } from '../decoder/block.js'
 import type { DecoderDescription } from '../decoder/description.js'
 import { type Embedding, openEmbedding } from '../decoder/embedding.js'
-import { type Head, openHead } from '../decoder/head.js'
+import { assertFiniteLogits, type Head, openHead } from '../decoder/head.js'
 import { runBlock } from '../decoder/run-block.js'
 import type { WeightSource } from '../decoder/weights.js'
 import type { KeyValueCache } from '../ops/ops.js'
@@ -71,7 +71,7 @@ export function closeCaches(caches: readonly KeyValueCache[]): void {
  *
  * @param tokens sequence after sequence, as many of each
  * @returns logits of the tokens that follow, one row per token: tokens x vocabSize
- * @throws NumericError when an activation is NaN or infinite
+ * @throws NumericError when an activation or a logit is NaN or infinite
  */
 export async function decodeTokens(
   decoder: Decoder,
@@ -83,5 +83,8 @@ export async function decodeTokens(
   for (const [index, block] of decoder.blocks.entries()) {
     hidden = await runBlock(block, hidden, sequences, tokens.length / sequences, { cache: caches[index] })
   }
-  return decoder.head.logits(hidden)
+  const logits = await decoder.head.logits(hidden)
+  // a draw from NaN would always give the last token
+  assertFiniteLogits(logits, decoder.head.vocabSize)
+  return logits
 }

@@ -2,7 +2,7 @@ import { ShapeError } from '../../errors.js'
 import { disposeBlock, openBlock } from '../decoder/block.js'
 import type { DecoderDescription } from '../decoder/description.js'
 import { openEmbedding } from '../decoder/embedding.js'
-import { openHead } from '../decoder/head.js'
+import { assertFiniteLogits, openHead } from '../decoder/head.js'
 import { runBlock } from '../decoder/run-block.js'
 import type { WeightSource } from '../decoder/weights.js'
 
@@ -13,7 +13,7 @@ import type { WeightSource } from '../decoder/weights.js'
  * @param onHidden is given the hidden states in front of each block and behind the last
  * @returns logits, (batch * length) x vocabSize, row-major
  * @throws CheckpointError when a tensor is missing or of another shape than `config` asks for
- * @throws NumericError when a weight or an activation is NaN or infinite
+ * @throws NumericError when a weight, an activation or a logit is NaN or infinite
  * @throws TextError for a token id outside the vocabulary
  */
 export async function forwardLogits(
@@ -41,7 +41,9 @@ export async function forwardLogits(
   onHidden(hidden)
   const head = await openHead(source, config)
   try {
-    return await head.logits(hidden)
+    const logits = await head.logits(hidden)
+    assertFiniteLogits(logits, config.vocabSize)
+    return logits
   } finally {
     head.dispose()
   }

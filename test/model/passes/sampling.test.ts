@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { AbortedError, OptionError, UnsupportedError } from '../../../src/errors.js'
+import { AbortedError, NumericError, OptionError, UnsupportedError } from '../../../src/errors.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
@@ -121,6 +121,17 @@ describe('sampleSequences', () => {
     const sampled = sampleSequences(source, config, { seed: 1, ...options })
     await expect(sampled).rejects.toThrow(OptionError)
     await expect(sampleSequences(source, config, { seed: 1, ...options })).rejects.toThrow(named)
+  })
+
+  it('draws nothing from predictions that are not numbers', async () => {
+    const tensors = randomTensors(grouped, 21)
+    tensors.get('lm_head.weight')!.values.fill(3e38)
+    const before = inUse()
+    const sampled = sampleSequences(sourceOf(tensors), config, { count: 1, length: 4, seed: 1 })
+    await expect(sampled).rejects.toThrow(NumericError)
+    const run = forwardLogits(sourceOf(tensors), config, new Int32Array(4), 1)
+    await expect(run).rejects.toThrow(/the logit of token 0 behind hidden state 0 is (NaN|-?Infinity)/)
+    expect(inUse()).toEqual(before)
   })
 
   it('says that a model without BOS cannot be sampled', async () => {
