@@ -12,6 +12,7 @@ import { dirname } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Matrix, matrix, reconstructionError } from 'gptvq'
 import {
+  allLinearLayers,
   cutWindows,
   dequantize,
   linearLayers,
@@ -24,7 +25,7 @@ import {
   startEngine,
   withQuantizedLayers,
 } from 'gptvq/model'
-import { disposeBlock, loadBlock } from '../src/model/decoder/block.js'
+import { disposeBlock, openBlock } from '../src/model/decoder/block.js'
 import { embedTokens } from '../src/model/decoder/embedding.js'
 import { calibrationStream } from '../src/pipeline/calibrate/calibration-stream.js'
 import { type AblationRow, type AblationTable, ablationTables } from './ablation-rows.js'
@@ -122,10 +123,8 @@ async function openFull() {
 
 async function weightsOf({ source, config }: OpenModel): Promise<Map<string, Matrix>> {
   const weights = new Map<string, Matrix>()
-  for (let index = 0; index < config.layers; index++) {
-    for (const { name, rows, cols } of linearLayers(config, index)) {
-      weights.set(name, matrix(rows, cols, await source.floats(name)))
-    }
+  for (const { name, rows, cols } of allLinearLayers(config)) {
+    weights.set(name, matrix(rows, cols, await source.floats(name)))
   }
   return weights
 }
@@ -138,8 +137,8 @@ async function hessiansOf(
   const tokens = Int32Array.from(sequences.flatMap((sequence) => Array.from(sequence)))
   const stream = calibrationStream(config, await embedTokens(source, config, tokens), WINDOW)
   const hessians = new Map<string, Matrix>()
-  for (let index = 0; index < config.layers; index++) {
-    const block = await loadBlock(source, config, index)
+  for (const [index, description] of config.blocks.entries()) {
+    const block = await openBlock(source, description)
     try {
       const found = await hessiansThrough(block, stream)
       for (const { name, kind } of linearLayers(config, index)) hessians.set(name, found.get(kind)!)

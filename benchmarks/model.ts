@@ -11,7 +11,7 @@ import {
   startEngine,
   withQuantizedLayers,
 } from 'gptvq/model'
-import { disposeBlock, loadBlock } from '../src/model/decoder/block.js'
+import { disposeBlock, openBlock } from '../src/model/decoder/block.js'
 import { useEngineProducts, useOwnProducts } from '../src/model/ops/tensors/products.js'
 import { type CalibrationStream, copyStream } from '../src/pipeline/calibrate/calibration-stream.js'
 import { medianOf, secondsOf, spreadOf, timingOf } from './harness.js'
@@ -39,7 +39,7 @@ interface Lap {
   readonly tokens: number | null
 }
 
-/** The quickstart's phases on the embedded model, and what the engine's own products would make of them. */
+/** The quickstart's phases on the embedded model, and what they would take on tensors of the engine. */
 export async function run({ quick }: SuiteOptions): Promise<Table[]> {
   await startEngine('wasm')
   const model = await openModel(modelFolder)
@@ -119,7 +119,7 @@ function phaseTable(laps: readonly Lap[][], { sequences, windows }: Work): Table
   }
 }
 
-/** Calibration and evaluation on the kernels of this package and on the wasm engine alone, in turn. */
+/** Calibration and evaluation on the kernels of this package and on tensors of the wasm engine, in turn. */
 async function productsTable(work: Work, rounds: number): Promise<Table> {
   const { model, sequences, windows } = work
   const score = () => scoreModels({ reference: model, candidates: [model], windows })
@@ -148,17 +148,17 @@ async function productsTable(work: Work, rounds: number): Promise<Table> {
   rows.push(comparison('both', sum('own'), sum('engine'), sum('tokens')))
   return {
     id: 'model-products',
-    title: 'The forward pass on the kernels of this package and on the engine alone',
+    title: 'The forward pass on the kernels of this package and on tensors',
     note:
-      'The same work on the kernels of this package, as is the default of the wasm engine, and on what ' +
-      'tfjs-backend-wasm comes with; Hessians and scores are computed by the kernels in both. Texts are tokenized ' +
-      'before; evaluation: the full model against itself.',
+      'The same work on the kernels of this package, as is the default of the wasm engine, and on tensors with ' +
+      'what tfjs-backend-wasm comes with; Hessians and scores are computed by the kernels in both. Texts are ' +
+      'tokenized before; evaluation: the full model against itself.',
     columns: [
       { key: 'phase', label: 'phase' },
       { key: 'own', label: 'own kernels, s', digits: 3 },
-      { key: 'engine', label: "engine's, s", digits: 3 },
+      { key: 'engine', label: 'tensors, s', digits: 3 },
       { key: 'ownRate', label: 'own, tokens per second', decimals: 0 },
-      { key: 'engineRate', label: "engine's, tokens per second", decimals: 0 },
+      { key: 'engineRate', label: 'tensors, tokens per second', decimals: 0 },
       { key: 'ratio', label: 'times as fast', digits: 3 },
     ],
     rows,
@@ -181,8 +181,8 @@ function comparison(phase: string, own: number, engine: number, tokens: number):
 
 /** What calibration runs, with nothing in between: Hessians of every block, activations on to the next. */
 async function calibrate(model: OpenModel, stream: CalibrationStream): Promise<void> {
-  for (let index = 0; index < model.config.layers; index++) {
-    const block = await loadBlock(model.source, model.config, index)
+  for (const description of model.config.blocks) {
+    const block = await openBlock(model.source, description)
     try {
       await hessiansThrough(block, stream)
     } finally {

@@ -1,14 +1,14 @@
 import { fileURLToPath } from 'node:url'
 import { type Matrix, matrix } from 'gptvq'
 import { type LinearLayer, linearLayers, type OpenModel, openModel, startEngine } from 'gptvq/model'
-import { disposeBlock, type LlamaBlock, loadBlock } from '../src/model/decoder/block.js'
+import { type Block, disposeBlock, openBlock } from '../src/model/decoder/block.js'
 import { embedTokens } from '../src/model/decoder/embedding.js'
-import { linearInputGroups } from '../src/model/decoder/linears.js'
+import { blockStages } from '../src/model/decoder/stages.js'
 import { gatherCalibration } from '../src/pipeline/calibrate/calibration.js'
 import {
   type CalibrationStream,
   calibrationStream,
-  passGroup,
+  passStage,
 } from '../src/pipeline/calibrate/calibration-stream.js'
 import { collectStatistics } from '../src/pipeline/calibrate/input-statistics.js'
 
@@ -51,7 +51,7 @@ export async function realLayers(
     ]
     const layers: BenchmarkLayer[] = []
     for (let index = 0; index < blocks; index++) {
-      const block = await loadBlock(model.source, model.config, index)
+      const block = await openBlock(model.source, model.config.blocks[index])
       try {
         const hessians = await hessiansThrough(block, calibration)
         const heldOut = await hessiansThrough(block, evaluation)
@@ -76,14 +76,14 @@ function isChosen(index: number, layer: LinearLayer['kind']): boolean {
 
 /** Takes the tokens through a block and gives the Hessians of its linear layers. */
 export async function hessiansThrough(
-  block: LlamaBlock,
+  block: Block,
   stream: CalibrationStream,
 ): Promise<Map<LinearLayer['kind'], Matrix>> {
   const hessians = new Map<LinearLayer['kind'], Matrix>()
-  for (const group of linearInputGroups) {
-    const { hessian } = await collectStatistics(group, { block, stream })
-    for (const kind of group) hessians.set(kind, hessian)
-    await passGroup(block, group, stream)
+  for (const stage of blockStages(block.description)) {
+    const { hessian } = await collectStatistics(stage, { block, stream })
+    for (const { kind } of stage.linears) hessians.set(kind, hessian)
+    await passStage(block, stage, stream)
   }
   return hessians
 }

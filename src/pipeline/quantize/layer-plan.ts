@@ -1,5 +1,6 @@
+import { type OptionNames, refuseUnknown } from '../../check-option.js'
 import { OptionError } from '../../errors.js'
-import type { VqOptions } from '../../gptvq/options.js'
+import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { allLinearLayers, type LinearLayer } from '../../model/decoder/linears.js'
 import { nameMatcher } from '../../nearest-name.js'
@@ -26,6 +27,9 @@ export interface LayerSetting {
   readonly options: Omit<VqOptions, 'seed'>
 }
 
+const { seed: _, ...layerOptionNames } = vqOptionNames
+const settingNames: OptionNames<LayerSetting> = { match: true, options: true }
+
 /** The layers to quantize. */
 export interface LayerPlan {
   /** In the order of the forward pass. */
@@ -48,9 +52,9 @@ export function planLayers(
   const skipped = (typeof options.skip === 'string' ? [options.skip] : (options.skip ?? [])).map((pattern) =>
     matching('skip', pattern, all),
   )
-  const overrides = (options.set ?? []).map(({ match, options }) => ({
-    names: matching('set', match, all),
-    options,
+  const overrides = (options.set ?? []).map((setting) => ({
+    names: matching('set', setting.match, all),
+    options: ownOptions(setting),
   }))
   if (overrides.length > 0 && options.bits === 'mixed') {
     throw new OptionError(
@@ -66,6 +70,26 @@ export function planLayers(
     resolved.set(name, own.length === 0 ? settings : overridden(settings, options, Object.assign({}, ...own)))
   }
   return { linears, settingsOf: (name) => resolved.get(name) }
+}
+
+/** Refuses what would change nothing: names that no layer has an option of. */
+function ownOptions(setting: LayerSetting): LayerSetting['options'] {
+  refuseUnknown(setting, settingNames)
+  const { match, options } = setting
+  if (typeof options !== 'object' || options === null) {
+    throw new OptionError(
+      'set',
+      `expected options for '${match}', e.g. { bits: 3 }, got ${JSON.stringify(options)}`,
+    )
+  }
+  refuseUnknown(options, layerOptionNames)
+  if ((options.bits as unknown) === 'mixed') {
+    throw new OptionError(
+      'bits',
+      `'mixed' is for all layers together, not for '${match}'; expected a whole number`,
+    )
+  }
+  return options
 }
 
 function overridden(

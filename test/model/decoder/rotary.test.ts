@@ -8,19 +8,6 @@ const rotary = (scaling: RotaryScaling, dims = 128, theta = 500000): RotaryDescr
   scaling,
 })
 
-describe('rotaryFrequencies', () => {
-  it('keeps fast pairs and stretches slow ones under llama3 scaling', () => {
-    const plain = rotaryFrequencies(rotary({ kind: 'default' }), 1).frequencies
-    const llama3 = { kind: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4 } as const
-    const scaled = rotaryFrequencies(rotary({ ...llama3, originalMaxPositions: 8192 }), 1).frequencies
-    expect(scaled[0]).toBe(plain[0])
-    expect(scaled[63]).toBeCloseTo(plain[63] / 8, 15)
-    const ratios = Array.from(scaled, (frequency, pair) => plain[pair] / frequency)
-    expect(ratios.every((ratio, pair) => pair === 0 || ratio >= ratios[pair - 1] - 1e-12)).toBe(true)
-    expect(ratios.some((ratio) => ratio > 1.01 && ratio < 7.9)).toBe(true)
-  })
-})
-
 describe('rotaryTables', () => {
   const yarn = {
     kind: 'yarn',
@@ -61,16 +48,5 @@ describe('rotaryTables', () => {
         }
       }
     }
-  })
-
-  it('are remembered, and made anew for a sequence that is longer', () => {
-    const own = rotary(longrope, 8, 100)
-    const short = rotaryTables(own, 16)
-    expect(rotaryTables(own, 4)).toBe(short)
-    const long = rotaryTables(own, 30)
-    expect(long).not.toBe(short)
-    expect(rotaryTables(own, 17)).toBe(long)
-    expect(rotaryTables(own, 16)).toBe(short)
-    expect(rotaryTables(own, 2000)).not.toBe(long)
   })
 })

@@ -9,8 +9,10 @@ export function routeRows(logits: KernelRows, active: number, sumToOne: boolean)
   const tokens: number[][] = Array.from({ length: experts }, () => [])
   const shares = new Float64Array(experts)
   for (let row = 0; row < rows; row++) {
-    softmaxOf(logits.data.subarray(row * experts, (row + 1) * experts), shares)
-    const chosen = highest(shares, active)
+    const own = logits.data.subarray(row * experts, (row + 1) * experts)
+    softmaxOf(own, shares)
+    // by the logits: shares of different ones may round to the same
+    const chosen = highest(own, active)
     const sum = sumToOne ? chosen.reduce((total, expert) => total + shares[expert], 0) : 1
     for (const expert of chosen) {
       weights.data[row * experts + expert] = shares[expert] / sum
@@ -32,7 +34,7 @@ function softmaxOf(logits: Float32Array, shares: Float64Array): void {
 }
 
 /** The places of the `count` largest values, the largest first, of equal ones the first. */
-function highest(values: Float64Array, count: number): number[] {
+function highest(values: Float32Array, count: number): number[] {
   const places: number[] = []
   for (let i = 0; i < values.length; i++) {
     let at = places.length
