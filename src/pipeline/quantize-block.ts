@@ -2,7 +2,7 @@ import { quantizeGptq } from '../baselines/gptq.js'
 import { quantizeRtn } from '../baselines/rtn.js'
 import { ShapeError, throwIfAborted } from '../errors.js'
 import { turnOfEventLoop } from '../event-loop.js'
-import { correctDrift } from '../gptvq/drift-correction.js'
+import { correctDrift, type DriftMove } from '../gptvq/drift-correction.js'
 import { quantizeLayer } from '../gptvq/quantize-layer.js'
 import { reconstructionError } from '../gptvq/reconstruction-error.js'
 import { type Matrix, matrix } from '../matrix.js'
@@ -59,12 +59,12 @@ export async function quantizeBlock(
     const weight = matrix(rows, cols, await readTensor(weights, name, [rows, cols], 'the shape of the layer'))
     const inputs = statistics?.get(kind)
     const lap = stopwatch()
-    const target = await targetOf(weight, inputs, settings.order.driftCorrection, name, signal)
+    const { target, drift } = await targetOf(weight, inputs, settings.order.driftCorrection, name, signal)
     const layer = await quantizeLinear(name, target, inputs?.hessian, work, progress)
     const seconds = lap()
     const values = dequantize(layer)
-    const error = inputs ? reconstructionError(target, values, inputs.hessian).relative : null
-    const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), error, seconds)
+    const relativeError = inputs ? reconstructionError(target, values, inputs.hessian).relative : null
+    const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), { relativeError, drift, seconds })
     await deliver(linear, layer, report, values)
     before += rows * cols
   }
@@ -77,10 +77,11 @@ async function targetOf(
   share: number,
   name: string,
   signal: AbortSignal | undefined,
-): Promise<Matrix> {
-  if (inputs?.drift === undefined) return weight
-  const shares = { inputShare: share, residualShare: share }
-  return correctDrift(weight, inputs.hessian, inputs.drift, { ...shares, name, ...(signal && { signal }) })
+): Promise<{ target: Matrix; drift: DriftMove | null }> {
+  if (inputs?.drift === undefined) return { target: weight, drift: null }
+  const options = { share, name, ...(signal && { signal }) }
+  const { weight: target, ...drift } = await correctDrift(weight, inputs.hessian, inputs.drift, options)
+  return { target, drift }
 }
 
 async function quantizeLinear(

@@ -1,3 +1,4 @@
+import type { DriftMove } from '../gptvq/drift-correction.js'
 import { type BitsPerValue, bitsPerValue, packedBytes } from '../packing/bits-per-value.js'
 import type { PackedQuantizedLayer } from '../packing/quantized-layer.js'
 import type { MixedReport } from './mixed/report.js'
@@ -21,6 +22,8 @@ export interface LayerReport {
    * towards: those of the model, corrected for drift; before tuning. Null for a method without calibration.
    */
   readonly relativeError: number | null
+  /** How far its weights were moved to make up for drift; null where drift was not corrected. */
+  readonly drift: DriftMove | null
   /** Time that quantizing it took. */
   readonly seconds: number
 }
@@ -80,12 +83,11 @@ export interface QuantizationReport {
 export function layerReport(
   name: string,
   packed: PackedQuantizedLayer,
-  relativeError: number | null,
-  seconds: number,
+  measured: Pick<LayerReport, 'relativeError' | 'drift' | 'seconds'>,
 ): LayerReport {
   const { rows, cols } = 'layout' in packed ? packed.layout : packed
   const bytes = packedBytes(packed)
-  return { name, rows, cols, bitsPerValue: bitsPerValue(packed), bytes, relativeError, seconds }
+  return { name, rows, cols, bitsPerValue: bitsPerValue(packed), bytes, ...measured }
 }
 
 /** Bits per value over several layers: all their bytes over all their weights. */
