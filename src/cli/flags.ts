@@ -211,7 +211,7 @@ export const quantizeFlags = {
   driftCorrection: {
     kind: 'number',
     help: 'share, 0 to 1, of the drift from the full model that each layer makes up for; 0 is faster',
-    default: '0.6',
+    default: '1',
   },
   tuningEpochs: {
     kind: 'whole',

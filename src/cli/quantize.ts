@@ -5,7 +5,15 @@ import { runDetails } from '../pipeline/reports/run-details.js'
 import { settingFlags } from '../report/setting-flags.js'
 import { defineCommand } from './command.js'
 import { quantizeFlags } from './flags.js'
-import { formatArgument, formatBits, formatBytes, formatCount, formatError, formatSeconds } from './format.js'
+import {
+  formatArgument,
+  formatBits,
+  formatBytes,
+  formatCount,
+  formatError,
+  formatSeconds,
+  formatShare,
+} from './format.js'
 import { formatTable, wrapText } from './table.js'
 
 /** Share of the work that writing a report takes; for progress only. */
@@ -68,6 +76,7 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
         `${(layerBytes.before / layerBytes.after).toFixed(2)} times smaller`,
     ],
     ['layer error', describeErrors(report)],
+    ...describeDrift(report),
     ...describeCalibration(report),
     ...labelled('model', report.notes),
     ...describeTuning(report),
@@ -115,6 +124,20 @@ function describeErrors({ layers }: QuantizationReport): string {
   }
   if (worst === undefined) return 'not measured, the method uses no calibration'
   return `mean ${formatError(sum / measured)}, worst ${formatError(worst.relativeError)} (${worst.name})`
+}
+
+/** How far layers were moved to make up for drift, and a warning where they were kept from moving further. */
+function describeDrift({ layers }: QuantizationReport): string[][] {
+  const moved = layers.flatMap(({ name, drift }) => (drift === null ? [] : [{ name, ...drift }]))
+  if (moved.length === 0) return []
+  const furthest = moved.reduce((most, layer) => (layer.move > most.move ? layer : most))
+  const cut = moved.filter(({ move, unboundedMove }) => unboundedMove > move)
+  const names = cut.slice(0, 3).map(({ name }) => name)
+  const others = cut.length > names.length ? ` and ${cut.length - names.length} more` : ''
+  return labelled('drift', [
+    `weights moved by ${formatShare(furthest.move)} at most (${furthest.name})`,
+    ...(cut.length > 0 ? [`warning: kept from moving further: ${names.join(', ')}${others}`] : []),
+  ])
 }
 
 function describeCalibration({ calibration, method }: QuantizationReport): string[][] {
