@@ -4,12 +4,13 @@ import { dequantize, dequantizeRows, type QuantizedLayer } from '../packing/quan
 import type { Checkpoint } from './checkpoint.js'
 import { type ModuleRecord, parseQuantizationConfig, type QuantizationConfig } from './quantized-config.js'
 import { readQuantizedLayer } from './quantized-tensors.js'
+import { requireFloats } from './tensor-source.js'
 
 /** The weights of a checkpoint as float32, whether it is quantized or plain; layers are dequantized when asked for. */
 export interface CheckpointWeights {
   /** Undefined for a plain checkpoint. */
   readonly quantization: QuantizationConfig | undefined
-  /** The shape of a tensor, undefined when there is none of that name. */
+  /** The shape of a tensor, undefined when there is none of that name. Throws CheckpointError when it holds no floats. */
   shape(name: string): readonly number[] | undefined
   /** A whole tensor, row-major. */
   floats(name: string): Promise<Float32Array>
@@ -35,7 +36,14 @@ export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
   let last: { readonly name: string; readonly layer: Promise<QuantizedLayer> } | undefined
   return {
     quantization,
-    shape: (name) => records.get(name)?.shape ?? checkpoint.tensors.get(name)?.shape,
+    shape(name) {
+      const record = records.get(name)
+      if (record) return record.shape
+      const info = checkpoint.tensors.get(name)
+      // a model that cannot be run is found out before the work begins, and not when this tensor's turn comes
+      if (info) requireFloats(info)
+      return info?.shape
+    },
     async floats(name) {
       const record = records.get(name)
       return record ? dequantize(await layerOf(name, record)).data : checkpoint.readFloats(name)

@@ -1,5 +1,12 @@
 import { CheckpointError, ShapeError } from '../errors.js'
-import { bytesPerElement, type Dtype, decodeFloats, elementCount, isFloatDtype } from './dtype.js'
+import {
+  bytesPerElement,
+  type Dtype,
+  decodeFloats,
+  elementCount,
+  type FloatDtype,
+  isFloatDtype,
+} from './dtype.js'
 import { quoted } from './header-text.js'
 
 /** What is known of a tensor without reading it. */
@@ -72,11 +79,7 @@ export function tensorSource(
   close: () => Promise<void>,
 ): TensorSource {
   const readElements = async (info: TensorInfo, first: number, count: number): Promise<Float32Array> => {
-    if (!isFloatDtype(info.dtype)) {
-      throw new CheckpointError(
-        `${info.file}: tensor ${quoted(info.name)} is ${info.dtype}; expected floating-point numbers (F64, F32, F16 or BF16)`,
-      )
-    }
+    requireFloats(info)
     const size = bytesPerElement(info.dtype)
     const values = allocateFloats(count, info)
     for (let done = 0; done < count; ) {
@@ -103,6 +106,14 @@ export function tensorSource(
     },
     close,
   }
+}
+
+/** Throws CheckpointError for a tensor that cannot be read as floats. */
+export function requireFloats(info: TensorInfo): asserts info is TensorInfo & { readonly dtype: FloatDtype } {
+  if (isFloatDtype(info.dtype)) return
+  throw new CheckpointError(
+    `${info.file}: tensor ${quoted(info.name)} is ${info.dtype}; expected floating-point numbers (F64, F32, F16 or BF16)`,
+  )
 }
 
 function columnsForRows(info: TensorInfo, firstRow: number, rowCount: number): number {

@@ -19,10 +19,16 @@ export interface ReconstructionError {
  * (undamped) `hessian` (in x in), relative to the outputs' energy: the loss that GPTQ and GPTVQ minimise (van Baalen et
  * al. 2024, section 2).
  *
+ * @param name how errors name the layer
  * @throws ShapeError when the three do not fit together
  * @throws NumericError when one of them holds NaN or infinity, or numbers so large that `W H` outgrows float32
  */
-export function reconstructionError(weight: Matrix, quantized: Matrix, hessian: Matrix): ReconstructionError {
+export function reconstructionError(
+  weight: Matrix,
+  quantized: Matrix,
+  hessian: Matrix,
+  name = 'a layer',
+): ReconstructionError {
   const { rows, cols } = weight
   if (quantized.rows !== rows || quantized.cols !== cols || hessian.rows !== cols || hessian.cols !== cols) {
     throw new ShapeError(
@@ -36,7 +42,7 @@ export function reconstructionError(weight: Matrix, quantized: Matrix, hessian: 
   const loss = Math.max(0, hessianEnergy(difference, rows, hessian))
   if (!Number.isFinite(energy) || !Number.isFinite(loss)) {
     throw new NumericError(
-      `the error of a layer cannot be measured: tr(W H W^T) is ${energy} and the loss ${loss}, expected finite numbers. ` +
+      `the error of ${name} cannot be measured: tr(W H W^T) is ${energy} and the loss ${loss}, expected finite numbers. ` +
         'Weights or Hessian hold NaN or infinity, or their product outgrows float32',
     )
   }

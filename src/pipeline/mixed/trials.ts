@@ -43,7 +43,7 @@ export async function tryCandidates(
   const quantize = async ({ bits, bpv }: LayerCandidate): Promise<Trial> => {
     const settings = { ...options, ...TRIAL, kmeansIterations, bits, bpv }
     const values = dequantizeLayer(await quantizeLayer(weight, hessian, { ...settings, ...task }))
-    const { relative: error } = reconstructionError(weight, values, hessian)
+    const { relative: error } = reconstructionError(weight, values, hessian, task.name)
     const change = values.data
     for (let i = 0; i < change.length; i++) change[i] -= weight.data[i]
     return { error, change }

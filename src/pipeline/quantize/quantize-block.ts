@@ -70,7 +70,9 @@ export async function quantizeBlock(
     const own = work.layerBits?.get(name)
     const layer = await quantizeLinear(name, target, inputs?.hessian, settings, own, progress, signal)
     const seconds = lap()
-    const error = inputs ? reconstructionError(target, dequantize(layer), inputs.hessian).relative : null
+    const error = inputs
+      ? reconstructionError(target, dequantize(layer), inputs.hessian, name).relative
+      : null
     const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), error, seconds, inputs)
     await deliver(linear, layer, report)
     before += rows * cols
