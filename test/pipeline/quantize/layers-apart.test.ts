@@ -96,6 +96,8 @@ const cases: Record<string, Case> = {
     options: {
       calibration,
       columnsPerGroup: 32,
+      kmeansIterations: 5,
+      refinementRounds: 1,
       tuningEpochs: 1,
       skip: '*.o_proj',
       set: [{ match: '*.up_proj', options: { bits: 1 } }],
@@ -106,7 +108,7 @@ const cases: Record<string, Case> = {
   },
   'bits shared out among those that are left': {
     model: 'untied',
-    options: { calibration, bits: 'mixed', bpv: 2.2, skip: '*.down_proj' },
+    options: { calibration, bits: 'mixed', bpv: 2.2, kmeansIterations: 3, skip: '*.down_proj' },
     kept: /down_proj/,
     ends: [],
   },
@@ -240,11 +242,15 @@ describe('on the command line', () => {
       ],
       embeddingBits: 8,
       headBits: 4,
+      kmeansIterations: 3,
+      refinementRounds: 1,
+      codebookUpdateSteps: 2,
       onLayer: (name, layer) => layers.set(name, layer),
     })
     const { code } = await cli([
       ...['quantize', at('untied'), '--out', at('by-flags'), '--calibration', text],
       ...['--sequences=4', '--sequence-length=32', '--columns-per-group=16'],
+      ...['--kmeans-iterations=3', '--refinement-rounds=1', '--codebook-update-steps=2'],
       ...['--skip', '*.0.*.down_proj', '--skip', '*.q_proj'],
       ...['--set', '*.v_proj:bits=3,restarts=1', '--set', '*.up_proj:bpv=4'],
       ...['--embedding-bits', '8', '--head-bits', '4'],
