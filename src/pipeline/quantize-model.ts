@@ -136,9 +136,9 @@ async function run(
   const seconds = { calibration: 0, sensitivity: 0, quantization: 0, tuning: 0, total: 0 }
   const layers: LayerReport[] = []
   const untuned = new Map<string, VqLayer>()
-  const hand = async (name: string, layer: QuantizedLayer, { name: module, relativeError }: LayerReport) => {
+  const hand = async (name: string, layer: QuantizedLayer, report: LayerReport) => {
     onLayer?.(name, layer)
-    await output?.addLayer(module, layer, relativeError)
+    await output?.addLayer(report.name, layer, report)
   }
   const tunes = settings.method === 'gptvq' && settings.tuning.tuningEpochs > 0
   const deliver: OnQuantized = async (linear, layer, report) => {
