@@ -16,6 +16,8 @@ interface CommonRecord {
   readonly bits: number
   /** `L / tr(W H W^T)` on the calibration activations, null when none were used. */
   readonly relative_error: number | null
+  /** Only where drift was corrected: how far the weights were moved before they were quantized, as a share of their norm. */
+  readonly drift_move?: number
 }
 
 /** The record of a layer of vectors and codebooks (GPTVQ). */
@@ -101,18 +103,20 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
     if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1 && value <= most) return value
     throw damaged(where, field, value, `a whole number from 1${most < 2 ** 53 - 1 ? ` to ${most}` : ''}`)
   }
-  const { shape, dtype, relative_error: error = null } = record
+  const { shape, dtype, relative_error: error = null, drift_move: move } = record
   if (!Array.isArray(shape) || shape.length !== 2) throw damaged(where, 'shape', shape, '[rows, columns]')
   if (typeof dtype !== 'string' || !isDtype(dtype) || !isFloatDtype(dtype)) {
     throw damaged(where, 'dtype', dtype, 'F64, F32, F16 or BF16')
   }
   if (error !== null && typeof error !== 'number')
     throw damaged(where, 'relative_error', error, 'a number or null')
+  if (move !== undefined && typeof move !== 'number') throw damaged(where, 'drift_move', move, 'a number')
   const common = {
     shape: [whole('shape', shape[0]), whole('shape', shape[1])] as const,
     dtype,
     bits: whole('bits', record.bits, 8),
     relative_error: error,
+    ...(move !== undefined && { drift_move: move }),
   }
   if (record.format === 'scalar') {
     return { format: 'scalar', ...common, group_size: whole('group_size', record.group_size) }

@@ -78,7 +78,12 @@ export function recordOf(
   packed: PackedQuantizedLayer,
   dtype: ModuleRecord['dtype'],
   relativeError: number | null,
+  driftMove?: number,
 ): ModuleRecord {
+  const measured = {
+    relative_error: relativeError,
+    ...(driftMove !== undefined && { drift_move: driftMove }),
+  }
   if ('layout' in packed) {
     const { rows, cols, bits, vectorDim, columnsPerGroup, rowsPerGroup, scaleBlockSize } = packed.layout
     return {
@@ -86,7 +91,7 @@ export function recordOf(
       shape: [rows, cols],
       dtype,
       bits,
-      relative_error: relativeError,
+      ...measured,
       vector_dim: vectorDim,
       columns_per_group: columnsPerGroup,
       rows_per_group: rowsPerGroup,
@@ -101,7 +106,7 @@ export function recordOf(
     shape: [rows, cols],
     dtype,
     bits,
-    relative_error: relativeError,
+    ...measured,
     group_size: groupSize,
   }
 }

@@ -210,7 +210,7 @@ export const quantizeFlags = {
   },
   driftCorrection: {
     kind: 'number',
-    help: 'share, 0 to 1, of the drift from the full model that each layer makes up for; 0 is faster',
+    help: 'share, 0 to 1, of the drift from the full model that layers make up for where it is no noise; 0 is faster',
     default: '1',
   },
   tuningEpochs: {

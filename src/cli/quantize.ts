@@ -5,19 +5,14 @@ import { runDetails } from '../pipeline/reports/run-details.js'
 import { settingFlags } from '../report/setting-flags.js'
 import { defineCommand } from './command.js'
 import { quantizeFlags } from './flags.js'
-import {
-  formatArgument,
-  formatBits,
-  formatBytes,
-  formatCount,
-  formatError,
-  formatSeconds,
-  formatShare,
-} from './format.js'
+import { formatArgument, formatBits, formatBytes, formatCount, formatError, formatSeconds } from './format.js'
 import { formatTable, wrapText } from './table.js'
 
 /** Share of the work that writing a report takes; for progress only. */
 const REPORT_SHARE = 0.02
+
+/** Layers that a warning names at most. */
+const NAMED_LAYERS = 8
 
 /** `gptvq quantize MODEL --out DIR` */
 export const quantizeCommand = defineCommand({
@@ -90,6 +85,7 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
     '',
     formatTable(rows, ['left', 'left']),
     '',
+    ...warnOfDrift(report),
     'Next, on text that calibration has not seen:',
     `  ${evaluate}`,
   ].join('\n')
@@ -126,18 +122,29 @@ function describeErrors({ layers }: QuantizationReport): string {
   return `mean ${formatError(sum / measured)}, worst ${formatError(worst.relativeError)} (${worst.name})`
 }
 
-/** How far layers were moved to make up for drift, and a warning where they were kept from moving further. */
+/** How far layers were moved to make up for drift. */
 function describeDrift({ layers }: QuantizationReport): string[][] {
-  const moved = layers.flatMap(({ name, drift }) => (drift === null ? [] : [{ name, ...drift }]))
+  const moved = layers.flatMap(({ name, drift }) => (drift ? [{ name, move: drift.move }] : []))
   if (moved.length === 0) return []
-  const furthest = moved.reduce((most, layer) => (layer.move > most.move ? layer : most))
-  const cut = moved.filter(({ move, unboundedMove }) => unboundedMove > move)
-  const names = cut.slice(0, 3).map(({ name }) => name)
-  const others = cut.length > names.length ? ` and ${cut.length - names.length} more` : ''
-  return labelled('drift', [
-    `weights moved by ${formatShare(furthest.move)} at most (${furthest.name})`,
-    ...(cut.length > 0 ? [`warning: kept from moving further: ${names.join(', ')}${others}`] : []),
-  ])
+  const mean = moved.reduce((sum, { move }) => sum + move, 0) / moved.length
+  const most = moved.reduce((worst, layer) => (layer.move > worst.move ? layer : worst))
+  return [
+    ['drift moved', `mean ${formatError(mean)} of the norm, most ${formatError(most.move)} (${most.name})`],
+  ]
+}
+
+/** Names the layers that drift correction was not allowed to move as far as it asked for. */
+function warnOfDrift({ layers }: QuantizationReport): string[] {
+  const held = layers.filter(({ drift }) => drift !== null && drift.unboundedMove > drift.move)
+  if (held.length === 0) return []
+  const named = held.slice(0, NAMED_LAYERS).map(({ name }) => name)
+  const more = held.length > named.length ? ` and ${held.length - named.length} more` : ''
+  return [
+    `warning: drift correction was held back in ${formatCount(held.length, 'layer')}: ${named.join(', ')}${more}. ` +
+      'Activations are very large, the calibration text is short, or the bits are few; ' +
+      'compare with --drift-correction 0',
+    '',
+  ]
 }
 
 function describeCalibration({ calibration, method }: QuantizationReport): string[][] {

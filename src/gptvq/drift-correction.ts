@@ -95,7 +95,7 @@ export async function correctDrift(
   const move = matrix(rows, cols)
   await multiplyRows('AB', 1 / meanDiagonal(hessian), sum, factor, move, pause)
   for (let i = 0; i < move.data.length; i++) if (dead[i % cols]) move.data[i] = 0
-  assertFinite(move, `${name}: correction for drift`)
+  assertFinite(move, `${name}, corrected for drift`)
   const size = norm(weight)
   const unboundedMove = size > 0 ? norm(move) / size : 0
   // weights that are all zero have no size to compare with, and stay as they are

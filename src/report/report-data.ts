@@ -22,6 +22,8 @@ export interface ReportLayer {
   readonly bytesBefore: number
   /** `L / tr(W H W^T)` on the calibration activations, null where it was not measured. */
   readonly relativeError: number | null
+  /** How far its weights were moved to make up for drift, as a share of their norm. */
+  readonly driftMove?: number
   /** What the bits are spent on. */
   readonly bitsPerValue?: BitsPerValue
   /** How evenly its centroids are used (vector-quantized layers). */

@@ -12,7 +12,7 @@ import {
   withQuantizedLayers,
 } from '../../src/model.js'
 import { randomGenerator } from '../../src/random.js'
-import { type TinyTensor, writeTinyModel } from '../support/tiny-model.js'
+import { makeMassive, writeTinyModel } from '../support/tiny-model.js'
 
 const length = 32
 let folder: string
@@ -28,14 +28,6 @@ afterAll(() => rm(folder, { recursive: true, force: true }))
 function sequencesOf(count: number, seed: number): Int32Array[] {
   const random = randomGenerator(seed)
   return Array.from({ length: count }, () => Int32Array.from({ length }, () => Math.floor(256 * random())))
-}
-
-/** One feature in front of the first `down_proj` becomes about `factor` squared times as large. */
-function makeMassive(tensors: Map<string, TinyTensor>, factor: number): void {
-  for (const kind of ['gate_proj', 'up_proj']) {
-    const { values, shape } = tensors.get(`model.layers.0.mlp.${kind}.weight`)!
-    for (let j = 0; j < shape[1]; j++) values[5 * shape[1] + j] *= factor
-  }
 }
 
 /** KL divergences from a model of the one with drift corrected and the one without, the mean over three seeds. */
