@@ -20,6 +20,22 @@ export type {
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
 export { allLinearLayers, type LinearLayer, linearLayers } from './model/decoder/linears.js'
 export type { WeightSource } from './model/decoder/weights.js'
+export type {
+  Activation,
+  AttentionDescription,
+  AttentionProjections,
+  BlockDescription,
+  DecoderDescription,
+  DenseFeedForward,
+  EmbeddingDescription,
+  FeedForwardDescription,
+  HeadDescription,
+  LinearDescription,
+  NormDescription,
+  RotaryDescription,
+  RotaryScaling,
+  RoutedFeedForward,
+} from './model/decoder/description.js'
 export { describeDecoder, supportedFamilies } from './model/families/index.js'
 export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
 export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
@@ -58,6 +74,7 @@ export type { LayerPlanOptions, LayerSetting } from './pipeline/quantize/layer-p
 export type { LayerReport } from './pipeline/quantize/layer-report.js'
 export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize/quantize-model.js'
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize/quantize-options.js'
+export type { PhaseSeconds } from './pipeline/quantize/phases.js'
 export type { QuantizationReport } from './pipeline/quantize/report.js'
 export { type ReportDataOptions, reportData } from './pipeline/reports/report-data.js'
 export { type RunDetails, runDetails } from './pipeline/reports/run-details.js'
