@@ -227,10 +227,42 @@ function storeLowest(row: usize, lowest: v128): void {
 
 /** The key that the minimum of class `v` came from, the lowest of those that share it: the sums of `sweep` again. */
 export function leastKey(v: i32, d: i32, w: i32, classes: i32, packed: usize, row: usize, above: usize): i32 {
-  const lanes = lanesOf(w, classes)
-  const bytes = <usize>lanes << 2
-  let lane = v & (lanes - 1)
-  let at = packed + (<usize>((v - lane) << w) << 2) * <usize>(d + 1) + (<usize>(lane & ~3) << 2)
+  const bytes = <usize>lanesOf(w, classes) << 2
+  const lane = <usize>v & ((bytes >> 2) - 1)
+  const block = bytes * <usize>(d + 1)
+  // the register of four lanes that has the class in it, and which of them
+  const at = packed + ((((<usize>v - lane) << w) << 2) * <usize>(d + 1) + ((lane & ~3) << 2))
+  if (d == 2) return leastKey2(v, <i32>lane & 3, w, classes, at, bytes, block, row, above)
+  if (d == 1) return leastKey1(v, <i32>lane & 3, w, classes, at, bytes, block, row, above)
+  return leastKey4(v, <i32>lane & 3, w, classes, at, bytes, block, row, above)
+}
+
+function leastKey1(v: i32, lane: i32, w: i32, classes: i32, at: usize, bytes: usize, block: usize, row: usize, above: usize): i32 {
+  return leastOfKeys(1, v, lane, w, classes, at, bytes, block, row, above)
+}
+
+function leastKey2(v: i32, lane: i32, w: i32, classes: i32, at: usize, bytes: usize, block: usize, row: usize, above: usize): i32 {
+  return leastOfKeys(2, v, lane, w, classes, at, bytes, block, row, above)
+}
+
+function leastKey4(v: i32, lane: i32, w: i32, classes: i32, at: usize, bytes: usize, block: usize, row: usize, above: usize): i32 {
+  return leastOfKeys(4, v, lane, w, classes, at, bytes, block, row, above)
+}
+
+// @ts-expect-error: decorator
+@inline
+function leastOfKeys(
+  d: i32,
+  v: i32,
+  lane: i32,
+  w: i32,
+  classes: i32,
+  at: usize,
+  bytes: usize,
+  block: usize,
+  row: usize,
+  above: usize,
+): i32 {
   const y0 = v128.load_splat<f32>(row)
   const y1 = v128.load_splat<f32>(row, 4)
   const y2 = v128.load_splat<f32>(row, 8)
@@ -240,8 +272,7 @@ export function leastKey(v: i32, d: i32, w: i32, classes: i32, packed: usize, ro
   let least = f32x4.splat(Infinity)
   let best = i32x4.splat(v)
   for (let key = v; key < keys; key += classes) {
-    const before = v128.load_splat<f32>(above + (<usize>(key >>> w) << 2))
-    let sum = multiplyAdd(square, v128.load(at), before)
+    let sum = multiplyAdd(square, v128.load(at), v128.load_splat<f32>(above + (<usize>(key >>> w) << 2)))
     sum = multiplyAdd(y0, v128.load(at + bytes), sum)
     if (d > 1) sum = multiplyAdd(y1, v128.load(at + 2 * bytes), sum)
     if (d > 2) {
@@ -250,9 +281,8 @@ export function leastKey(v: i32, d: i32, w: i32, classes: i32, packed: usize, ro
     }
     best = v128.bitselect(i32x4.splat(key), best, f32x4.lt(sum, least))
     least = f32x4.pmin(least, sum)
-    at += bytes * <usize>(d + 1)
+    at += block
   }
-  lane &= 3
   if (lane == 0) return i32x4.extract_lane(best, 0)
   if (lane == 1) return i32x4.extract_lane(best, 1)
   if (lane == 2) return i32x4.extract_lane(best, 2)

@@ -1,7 +1,8 @@
+import type { Block } from '../contract.js'
 import type { TrellisTask } from '../trellis-contract.js'
 import { jobKinds } from './job.js'
 import { type Pool, runJob } from './pool.js'
-import { padIn, withMemory } from './stage.js'
+import { withMemory } from './stage.js'
 import {
   bytesOfPacked,
   bytesOfScratch,
@@ -80,8 +81,8 @@ function searchBatch(pool: Pool, tasks: readonly TrellisTask[], windowBytes: num
       const { rows, vectorDim: d, targets, scales, metric, indexBits } = task
       const [atTargets, atScales, atKeys, atMetric] = rest.slice(4 * i)
       const unit = unitOf(metric)
-      padIn(memory, atTargets, targets, rows, rows, d, d)
-      if (scales) padIn(memory, atScales, scales, rows, rows, 1, 1)
+      gather(new Float32Array(memory, atTargets, rows * d), targets, d)
+      if (scales) gather(new Float32Array(memory, atScales, rows), scales, 1)
       new Float64Array(memory, atMetric, d * d).set(metric.map((value) => value / unit))
       const height = heightOf(task)
       const window = windowOf(task, height, windowBytes)
@@ -104,6 +105,13 @@ function searchBatch(pool: Pool, tasks: readonly TrellisTask[], windowBytes: num
       return loss * unitOf(metric)
     })
   })
+}
+
+/** Packs rows of a few values: one by one, since a view of each row takes longer than the search at few states. */
+function gather(to: Float32Array, { data, offset, stride }: Block, width: number): void {
+  for (let at = 0, from = offset; at < to.length; at += width, from += stride) {
+    for (let a = 0; a < width; a++) to[at + a] = data[from + a]
+  }
 }
 
 function heightOf({ rows, rowsPerStart }: TrellisTask): number {
