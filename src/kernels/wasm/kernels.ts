@@ -1,9 +1,9 @@
-import { referenceTrellisKernels } from '../reference/trellis.js'
 import type { LayerKernels } from '../trellis-contract.js'
 import { clusterKernels } from './clustering.js'
 import { columnKernels } from './columns.js'
 import type { Pool } from './pool.js'
 import { productKernels } from './product.js'
+import { trellisKernels } from './trellis.js'
 
 /** The SIMD kernels on the threads of `pool`. */
 export function wasmKernels(pool: Pool): LayerKernels {
@@ -12,6 +12,6 @@ export function wasmKernels(pool: Pool): LayerKernels {
     ...productKernels(pool),
     ...clusterKernels(pool),
     ...columnKernels(pool),
-    ...referenceTrellisKernels,
+    ...trellisKernels(pool),
   }
 }
