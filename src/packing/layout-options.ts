@@ -65,6 +65,8 @@ export interface LayoutSettings {
 const DEFAULT_SCALE_BLOCK = 64
 /** Bits per value beside the indices below which scales would leave too little to codebooks. */
 const LEAST_OVERHEAD_WITH_SCALES = 0.1
+/** The same for a trellis, which stores no codebooks. */
+const LEAST_TRELLIS_OVERHEAD = 0.07
 
 /**
  * Checks the options and fills in the defaults.
@@ -94,7 +96,8 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
     throw new OptionError('bpv', `expected more than the ${bits} index bits per weight, got ${bpv}`)
   }
   const columnsPerGroup = resolveColumnsPerGroup(options.columnsPerGroup, groupSize, vectorDim)
-  const scaleBlockSize = resolveScaleBlocks(options.scaleBlockSize, columnsPerGroup, bits, bpv)
+  const least = bits + (trellisBits > 0 ? LEAST_TRELLIS_OVERHEAD : LEAST_OVERHEAD_WITH_SCALES)
+  const scaleBlockSize = resolveScaleBlocks(options.scaleBlockSize, columnsPerGroup, least, bpv)
   return {
     vectorDim,
     bits,
@@ -133,12 +136,12 @@ function requireTrellis(bits: number, vectorDim: number, trellisBits: number, co
 function resolveScaleBlocks(
   scaleBlockSize: ScaleBlockSize | 'none' | undefined,
   columnsPerGroup: number,
-  bits: number,
+  least: number,
   bpv = Number.POSITIVE_INFINITY,
 ): ScaleBlockSize | undefined {
   if (scaleBlockSize === 'none') return undefined
   if (scaleBlockSize === undefined) {
-    const fits = columnsPerGroup % DEFAULT_SCALE_BLOCK === 0 && bpv >= bits + LEAST_OVERHEAD_WITH_SCALES
+    const fits = columnsPerGroup % DEFAULT_SCALE_BLOCK === 0 && bpv >= least
     return fits ? DEFAULT_SCALE_BLOCK : undefined
   }
   requireOneOf('scaleBlockSize', scaleBlockSize, ['none', ...scaleBlockSizes])
