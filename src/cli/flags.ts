@@ -104,6 +104,13 @@ const vectorFlags = {
       '2.125 by default) is the budget of all layers together',
     default: '2',
   },
+  trellisBits: {
+    kind: 'whole',
+    help:
+      'a trellis code: so many bits of the indices above name a centroid together with its own, up to 12 in all; ' +
+      '0: plain codebooks',
+    default: '0',
+  },
   groupSize: {
     kind: 'whole',
     help: 'weights that share a codebook (for gptq and rtn: a scale); excludes --bpv',

@@ -13,10 +13,10 @@ import {
   isFloatDtype,
 } from '../../checkpoint/dtype.js'
 import {
-  FORMAT_VERSION,
   type ModuleRecord,
   QUANT_METHOD,
   type QuantizationConfig,
+  versionOf,
 } from '../../checkpoint/quantized-config.js'
 import { recordOf, storedTensors } from '../../checkpoint/quantized-tensors.js'
 import { findTensor } from '../../checkpoint/tensor-source.js'
@@ -85,7 +85,7 @@ export async function createQuantizedOutput(
     async finish() {
       const quantization: QuantizationConfig = {
         quant_method: QUANT_METHOD,
-        version: FORMAT_VERSION,
+        version: versionOf(modules.values()),
         method,
         settings: stated,
         modules: Object.fromEntries(modules),
