@@ -18,8 +18,6 @@ export type {
   VqRecord,
 } from './checkpoint/quantized-config.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
-export { allLinearLayers, type LinearLayer, linearLayers } from './model/decoder/linears.js'
-export type { WeightSource } from './model/decoder/weights.js'
 export type {
   Activation,
   AttentionDescription,
@@ -36,6 +34,8 @@ export type {
   RotaryScaling,
   RoutedFeedForward,
 } from './model/decoder/description.js'
+export { allLinearLayers, type LinearLayer, linearLayers } from './model/decoder/linears.js'
+export type { WeightSource } from './model/decoder/weights.js'
 export { describeDecoder, supportedFamilies } from './model/families/index.js'
 export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
 export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
@@ -72,9 +72,9 @@ export type { EndTensorOptions } from './pipeline/quantize/end-tensors.js'
 export type { LayerOrder, LayerOrderOptions } from './pipeline/quantize/layer-order.js'
 export type { LayerPlanOptions, LayerSetting } from './pipeline/quantize/layer-plan.js'
 export type { LayerReport } from './pipeline/quantize/layer-report.js'
+export type { PhaseSeconds } from './pipeline/quantize/phases.js'
 export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize/quantize-model.js'
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize/quantize-options.js'
-export type { PhaseSeconds } from './pipeline/quantize/phases.js'
 export type { QuantizationReport } from './pipeline/quantize/report.js'
 export { type ReportDataOptions, reportData } from './pipeline/reports/report-data.js'
 export { type RunDetails, runDetails } from './pipeline/reports/run-details.js'
