@@ -11,5 +11,10 @@ export default defineConfig({
       { find: /^gptvq\/report$/, replacement: source('./src/report.ts') },
     ],
   },
-  test: { include: ['test/**/*.test.ts'], testTimeout: 120_000, env: { GPTVQ_ENGINE: 'wasm' } },
+  test: {
+    include: ['test/**/*.test.ts'],
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    env: { GPTVQ_ENGINE: 'wasm' },
+  },
 })

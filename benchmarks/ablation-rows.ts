@@ -39,7 +39,7 @@ const steps: readonly (readonly [label: string, options: Partial<QuantizeModelOp
   ['damping 0.1', { damping: 0.1 }],
   ['block scales of 64, as many bits in all', { scaleBlockSize: 64 }],
   ['sequential order', { layerOrder: 'sequential' }],
-  ['drift correction 0.6', { driftCorrection: 0.6 }],
+  ['drift correction', { driftCorrection: 1 }],
 ]
 
 const defaults = Object.assign(

@@ -3,7 +3,7 @@
  * each engine and token by token with a cache. Prints a Markdown table.
  *
  *     npm run bench:families                  the tiny models of test/model/families/fixtures
- *     npm run bench:families -- FOLDER        models of true width, made by scripts/oracle/true_width.py
+ *     npm run bench:families -- FOLDER wasm   models of true width, made by scripts/oracle/true_width.py, on one engine
  */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -25,8 +25,9 @@ import {
   worstDifference,
 } from '../test/model/families/fixture.js'
 
-const [folder = fixtureFolder] = process.argv.slice(2)
-const engines: readonly StartedEngine[] = ['wasm', 'cpu', 'tensorflow']
+const [folder = fixtureFolder, ...chosen] = process.argv.slice(2)
+const all: readonly StartedEngine[] = ['wasm', 'cpu', 'tensorflow']
+const engines = all.filter((engine) => chosen.length === 0 || chosen.includes(engine))
 
 /** Worst errors of a family's variants, by engine, and with a cache. */
 interface Row {
@@ -45,6 +46,7 @@ for (const engine of engines) {
   }
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     if (!entry.isDirectory()) continue
+    console.error(`${engine}: ${entry.name}`)
     const fixture = await openFixtureFolder(join(folder, entry.name))
     const { family } = fixture.config
     const row: Row = rows.get(family) ?? { family, variants: [], errors: new Map() }

@@ -5,6 +5,7 @@ import { productTables } from './products.js'
 import type { Table } from './report.js'
 import { searchTables } from './search.js'
 import type { SuiteOptions } from './suites.js'
+import { trellisTables } from './trellis.js'
 
 /** Each kernel against plain loops and against what one would otherwise take from the npm registry. */
 export async function run(options: SuiteOptions): Promise<Table[]> {
@@ -12,6 +13,7 @@ export async function run(options: SuiteOptions): Promise<Table[]> {
     ...(await productTables(options)),
     ...(await clusteringTables(options)),
     ...(await searchTables(options)),
+    ...(await trellisTables(options)),
     ...(await forwardTables(options)),
     ...(await plainLoopTables(options)),
   ]

@@ -44,3 +44,8 @@ export function requireShare(option: string, value: number): void {
   if (!(value >= 0 && value <= 1))
     throw new OptionError(option, `expected a number from 0 to 1, got ${value}`)
 }
+
+/** Checks a number above 0. */
+export function requirePositive(option: string, value: number): void {
+  if (!(value > 0)) throw new OptionError(option, `expected a number above 0, got ${value}`)
+}

@@ -3,8 +3,10 @@ import { wholeBlock } from './kernels/contract.js'
 import { kernels } from './kernels/kernels.js'
 import { assertFinite, type Matrix, matrix } from './matrix.js'
 
-/** Sums of a {@link DriftAccumulator}. */
+/** Sums of {@link driftAccumulator}. */
 export interface DriftAccumulator {
+  /** Tokens seen so far. */
+  readonly tokens: number
   /**
    * Adds a batch of tokens.
    *
@@ -30,6 +32,9 @@ export function driftAccumulator(outer: number, inner: number): DriftAccumulator
   const sums = matrix(outer, inner)
   let tokens = 0
   return {
+    get tokens() {
+      return tokens
+    },
     add(full, present, inputs) {
       const rows = full.rows
       if (full.cols !== outer || present.cols !== outer || inputs.cols !== inner) {

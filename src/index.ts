@@ -20,7 +20,14 @@ export {
   TextError,
   UnsupportedError,
 } from './errors.js'
-export { correctDrift, type DriftCorrectionOptions, type LayerDrift } from './gptvq/drift-correction.js'
+export {
+  type CorrectedWeight,
+  correctDrift,
+  type DriftCorrectionOptions,
+  type DriftHalves,
+  type DriftMove,
+  type LayerDrift,
+} from './gptvq/drift-correction.js'
 export type { VectorMetric, VqOptions } from './gptvq/options.js'
 export { type LayerTask, quantizeLayer } from './gptvq/quantize-layer.js'
 export { type ReconstructionError, reconstructionError } from './gptvq/reconstruction-error.js'

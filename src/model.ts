@@ -18,6 +18,22 @@ export type {
   VqRecord,
 } from './checkpoint/quantized-config.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
+export type {
+  Activation,
+  AttentionDescription,
+  AttentionProjections,
+  BlockDescription,
+  DecoderDescription,
+  DenseFeedForward,
+  EmbeddingDescription,
+  FeedForwardDescription,
+  HeadDescription,
+  LinearDescription,
+  NormDescription,
+  RotaryDescription,
+  RotaryScaling,
+  RoutedFeedForward,
+} from './model/decoder/description.js'
 export { allLinearLayers, type LinearLayer, linearLayers } from './model/decoder/linears.js'
 export type { WeightSource } from './model/decoder/weights.js'
 export { describeDecoder, supportedFamilies } from './model/families/index.js'
@@ -56,6 +72,7 @@ export type { EndTensorOptions } from './pipeline/quantize/end-tensors.js'
 export type { LayerOrder, LayerOrderOptions } from './pipeline/quantize/layer-order.js'
 export type { LayerPlanOptions, LayerSetting } from './pipeline/quantize/layer-plan.js'
 export type { LayerReport } from './pipeline/quantize/layer-report.js'
+export type { PhaseSeconds } from './pipeline/quantize/phases.js'
 export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize/quantize-model.js'
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize/quantize-options.js'
 export type { QuantizationReport } from './pipeline/quantize/report.js'

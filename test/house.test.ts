@@ -60,6 +60,15 @@ it('no imports go in a circle', () => {
   expect(done.size).toBeGreaterThanOrEqual(files.length)
 })
 
+it('only what chooses between the engines of the forward pass knows both', () => {
+  const folders = ['model/ops/kernels/', 'model/ops/tensors/']
+  const knows = (file: string, folder: string) =>
+    file.startsWith(folder) || (imports.get(file) ?? []).some((path) => path.startsWith(folder))
+  expect(files.filter((file) => folders.every((folder) => knows(file, folder)))).toEqual([
+    'model/ops/running.ts',
+  ])
+})
+
 it('no file is longer than 400 lines', () => {
   const long = files.filter(
     (file) =>

@@ -1,8 +1,13 @@
+import { CONSTANT_CODEBOOK, MOST_KEY_BITS } from '../codebook/constant-codebook.js'
 import { CheckpointError } from '../errors.js'
 import { type FloatDtype, isDtype, isFloatDtype } from './dtype.js'
 
 export const QUANT_METHOD = 'gptvq'
-export const FORMAT_VERSION = 1
+/** Versions of the format that this release reads. A folder has the least that its layers can be read by. */
+export const FORMAT_VERSIONS = [1, 2] as const
+
+/** A version of the format. */
+export type FormatVersion = (typeof FORMAT_VERSIONS)[number]
 
 /** What a folder's `config.json` says of one quantized layer; the arrays themselves lie in the safetensors files. */
 export type ModuleRecord = VqRecord | ScalarRecord
@@ -16,6 +21,8 @@ interface CommonRecord {
   readonly bits: number
   /** `L / tr(W H W^T)` on the calibration activations, null when none were used. */
   readonly relative_error: number | null
+  /** Only where drift was corrected: how far the weights were moved before they were quantized, as a share of their norm. */
+  readonly drift_move?: number
 }
 
 /** The record of a layer of vectors and codebooks (GPTVQ). */
@@ -32,6 +39,10 @@ export interface VqRecord extends CommonRecord {
   readonly codebook_bits: 8 | 16
   /** Only of a layer with scales: how many weights of a row share one. */
   readonly scale_block_size?: number
+  /** Only of a layer with a trellis: bits of the indices above that name a centroid together with a vector's own. */
+  readonly trellis_bits?: number
+  /** Only of a layer with a trellis: the name of the constant codebook that its centroids come from. */
+  readonly codebook?: typeof CONSTANT_CODEBOOK
   /** Only of a layer whose columns were reordered. */
   readonly permuted?: true
 }
@@ -48,8 +59,8 @@ export interface ScalarRecord extends CommonRecord {
 export interface QuantizationConfig {
   /** Always `'gptvq'`, whatever the method. */
   readonly quant_method: typeof QUANT_METHOD
-  /** Of the format, 1. */
-  readonly version: typeof FORMAT_VERSION
+  /** Of the format: 2 where a layer has a trellis, else 1. */
+  readonly version: FormatVersion
   /** `'gptvq'`, `'gptq'` or `'rtn'`. */
   readonly method: string
   /** The options the folder was made with. */
@@ -77,15 +88,19 @@ export function parseQuantizationConfig(
         'Give the model as it was before another tool quantized it',
     )
   }
-  if (version !== FORMAT_VERSION) {
+  if (version !== 1 && version !== 2) {
     throw new CheckpointError(
-      `${where}: the quantized format has version ${JSON.stringify(version)}, this release reads ${FORMAT_VERSION}; ` +
+      `${where}: the quantized format has version ${JSON.stringify(version)}, this release reads ` +
+        `${FORMAT_VERSIONS.join(' and ')}; ` +
         'use a newer release of gptvq',
     )
   }
   const records = new Map<string, ModuleRecord>()
   for (const [name, record] of Object.entries(fieldsOf(modules, where, 'modules'))) {
-    records.set(name, parseRecord(fieldsOf(record, where, name), `${where}: ${name}`))
+    const parsed = parseRecord(fieldsOf(record, where, name), `${where}: ${name}`)
+    if (versionOf([parsed]) > version)
+      throw damaged(where, 'version', version, `2, since ${name} has a trellis`)
+    records.set(name, parsed)
   }
   return {
     quant_method,
@@ -96,30 +111,43 @@ export function parseQuantizationConfig(
   }
 }
 
+/** The least version by which layers of these records can be read. */
+export function versionOf(records: Iterable<ModuleRecord>): FormatVersion {
+  for (const record of records) if (record.format === 'vq' && record.trellis_bits !== undefined) return 2
+  return 1
+}
+
 function parseRecord(record: Record<string, unknown>, where: string): ModuleRecord {
   const whole = (field: string, value: unknown, most = Number.MAX_SAFE_INTEGER): number => {
     if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1 && value <= most) return value
     throw damaged(where, field, value, `a whole number from 1${most < 2 ** 53 - 1 ? ` to ${most}` : ''}`)
   }
-  const { shape, dtype, relative_error: error = null } = record
+  const { shape, dtype, relative_error: error = null, drift_move: move } = record
   if (!Array.isArray(shape) || shape.length !== 2) throw damaged(where, 'shape', shape, '[rows, columns]')
   if (typeof dtype !== 'string' || !isDtype(dtype) || !isFloatDtype(dtype)) {
     throw damaged(where, 'dtype', dtype, 'F64, F32, F16 or BF16')
   }
   if (error !== null && typeof error !== 'number')
     throw damaged(where, 'relative_error', error, 'a number or null')
+  if (move !== undefined && typeof move !== 'number') throw damaged(where, 'drift_move', move, 'a number')
   const common = {
     shape: [whole('shape', shape[0]), whole('shape', shape[1])] as const,
     dtype,
-    bits: whole('bits', record.bits, 8),
     relative_error: error,
+    ...(move !== undefined && { drift_move: move }),
   }
   if (record.format === 'scalar') {
-    return { format: 'scalar', ...common, group_size: whole('group_size', record.group_size) }
+    return {
+      format: 'scalar',
+      ...common,
+      bits: whole('bits', record.bits, 8),
+      group_size: whole('group_size', record.group_size),
+    }
   }
   if (record.format !== 'vq') throw damaged(where, 'format', record.format, '"vq" or "scalar"')
   const vectorDim = whole('vector_dim', record.vector_dim, 16)
-  whole('bits times vector_dim', common.bits * vectorDim, 16)
+  const bits = record.trellis_bits === undefined ? whole('bits', record.bits, 8) : Number(record.bits)
+  const indexBits = whole('bits times vector_dim', bits * vectorDim, 16)
   const columns = whole('columns_per_group', record.columns_per_group)
   if (columns % vectorDim !== 0)
     throw damaged(where, 'columns_per_group', columns, `a multiple of ${vectorDim}`)
@@ -129,6 +157,7 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
   return {
     format: 'vq',
     ...common,
+    bits,
     vector_dim: vectorDim,
     columns_per_group: columns,
     rows_per_group: whole('rows_per_group', record.rows_per_group),
@@ -136,8 +165,17 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
     ...(record.scale_block_size !== undefined && {
       scale_block_size: whole('scale_block_size', record.scale_block_size),
     }),
+    ...(record.trellis_bits !== undefined && {
+      trellis_bits: whole('trellis_bits', record.trellis_bits, Math.max(1, MOST_KEY_BITS - indexBits)),
+      codebook: constantName(record.codebook, where),
+    }),
     ...(isPermuted(record.permuted, where) && { permuted: true }),
   }
+}
+
+function constantName(value: unknown, where: string): typeof CONSTANT_CODEBOOK {
+  if (value === CONSTANT_CODEBOOK) return value
+  throw damaged(where, 'codebook', value, `"${CONSTANT_CODEBOOK}"`)
 }
 
 function isPermuted(value: unknown = false, where: string): boolean {

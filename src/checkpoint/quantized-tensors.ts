@@ -1,3 +1,5 @@
+import { CONSTANT_CODEBOOK } from '../codebook/constant-codebook.js'
+import type { CodebookElements } from '../codebook/store-codebook.js'
 import { CheckpointError, ShapeError } from '../errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
 import { bfloatToFloat } from '../kernels/half.js'
@@ -6,7 +8,14 @@ import type { PackedLayer, PackedScales } from '../packing/pack-layer.js'
 import { permutationBytes, unpackPermutation } from '../packing/permutation.js'
 import { type PackedQuantizedLayer, type QuantizedLayer, unpack } from '../packing/quantized-layer.js'
 import { groupsPerRow, type PackedScalarLayer } from '../packing/scalar-layer.js'
-import { blocksPerRow, centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayout } from '../packing/vq-layer.js'
+import {
+  blocksPerRow,
+  centroidsOf,
+  columnGroupsOf,
+  isTrellis,
+  rowGroupsOf,
+  type VqLayout,
+} from '../packing/vq-layer.js'
 import type { Dtype } from './dtype.js'
 import type { ModuleRecord, ScalarRecord, VqRecord } from './quantized-config.js'
 import { findTensor, type TensorSource } from './tensor-source.js'
@@ -44,7 +53,9 @@ function vqTensors(module: string, packed: PackedLayer): StoredTensor[] {
   const codebookDtype = codebooks instanceof Int8Array ? 'I8' : 'F16'
   const tensors = [
     tensor(module + SUFFIXES.indices, 'U8', [layout.rows, indices.length / layout.rows], indices),
-    tensor(module + SUFFIXES.codebooks, codebookDtype, codebookShape, codebooks),
+    ...(isTrellis(layout)
+      ? []
+      : [tensor(module + SUFFIXES.codebooks, codebookDtype, codebookShape, codebooks)]),
     tensor(module + SUFFIXES.codebookScales, 'BF16', groups, codebookScales),
   ]
   if (blockScales) {
@@ -78,20 +89,27 @@ export function recordOf(
   packed: PackedQuantizedLayer,
   dtype: ModuleRecord['dtype'],
   relativeError: number | null,
+  driftMove?: number,
 ): ModuleRecord {
+  const measured = {
+    relative_error: relativeError,
+    ...(driftMove !== undefined && { drift_move: driftMove }),
+  }
   if ('layout' in packed) {
-    const { rows, cols, bits, vectorDim, columnsPerGroup, rowsPerGroup, scaleBlockSize } = packed.layout
+    const { rows, cols, bits, vectorDim, columnsPerGroup, rowsPerGroup } = packed.layout
+    const { scaleBlockSize, trellisBits } = packed.layout
     return {
       format: 'vq',
       shape: [rows, cols],
       dtype,
       bits,
-      relative_error: relativeError,
+      ...measured,
       vector_dim: vectorDim,
       columns_per_group: columnsPerGroup,
       rows_per_group: rowsPerGroup,
       codebook_bits: packed.codebooks instanceof Int8Array ? 8 : 16,
       ...(scaleBlockSize !== undefined && { scale_block_size: scaleBlockSize }),
+      ...(trellisBits !== undefined && { trellis_bits: trellisBits, codebook: CONSTANT_CODEBOOK }),
       ...(packed.permutation && { permuted: true }),
     }
   }
@@ -101,7 +119,7 @@ export function recordOf(
     shape: [rows, cols],
     dtype,
     bits,
-    relative_error: relativeError,
+    ...measured,
     group_size: groupSize,
   }
 }
@@ -113,7 +131,8 @@ export function storedNames(module: string, record: ModuleRecord): string[] {
   const named = (...suffixes: string[]) => suffixes.map((suffix) => module + suffix)
   if (record.format === 'scalar') return named(codes, scales, zeros)
   return [
-    ...named(indices, codebooks, codebookScales),
+    ...(record.trellis_bits === undefined ? named(indices, codebooks) : named(indices)),
+    ...named(codebookScales),
     ...(record.scale_block_size === undefined ? [] : named(blockScales, scaleRatio)),
     ...(record.permuted ? named(permutation) : []),
   ]
@@ -151,25 +170,34 @@ async function readVq(source: TensorSource, module: string, record: VqRecord): P
     cols: record.shape[1],
     vectorDim: record.vector_dim,
     bits: record.bits,
+    ...(record.trellis_bits !== undefined && { trellisBits: record.trellis_bits }),
     columnsPerGroup: record.columns_per_group,
     rowsPerGroup: record.rows_per_group,
     ...(record.scale_block_size !== undefined && { scaleBlockSize: record.scale_block_size }),
   }
-  const elements = await read(source, module + SUFFIXES.codebooks, record.codebook_bits === 8 ? 'I8' : 'F16')
   const codebookScales = new Uint16Array(await read(source, module + SUFFIXES.codebookScales, 'BF16'))
   if (!codebookScales.every((scale) => Number.isFinite(bfloatToFloat(scale))))
     throw notFinite(module + SUFFIXES.codebookScales)
-  const codebooks = record.codebook_bits === 8 ? new Int8Array(elements) : new Uint16Array(elements)
-  if (codebooks instanceof Uint16Array && !codebooks.every(isFiniteHalf))
-    throw notFinite(module + SUFFIXES.codebooks)
   return {
     layout,
     indices: new Uint8Array(await read(source, module + SUFFIXES.indices, 'U8')),
-    codebooks,
+    codebooks: isTrellis(layout) ? new Int8Array(0) : await readCodebooks(source, module, record),
     codebookScales,
     ...(layout.scaleBlockSize !== undefined && { blockScales: await readScales(source, module, layout) }),
     ...(record.permuted && { permutation: await readPermutation(source, module, layout.cols) }),
   }
+}
+
+async function readCodebooks(
+  source: TensorSource,
+  module: string,
+  record: VqRecord,
+): Promise<CodebookElements> {
+  const name = module + SUFFIXES.codebooks
+  if (record.codebook_bits === 8) return new Int8Array(await read(source, name, 'I8'))
+  const halves = new Uint16Array(await read(source, name, 'F16'))
+  if (!halves.every(isFiniteHalf)) throw notFinite(name)
+  return halves
 }
 
 async function readPermutation(source: TensorSource, module: string, cols: number): Promise<Uint8Array> {

@@ -104,6 +104,13 @@ const vectorFlags = {
       '2.125 by default) is the budget of all layers together',
     default: '2',
   },
+  trellisBits: {
+    kind: 'whole',
+    help:
+      'a trellis code: so many bits of the indices above name a centroid together with its own, up to 12 in all; ' +
+      '0: plain codebooks',
+    default: '0',
+  },
   groupSize: {
     kind: 'whole',
     help: 'weights that share a codebook (for gptq and rtn: a scale); excludes --bpv',
@@ -210,8 +217,8 @@ export const quantizeFlags = {
   },
   driftCorrection: {
     kind: 'number',
-    help: 'share, 0 to 1, of the drift from the full model that each layer makes up for; 0 is faster',
-    default: '0.6',
+    help: 'share, 0 to 1, of the drift from the full model that layers make up for where it is no noise; 0 is faster',
+    default: '1',
   },
   tuningEpochs: {
     kind: 'whole',

@@ -11,6 +11,9 @@ import { formatTable, wrapText } from './table.js'
 /** Share of the work that writing a report takes; for progress only. */
 const REPORT_SHARE = 0.02
 
+/** Layers that a warning names at most. */
+const NAMED_LAYERS = 8
+
 /** `gptvq quantize MODEL --out DIR` */
 export const quantizeCommand = defineCommand({
   name: 'quantize',
@@ -68,6 +71,7 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
         `${(layerBytes.before / layerBytes.after).toFixed(2)} times smaller`,
     ],
     ['layer error', describeErrors(report)],
+    ...describeDrift(report),
     ...describeCalibration(report),
     ...labelled('model', report.notes),
     ...describeTuning(report),
@@ -81,6 +85,7 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
     '',
     formatTable(rows, ['left', 'left']),
     '',
+    ...warnOfDrift(report),
     'Next, on text that calibration has not seen:',
     `  ${evaluate}`,
   ].join('\n')
@@ -115,6 +120,31 @@ function describeErrors({ layers }: QuantizationReport): string {
   }
   if (worst === undefined) return 'not measured, the method uses no calibration'
   return `mean ${formatError(sum / measured)}, worst ${formatError(worst.relativeError)} (${worst.name})`
+}
+
+/** How far layers were moved to make up for drift. */
+function describeDrift({ layers }: QuantizationReport): string[][] {
+  const moved = layers.flatMap(({ name, drift }) => (drift ? [{ name, move: drift.move }] : []))
+  if (moved.length === 0) return []
+  const mean = moved.reduce((sum, { move }) => sum + move, 0) / moved.length
+  const most = moved.reduce((worst, layer) => (layer.move > worst.move ? layer : worst))
+  return [
+    ['drift moved', `mean ${formatError(mean)} of the norm, most ${formatError(most.move)} (${most.name})`],
+  ]
+}
+
+/** Names the layers that drift correction was not allowed to move as far as it asked for. */
+function warnOfDrift({ layers }: QuantizationReport): string[] {
+  const held = layers.filter(({ drift }) => drift !== null && drift.unboundedMove > drift.move)
+  if (held.length === 0) return []
+  const named = held.slice(0, NAMED_LAYERS).map(({ name }) => name)
+  const more = held.length > named.length ? ` and ${held.length - named.length} more` : ''
+  return [
+    `warning: drift correction was held back in ${formatCount(held.length, 'layer')}: ${named.join(', ')}${more}. ` +
+      'Activations are very large, the calibration text is short, or the bits are few; ' +
+      'compare with --drift-correction 0',
+    '',
+  ]
 }
 
 function describeCalibration({ calibration, method }: QuantizationReport): string[][] {

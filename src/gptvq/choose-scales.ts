@@ -36,22 +36,35 @@ export function scaleRatio(layout: VqLayout, work: Matrix): number | undefined {
   return Math.fround(Math.min(Math.max(ratio, LEAST_RATIO), MOST_RATIO))
 }
 
-/**
- * The size of each block of a group as a share of the largest, rows x blocks; the size is the fourth root of the mean
- * fourth power. It lies between the root mean square and the largest weight, and gave less error than these.
- */
+/** The size of each block of a group as a share of the largest, rows x blocks. */
 function blockShares(
-  { rows, rowsPerGroup, scaleBlockSize = 1 }: VqLayout,
+  layout: VqLayout,
+  work: Matrix,
+  rowGroup: number,
+  start: number,
+  end: number,
+): Float64Array {
+  const sizes = blockSizes(layout, work, rowGroup, start, end)
+  const largest = sizes.reduce((a, b) => Math.max(a, b), 0)
+  return largest > 0 ? sizes.map((size) => size / largest) : sizes
+}
+
+/**
+ * The size of each block of a group, rows x blocks: the fourth root of the mean fourth power. It lies between the root
+ * mean square and the largest weight, and gave less error than these. In a layout without scales a row is one block.
+ */
+export function blockSizes(
+  { rows, rowsPerGroup, scaleBlockSize: blockSize }: VqLayout,
   { data, cols }: Matrix,
   rowGroup: number,
   start: number,
   end: number,
 ): Float64Array {
+  const scaleBlockSize = blockSize ?? end - start
   const top = rowGroup * rowsPerGroup
   const bottom = Math.min(top + rowsPerGroup, rows)
-  const shares = new Float64Array((bottom - top) * Math.ceil((end - start) / scaleBlockSize))
+  const sizes = new Float64Array((bottom - top) * Math.ceil((end - start) / scaleBlockSize))
   let block = 0
-  let largest = 0
   for (let r = top; r < bottom; r++) {
     for (let from = start; from < end; from += scaleBlockSize) {
       const to = Math.min(from + scaleBlockSize, end)
@@ -60,12 +73,10 @@ function blockShares(
         const square = data[r * cols + j] * data[r * cols + j]
         sum += square * square
       }
-      const size = (sum / (to - from)) ** 0.25
-      shares[block++] = size
-      largest = Math.max(largest, size)
+      sizes[block++] = (sum / (to - from)) ** 0.25
     }
   }
-  return largest > 0 ? shares.map((size) => size / largest) : shares
+  return sizes
 }
 
 /**

@@ -46,6 +46,7 @@ export interface VqOptions extends LayoutOptions {
 export const vqOptionNames: OptionNames<VqOptions> = {
   vectorDim: true,
   bits: true,
+  trellisBits: true,
   groupSize: true,
   columnsPerGroup: true,
   bpv: true,

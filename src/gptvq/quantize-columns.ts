@@ -1,11 +1,11 @@
 import type { Pause } from '../event-loop.js'
-import { wholeBlock } from '../kernels/contract.js'
+import { type ColumnWalkTask, wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
-import { centroidsOf, columnGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
+import { centroidsOf, columnGroupsOf, trellisShape, vectorsPerRow } from '../packing/vq-layer.js'
 import { flushErrors } from '../propagation.js'
 import { taskScales } from './block-scales.js'
 import type { ColumnWalk } from './column-walk.js'
-import { rowsPerTurn } from './rows-per-turn.js'
+import { rowsPerTurn, trellisRowsPerTurn } from './rows-per-turn.js'
 
 /** Columns quantized before their errors reach all later columns; a multiple of every vectorDim. */
 const LAZY_COLUMNS = 128
@@ -41,10 +41,11 @@ async function quantizeBlock(
   const k = centroidsOf(layout)
   const perRow = vectorsPerRow(layout)
   const width = end - start
-  const height = rowsPerTurn(width, k)
+  const trellis = trellisShape(layout)
+  const height = trellis ? trellisRowsPerTurn(width, layout) : rowsPerTurn(width, k)
   for (let row = 0; row < rows; row += height) {
     await pause()
-    kernels().quantizeColumns({
+    const task: ColumnWalkTask = {
       rows: Math.min(height, rows - row),
       width,
       vectorDim: d,
@@ -62,6 +63,8 @@ async function quantizeBlock(
       factor: { data: factor.data, offset: start * factor.cols + start, stride: factor.cols },
       metrics: metrics.subarray(start * d, end * d),
       errors: { ...wholeBlock(errors, width), offset: row * width },
-    })
+    }
+    if (trellis) kernels().quantizeTrellis({ ...task, ...trellis })
+    else kernels().quantizeColumns(task)
   }
 }

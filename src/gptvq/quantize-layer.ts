@@ -8,6 +8,7 @@ import {
   decodeBlockScales,
   decodeCodebooks,
   emptyLayer,
+  isTrellis,
   type VqLayer,
 } from '../packing/vq-layer.js'
 import { scaleRatio } from './choose-scales.js'
@@ -21,6 +22,7 @@ import { quantizeColumnGroup } from './quantize-columns.js'
 import { refineOnce, refinePanel } from './refine-panel.js'
 import { rowPanels, stateOf } from './row-panel.js'
 import { snapshot, storePanel } from './store-panel.js'
+import { scaleColumnGroup } from './trellis-groups.js'
 import { updateCodebooks } from './update-codebooks.js'
 import { vectorMetrics } from './vector-metric.js'
 
@@ -103,7 +105,9 @@ async function walkColumns(
   const walk: ColumnWalk = { layout, settings, work, factor, metrics, layer, codebooks, scales }
   const columnGroups = columnGroupsOf(layout)
   for (let group = 0; group < columnGroups; group++) {
-    await clock('codebooks', () => fitColumnGroup(walk, group, pause))
+    await clock('codebooks', async () =>
+      isTrellis(layout) ? scaleColumnGroup(walk, group) : fitColumnGroup(walk, group, pause),
+    )
     await clock('columns', () => quantizeColumnGroup(walk, group, pause))
     onProgress((group + 1) / columnGroups)
   }
@@ -120,12 +124,18 @@ async function descendOnLoss(
   clock: PhaseClock,
   onProgress: (done: number) => void,
 ): Promise<void> {
-  if (codebookUpdateSteps === 0 && refinementRounds === 0) return onProgress(1)
-  const codebookSteps = Math.min(codebookUpdateSteps, STEPS_IN_A_ROUND)
+  const isConstant = isTrellis(layer.layout)
+  if ((codebookUpdateSteps === 0 || isConstant) && refinementRounds === 0) return onProgress(1)
+  const codebookSteps = isConstant ? 0 : Math.min(codebookUpdateSteps, STEPS_IN_A_ROUND)
   const limits = { rounds: refinementRounds, tolerance: refinementTolerance, codebookSteps }
   const panels = rowPanels(weight, hessian, layer, codebooks)
   for (const [i, panel] of panels.entries()) {
     const state = stateOf(panel)
+    if (isConstant) {
+      await clock('refine', () => refinePanel(panel, state, limits, pause))
+      onProgress((i + 1) / panels.length)
+      continue
+    }
     const before = snapshot(panel, layer, state.losses)
     if (refinementRounds === 0) {
       await clock('update', () => updateCodebooks(wholeStrip(panel, state), codebookUpdateSteps, pause))

@@ -1,10 +1,10 @@
 import type { Pause } from '../event-loop.js'
-import { fromRow, wholeBlock } from '../kernels/contract.js'
+import { fromRow, type RefineTask, wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
-import { centroidsOf, columnGroupsOf, vectorsPerRow } from '../packing/vq-layer.js'
+import { centroidsOf, columnGroupsOf, trellisShape, vectorsPerRow } from '../packing/vq-layer.js'
 import { taskScales } from './block-scales.js'
 import { type ColumnStrip, stripHessian } from './column-strip.js'
-import { rowsPerTurn } from './rows-per-turn.js'
+import { rowsPerTurn, trellisRowsPerTurn } from './rows-per-turn.js'
 
 /** Columns refined before the residual of the whole strip follows; a multiple of every vectorDim. */
 const LAZY_COLUMNS = 256
@@ -49,11 +49,12 @@ async function refineBlock(
     ? { data: strip.moves, offset: from, stride: stripWidth }
     : wholeBlock(buffers.rows, width)
   const changes = new Float64Array(rows)
-  const height = rowsPerTurn(width, k)
+  const trellis = trellisShape(layout)
+  const height = trellis ? trellisRowsPerTurn(width, layout) : rowsPerTurn(width, k)
   let changed = 0
   for (let row = 0; row < rows; row += height) {
     await pause()
-    changed += kernels().refineColumns({
+    const task: RefineTask = {
       rows: Math.min(height, rows - row),
       width,
       vectorDim: d,
@@ -71,7 +72,8 @@ async function refineBlock(
       hessian: stripHessian(strip, from, from),
       steps: fromRow(steps, row),
       changes: changes.subarray(row),
-    })
+    }
+    changed += trellis ? kernels().refineTrellis({ ...task, ...trellis }) : kernels().refineColumns(task)
   }
   if (changed === 0) return 0
   for (let r = 0; r < rows; r++) losses[Math.floor(r / rowsPerGroup)] += changes[r]

@@ -1,23 +1,24 @@
 import { requireWhole } from '../check-option.js'
-import type { KernelName, Kernels } from './contract.js'
+import type { KernelName } from './contract.js'
 import { referenceKernels } from './reference/kernels.js'
+import type { LayerKernels } from './trellis-contract.js'
 import { availableThreads, MOST_THREADS } from './wasm/available-threads.js'
 import { wasmKernels } from './wasm/kernels.js'
 import { createPool, type Pool, stopWorkers } from './wasm/pool.js'
 import { bestBuild, type KernelBuild, startRuntime } from './wasm/runtime.js'
 
-let current: Kernels | undefined
+let current: LayerKernels | undefined
 let pool: Pool | undefined
 let threads: number | undefined
 
 /** The kernels in use; started at the first call: the fastest build that the engine runs. */
-export function kernels(): Kernels {
+export function kernels(): LayerKernels {
   current ??= start(bestBuild())
   return current
 }
 
 /** Makes `name` the kernels in use. For tests and benchmarks; the default is the fastest. */
-export function useKernels(name: KernelName): Kernels {
+export function useKernels(name: KernelName): LayerKernels {
   if (pool !== undefined) stopWorkers(pool)
   pool = undefined
   current = name === 'reference' ? referenceKernels : start(name)
@@ -42,7 +43,7 @@ export function threadCount(): number {
   return threads
 }
 
-function start(build: KernelBuild): Kernels {
+function start(build: KernelBuild): LayerKernels {
   pool = createPool(startRuntime(build), threadCount())
   return wasmKernels(pool)
 }

@@ -1,4 +1,5 @@
 import { requireOneOf, requireWhole } from '../check-option.js'
+import { MOST_KEY_BITS } from '../codebook/constant-codebook.js'
 import type { CodebookBits } from '../codebook/store-codebook.js'
 import { OptionError } from '../errors.js'
 import { type ScaleBlockSize, scaleBlockSizes } from './block-scales.js'
@@ -10,8 +11,17 @@ export type ColumnOrder = 'natural' | 'activation'
 export interface LayoutOptions {
   /** Weights per vector: 1, 2 (default) or 4. */
   vectorDim?: 1 | 2 | 4
-  /** Index bits per weight, 1 to 8, default 2; a codebook has `k = 2^(bits * vectorDim)` centroids, at most 65536. */
+  /**
+   * Index bits per weight, 1 to 8, default 2; a codebook has `k = 2^(bits * vectorDim)` centroids, at most 65536. With
+   * `trellisBits` any number that makes `bits * vectorDim` whole, such as 1.5 in 2 dimensions.
+   */
   bits?: number
+  /**
+   * A trellis code where above 0 (default 0: none): a centroid is named by a vector's own index and by as many bits of
+   * those of the rows above it. The codebook of `2^(bits * vectorDim + trellisBits)` centroids, at most 4096, is one that
+   * the library has, so that a group stores its scale alone; a group then has 256 rows where nothing else is said.
+   */
+  trellisBits?: number
   /** Weights per codebook, a multiple of `columnsPerGroup`. Excludes `bpv`. */
   groupSize?: number
   /** Columns per group, default 256 (or `groupSize` where that is less), a multiple of `vectorDim`. */
@@ -40,6 +50,8 @@ export interface LayoutOptions {
 export interface LayoutSettings {
   readonly vectorDim: 1 | 2 | 4
   readonly bits: number
+  /** 0: no trellis. */
+  readonly trellisBits: number
   readonly groupSize: number | undefined
   readonly columnsPerGroup: number
   readonly bpv: number | undefined
@@ -53,6 +65,8 @@ export interface LayoutSettings {
 const DEFAULT_SCALE_BLOCK = 64
 /** Bits per value beside the indices below which scales would leave too little to codebooks. */
 const LEAST_OVERHEAD_WITH_SCALES = 0.1
+/** The same for a trellis, which stores no codebooks. */
+const LEAST_TRELLIS_OVERHEAD = 0.07
 
 /**
  * Checks the options and fills in the defaults.
@@ -60,10 +74,12 @@ const LEAST_OVERHEAD_WITH_SCALES = 0.1
  * @throws OptionError naming the option, what it is, and what it can be
  */
 export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
-  const { vectorDim = 2, bits = 2, groupSize, bpv, codebookBits = 8 } = options
+  const { vectorDim = 2, bits = 2, trellisBits = 0, groupSize, bpv, codebookBits = 8 } = options
   const { columnOrder = 'natural' } = options
   requireOneOf('vectorDim', vectorDim, [1, 2, 4])
-  requireWhole('bits', bits, 1, 8)
+  requireWhole('trellisBits', trellisBits, 0, MOST_KEY_BITS - 1)
+  if (trellisBits > 0) requireTrellis(bits, vectorDim, trellisBits, codebookBits)
+  else requireWhole('bits', bits, 1, 8)
   const indexBits = bits * vectorDim
   if (indexBits > 16) {
     throw new OptionError(
@@ -74,24 +90,58 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
   }
   requireOneOf('codebookBits', codebookBits, [8, 16])
   requireOneOf('columnOrder', columnOrder, ['natural', 'activation'])
-  if (groupSize !== undefined) requireGroupSize(groupSize, vectorDim, 2 ** indexBits, bpv)
+  const stored = trellisBits > 0 ? 1 : 2 ** indexBits
+  if (groupSize !== undefined) requireGroupSize(groupSize, vectorDim, stored, bpv)
   if (bpv !== undefined && !(Number.isFinite(bpv) && bpv > bits)) {
     throw new OptionError('bpv', `expected more than the ${bits} index bits per weight, got ${bpv}`)
   }
   const columnsPerGroup = resolveColumnsPerGroup(options.columnsPerGroup, groupSize, vectorDim)
-  const scaleBlockSize = resolveScaleBlocks(options.scaleBlockSize, columnsPerGroup, bits, bpv)
-  return { vectorDim, bits, groupSize, columnsPerGroup, bpv, codebookBits, scaleBlockSize, columnOrder }
+  const least = bits + (trellisBits > 0 ? LEAST_TRELLIS_OVERHEAD : LEAST_OVERHEAD_WITH_SCALES)
+  const scaleBlockSize = resolveScaleBlocks(options.scaleBlockSize, columnsPerGroup, least, bpv)
+  return {
+    vectorDim,
+    bits,
+    trellisBits,
+    groupSize,
+    columnsPerGroup,
+    bpv,
+    codebookBits,
+    scaleBlockSize,
+    columnOrder,
+  }
+}
+
+function requireTrellis(bits: number, vectorDim: number, trellisBits: number, codebookBits: number): void {
+  const indexBits = bits * vectorDim
+  if (!(bits >= 1 && bits <= 8) || !Number.isInteger(indexBits)) {
+    throw new OptionError(
+      'bits',
+      `expected a number from 1 to 8 that makes bits times vectorDim (${vectorDim}) whole, got ${bits}`,
+    )
+  }
+  if (indexBits + trellisBits > MOST_KEY_BITS) {
+    const most = MOST_KEY_BITS - indexBits
+    throw new OptionError(
+      'trellisBits',
+      `${trellisBits} bits of the rows above and ${indexBits} of an index make ${2 ** (indexBits + trellisBits)} ` +
+        `centroids, at most ${2 ** MOST_KEY_BITS} are possible; use ` +
+        (most > 0 ? `${most} or fewer` : '0, or fewer bits or a smaller vectorDim'),
+    )
+  }
+  if (codebookBits !== 8) {
+    throw new OptionError('codebookBits', `the codebook of a trellis has 8 bits, got ${codebookBits}`)
+  }
 }
 
 function resolveScaleBlocks(
   scaleBlockSize: ScaleBlockSize | 'none' | undefined,
   columnsPerGroup: number,
-  bits: number,
+  least: number,
   bpv = Number.POSITIVE_INFINITY,
 ): ScaleBlockSize | undefined {
   if (scaleBlockSize === 'none') return undefined
   if (scaleBlockSize === undefined) {
-    const fits = columnsPerGroup % DEFAULT_SCALE_BLOCK === 0 && bpv >= bits + LEAST_OVERHEAD_WITH_SCALES
+    const fits = columnsPerGroup % DEFAULT_SCALE_BLOCK === 0 && bpv >= least
     return fits ? DEFAULT_SCALE_BLOCK : undefined
   }
   requireOneOf('scaleBlockSize', scaleBlockSize, ['none', ...scaleBlockSizes])

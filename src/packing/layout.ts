@@ -7,6 +7,8 @@ import {
   blocksPerRow,
   centroidsOf,
   columnGroupsOf,
+  indexBitsOf,
+  isTrellis,
   rowGroupsOf,
   type VqLayout,
   vectorsPerRow,
@@ -19,7 +21,7 @@ import {
  * @throws OptionError when `bpv` cannot be met, naming the least that can be, or a group holds no whole vector
  */
 export function layoutOf(rows: number, cols: number, settings: LayoutSettings): VqLayout {
-  const { vectorDim, bits, groupSize, bpv, scaleBlockSize } = settings
+  const { vectorDim, bits, trellisBits, groupSize, bpv, scaleBlockSize } = settings
   const paddedCols = Math.ceil(cols / vectorDim) * vectorDim
   const columnsPerGroup = Math.min(settings.columnsPerGroup, paddedCols)
   const cut = (rowsPerGroup: number): VqLayout => ({
@@ -27,6 +29,7 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
     cols,
     vectorDim,
     bits,
+    ...(trellisBits > 0 && { trellisBits }),
     columnsPerGroup,
     rowsPerGroup,
     ...(scaleBlockSize !== undefined && { scaleBlockSize }),
@@ -47,7 +50,16 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
         `raise bpv or ${scaleBlockSize ? 'scaleBlockSize (or none)' : 'columnsPerGroup'}, or lower bits or vectorDim`,
     )
   }
-  return cut(fewestRows(rows, (count) => storedBits(cut(count), settings) <= allowed))
+  const fewest = fewestRows(rows, (count) => storedBits(cut(count), settings) <= allowed)
+  return cut(trellisBits > 0 ? Math.max(fewest, evenRows(rows)) : fewest)
+}
+
+/**
+ * The rows of a trellis' groups: about {@link TRELLIS_ROWS}, in groups of about the same height. Smaller groups would
+ * take few bits more, but a trellis is at its best some rows below its start only.
+ */
+function evenRows(rows: number): number {
+  return Math.ceil(rows / Math.max(1, Math.round(rows / TRELLIS_ROWS)))
 }
 
 /** The bits per value aimed at when neither `bpv` nor `groupSize` is given. */
@@ -73,6 +85,9 @@ function fewestRows(rows: number, fits: (count: number) => boolean): number {
   return low
 }
 
+/** Rows of a trellis' group where nothing else is said. */
+const TRELLIS_ROWS = 256
+
 /** Bits of a codebook's bfloat16 scale. */
 const CODEBOOK_SCALE_BITS = 16
 
@@ -81,9 +96,10 @@ export function storedBits(
   layout: VqLayout,
   { codebookBits, columnOrder }: Pick<LayoutSettings, 'codebookBits' | 'columnOrder'>,
 ): number {
-  const indexBytes = layout.rows * packedRowBytes(vectorsPerRow(layout), layout.bits * layout.vectorDim)
+  const indexBytes = layout.rows * packedRowBytes(vectorsPerRow(layout), indexBitsOf(layout))
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
-  const codebooks = groups * (centroidsOf(layout) * layout.vectorDim * codebookBits + CODEBOOK_SCALE_BITS)
+  const codebook = isTrellis(layout) ? 0 : centroidsOf(layout) * layout.vectorDim * codebookBits
+  const codebooks = groups * (codebook + CODEBOOK_SCALE_BITS)
   const perRow = blocksPerRow(layout)
   const scales = perRow > 0 ? 8 * layout.rows * packedRowBytes(perRow, SCALE_BITS) + RATIO_BITS : 0
   const permutation = columnOrder === 'natural' ? 0 : 8 * permutationBytes(layout.cols)

@@ -1,13 +1,17 @@
+import { constantCodebook } from '../codebook/constant-codebook.js'
 import type { CodebookElements } from '../codebook/store-codebook.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
 import { decodeBfloats, encodeBfloats } from '../kernels/half.js'
 import { type BlockScales, SCALE_BITS } from './block-scales.js'
 import { packPermutation, permutationBytes, unpackPermutation } from './permutation.js'
 import { requireLength } from './require-length.js'
+import { indicesOfKeys, keysOfIndices } from './trellis-keys.js'
 import {
   blocksPerRow,
   centroidsOf,
   columnGroupsOf,
+  indexBitsOf,
+  isTrellis,
   rowGroupsOf,
   type VqLayer,
   type VqLayout,
@@ -20,7 +24,7 @@ export interface PackedLayer {
   readonly layout: VqLayout
   /** `bits * vectorDim` bits per vector, least significant bit first, rows byte-aligned. */
   readonly indices: Uint8Array
-  /** groups x k x vectorDim. */
+  /** groups x k x vectorDim; empty with a trellis, whose codebook is constant. */
   readonly codebooks: CodebookElements
   /** groups, the bits of bfloat16 numbers. */
   readonly codebookScales: Uint16Array
@@ -38,19 +42,24 @@ export interface PackedScales {
   readonly ratio: Float32Array
 }
 
-/** Packs a layer's indices; {@link unpackLayer} gives back the same layer. */
+/**
+ * Packs a layer's indices; {@link unpackLayer} gives back the same layer.
+ *
+ * @throws ShapeError for keys of a trellis that do not follow from each other
+ */
 export function packLayer(layer: VqLayer): PackedLayer {
   const { layout, codebooks, codebookScales, blockScales, permutation } = layer
-  const width = layout.bits * layout.vectorDim
+  const width = indexBitsOf(layout)
   const perRow = vectorsPerRow(layout)
   const indices = new Uint8Array(layout.rows * packedRowBytes(perRow, width))
-  packIndices(layer.indices, layout.rows, perRow, width, indices)
+  const numbers = isTrellis(layout) ? indicesOfKeys(layout, layer.indices) : layer.indices
+  packIndices(numbers, layout.rows, perRow, width, indices)
   const scales = new Uint16Array(codebookScales.length)
   encodeBfloats(codebookScales, scales)
   return {
     layout,
     indices,
-    codebooks,
+    codebooks: isTrellis(layout) ? new Int8Array(0) : codebooks,
     codebookScales: scales,
     ...(blockScales && { blockScales: packScales(layout, blockScales) }),
     ...(permutation && { permutation: packPermutation(permutation) }),
@@ -63,18 +72,23 @@ export function packLayer(layer: VqLayer): PackedLayer {
  * @throws ShapeError when an array's length does not follow from the layout, or the permutation is none
  */
 export function unpackLayer(packed: PackedLayer): VqLayer {
-  const { layout, codebooks } = packed
-  const width = layout.bits * layout.vectorDim
+  const { layout } = packed
+  const width = indexBitsOf(layout)
   const perRow = vectorsPerRow(layout)
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
   const owner =
     `a ${layout.rows} x ${layout.cols} layer of ${layout.vectorDim}-D vectors with ${layout.bits} bits and groups of ` +
     `${layout.rowsPerGroup} x ${layout.columnsPerGroup}`
   requireLength('indices', packed.indices.length, layout.rows * packedRowBytes(perRow, width), owner)
-  requireLength('codebooks', codebooks.length, groups * centroidsOf(layout) * layout.vectorDim, owner)
+  const stored = isTrellis(layout) ? 0 : groups * centroidsOf(layout) * layout.vectorDim
+  requireLength('codebooks', packed.codebooks.length, stored, owner)
   requireLength('codebook scales', packed.codebookScales.length, groups, owner)
   const indices = new Uint16Array(layout.rows * perRow)
   unpackIndices(packed.indices, layout.rows, perRow, width, indices)
+  if (isTrellis(layout)) keysOfIndices(layout, indices)
+  const codebooks = isTrellis(layout)
+    ? constantCodebook(layout.vectorDim, centroidsOf(layout))
+    : packed.codebooks
   const blockScales = unpackScales(layout, packed.blockScales, owner)
   const codebookBits = codebooks instanceof Int8Array ? 8 : 16
   const codebookScales = new Float32Array(groups)

@@ -1,3 +1,4 @@
+import { constantCodebook } from '../codebook/constant-codebook.js'
 import {
   type CodebookBits,
   type CodebookElements,
@@ -5,6 +6,7 @@ import {
   loadCodebook,
 } from '../codebook/store-codebook.js'
 import { ShapeError } from '../errors.js'
+import type { TrellisShape } from '../kernels/trellis-contract.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { type BlockScales, decodeScales, multiplyByScales } from './block-scales.js'
 import { requirePermutation, restoreColumns } from './permutation.js'
@@ -22,6 +24,12 @@ export interface VqLayout {
   readonly vectorDim: number
   /** Index bits per weight; an index has `bits * vectorDim` bits. */
   readonly bits: number
+  /**
+   * Of a trellis code: bits of the indices above that name a centroid together with a vector's own index. The key of a
+   * vector, `(index + 2^(bits * vectorDim) * key above) mod 2^(bits * vectorDim + trellisBits)`, is the number of its
+   * centroid; above the first row of a group it is 0. All centroids are those of the constant codebook. Undefined: none.
+   */
+  readonly trellisBits?: number
   /** A group spans this many columns, a multiple of `vectorDim`; the last one of a row may be narrower. */
   readonly columnsPerGroup: number
   /** A group spans this many rows; the last one may be lower. */
@@ -34,11 +42,14 @@ export interface VqLayout {
 export interface VqLayer {
   /** How the layer is cut into vectors and groups. */
   readonly layout: VqLayout
-  /** rows x vectorsPerRow, each less than k. */
+  /** rows x vectorsPerRow, each less than k: numbers of centroids; with a trellis keys. */
   readonly indices: Uint16Array
   /** Bits of a stored codebook element: 8 (integers) or 16 (IEEE halves). */
   readonly codebookBits: CodebookBits
-  /** Stored elements, groups x k x vectorDim; group (i, j) of row group i and column group j is number `i * columnGroups + j`. */
+  /**
+   * Stored elements, groups x k x vectorDim; group (i, j) of row group i and column group j is number `i * columnGroups + j`.
+   * With a trellis: k x vectorDim, the constant codebook, not to be changed.
+   */
   readonly codebooks: CodebookElements
   /** One per group, each a bfloat16 number; a codebook's value is `element * scale`. */
   readonly codebookScales: Float32Array
@@ -51,9 +62,26 @@ export interface VqLayer {
   readonly permutation?: Uint32Array
 }
 
-/** Centroids per codebook, `2^(bits * vectorDim)`. */
+/** Bits that an index takes. */
+export function indexBitsOf({ bits, vectorDim }: VqLayout): number {
+  return bits * vectorDim
+}
+
+/** Centroids per codebook, `2^(bits * vectorDim + trellisBits)`. */
 export function centroidsOf(layout: VqLayout): number {
-  return 2 ** (layout.bits * layout.vectorDim)
+  return 2 ** (indexBitsOf(layout) + (layout.trellisBits ?? 0))
+}
+
+/** Whether a layer's codebooks are all the constant one, each with a scale of its own. */
+export function isTrellis({ trellisBits }: VqLayout): boolean {
+  return trellisBits !== undefined
+}
+
+/** What the kernels need to know of a layer's trellis; undefined for one without. */
+export function trellisShape(layout: VqLayout): TrellisShape | undefined {
+  if (layout.trellisBits === undefined) return undefined
+  const indexBits = indexBitsOf(layout)
+  return { indexBits, stateBits: indexBits + layout.trellisBits }
 }
 
 /** Vectors in a row; the last is padded when `cols` is not a multiple of `vectorDim`. */
@@ -79,11 +107,14 @@ export function rowGroupsOf(layout: VqLayout): number {
 /** A layer of zeros, to be filled. @param scaleRatio of its scales, for a layout that has them */
 export function emptyLayer(layout: VqLayout, codebookBits: CodebookBits, scaleRatio = 0.5): VqLayer {
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
+  const size = centroidsOf(layout) * layout.vectorDim
   return {
     layout,
     indices: new Uint16Array(layout.rows * vectorsPerRow(layout)),
     codebookBits,
-    codebooks: codebookElements(codebookBits, groups * centroidsOf(layout) * layout.vectorDim),
+    codebooks: isTrellis(layout)
+      ? constantCodebook(layout.vectorDim, centroidsOf(layout))
+      : codebookElements(codebookBits, groups * size),
     codebookScales: new Float32Array(groups),
     ...(layout.scaleBlockSize !== undefined && {
       blockScales: { codes: new Uint8Array(layout.rows * blocksPerRow(layout)), ratio: scaleRatio },
@@ -91,16 +122,29 @@ export function emptyLayer(layout: VqLayout, codebookBits: CodebookBits, scaleRa
   }
 }
 
-/** All codebooks as floats, groups x k x vectorDim. */
-export function decodeCodebooks(layer: Pick<VqLayer, 'codebooks' | 'codebookScales'>): Float32Array {
-  const { codebooks, codebookScales } = layer
-  const decoded = new Float32Array(codebooks.length)
-  const size = codebooks.length / codebookScales.length
+/** All codebooks as floats, groups x k x vectorDim; `layout` must be there for a layer with a trellis. */
+export function decodeCodebooks(
+  layer: Pick<VqLayer, 'codebooks' | 'codebookScales'> & Partial<Pick<VqLayer, 'layout'>>,
+): Float32Array {
+  const { layout, codebooks, codebookScales } = layer
+  const isConstant = layout !== undefined && isTrellis(layout)
+  const size = codebooks.length / (isConstant ? 1 : codebookScales.length)
+  const decoded = new Float32Array(codebookScales.length * size)
   for (let group = 0; group < codebookScales.length; group++) {
     const at = group * size
-    loadCodebook(codebooks, at, codebookScales[group], decoded.subarray(at, at + size))
+    loadCodebook(codebooks, isConstant ? 0 : at, codebookScales[group], decoded.subarray(at, at + size))
   }
   return decoded
+}
+
+/** The codebook of one group as floats, k x vectorDim. */
+export function decodeCodebook(
+  { layout, codebooks, codebookScales }: Pick<VqLayer, 'layout' | 'codebooks' | 'codebookScales'>,
+  group: number,
+  decoded: Float32Array,
+): void {
+  const at = isTrellis(layout) ? 0 : group * centroidsOf(layout) * layout.vectorDim
+  loadCodebook(codebooks, at, codebookScales[group], decoded)
 }
 
 /**

@@ -1,5 +1,4 @@
 import { requireWhole } from '../check-option.js'
-import { loadCodebook } from '../codebook/store-codebook.js'
 import { OptionError, ShapeError } from '../errors.js'
 import type { Matrix } from '../matrix.js'
 import {
@@ -7,6 +6,7 @@ import {
   centroidsOf,
   columnGroupsOf,
   decodeBlockScales,
+  decodeCodebook,
   rowGroupsOf,
   type VqLayer,
   vectorsPerRow,
@@ -53,7 +53,7 @@ export function codebookGroup(layer: VqLayer, group = 0, weight?: Matrix): Codeb
   }
   const size = centroidsOf(layout) * vectorDim
   const centroids = new Float32Array(size)
-  loadCodebook(layer.codebooks, group * size, layer.codebookScales[group], centroids)
+  decodeCodebook(layer, group, centroids)
   const counts = groupCounts(layer, group)
   const weights = weight && sampleGroup(layer, group, weight)
   // a group at the edge may hold nothing but vectors that are cut short

@@ -22,6 +22,8 @@ export interface ReportLayer {
   readonly bytesBefore: number
   /** `L / tr(W H W^T)` on the calibration activations, null where it was not measured. */
   readonly relativeError: number | null
+  /** How far its weights were moved to make up for drift, as a share of their norm. */
+  readonly driftMove?: number
   /** What the bits are spent on. */
   readonly bitsPerValue?: BitsPerValue
   /** How evenly its centroids are used (vector-quantized layers). */
@@ -108,7 +110,7 @@ export interface ReportData {
 export function checkReportData({ layers, kept, scores = [] }: ReportData): void {
   requireSome('layers', layers, 'quantized layer')
   const names = new Set<string>()
-  for (const { name, rows, cols, bytes, bytesBefore, relativeError } of layers) {
+  for (const { name, rows, cols, bytes, bytesBefore, relativeError, driftMove = 0 } of layers) {
     if (names.has(name)) throw new OptionError('layers', `${name} comes twice; expected each layer once`)
     names.add(name)
     requireNumber('layers', rows, `rows of ${name}`, 1)
@@ -116,6 +118,7 @@ export function checkReportData({ layers, kept, scores = [] }: ReportData): void
     requireNumber('layers', bytes, `bytes of ${name}`, 0)
     requireNumber('layers', bytesBefore, `bytesBefore of ${name}`, 0)
     if (relativeError !== null) requireNumber('layers', relativeError, `relativeError of ${name}`, 0)
+    requireNumber('layers', driftMove, `driftMove of ${name}`, 0)
   }
   requireNumber('kept', kept.tensors, 'tensors', 0)
   requireNumber('kept', kept.bytes, 'bytes', 0)

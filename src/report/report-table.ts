@@ -57,6 +57,13 @@ const columns: readonly Column[] = [
     },
   },
   {
+    title: 'Moved for drift',
+    kind: 'number',
+    minor: true,
+    value: ({ driftMove }) => driftMove ?? null,
+    text: ({ driftMove }) => driftMove?.toPrecision(3) ?? '–',
+  },
+  {
     title: 'Index bits needed',
     kind: 'number',
     minor: true,

@@ -41,7 +41,7 @@ function sourceOf(stored: readonly StoredTensor[]): TensorSource {
 
 /** A record as config.json gives it back. */
 function readRecord(record: unknown): VqRecord {
-  const quantization = { quant_method: 'gptvq', version: 1, method: 'gptvq', modules: { [module]: record } }
+  const quantization = { quant_method: 'gptvq', version: 2, method: 'gptvq', modules: { [module]: record } }
   const config = JSON.parse(JSON.stringify({ quantization_config: quantization }))
   return parseQuantizationConfig(config, 'config.json')?.modules[module] as VqRecord
 }

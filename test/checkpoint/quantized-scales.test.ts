@@ -40,7 +40,7 @@ function sourceOf(tensors: readonly StoredTensor[]): TensorSource {
 /** The record as a reader of `config.json` gets it. */
 function recordThroughJson(layer: VqLayer): VqRecord {
   const record = recordOf(packLayer(layer), 'F32', null)
-  const quantization = { quant_method: 'gptvq', version: 1, method: 'gptvq', modules: { a: record } }
+  const quantization = { quant_method: 'gptvq', version: 2, method: 'gptvq', modules: { a: record } }
   const config = JSON.parse(JSON.stringify({ quantization_config: quantization }))
   const parsed = parseQuantizationConfig(config, 'config.json')?.modules.a
   if (parsed?.format !== 'vq') throw new Error('expected a vq record')

@@ -102,7 +102,7 @@ describe('gptvq quantize', () => {
   })
 
   test('sums up what it did in the numbers of the report', async () => {
-    const { bitsPerValue, layerBytes, layers, outputBytes } = await quantizeModel({
+    const { bitsPerValue, wholeModel, layerBytes, layers, outputBytes } = await quantizeModel({
       model,
       calibration,
       sequences: 8,
@@ -112,7 +112,9 @@ describe('gptvq quantize', () => {
     const mean = errors.reduce((sum, error) => sum + error) / errors.length
     const worst = layers.find(({ relativeError }) => relativeError === Math.max(...errors))
     const rows = new Map(table(printed).map(([label, value]) => [label, value]))
-    expect(rows.get('bits per value')).toBe(bitsPerValue.toFixed(3))
+    expect(rows.get('bits per value')).toBe(
+      `${bitsPerValue.toFixed(3)}, whole model ${wholeModel.bitsPerValue.toFixed(3)}`,
+    )
     const times = (layerBytes.before / layerBytes.after).toFixed(2)
     expect(rows.get('layers')).toBe(
       `14, 61.4 kB → ${(layerBytes.after / 1000).toPrecision(3)} kB, ${times} times smaller`,

@@ -25,9 +25,11 @@ describe('gptvq quantize --bits mixed', () => {
     const { code, stdout } = await quantize('summary', '--bpv', '2.25')
     expect(code).toBe(0)
     const json = await quantize('json', '--bpv', '2.25', '--json')
-    const { mixed, bitsPerValue }: QuantizationReport = JSON.parse(json.stdout)
+    const { mixed, bitsPerValue, wholeModel }: QuantizationReport = JSON.parse(json.stdout)
     expect(stdout).toContain('bits mixed, ')
-    expect(stdout).toMatch(new RegExp(`^bits per value +${bitsPerValue.toFixed(3)}$`, 'm'))
+    const [, ofLayers, ofAll] = /^bits per value +(.*), whole model (.*)$/m.exec(stdout)!
+    expect(ofLayers).toBe(bitsPerValue.toFixed(3))
+    expect(ofAll).toBe(wholeModel.bitsPerValue.toFixed(3))
     const listed = /^mixed bits +(.*)\n +predicted KL (.*)$/m.exec(stdout)!
     expect(listed[2]).toBe(mixed!.divergence.toPrecision(3))
     const counts = listed[1]

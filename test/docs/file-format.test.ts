@@ -1,11 +1,12 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { dequantizeModel, openModel, type QuantizeModelOptions, quantizeModel } from 'gptvq/model'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createCheckpointWriter } from '../../src/checkpoint/checkpoint-writer.js'
 import { recordOf, storedTensors } from '../../src/checkpoint/quantized-tensors.js'
+import { constantCodebook } from '../../src/codebook/constant-codebook.js'
 import { dequantizeLayer, matrix, packLayer, quantizeKmeans, quantizeLayer } from '../../src/index.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
 import { tinyConfig, tinyText, writeTinyModel } from '../support/tiny-model.js'
@@ -38,6 +39,16 @@ const cases: Record<string, Partial<QuantizeModelOptions>> = {
     columnsPerGroup: 32,
     columnOrder: 'activation',
   },
+  'a trellis, with block scales': { ...quick, trellisBits: 3, scaleBlockSize: 16, columnsPerGroup: 32 },
+  'a trellis, 1.5 bits, starts every 20 rows, activation order': {
+    ...quick,
+    bits: 1.5,
+    trellisBits: 4,
+    columnsPerGroup: 32,
+    groupSize: 640,
+    columnOrder: 'activation',
+  },
+  'a trellis of single weights': { ...quick, vectorDim: 1, bits: 1, trellisBits: 5 },
   'GPTQ, 3 bits, groups that do not divide': {
     ...{ calibration: quick.calibration, sequences: 4, sequenceLength: 32 },
     ...{ method: 'gptq', bits: 3, groupSize: 20 },
@@ -94,7 +105,7 @@ describe('a reader written from the page on the format', () => {
       }
       records.push([name, recordOf(packed, 'F32', null)])
     }
-    const quantization = { quant_method: 'gptvq', version: 1, modules: Object.fromEntries(records) }
+    const quantization = { quant_method: 'gptvq', version: 2, modules: Object.fromEntries(records) }
     await writer.addFile('config.json', JSON.stringify({ quantization_config: quantization }))
     await writer.finish()
     const weights = readQuantizedFolder(output)
@@ -103,6 +114,14 @@ describe('a reader written from the page on the format', () => {
       expect(Buffer.compare(bytesOf(weights.get(`${name}.weight`)!), bytesOf(values)), name).toBe(0)
     }
   })
+})
+
+it('the constant codebook of the page is that of the library', async () => {
+  const tables = JSON.parse(await readFile(new URL('gaussian-1.json', page), 'utf8'))
+  for (const d of [1, 2, 4]) {
+    const elements = new Int8Array(Buffer.from(tables[d], 'base64'))
+    expect(elements).toEqual(constantCodebook(d, 4096))
+  }
 })
 
 const python = ['python3', 'python'].find((name) => spawnSync(name, ['--version']).status === 0)
@@ -116,11 +135,14 @@ describe.skipIf(python === undefined && !process.env.CI)('the Python program of 
     'block scales',
     'columns in activation order',
     'block scales and activation order',
+    'a trellis, with block scales',
+    'a trellis, 1.5 bits, starts every 20 rows, activation order',
     'GPTQ, 3 bits, groups that do not divide',
   ])('agrees with gptvq dequantize bit for bit: %s', async (name) => {
     const [, program] = /```python\n([\s\S]*?)```/.exec(await readFile(page, 'utf8'))!
     const script = join(folder, 'read_gptvq.py')
     await writeFile(script, program)
+    await copyFile(new URL('gaussian-1.json', page), join(folder, 'gaussian-1.json'))
     const output = await quantized(name)
     const plain = `${output}-plain`
     await dequantizeModel({ model: output, output: plain, dtype: 'F32' })
@@ -158,6 +180,9 @@ async function raggedLayers() {
     }),
     await quantizeLayer(weight(6, 37), identity(37), {
       ...{ vectorDim: 2, bits: 2, columnsPerGroup: 16, groupSize: 64, scaleBlockSize: 16 },
+    }),
+    await quantizeLayer(weight(6, 37), identity(37), {
+      ...{ vectorDim: 4, bits: 1, trellisBits: 2, columnsPerGroup: 16, groupSize: 64, scaleBlockSize: 16 },
     }),
   ]
   return new Map(

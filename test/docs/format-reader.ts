@@ -1,6 +1,7 @@
 // A reader of quantized folders that was written from docs/file-format.md alone; it imports nothing of the library.
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
 interface Tensor {
   readonly dtype: string
@@ -18,6 +19,8 @@ interface Layer {
   readonly codebook_bits: number
   readonly scale_block_size?: number
   readonly permuted?: boolean
+  readonly trellis_bits?: number
+  readonly codebook?: string
   readonly group_size: number
 }
 
@@ -26,7 +29,8 @@ type Tensors = ReadonlyMap<string, Tensor>
 /** The float32 weights of all quantized layers, by the name of the plain tensor. */
 export function readQuantizedFolder(folder: string): Map<string, Float32Array> {
   const { quantization_config: quantization } = readJson(join(folder, 'config.json'))
-  if (quantization.quant_method !== 'gptvq' || quantization.version !== 1) throw new Error('another format')
+  if (quantization.quant_method !== 'gptvq' || ![1, 2].includes(quantization.version))
+    throw new Error('another format')
   const index = join(folder, 'model.safetensors.index.json')
   const files = existsSync(index)
     ? new Set<string>(Object.values(readJson(index).weight_map))
@@ -106,27 +110,40 @@ function readVq(tensors: Tensors, name: string, layer: Layer): Float32Array {
   const [rows, cols] = layer.shape
   const d = layer.vector_dim
   const width = layer.bits * d
-  const k = 2 ** width
+  const k = 2 ** (width + (layer.trellis_bits ?? 0))
   const perRow = Math.ceil(cols / d)
   const rowBytes = Math.ceil((perRow * width) / 8)
   const rowGroups = Math.ceil(rows / layer.rows_per_group)
   const colGroups = Math.ceil(cols / layer.columns_per_group)
   const indices = numbers(tensors, `${name}.vq_indices`, ['U8'], [rows, rowBytes])
   const elementType = layer.codebook_bits === 8 ? 'I8' : 'F16'
-  const codebooks = numbers(tensors, `${name}.vq_codebooks`, [elementType], [rowGroups, colGroups, k, d])
+  const isTrellis = layer.trellis_bits !== undefined
+  const codebooks = isTrellis
+    ? constantCodebook(layer)
+    : numbers(tensors, `${name}.vq_codebooks`, [elementType], [rowGroups, colGroups, k, d])
   const scales = numbers(tensors, `${name}.vq_codebook_scales`, ['BF16', 'F32'], [rowGroups, colGroups])
   const weights = new Float32Array(rows * cols)
+  const keys: number[] = []
   for (let r = 0; r < rows; r++) {
     for (const [v, index] of unpack(indices, r * rowBytes, perRow, width).entries()) {
+      const above = r % layer.rows_per_group === 0 ? 0 : keys[v]
+      keys[v] = (index + 2 ** width * above) % k
       const group =
         Math.floor(r / layer.rows_per_group) * colGroups + Math.floor((v * d) / layer.columns_per_group)
+      const centroid = (isTrellis ? 0 : group * k) + keys[v]
       for (let a = 0; a < d && v * d + a < cols; a++) {
-        weights[r * cols + v * d + a] = codebooks[(group * k + index) * d + a] * scales[group]
+        weights[r * cols + v * d + a] = codebooks[centroid * d + a] * scales[group]
       }
     }
   }
   if (layer.scale_block_size !== undefined) scaleBlocks(weights, tensors, name, layer, layer.scale_block_size)
   return layer.permuted ? inNaturalOrder(weights, tensors, name, layer) : weights
+}
+
+/** The elements of all 4096 centroids. */
+function constantCodebook({ codebook, vector_dim: d }: Layer): number[] {
+  const tables = readJson(fileURLToPath(new URL(`../../docs/${codebook}.json`, import.meta.url)))
+  return [...Buffer.from(tables[d], 'base64')].map((byte) => (byte > 127 ? byte - 256 : byte))
 }
 
 function inNaturalOrder(

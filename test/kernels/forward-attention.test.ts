@@ -137,7 +137,9 @@ describe.each(builds)('attention, %s build', (build) => {
   it('is as the reference for any heads, dimensions, positions, caps and windows', () => {
     fc.assert(
       fc.property(attentionShapes, (shape) => {
-        expect(largestGap(attend(kernels, shape), attend(referenceForwardKernels, shape))).toBeLessThan(1e-5)
+        // a sum of products of normal numbers is off by a few roundings of their size, and a weight by as much of itself
+        const bound = 1e-5 + 2 ** -20 * Math.abs(shape.scale) * shape.headDim
+        expect(largestGap(attend(kernels, shape), attend(referenceForwardKernels, shape))).toBeLessThan(bound)
       }),
       { numRuns: 400 },
     )

@@ -1,7 +1,14 @@
 import fc from 'fast-check'
 import type { CodebookBits } from '../../src/codebook/store-codebook.js'
 import { bfloatToFloat, floatToBfloat } from '../../src/kernels/half.js'
-import { centroidsOf, emptyLayer, type VqLayer, type VqLayout } from '../../src/packing/vq-layer.js'
+import { keysOfIndices } from '../../src/packing/trellis-keys.js'
+import {
+  emptyLayer,
+  indexBitsOf,
+  isTrellis,
+  type VqLayer,
+  type VqLayout,
+} from '../../src/packing/vq-layer.js'
 import { randomGenerator } from '../../src/random.js'
 
 /** Layouts of any raggedness: rows and columns that no group and no vector divides. Indices of up to 8 bits. */
@@ -14,8 +21,9 @@ export const layouts: fc.Arbitrary<VqLayout> = fc
     vectorsPerGroup: fc.integer({ min: 1, max: 12 }),
     rowsPerGroup: fc.integer({ min: 1, max: 12 }),
     scaleBlockSize: fc.option(fc.integer({ min: 1, max: 50 }), { nil: undefined }),
+    trellisBits: fc.option(fc.integer({ min: 1, max: 4 }), { nil: undefined }),
   })
-  .map(({ rows, cols, vectorDim, bits, vectorsPerGroup, rowsPerGroup, scaleBlockSize }) => ({
+  .map(({ rows, cols, vectorDim, bits, vectorsPerGroup, rowsPerGroup, scaleBlockSize, trellisBits }) => ({
     rows,
     cols,
     vectorDim,
@@ -23,6 +31,7 @@ export const layouts: fc.Arbitrary<VqLayout> = fc
     columnsPerGroup: vectorsPerGroup * vectorDim,
     rowsPerGroup,
     ...(scaleBlockSize && { scaleBlockSize }),
+    ...(trellisBits && { trellisBits }),
   }))
 
 /** A layer of random indices, codebooks, their scales and, where the layout has them, block scales. */
@@ -30,9 +39,10 @@ export function randomLayer(layout: VqLayout, codebookBits: CodebookBits, seed: 
   const random = randomGenerator(seed)
   const layer = emptyLayer(layout, codebookBits, Math.fround(0.5 + random() / 2))
   const { indices, codebooks, codebookScales, blockScales } = layer
-  const k = centroidsOf(layout)
+  const k = 2 ** indexBitsOf(layout)
   for (let i = 0; i < indices.length; i++) indices[i] = Math.floor(random() * k)
-  for (let i = 0; i < codebooks.length; i++) {
+  if (isTrellis(layout)) keysOfIndices(layout, indices)
+  for (let i = 0; !isTrellis(layout) && i < codebooks.length; i++) {
     // int8, or halves from -1 to 1
     codebooks[i] = codebookBits === 8 ? Math.floor(random() * 255) - 127 : randomHalf(random())
   }
@@ -55,4 +65,4 @@ function randomHalf(share: number): number {
 
 export const layers: fc.Arbitrary<VqLayer> = fc
   .tuple(layouts, fc.constantFrom<CodebookBits>(8, 16), fc.nat(1e6))
-  .map(([layout, codebookBits, seed]) => randomLayer(layout, codebookBits, seed))
+  .map(([layout, codebookBits, seed]) => randomLayer(layout, isTrellis(layout) ? 8 : codebookBits, seed))

@@ -8,6 +8,7 @@ describe('resolveLayoutOptions', () => {
     expect(resolveLayoutOptions({})).toEqual({
       vectorDim: 2,
       bits: 2,
+      trellisBits: 0,
       groupSize: undefined,
       columnsPerGroup: 256,
       bpv: undefined,
@@ -27,6 +28,34 @@ describe('resolveLayoutOptions', () => {
     expect(sizeFor({ bpv: 2.09 })).toBeUndefined()
     expect(sizeFor({ bpv: 2.09, scaleBlockSize: 64 })).toBe(64)
     expect(sizeFor({ scaleBlockSize: 'none' })).toBeUndefined()
+  })
+
+  it('takes any bits that make whole indices, with a trellis', () => {
+    const bitsFor = (options: LayoutOptions) => resolveLayoutOptions({ trellisBits: 1, ...options }).bits
+    expect(bitsFor({ bits: 1.5 })).toBe(1.5)
+    expect(bitsFor({ vectorDim: 4, bits: 1.25 })).toBe(1.25)
+    expect(thrownBy(() => bitsFor({ bits: 1.25 }))).toMatchObject({ option: 'bits' })
+    expect(thrownBy(() => bitsFor({ vectorDim: 1, bits: 1.5 }))).toMatchObject({ option: 'bits' })
+    expect(thrownBy(() => bitsFor({ bits: 0.5 }))).toMatchObject({ option: 'bits' })
+    expect(thrownBy(() => resolveLayoutOptions({ bits: 1.5 }))).toMatchObject({ option: 'bits' })
+  })
+
+  it('refuses a trellis of more centroids than the constant codebook has, or of other bits', () => {
+    expect(resolveLayoutOptions({ trellisBits: 8 }).trellisBits).toBe(8)
+    const optionOf = (options: LayoutOptions) => thrownBy(() => resolveLayoutOptions(options))
+    expect(optionOf({ trellisBits: 9 })).toMatchObject({
+      option: 'trellisBits',
+      message: expect.stringMatching(/8192 centroids, at most 4096 .*use 8 or fewer/),
+    })
+    expect(optionOf({ bits: 8, trellisBits: 1 })).toMatchObject({ option: 'trellisBits' })
+    expect(optionOf({ trellisBits: -1 })).toMatchObject({ option: 'trellisBits' })
+    expect(optionOf({ trellisBits: 2.5 })).toMatchObject({ option: 'trellisBits' })
+    expect(optionOf({ trellisBits: 2, codebookBits: 16 })).toMatchObject({ option: 'codebookBits' })
+  })
+
+  it('gives a trellis scales of 64 where bpv leaves room for these alone', () => {
+    expect(resolveLayoutOptions({ trellisBits: 8, bpv: 2.08 }).scaleBlockSize).toBe(64)
+    expect(resolveLayoutOptions({ trellisBits: 8, bpv: 2.05 }).scaleBlockSize).toBeUndefined()
   })
 
   it('spans a group over 256 columns, or over as many as it has weights', () => {

@@ -17,11 +17,13 @@ function levelOf(code: number, ratio: number): number {
 
 /** The weight at (row, column), found from the layer's stored arrays one at a time. */
 function weightAt(layer: VqLayer, row: number, column: number): number {
-  const { rowsPerGroup, columnsPerGroup, cols, vectorDim, bits, scaleBlockSize } = layer.layout
+  const { rowsPerGroup, columnsPerGroup, cols, vectorDim, bits, scaleBlockSize, trellisBits } = layer.layout
   const groupsAcross = Math.ceil(cols / columnsPerGroup)
   const group = Math.floor(row / rowsPerGroup) * groupsAcross + Math.floor(column / columnsPerGroup)
   const vector = row * Math.ceil(cols / vectorDim) + Math.floor(column / vectorDim)
-  const centroid = group * 2 ** (bits * vectorDim) + layer.indices[vector]
+  // with a trellis all groups have one codebook
+  const codebook = trellisBits === undefined ? group * 2 ** (bits * vectorDim) : 0
+  const centroid = codebook + layer.indices[vector]
   const element = layer.codebooks[centroid * vectorDim + (column % vectorDim)]
   const value = layer.codebookBits === 8 ? element : halfToFloat(element)
   const weight = Math.fround(value * layer.codebookScales[group])

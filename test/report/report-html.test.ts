@@ -197,6 +197,9 @@ describe('the page', () => {
       /bytes of .*up_proj is NaN/,
     )
     expect(() => reportHtml({ ...data, layers: [{ ...first, cols: 0 }] })).toThrow(/cols of .*up_proj is 0/)
+    expect(() => reportHtml({ ...data, layers: [{ ...first, driftMove: -1 }] })).toThrow(
+      /driftMove of .*up_proj is -1/,
+    )
     expect(() => reportHtml({ ...data, kept: { tensors: 1, bytes: -1 } })).toThrow(/^kept: /)
     expect(() => reportHtml({ ...data, scores: [{ name: 'x', value: Number.NaN }] })).toThrow(
       /^scores: x is NaN/,
@@ -233,6 +236,17 @@ describe('the table of layers', () => {
 
   test('stands in the order of the model', () => {
     expect(clicked().names).toEqual(names)
+  })
+
+  test('shows how far layers were moved for drift, where that was done at all', () => {
+    expect(reportHtml(data)).not.toContain('Moved for drift')
+    const moved = data.layers.map((layer, i) => (i === 1 ? { ...layer, driftMove: 0.1234 } : layer))
+    const { document } = parseHTML(reportHtml({ ...data, layers: moved }))
+    const rows = [...document.querySelectorAll('table.sortable tr')].map((row) =>
+      [...row.children].map(({ textContent }) => textContent),
+    )
+    const column = rows[0].indexOf('Moved for drift')
+    expect(rows.slice(1).map((cells) => cells[column])).toEqual(['–', '0.123', '–', '–'])
   })
 
   test('sorts by numbers, then the other way round; what was not measured stays last', () => {

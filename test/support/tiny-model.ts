@@ -66,6 +66,14 @@ export function tinyText(length: number, seed = 1): string {
   return Array.from({ length }, () => letters[Math.floor(random() * letters.length)]).join('')
 }
 
+/** Makes one feature in front of the first `down_proj` about `factor` squared times as large, as some trained models have. */
+export function makeMassive(tensors: Map<string, TinyTensor>, factor: number): void {
+  for (const kind of ['gate_proj', 'up_proj']) {
+    const { values, shape } = tensors.get(`model.layers.0.mlp.${kind}.weight`)!
+    for (let j = 0; j < shape[1]; j++) values[5 * shape[1] + j] *= factor
+  }
+}
+
 function tinyTensors(seed: number): Map<string, TinyTensor> {
   const { hidden_size: hidden, intermediate_size: inner, vocab_size: vocab } = tinyConfig
   const random = randomGenerator(seed)

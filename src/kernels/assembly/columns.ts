@@ -15,12 +15,12 @@ import { multiplySubtract } from './simd'
 const TILE_BYTES: usize = 16
 
 /** Space for one vector's values at the start of the scratch: y (or -2 y), errors and reciprocals in float64. */
-const VECTOR_BYTES: usize = 256
+export const VECTOR_BYTES: usize = 256
 const EXACT: usize = 32
-const RECIPROCALS: usize = 64
-const METRIC: usize = 96
-const CENTROID: usize = 160
-const PRESENT: usize = 176
+export const RECIPROCALS: usize = 64
+export const METRIC: usize = 96
+export const CENTROID: usize = 160
+export const PRESENT: usize = 176
 
 /** See `ColumnKernels.quantizeColumns`. */
 export function quantizeTile(tile: i32, scratch: usize): void {
@@ -97,21 +97,21 @@ function scaleAt(column: i32): usize {
 /** Writes a centroid times a scale to `to` and returns that. */
 // @ts-expect-error: decorator
 @inline
-function scaled(centroid: usize, scale: f32, d: i32, to: usize): usize {
+export function scaled(centroid: usize, scale: f32, d: i32, to: usize): usize {
   for (let a: usize = 0; a < <usize>d << 2; a += 4) store<f32>(to + a, scale * load<f32>(centroid + a))
   return to
 }
 
 // @ts-expect-error: decorator
 @inline
-function invertDiagonal(u: usize, stride: usize, d: i32, to: usize): void {
+export function invertDiagonal(u: usize, stride: usize, d: i32, to: usize): void {
   for (let a: usize = 0; a < <usize>d; a++) store<f64>(to + 8 * a, 1 / <f64>load<f32>(u + a * (stride + 4)))
 }
 
 /** `(x - c) U_PP^-1`, solved in float64 and stored in float32. */
 // @ts-expect-error: decorator
 @inline
-function solveError(x: usize, c: usize, u: usize, stride: usize, d: i32, scratch: usize, error: usize): void {
+export function solveError(x: usize, c: usize, u: usize, stride: usize, d: i32, scratch: usize, error: usize): void {
   const exact = scratch + EXACT
   for (let a: usize = 0; a < <usize>d; a++) {
     let sum = <f64>load<f32>(x + 4 * a) - <f64>load<f32>(c + 4 * a)
@@ -125,7 +125,7 @@ function solveError(x: usize, c: usize, u: usize, stride: usize, d: i32, scratch
 /** `row -= sum_a factors[a] matrix[a]` over `bytes` bytes, whole registers. */
 // @ts-expect-error: decorator
 @inline
-function spread(factors: usize, d: i32, matrix: usize, stride: usize, row: usize, bytes: usize): void {
+export function spread(factors: usize, d: i32, matrix: usize, stride: usize, row: usize, bytes: usize): void {
   const end = row + bytes
   const f0 = v128.load_splat<f32>(factors)
   if (d == 1) {
@@ -246,7 +246,7 @@ function projectMoved(metric: usize, present: usize, pull: usize, scale: f32, d:
 }
 
 /** `s^T M s - 2 s . R_P` for the step `s` from the present centroid to another, in float64. */
-function lossChange(present: usize, centroid: usize, metric: usize, pull: usize, d: i32): f64 {
+export function lossChange(present: usize, centroid: usize, metric: usize, pull: usize, d: i32): f64 {
   let change: f64 = 0
   for (let a: usize = 0; a < <usize>d; a++) {
     let sum = -2 * <f64>load<f32>(pull + 4 * a)

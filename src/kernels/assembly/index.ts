@@ -14,6 +14,7 @@ import { normalizeTile, rotateTile } from './rows'
 import { compareTile, predictTile } from './scores'
 import { drawNearTile, sortVectorsTile } from './seeds-near'
 import { drawSeedTile, measureSeedTile } from './seeds'
+import { packTrellisTile, quantizeTrellisTile, refineTrellisTile, searchTrellisTile } from './trellis'
 
 /** How often an idle worker looks for the next job before it sleeps: waking it takes longer than most pauses. */
 const LOOKS: i32 = 4000
@@ -81,6 +82,14 @@ function runTile(kind: i32, tile: i32, thread: i32): void {
       return plantCodebookTile(tile, scratchOf(thread))
     case 25:
       return boundPositionTile(tile, scratchOf(thread))
+    case 40:
+      return packTrellisTile(tile)
+    case 41:
+      return searchTrellisTile(tile, scratchOf(thread))
+    case 42:
+      return quantizeTrellisTile(tile, scratchOf(thread))
+    case 43:
+      return refineTrellisTile(tile, scratchOf(thread))
     default:
       unreachable()
   }

@@ -1,13 +1,16 @@
-import type { Block, Kernels } from '../contract.js'
+import type { Block } from '../contract.js'
+import type { LayerKernels } from '../trellis-contract.js'
 import { openClustering } from './clustering.js'
 import { referenceColumnKernels } from './columns.js'
 import { dot, multiplyAdd, multiplyTransposedAdd } from './product.js'
+import { referenceTrellisKernels } from './trellis.js'
 
 /** The plain kernels: readable, and the oracle that faster ones are held to. */
-export const referenceKernels: Kernels = {
+export const referenceKernels: LayerKernels = {
   name: 'reference',
   openClustering,
   ...referenceColumnKernels,
+  ...referenceTrellisKernels,
   gemm(form, m, n, k, alpha, a, b, beta, c) {
     if (beta === 0) for (let i = 0; i < m; i++) c.data.fill(0, rowOf(c, i), rowOf(c, i) + n)
     const left = form === 'AtB' ? transposed(a, k, m) : a

@@ -10,7 +10,7 @@ import {
 } from './column-trees.js'
 import { jobKinds } from './job.js'
 import { type Pool, runJob } from './pool.js'
-import { withMemory } from './stage.js'
+import { padIn, padOut, withMemory } from './stage.js'
 import type { TreeShape } from './tree-shape.js'
 
 /** Rows that one tile takes from left to right; all of them share a codebook. */
@@ -203,37 +203,4 @@ function tilesOf({ rows, firstRow, rowsPerGroup }: ColumnTask): Int32Array {
     row += height
   }
   return Int32Array.from(tiles)
-}
-
-/** Copies a block of rows x width to `at`; zeros fill it up to `paddedRows` rows of `stride` values. */
-function padIn(
-  memory: ArrayBufferLike,
-  at: number,
-  block: Block,
-  rows: number,
-  paddedRows: number,
-  width: number,
-  stride: number,
-): void {
-  const target = new Float32Array(memory, at, paddedRows * stride)
-  if (stride > width || paddedRows > rows) target.fill(0)
-  for (let r = 0; r < rows; r++) {
-    const from = block.offset + r * block.stride
-    target.set(block.data.subarray(from, from + width), r * stride)
-  }
-}
-
-function padOut(
-  memory: ArrayBufferLike,
-  at: number,
-  block: Block,
-  rows: number,
-  width: number,
-  stride: number,
-): void {
-  const source = new Float32Array(memory, at, rows * stride)
-  for (let r = 0; r < rows; r++) {
-    const from = r * stride
-    block.data.set(source.subarray(from, from + width), block.offset + r * block.stride)
-  }
 }

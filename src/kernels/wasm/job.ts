@@ -40,4 +40,8 @@ export const jobKinds = {
   add: 36,
   softCap: 37,
   attendDirect: 38,
+  packTrellis: 40,
+  searchTrellis: 41,
+  quantizeTrellis: 42,
+  refineTrellis: 43,
 } as const

@@ -46,6 +46,40 @@ export function copyOut(
   for (let r = 0; r < rows; r++) data.set(source.subarray(r * cols, (r + 1) * cols), start + r * stride)
 }
 
+/** Copies a block of rows x width to `at`; zeros fill it up to `paddedRows` rows of `stride` values. */
+export function padIn(
+  memory: ArrayBufferLike,
+  at: number,
+  block: Block,
+  rows: number,
+  paddedRows: number,
+  width: number,
+  stride: number,
+): void {
+  const target = new Float32Array(memory, at, paddedRows * stride)
+  if (stride > width || paddedRows > rows) target.fill(0)
+  for (let r = 0; r < rows; r++) {
+    const from = block.offset + r * block.stride
+    target.set(block.data.subarray(from, from + width), r * stride)
+  }
+}
+
+/** The inverse of {@link padIn}; what filled up is left out. */
+export function padOut(
+  memory: ArrayBufferLike,
+  at: number,
+  block: Block,
+  rows: number,
+  width: number,
+  stride: number,
+): void {
+  const source = new Float32Array(memory, at, rows * stride)
+  for (let r = 0; r < rows; r++) {
+    const from = r * stride
+    block.data.set(source.subarray(from, from + width), block.offset + r * block.stride)
+  }
+}
+
 /** Runs `use` with memory for each of `bytes`, given back at the end. */
 export function withMemory<T>(heap: KernelMemory, bytes: readonly number[], use: (...at: number[]) => T): T {
   const taken: number[] = []

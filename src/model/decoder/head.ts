@@ -54,9 +54,14 @@ export function assertHead(source: WeightSource, config: DecoderDescription): vo
  * Opens the head of a model: its final norm and its output projection. That is multiplied by slices of the vocabulary,
  * so that it never has to be in memory as a whole.
  *
+ * @param holds whether the engine prepares what stays in memory for many uses, default false
  * @throws CheckpointError when a tensor is missing or of another shape
  */
-export async function openHead(source: WeightSource, config: DecoderDescription): Promise<Head> {
+export async function openHead(
+  source: WeightSource,
+  config: DecoderDescription,
+  holds = false,
+): Promise<Head> {
   const { vocabSize, hiddenSize } = config
   assertHead(source, config)
   const norm = await readNorm(source, config.finalNorm)
@@ -64,7 +69,10 @@ export async function openHead(source: WeightSource, config: DecoderDescription)
   const kept = 4 * vocabSize * hiddenSize <= keptBytes ? new Map<number, LinearWeights>() : undefined
 
   const weightsFrom = async (first: number): Promise<LinearWeights> => {
-    const weights = kept?.get(first) ?? (await readSlice(source, config, first, sliceRows))
+    const known = kept?.get(first)
+    if (known !== undefined) return known
+    const read = await readSlice(source, config, first, sliceRows)
+    const weights = kept && holds ? runningOps().hold(read) : read
     kept?.set(first, weights)
     return weights
   }

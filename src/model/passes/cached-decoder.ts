@@ -29,7 +29,7 @@ export async function loadDecoder(source: WeightSource, config: DecoderDescripti
       holdBlock(block)
     }
     const embed = await openEmbedding(source, config)
-    return { config, blocks, embed, head: await openHead(source, config) }
+    return { config, blocks, embed, head: await openHead(source, config, true) }
   } catch (error) {
     blocks.forEach(disposeBlock)
     throw error
@@ -70,6 +70,7 @@ export function closeCaches(caches: readonly KeyValueCache[]): void {
  * Runs some tokens of each sequence through the model, after those that the caches hold.
  *
  * @param tokens sequence after sequence, as many of each
+ * @param target receives the logits; default: a new array
  * @returns logits of the tokens that follow, one row per token: tokens x vocabSize
  * @throws NumericError when an activation or a logit is NaN or infinite
  */
@@ -77,13 +78,14 @@ export async function decodeTokens(
   decoder: Decoder,
   caches: readonly KeyValueCache[],
   tokens: Int32Array,
+  target?: Float32Array,
 ): Promise<Float32Array> {
   const { sequences } = caches[0]
   let hidden = await decoder.embed(tokens)
   for (const [index, block] of decoder.blocks.entries()) {
     hidden = await runBlock(block, hidden, sequences, tokens.length / sequences, { cache: caches[index] })
   }
-  const logits = await decoder.head.logits(hidden)
+  const logits = await decoder.head.logits(hidden, target)
   // a draw from NaN would always give the last token
   assertFiniteLogits(logits, decoder.head.vocabSize)
   return logits

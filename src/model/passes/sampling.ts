@@ -1,4 +1,5 @@
 import { OptionError, throwIfAborted, UnsupportedError } from '../../errors.js'
+import { forwardKernels } from '../../kernels/forward-kernels.js'
 import { deriveSeed, type Random, randomGenerator } from '../../random.js'
 import type { DecoderDescription } from '../decoder/description.js'
 import type { WeightSource } from '../decoder/weights.js'
@@ -11,6 +12,7 @@ import {
   loadDecoder,
   openCaches,
 } from './cached-decoder.js'
+import { drawTokens } from './draw-token.js'
 
 export interface SamplingOptions {
   /** Sequences to sample. */
@@ -112,39 +114,21 @@ async function sampleTogether(
   const { vocabSize } = decoder.config
   const caches = openCaches(decoder, randoms.length, length)
   const sequences = randoms.map(() => new Int32Array(length).fill(bos, 0, 1))
+  const { allocate, release } = forwardKernels()
+  const logits = allocate(randoms.length * vocabSize)
   try {
     for (let position = 0; position + 1 < length; position++) {
       const tokens = Int32Array.from(sequences, (sequence) => sequence[position])
-      const logits = await decodeTokens(decoder, caches, tokens)
+      await decodeTokens(decoder, caches, tokens, logits)
+      const drawn = drawTokens(logits, vocabSize, temperature, randoms)
       sequences.forEach((sequence, i) => {
-        const row = logits.subarray(i * vocabSize, (i + 1) * vocabSize)
-        sequence[position + 1] = drawToken(row, temperature, randoms[i])
+        sequence[position + 1] = drawn[i]
       })
       onPosition(position + 2)
     }
   } finally {
+    release(logits)
     closeCaches(caches)
   }
   return sequences
-}
-
-/** Draws a token with probability proportional to `exp(logit / temperature)`. */
-export function drawToken(logits: Float32Array, temperature: number, random: Random): number {
-  let largest = Number.NEGATIVE_INFINITY
-  for (let token = 0; token < logits.length; token++) if (logits[token] > largest) largest = logits[token]
-  const cumulative = new Float64Array(logits.length)
-  let sum = 0
-  for (let token = 0; token < logits.length; token++) {
-    sum += Math.exp((logits[token] - largest) / temperature)
-    cumulative[token] = sum
-  }
-  const drawn = random() * sum
-  let low = 0
-  let high = logits.length - 1
-  while (low < high) {
-    const middle = (low + high) >> 1
-    if (cumulative[middle] > drawn) high = middle
-    else low = middle + 1
-  }
-  return low
 }

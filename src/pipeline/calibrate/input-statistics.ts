@@ -1,6 +1,6 @@
 import { type DriftAccumulator, driftAccumulator } from '../../drift.js'
 import { NumericError } from '../../errors.js'
-import type { LayerDrift } from '../../gptvq/drift-correction.js'
+import type { DriftHalves, LayerDrift } from '../../gptvq/drift-correction.js'
 import { HessianAccumulator } from '../../hessian.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import { type Block, withLinears } from '../../model/decoder/block.js'
@@ -23,7 +23,7 @@ export interface InputStatistics {
   /** Share of the Hessian that comes from tokens of other experts; undefined for layers that see all tokens. */
   readonly pooled?: number
   /** How the layers' surroundings differ from those in the full model, where that was asked for. */
-  readonly drift?: LayerDrift
+  readonly drift?: DriftHalves
 }
 
 export interface StatisticsOptions {
@@ -46,18 +46,21 @@ export async function collectStatistics(
 ): Promise<InputStatistics> {
   const { length } = stream
   let collector: Collector | undefined
-  const see = (batch: TokenBatch, input: Matrix, original?: Activations) => {
+  const see = (batch: TokenBatch, index: number, input: Matrix, original?: Activations) => {
     const present = { input, residual: stage.residualScale === undefined ? undefined : batch.state.residual }
     collector ??= openCollector(present, original !== undefined)
-    collect(collector, present, original)
+    collector.hessian.add(input)
+    if (original) collectDrift(collector, present, original, runsOf(stream, index, input.rows))
   }
   const visit = (batch: TokenBatch, index: number) => {
-    if (full === undefined) return visitStored(block, stage, batch, length, (input) => see(batch, input))
+    if (full === undefined) {
+      return visitStored(block, stage, batch, length, (input) => see(batch, index, input))
+    }
     // one inside the other: what is shown lasts as long as the visit
     const other = full.stream.batches[index]
     visitStored(full.block, stage, other, length, (input) =>
       visitStored(block, stage, batch, length, (own) =>
-        see(batch, own, { input, residual: other.state.residual }),
+        see(batch, index, own, { input, residual: other.state.residual }),
       ),
     )
   }
@@ -86,36 +89,71 @@ interface Activations {
 
 interface Collector {
   readonly hessian: HessianAccumulator
-  readonly input: DriftAccumulator | undefined
+  /** Of each half of the tokens; none where no drift is asked for. */
+  readonly drifts: readonly DriftCollector[]
+}
+
+interface DriftCollector {
+  readonly input: DriftAccumulator
   readonly residual: DriftAccumulator | undefined
 }
 
 function openCollector({ input, residual }: Activations, drifts: boolean): Collector {
+  const openDrift = (): DriftCollector => ({
+    input: driftAccumulator(input.cols, input.cols),
+    residual: residual && driftAccumulator(residual.cols, input.cols),
+  })
   return {
     hessian: new HessianAccumulator(input.cols),
-    input: drifts ? driftAccumulator(input.cols, input.cols) : undefined,
-    residual: drifts && residual ? driftAccumulator(residual.cols, input.cols) : undefined,
+    drifts: drifts ? [openDrift(), openDrift()] : [],
   }
 }
 
-function collect(collector: Collector, present: Activations, full: Activations | undefined): void {
-  collector.hessian.add(present.input)
-  if (full === undefined) return
-  collector.input?.add(full.input, present.input, present.input)
-  if (full.residual && present.residual) {
-    collector.residual?.add(full.residual, present.residual, present.input)
+/** Consecutive rows of a batch, and which half of the tokens they are in. */
+interface Run {
+  readonly from: number
+  readonly to: number
+  readonly half: 0 | 1
+}
+
+/** How the rows of a batch fall to the halves: every other sequence. */
+function runsOf({ batches, length }: CalibrationStream, index: number, rows: number): Run[] {
+  const first = index * batches[0].sequences
+  // a single sequence is cut in the middle
+  const run = batches.length > 1 || batches[0].sequences > 1 ? length : Math.ceil(length / 2)
+  return Array.from({ length: Math.ceil(rows / run) }, (_, i) => ({
+    from: i * run,
+    to: Math.min(rows, (i + 1) * run),
+    half: (first + i) % 2 === 0 ? 0 : 1,
+  }))
+}
+
+function collectDrift(
+  { drifts }: Collector,
+  present: Activations,
+  full: Activations,
+  runs: readonly Run[],
+): void {
+  for (const { from, to, half } of runs) {
+    const cut = ({ cols, data }: Matrix) => matrix(to - from, cols, data.subarray(from * cols, to * cols))
+    const { input, residual } = drifts[half]
+    const inputs = cut(present.input)
+    input.add(cut(full.input), inputs, inputs)
+    if (full.residual && present.residual) residual?.add(cut(full.residual), cut(present.residual), inputs)
   }
 }
 
 /** @param residualScale what the layers' outputs are multiplied by before they meet the residual stream */
-function statisticsOf({ hessian, input, residual }: Collector, residualScale: number): InputStatistics {
+function statisticsOf({ hessian, drifts }: Collector, residualScale: number): InputStatistics {
   const seen = { hessian: hessian.hessian(), tokens: hessian.tokens }
-  if (input === undefined) return seen
-  const drift = {
+  if (drifts.length === 0) return seen
+  const driftOf = ({ input, residual }: DriftCollector): LayerDrift => ({
+    tokens: input.tokens,
     input: input.drift(),
     ...(residual && { residual: divided(residual.drift(), residualScale) }),
-  }
-  return { ...seen, drift }
+  })
+  const [first, second] = drifts
+  return { ...seen, drift: [driftOf(first), driftOf(second)] }
 }
 
 function divided({ rows, cols, data }: Matrix, divisor: number): Matrix {

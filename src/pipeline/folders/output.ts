@@ -14,24 +14,28 @@ import {
 } from '../../checkpoint/dtype.js'
 import { joinMembers, memberOf, membersOf } from '../../checkpoint/json-members.js'
 import {
-  FORMAT_VERSION,
   type ModuleRecord,
   QUANT_METHOD,
   type QuantizationConfig,
+  versionOf,
 } from '../../checkpoint/quantized-config.js'
 import { recordOf, storedTensors } from '../../checkpoint/quantized-tensors.js'
 import { findTensor } from '../../checkpoint/tensor-source.js'
 import { throwIfAborted } from '../../errors.js'
 import { nonFiniteError } from '../../matrix.js'
 import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
+import type { LayerReport } from '../quantize/layer-report.js'
 import { requireDistinctFolders } from './distinct-folders.js'
+
+/** What the folder says of how well a layer was quantized. */
+type Measured = Pick<LayerReport, 'relativeError' | 'drift'>
 
 /** A quantized folder being written: first all that stays as it is, then the layers as they come. */
 export interface QuantizedOutput {
   /** Where it will be. */
   readonly folder: string
   /** @param module the weight's name less `.weight` */
-  addLayer(module: string, layer: QuantizedLayer, relativeError: number | null): Promise<void>
+  addLayer(module: string, layer: QuantizedLayer, measured: Measured): Promise<void>
   /** Writes `config.json` and moves the folder to its place. */
   finish(): Promise<WrittenCheckpoint>
   discard(): Promise<void>
@@ -71,10 +75,10 @@ export async function createQuantizedOutput(
   }
   return {
     folder,
-    async addLayer(module, layer, relativeError) {
+    async addLayer(module, layer, { relativeError, drift }) {
       const packed = pack(layer)
       const { dtype } = findTensor(checkpoint.tensors, `${module}.weight`, checkpoint.folder)
-      modules.set(module, recordOf(packed, isFloatDtype(dtype) ? dtype : 'F32', relativeError))
+      modules.set(module, recordOf(packed, isFloatDtype(dtype) ? dtype : 'F32', relativeError, drift?.move))
       for (const { name, dtype, shape, bytes } of storedTensors(module, packed)) {
         await writer.add(name, dtype, shape, bytes)
       }
@@ -82,7 +86,7 @@ export async function createQuantizedOutput(
     async finish() {
       const quantization: QuantizationConfig = {
         quant_method: QUANT_METHOD,
-        version: FORMAT_VERSION,
+        version: versionOf(modules.values()),
         method,
         settings: stated,
         modules: Object.fromEntries(modules),

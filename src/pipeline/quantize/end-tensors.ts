@@ -48,6 +48,9 @@ export function endTensors(
   return tensors
 }
 
+/** They see no calibration. */
+const unmeasured = { relativeError: null, drift: null, tokens: null, pooled: null }
+
 /** Rounds the tensors one after the other. */
 export async function quantizeEndTensors(
   weights: WeightSource,
@@ -63,7 +66,7 @@ export async function quantizeEndTensors(
     await deliver(
       name,
       layer,
-      layerReport(name.replace(/\.weight$/, ''), pack(layer), null, lap(), undefined),
+      layerReport(name.replace(/\.weight$/, ''), pack(layer), { ...unmeasured, seconds: lap() }),
     )
   }
 }

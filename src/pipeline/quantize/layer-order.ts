@@ -13,15 +13,16 @@ export interface LayerOrderOptions {
   /** Default `'sequential'`. */
   layerOrder?: LayerOrder
   /**
-   * Share, 0 to 1, of the drift of a layer's surroundings from those in the full model that its weights make up for:
-   * see `correctDrift`. Default 0.6; 0 spares running the full model beside the quantized one.
+   * Share, 0 to 1, of the drift of a layer's surroundings from those in the full model that its weights make up for,
+   * where two halves of the calibration text agree on it: see `correctDrift`. Default 1; 0 spares running the full
+   * model beside the quantized one.
    */
   driftCorrection?: number
 }
 
 /** Checks the options and fills in the defaults. @throws OptionError */
 export function resolveLayerOrder(options: LayerOrderOptions): Required<LayerOrderOptions> {
-  const { layerOrder = 'sequential', driftCorrection = 0.6 } = options
+  const { layerOrder = 'sequential', driftCorrection = 1 } = options
   requireOneOf('layerOrder', layerOrder, layerOrders)
   requireShare('driftCorrection', driftCorrection)
   return { layerOrder, driftCorrection }

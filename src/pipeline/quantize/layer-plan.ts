@@ -24,6 +24,7 @@ export interface LayerPlanOptions {
 export interface LayerSetting {
   /** A glob over names, e.g. `'*.v_proj'`. */
   readonly match: string
+  /** Settings of `quantizeLayer`. */
   readonly options: Omit<VqOptions, 'seed'>
 }
 

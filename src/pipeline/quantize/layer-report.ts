@@ -1,3 +1,4 @@
+import type { DriftMove } from '../../gptvq/drift-correction.js'
 import { type BitsPerValue, bitsPerValue, packedBytes } from '../../packing/bits-per-value.js'
 import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
 
@@ -18,6 +19,8 @@ export interface LayerReport {
    * towards: those of the model, corrected for drift; before tuning. Null for a method without calibration.
    */
   readonly relativeError: number | null
+  /** How far its weights were moved to make up for drift; null where drift was not corrected. */
+  readonly drift: DriftMove | null
   /** Calibration tokens that it saw; null for a method without calibration. */
   readonly tokens: number | null
   /**
@@ -33,14 +36,11 @@ export interface LayerReport {
 export function layerReport(
   name: string,
   packed: PackedQuantizedLayer,
-  relativeError: number | null,
-  seconds: number,
-  inputs: { readonly tokens: number; readonly pooled?: number } | undefined,
+  measured: Pick<LayerReport, 'relativeError' | 'drift' | 'tokens' | 'pooled' | 'seconds'>,
 ): LayerReport {
   const { rows, cols } = 'layout' in packed ? packed.layout : packed
   const bytes = packedBytes(packed)
-  const seen = { tokens: inputs?.tokens ?? null, pooled: inputs?.pooled ?? null }
-  return { name, rows, cols, bitsPerValue: bitsPerValue(packed), bytes, relativeError, ...seen, seconds }
+  return { name, rows, cols, bitsPerValue: bitsPerValue(packed), bytes, ...measured }
 }
 
 /** Bits per value over several layers: all their bytes over all their weights. */

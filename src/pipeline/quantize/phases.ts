@@ -138,10 +138,10 @@ async function hand(
   { onLayer, output }: ModelRun,
   name: string,
   layer: QuantizedLayer,
-  { name: module, relativeError }: LayerReport,
+  report: LayerReport,
 ): Promise<void> {
   onLayer?.(name, layer)
-  await output?.addLayer(module, layer, relativeError)
+  await output?.addLayer(report.name, layer, report)
 }
 
 function calibrate(

@@ -2,7 +2,7 @@ import { quantizeGptq } from '../../baselines/gptq.js'
 import { quantizeRtn } from '../../baselines/rtn.js'
 import { ShapeError, throwIfAborted } from '../../errors.js'
 import { turnOfEventLoop } from '../../event-loop.js'
-import { correctDrift } from '../../gptvq/drift-correction.js'
+import { correctDrift, type DriftMove } from '../../gptvq/drift-correction.js'
 import { quantizeLayer } from '../../gptvq/quantize-layer.js'
 import { reconstructionError } from '../../gptvq/reconstruction-error.js'
 import { type Matrix, matrix } from '../../matrix.js'
@@ -65,15 +65,17 @@ export async function quantizeBlock(
     const weight = matrix(rows, cols, await readTensor(weights, name, [rows, cols], 'the shape of the layer'))
     const inputs = statistics?.get(kind)
     const lap = stopwatch()
-    const target = await targetOf(weight, inputs, work.order.driftCorrection, name, signal)
+    const { target, drift } = await targetOf(weight, inputs, work.order.driftCorrection, name, signal)
     const settings = plan.settingsOf(name)!
     const own = work.layerBits?.get(name)
     const layer = await quantizeLinear(name, target, inputs?.hessian, settings, own, progress, signal)
     const seconds = lap()
-    const error = inputs
+    const relativeError = inputs
       ? reconstructionError(target, dequantize(layer), inputs.hessian, name).relative
       : null
-    const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), error, seconds, inputs)
+    const seen = { tokens: inputs?.tokens ?? null, pooled: inputs?.pooled ?? null }
+    const measured = { relativeError, drift, ...seen, seconds }
+    const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), measured)
     await deliver(linear, layer, report)
     before += rows * cols
   }
@@ -86,10 +88,11 @@ async function targetOf(
   share: number,
   name: string,
   signal: AbortSignal | undefined,
-): Promise<Matrix> {
-  if (inputs?.drift === undefined) return weight
-  const shares = { inputShare: share, residualShare: share }
-  return correctDrift(weight, inputs.hessian, inputs.drift, { ...shares, name, ...(signal && { signal }) })
+): Promise<{ target: Matrix; drift: DriftMove | null }> {
+  if (inputs?.drift === undefined) return { target: weight, drift: null }
+  const options = { share, name, ...(signal && { signal }) }
+  const { weight: target, ...drift } = await correctDrift(weight, inputs.hessian, inputs.drift, options)
+  return { target, drift }
 }
 
 async function quantizeLinear(

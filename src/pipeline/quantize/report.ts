@@ -54,8 +54,11 @@ export interface QuantizationReport {
   readonly mixed: MixedReport | null
   /** Null where the codebooks were not tuned. */
   readonly tuning: TuningReport | null
-  /** Time that the parts took, and all of it, reading and writing included. */
-  readonly seconds: Readonly<PhaseSeconds> & { readonly total: number }
+  /** Time that the work took, in seconds, reading and writing included. */
+  readonly seconds: Readonly<PhaseSeconds> & {
+    /** All of it. */
+    readonly total: number
+  }
 }
 
 /** Puts the report of a whole model together. */

@@ -125,6 +125,7 @@ function reportLayer(name: string, record: ModuleRecord, layer: QuantizedLayer):
     bytes: packedBytes(packed),
     bytesBefore: rows * cols * bytesPerElement(record.dtype),
     relativeError: record.relative_error,
+    ...(record.drift_move !== undefined && { driftMove: record.drift_move }),
     bitsPerValue: bitsPerValue(packed),
     ...('layout' in layer && { usage: indexUsage(layer) }),
   }

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest'
-import { type StartedEngine, startEngine } from '../../../src/model/ops/engine.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
 import {
   closeCaches,
   decodeTokens,
@@ -8,9 +8,10 @@ import {
   openCaches,
 } from '../../../src/model/passes/cached-decoder.js'
 import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
+import { availableEngines } from '../../support/engines.js'
 import { type Fixture, fixtureNames, openFixture, rangeOf, worstDifference } from './fixture.js'
 
-const engines: StartedEngine[] = ['wasm', 'cpu']
+const engines = await availableEngines()
 
 /** Worst error of a logit, as a share of the range of all. */
 const BOUND = 1e-4

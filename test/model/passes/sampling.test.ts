@@ -1,11 +1,13 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { AbortedError, NumericError, OptionError, UnsupportedError } from '../../../src/errors.js'
+import { forwardKernels } from '../../../src/kernels/forward-kernels.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
+import { drawToken, drawTokens } from '../../../src/model/passes/draw-token.js'
 import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
-import { drawToken, sampleSequences } from '../../../src/model/passes/sampling.js'
-import { randomGenerator } from '../../../src/random.js'
+import { sampleSequences } from '../../../src/model/passes/sampling.js'
+import { randomGenerator, randomNormal } from '../../../src/random.js'
 import { type KernelArrays, watchKernelArrays } from '../../support/kernel-arrays.js'
 import { randomTensors, smallConfig } from '../reference-forward.js'
 import { sourceOf } from '../tiny-llama.js'
@@ -38,6 +40,27 @@ describe('drawToken', () => {
           5 * Math.sqrt(draws * share * (1 - share)),
         )
       })
+    }
+  })
+})
+
+describe('drawTokens', () => {
+  it.each([1, 7, 48, 97, 500])('draws what drawToken draws, from a vocabulary of %s', (vocabSize) => {
+    const random = randomGenerator(vocabSize)
+    const rows = 40
+    const { allocate, release } = forwardKernels()
+    for (const temperature of [1, 0.7, 20]) {
+      const logits = Float32Array.from({ length: rows * vocabSize }, () => 6 * randomNormal(random))
+      const resident = allocate(logits.length)
+      resident.set(logits)
+      const randoms = (seed: number) => Array.from({ length: rows }, (_, i) => randomGenerator(seed + i))
+      const drawn = drawTokens(resident, vocabSize, temperature, randoms(5))
+      release(resident)
+      const plain = randoms(5).map((own, i) =>
+        drawToken(logits.subarray(i * vocabSize, (i + 1) * vocabSize), temperature, own),
+      )
+      // a number that falls on the border of two tokens may be rounded to either; none of these does
+      expect(Array.from(drawn)).toEqual(plain)
     }
   })
 })

@@ -41,15 +41,21 @@ describe('what is read from a quantized folder', () => {
     expect(data).toMatchObject({ model: at(name), architecture: 'LlamaForCausalLM', method: name })
     expect(data.settings).toEqual(JSON.parse(JSON.stringify(report.settings)))
     expect(
-      data.layers.map(({ name, rows, cols, bytes, relativeError, bitsPerValue }) => ({
+      data.layers.map(({ name, rows, cols, bytes, relativeError, driftMove = null, bitsPerValue }) => ({
         name,
         rows,
         cols,
         bytes,
         relativeError,
+        driftMove,
         bitsPerValue,
       })),
-    ).toEqual(report.layers.map(({ seconds: _, tokens: __, pooled: ___, ...layer }) => layer))
+    ).toEqual(
+      report.layers.map(({ seconds: _, tokens: __, pooled: ___, drift, ...layer }) => ({
+        ...layer,
+        driftMove: drift?.move ?? null,
+      })),
+    )
     const before = data.layers.reduce((sum, layer) => sum + layer.bytesBefore, 0)
     expect(before).toBe(report.layerBytes.before)
   })
