@@ -1,4 +1,4 @@
-"""Texts on which tokenizers are known to differ, for tokenizers.py. No unpaired surrogates: Python cannot encode them."""
+"""Texts on which tokenizers are known to differ, for token_ids.py. No unpaired surrogates: Python cannot encode them."""
 
 # what English, code and a chat prompt look like, for real vocabularies
 PROSE = [

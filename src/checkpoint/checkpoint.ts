@@ -4,7 +4,7 @@ import { CheckpointError } from '../errors.js'
 import { createFilePool, type FilePool } from './byte-source.js'
 import { fileError, systemErrorCode } from './file-errors.js'
 import { CONFIG_FILE, isCompanionFile } from './folder-names.js'
-import { readJsonObject } from './json-file.js'
+import { readJsonText } from './json-file.js'
 import { readSafetensors, type SafetensorsFile } from './safetensors-reader.js'
 import { findTensor, type TensorSource, tensorSource } from './tensor-source.js'
 import { findWeightFiles, joinTensors } from './weight-files.js'
@@ -15,6 +15,8 @@ export interface Checkpoint extends TensorSource {
   readonly folder: string
   /** `config.json` as parsed. */
   readonly config: Record<string, unknown>
+  /** `config.json` as it is written. */
+  readonly configText: string
   /**
    * Names of the small files that belong to any copy of the model (tokenizer, generation settings, chat template,
    * model card, licence), sorted. Neither weights nor `config.json`.
@@ -42,11 +44,11 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
       `${folder}: holds no ${CONFIG_FILE}, so it is not a model folder. Give the folder that the model was downloaded or saved to`,
     )
   }
-  const config = await readJsonObject(join(folder, CONFIG_FILE))
+  const { value: config, text: configText } = await readJsonText(join(folder, CONFIG_FILE))
   const otherFiles = await smallFiles(folder, names.filter(isCompanionFile))
   const pool = createFilePool(MAX_OPEN_FILES)
   try {
-    return { ...(await openWeights(folder, names, pool)), folder, config, otherFiles }
+    return { ...(await openWeights(folder, names, pool)), folder, config, configText, otherFiles }
   } catch (error) {
     await pool.close()
     throw error

@@ -10,8 +10,15 @@ const MAX_JSON_BYTES = 100_000_000
  * @throws CheckpointError when the file is missing, over 100 MB, no valid JSON or not an object
  */
 export async function readJsonObject(path: string): Promise<Record<string, unknown>> {
-  const value = parseJson(await readSmallFile(path), path)
-  if (isObject(value)) return value
+  return (await readJsonText(path)).value
+}
+
+/** The same, with the text it came from. */
+export async function readJsonText(
+  path: string,
+): Promise<{ readonly value: Record<string, unknown>; readonly text: string }> {
+  const { value, text } = parseJson(await readSmallFile(path), path)
+  if (isObject(value)) return { value, text }
   throw new CheckpointError(`${path}: holds ${kindOf(value)}, expected a JSON object. ${REPLACE}`)
 }
 
@@ -37,9 +44,10 @@ async function readSmallFile(path: string): Promise<Uint8Array> {
   }
 }
 
-function parseJson(bytes: Uint8Array, path: string): unknown {
+function parseJson(bytes: Uint8Array, path: string): { value: unknown; text: string } {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    return { value: JSON.parse(text), text }
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new CheckpointError(`${path}: is not valid JSON: ${reason}. ${REPLACE}`, { cause })

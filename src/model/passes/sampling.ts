@@ -87,13 +87,20 @@ function assertSamplable(
   if (!(temperature > 0) || !Number.isFinite(temperature)) {
     throw new OptionError('temperature', `found ${temperature}; expected a positive number`)
   }
-  if (config.bosTokenId === undefined || config.bosTokenId >= config.vocabSize) {
-    throw new UnsupportedError(
-      `config.json: bos_token_id is ${config.bosTokenId ?? 'missing'}; sampling starts from that token. ` +
-        'Give a calibration text instead',
-    )
-  }
-  return config.bosTokenId
+  return requireBos(config, 'Give a calibration text instead')
+}
+
+/**
+ * The token that sampled text begins with.
+ *
+ * @param instead what errors tell to do
+ * @throws UnsupportedError when the model has none
+ */
+export function requireBos({ bosTokenId, vocabSize }: DecoderDescription, instead: string): number {
+  if (bosTokenId !== undefined && bosTokenId < vocabSize) return bosTokenId
+  throw new UnsupportedError(
+    `config.json: bos_token_id is ${bosTokenId ?? 'missing'}; sampling starts from that token. ${instead}`,
+  )
 }
 
 async function sampleTogether(

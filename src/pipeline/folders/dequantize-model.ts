@@ -40,7 +40,6 @@ export async function dequantizeModel(options: DequantizeModelOptions): Promise<
   if (dtype !== undefined) requireOneOf('dtype', dtype, plainDtypes)
   const checkpoint = await openCheckpoint(options.model)
   try {
-    const { quantization_config: _, ...config } = checkpoint.config
     const quantization = parseQuantizationConfig(checkpoint.config, join(options.model, 'config.json'))
     if (quantization === undefined) {
       throw new CheckpointError(`${options.model}: is not quantized, so there is nothing to undo`)
@@ -60,7 +59,7 @@ export async function dequantizeModel(options: DequantizeModelOptions): Promise<
       }
       await copyTensors(checkpoint, writer, (name) => !stored.has(name), signal)
       await copyFiles(checkpoint, writer)
-      await addConfig(writer, config)
+      await addConfig(writer, checkpoint, undefined)
       throwIfAborted(signal)
       onProgress?.({ step: `writing ${options.output}`, done: 1 })
       return await writer.finish()

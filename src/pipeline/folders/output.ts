@@ -12,6 +12,7 @@ import {
   firstNonFinite,
   isFloatDtype,
 } from '../../checkpoint/dtype.js'
+import { joinMembers, memberOf, membersOf } from '../../checkpoint/json-members.js'
 import {
   type ModuleRecord,
   QUANT_METHOD,
@@ -90,7 +91,7 @@ export async function createQuantizedOutput(
         settings: stated,
         modules: Object.fromEntries(modules),
       }
-      await addConfig(writer, { ...checkpoint.config, quantization_config: quantization })
+      await addConfig(writer, checkpoint, quantization)
       return writer.finish()
     },
     discard: writer.discard,
@@ -126,7 +127,17 @@ export async function copyFiles(checkpoint: Checkpoint, writer: CheckpointWriter
   for (const name of checkpoint.otherFiles) await writer.copyFile(join(checkpoint.folder, name))
 }
 
-/** Writes `config.json` as people read it. */
-export async function addConfig(writer: CheckpointWriter, config: Record<string, unknown>): Promise<void> {
-  await writer.addFile('config.json', `${JSON.stringify(config, null, 2)}\n`)
+/**
+ * Writes `config.json`: that of `checkpoint`, its numbers spelt as they are there, with what was done to the weights, or
+ * without it.
+ */
+export async function addConfig(
+  writer: CheckpointWriter,
+  { configText }: Checkpoint,
+  quantization: QuantizationConfig | undefined,
+): Promise<void> {
+  const members = membersOf(configText)
+  members.delete('quantization_config')
+  if (quantization !== undefined) members.set('quantization_config', memberOf(quantization))
+  await writer.addFile('config.json', joinMembers(members))
 }

@@ -13,7 +13,7 @@ import { shareBudget } from '../mixed/share-budget.js'
 import { type OnProgress, type PartProgress, partOf } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
 import type { TuningReport } from '../tuning/report.js'
-import { tuneModel } from '../tuning/tune-model.js'
+import { assertTunableOn, tuneModel } from '../tuning/tune-model.js'
 import { type CalibrationStreams, quantizeCalibratedBlock } from './calibrated-block.js'
 import { type EndTensor, quantizeEndTensors } from './end-tensors.js'
 import type { LayerPlan } from './layer-plan.js'
@@ -66,7 +66,7 @@ const SENSITIVITY_SHARE = 0.5
 /** and of tuning the codebooks, where it is done. */
 const TUNING_SHARE = 0.6
 
-/** Calibration, the budget of bits, the blocks, tuning, embedding and head, and the written folder, in this order. */
+/** Calibration, embedding and head, the budget of bits, the blocks, tuning, and the written folder, in this order. */
 export async function quantizePhases(
   run: ModelRun,
   options: CalibrationOptions & { readonly seed?: number },
@@ -83,6 +83,19 @@ export async function quantizePhases(
   const calibration =
     settings.method === 'rtn' ? undefined : await calibrate(run, options, partOf(onProgress, 0, sampled))
   seconds.calibration += lap()
+  if (tuning && calibration) assertTunableOn(run.config, calibration, tuning)
+
+  // first of all that is quantized: a damaged embedding is found before hours of work, not behind them
+  await quantizeEndTensors(
+    run.weights,
+    run.ends,
+    async (name, layer, report) => {
+      ends.push(report)
+      await hand(run, name, layer, report)
+    },
+    run.signal,
+  )
+  seconds.quantization += lap()
 
   const budget = settings.method === 'gptvq' ? settings.budget : undefined
   const start = budget === undefined ? sampled : sampled + SENSITIVITY_SHARE * (end - sampled)
@@ -117,16 +130,6 @@ export async function quantizePhases(
   }
   if (tuned) seconds.tuning += lap()
 
-  await quantizeEndTensors(
-    run.weights,
-    run.ends,
-    async (name, layer, report) => {
-      ends.push(report)
-      await hand(run, name, layer, report)
-    },
-    run.signal,
-  )
-  seconds.quantization += lap()
   const outputBytes = await finish(run)
   return { layers, ends, calibration, mixed: mixed?.report, tuning: tuned?.report, outputBytes, seconds }
 }

@@ -1,7 +1,8 @@
 import { requireWhole } from '../../check-option.js'
+import { TextError } from '../../errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
-import { sampleSequences } from '../../model/passes/sampling.js'
+import { requireBos, sampleSequences } from '../../model/passes/sampling.js'
 import type { VqLayer } from '../../packing/vq-layer.js'
 import { deriveSeed } from '../../random.js'
 import type { Calibration } from '../calibrate/calibration.js'
@@ -26,6 +27,28 @@ export function resolveModelTuning(options: ModelTuningOptions): Required<ModelT
   requireWhole('tuningEpochs', tuningEpochs, 0)
   requireWhole('tuningSequences', tuningSequences, 0)
   return { tuningEpochs, tuningSequences }
+}
+
+/**
+ * Finds before the blocks are quantized what would stop tuning after them.
+ *
+ * @throws TextError for fewer than two sequences, UnsupportedError for a model that cannot write any
+ */
+export function assertTunableOn(
+  config: DecoderDescription,
+  { sequences }: Calibration,
+  { tuningSequences }: Required<ModelTuningOptions>,
+): void {
+  const all = sequences.length + tuningSequences
+  if (all < 2) {
+    throw new TextError(
+      `tuning got ${all} sequence of text; expected at least two, one is held out. Give more calibration text, or ` +
+        'let the model write some (tuningSequences)',
+    )
+  }
+  if (tuningSequences > 0) {
+    requireBos(config, 'Set tuningSequences to 0: then the calibration sequences are what is tuned on')
+  }
 }
 
 export interface TuneModelTask {

