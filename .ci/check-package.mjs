@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path'
 import { build } from 'esbuild'
 
 const MOST_BYTES = 1e6
-const MOST_READER_BYTES = 8192
+const MOST_READER_BYTES = 49152
 const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm'
 const run = (command, args, cwd) =>
   execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
