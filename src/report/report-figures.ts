@@ -1,5 +1,6 @@
 import { codebookPlot } from './codebook-plot.js'
 import { convergencePlot } from './convergence-plot.js'
+import { expertsTogether } from './experts-together.js'
 import { indexHistogram } from './index-histogram.js'
 import { type IndexUsage, meanUsage } from './index-usage.js'
 import { layerBars } from './layer-bars.js'
@@ -22,9 +23,14 @@ export function errorFigures({ layers }: ReportData): Markup {
   if (layers.every(({ relativeError }) => relativeError === null)) {
     return html`<p class="note">No errors were measured: the method uses no calibration text.</p>`
   }
-  const values = layers.map(({ name, relativeError }) => ({ name, value: relativeError }))
+  const shown = expertsTogether(layers)
+  const values = shown.map(({ name, relativeError }) => ({ name, value: relativeError }))
   const scale = values.some(({ value }) => value === 0) ? 'linear' : 'log'
-  return html`${figure(widths.full, (width) => layerBars(layers, { width }))}
+  const note =
+    shown.length < layers.length
+      ? html`<p class="note">Of the experts of a block the mean is drawn; the table has each of them.</p>\n`
+      : empty
+  return html`${note}${figure(widths.full, (width) => layerBars(shown, { width }))}
 ${figure(widths.full, (width) => sensitivityMap(values, { width, scale }))}`
 }
 
