@@ -1,13 +1,13 @@
 import { requireWhole } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayer } from '../packing/vq-layer.js'
+import { columnGroupsOf, rowGroupsOf, type VqLayer } from '../packing/vq-layer.js'
 import { groupCounts } from './codebook-group.js'
 
 /** How evenly a layer uses its centroids. */
 export interface IndexUsage {
   /** k shares that sum to 1: of a group's vectors, the share on its most used centroid first, mean over groups. */
   readonly shares: Float64Array
-  /** Bits that an index takes, `log2(k)`. */
+  /** Bits that an index takes. */
   readonly storedBits: number
   /**
    * Bits that an index needs: the entropy of the indices of each group, mean over its vectors. An ideal code would
@@ -18,13 +18,23 @@ export interface IndexUsage {
   readonly unused: number
 }
 
-/** Counts how often a layer's indices name each centroid of their group. */
+/** Counts how often each index occurs in its group: each centroid, where there is no trellis. */
 export function indexUsage(layer: VqLayer): IndexUsage {
-  const groups = rowGroupsOf(layer.layout) * columnGroupsOf(layer.layout)
+  const { layout } = layer
+  const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
+  const storedBits = layout.bits * layout.vectorDim
   return usageOfCounts(
-    Array.from({ length: groups }, (_, group) => groupCounts(layer, group)),
-    Math.log2(centroidsOf(layer.layout)),
+    Array.from({ length: groups }, (_, group) => countsOfIndices(groupCounts(layer, group), 2 ** storedBits)),
+    storedBits,
   )
+}
+
+/** Of a layer with a trellis several centroids have an index in common: what is stored is the end of their names. */
+function countsOfIndices(counts: ArrayLike<number>, indices: number): ArrayLike<number> {
+  if (counts.length === indices) return counts
+  const sums = new Float64Array(indices)
+  for (let key = 0; key < counts.length; key++) sums[key % indices] += counts[key]
+  return sums
 }
 
 /**
