@@ -66,3 +66,9 @@ function randomHalf(share: number): number {
 export const layers: fc.Arbitrary<VqLayer> = fc
   .tuple(layouts, fc.constantFrom<CodebookBits>(8, 16), fc.nat(1e6))
   .map(([layout, codebookBits, seed]) => randomLayer(layout, isTrellis(layout) ? 8 : codebookBits, seed))
+
+/** Layouts with codebooks of their own, which can be tuned: without a trellis. */
+export const plainLayouts: fc.Arbitrary<VqLayout> = layouts.map(({ trellisBits: _, ...layout }) => layout)
+
+/** Layers without a trellis. */
+export const plainLayers: fc.Arbitrary<VqLayer> = layers.filter(({ layout }) => !layout.trellisBits)

@@ -91,8 +91,10 @@ function assertTunable(
   if (layers.size === 0) throw new ShapeError('there are no quantized layers to tune')
   const linears = new Map(allLinearLayers(config).map((linear) => [linear.name, linear]))
   for (const [name, layer] of layers) {
-    if (!('layout' in layer)) {
-      throw new UnsupportedError(`${name}: has no codebooks to tune; only layers of method gptvq have them`)
+    if (!('layout' in layer) || layer.layout.trellisBits) {
+      throw new UnsupportedError(
+        `${name}: has no codebooks to tune; only layers of method gptvq without a trellis have them`,
+      )
     }
     const linear = linears.get(name)
     const { rows, cols } = layer.layout

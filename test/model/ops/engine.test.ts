@@ -57,9 +57,19 @@ describe('startEngine', () => {
     }
   })
 
+  it('picks what GPTVQ_ENGINE names under auto', async () => {
+    vi.stubEnv('GPTVQ_ENGINE', 'cpu')
+    expect(await startEngine('auto')).toBe('cpu')
+    vi.stubEnv('GPTVQ_ENGINE', 'gpu')
+    await expect(startEngine('auto')).rejects.toThrow(OptionError)
+    vi.unstubAllEnvs()
+  })
+
   it('picks tensorflow where it loads, else wasm, under auto', async () => {
+    vi.stubEnv('GPTVQ_ENGINE', '')
     expect(await startEngine('auto')).toBe(tensorflowLoads ? 'tensorflow' : 'wasm')
     expect(await startEngine()).toBe(tensorflowLoads ? 'tensorflow' : 'wasm')
+    vi.unstubAllEnvs()
   })
 
   it('refuses a name it does not know, listing those it does', async () => {

@@ -16,7 +16,7 @@ import {
 import { resolveTuningOptions } from '../../../src/pipeline/tuning/options.js'
 import { evenly, shuffledBatches, splitSequences } from '../../../src/pipeline/tuning/sequences.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
-import { layers, layouts, randomLayer } from '../../packing/layers.js'
+import { plainLayers, plainLayouts, randomLayer } from '../../packing/layers.js'
 import { largestDifference } from '../../support/tolerance.js'
 
 const normals = (length: number, seed: number) => {
@@ -27,7 +27,7 @@ const normals = (length: number, seed: number) => {
 describe('codebooks as values', () => {
   it('are stored again as they were, and nothing else of the layer changes', () => {
     fc.assert(
-      fc.property(layers, (layer) => {
+      fc.property(plainLayers, (layer) => {
         const values = decodeCodebooks(layer)
         const again = withCodebooks(layer, Float64Array.from(values))
         const rounding = layer.codebookBits === 8 ? 1 / 254 : 2 ** -11
@@ -46,7 +46,7 @@ describe('codebooks as values', () => {
 
   it('keep their bytes when they use the whole range of their form', () => {
     fc.assert(
-      fc.property(layouts, fc.nat(1e6), (layout, seed) => {
+      fc.property(plainLayouts, fc.nat(1e6), (layout, seed) => {
         const layer = randomLayer(layout, 8, seed)
         const size = layer.codebooks.length / layer.codebookScales.length
         for (let at = 0; at < layer.codebooks.length; at += size) layer.codebooks[at] = 127
@@ -80,7 +80,7 @@ describe('codebooks as values', () => {
 
   it('have the size of their group: its root mean square', () => {
     fc.assert(
-      fc.property(layers, (layer) => {
+      fc.property(plainLayers, (layer) => {
         const values = Float64Array.from(decodeCodebooks(layer))
         const groups = rowGroupsOf(layer.layout) * columnGroupsOf(layer.layout)
         const sizes = codebookSizes(values, groups)
@@ -97,7 +97,7 @@ describe('codebooks as values', () => {
 })
 
 /** Layouts as layers are quantized in: a block with a scale is whole vectors of one group. */
-const wholeBlocks = layouts.filter(
+const wholeBlocks = plainLayouts.filter(
   ({ vectorDim, columnsPerGroup, scaleBlockSize }) =>
     scaleBlockSize === undefined ||
     (columnsPerGroup % scaleBlockSize === 0 && scaleBlockSize % vectorDim === 0),
