@@ -77,7 +77,7 @@ it.each([
       (tensors) => tensors.get(name)!.values.fill(Number.NaN, -1),
     )
     expect(error).toBeInstanceOf(NumericError)
-    expect((error as Error).message).toMatch(new RegExp(`^${name}: found NaN`))
+    expect((error as Error).message).toMatch(new RegExp(`^${name} from row 0: found NaN`))
     expect(layers).toEqual([])
   },
 )
