@@ -20,11 +20,21 @@ export interface ScalarOptions {
  */
 export function quantizeRtn(weight: Matrix, options: ScalarOptions, name = 'weight'): ScalarLayer {
   const layer = emptyScalarLayer(weight, options, name)
-  for (let start = 0; start < weight.cols; start += layer.groupSize) {
+  const { rows, cols, data } = weight
+  const { codes, scales, zeros, groupSize } = layer
+  const perRow = groupsPerRow(cols, groupSize)
+  const largest = 2 ** layer.bits - 1
+  for (let start = 0; start < cols; start += groupSize) {
     fitGrids(weight, start, layer, name)
-    for (let r = 0; r < weight.rows; r++) {
-      for (let j = start; j < Math.min(start + layer.groupSize, weight.cols); j++) {
-        quantizeWeight(weight.data[r * weight.cols + j], r, j, layer)
+    const end = Math.min(start + groupSize, cols)
+    for (let r = 0; r < rows; r++) {
+      const group = r * perRow + start / groupSize
+      const scale = halfToFloat(scales[group])
+      const zero = zeros[group]
+      // `nearestCode`, with what is the same for a group taken out: an embedding has hundreds of millions of weights
+      for (let at = r * cols + start; at < r * cols + end; at++) {
+        const code = Math.round(data[at] / scale) + zero
+        codes[at] = code < 0 ? 0 : code > largest ? largest : code
       }
     }
   }
@@ -59,8 +69,8 @@ export function fitGrids(weights: Matrix, start: number, layer: ScalarLayer, nam
     let high = 0
     for (let j = start; j < end; j++) {
       const w = weights.data[r * weights.cols + j]
-      low = Math.min(low, w)
-      high = Math.max(high, w)
+      if (w < low) low = w
+      else if (w > high) high = w
     }
     const group = r * perRow + start / layer.groupSize
     try {

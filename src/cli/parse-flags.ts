@@ -133,7 +133,9 @@ function readSetting(table: FlagTable, text: string): LayerSetting[] | undefined
   if (colon < 1) return undefined
   const options: Record<string, ParsedValue> = {}
   for (const part of text.slice(colon + 1).split(',')) {
-    const [name, value] = part.split('=')
+    const equals = part.indexOf('=')
+    const name = equals < 0 ? part : part.slice(0, equals)
+    const value = equals < 0 ? undefined : part.slice(equals + 1)
     const option = Object.keys(table).find((known) => known === name || flagName(known) === `--${name}`)
     if (option === undefined) {
       throw new UsageError(`there is no setting '${name}' of a layer${suggestion(name, Object.keys(table))}`)

@@ -21,7 +21,8 @@ export const quantizeCommand = defineCommand({
   summary: 'compress the linear layers of a model',
   about:
     'Quantizes the linear layers of a model folder (config.json, *.safetensors, tokenizer.json), block ' +
-    'by block on calibration text, and writes a compressed folder. Embeddings, norms and head keep their bytes. The ' +
+    'by block on calibration text, and writes a compressed folder. Norms and routers keep their bytes, so do embedding and ' +
+    'head unless told otherwise. The ' +
     "defaults are the paper's recommended setting: 2-D vectors, 2 bits, 2.125 bits per value. Without --calibration " +
     'the model writes its own calibration text.',
   examples: [

@@ -80,11 +80,15 @@ export function nearestCode(weight: number, scale: number, zero: number, bits: n
 export function dequantizeScalar(layer: ScalarLayer): Matrix {
   const { rows, cols, groupSize, codes, scales, zeros } = layer
   const result = matrix(rows, cols)
-  const perRow = groupsPerRow(cols, groupSize)
-  for (let r = 0; r < rows; r++) {
-    for (let j = 0; j < cols; j++) {
-      const group = r * perRow + Math.floor(j / groupSize)
-      result.data[r * cols + j] = (codes[r * cols + j] - zeros[group]) * halfToFloat(scales[group])
+  const { data } = result
+  // a head is dequantized anew for every few hundred positions, so nothing is done per weight that can be done per group
+  let group = 0
+  for (let row = 0; row < rows * cols; row += cols) {
+    for (let start = row; start < row + cols; start += groupSize, group++) {
+      const scale = halfToFloat(scales[group])
+      const zero = zeros[group]
+      const end = Math.min(start + groupSize, row + cols)
+      for (let at = start; at < end; at++) data[at] = (codes[at] - zero) * scale
     }
   }
   return result

@@ -68,7 +68,8 @@ export function planLayers(
   const resolved = new Map<string, MethodSettings>()
   for (const { name } of linears) {
     const own = overrides.filter(({ names }) => names.has(name)).map(({ options }) => options)
-    resolved.set(name, own.length === 0 ? settings : overridden(settings, options, Object.assign({}, ...own)))
+    const overriding = () => overridden(settings, options, Object.assign({}, ...own))
+    resolved.set(name, own.length === 0 ? settings : namingLayer(name, overriding))
   }
   return { linears, settingsOf: (name) => resolved.get(name) }
 }
@@ -91,6 +92,17 @@ function ownOptions(setting: LayerSetting): LayerSetting['options'] {
     )
   }
   return options
+}
+
+/** An option that is refused for a layer may be fine for all others: errors name it. */
+function namingLayer<T>(name: string, resolve: () => T): T {
+  try {
+    return resolve()
+  } catch (error) {
+    if (!(error instanceof OptionError)) throw error
+    const message = error.message.slice(error.option.length + 2)
+    throw new OptionError(error.option, `${message} (set for ${name.replace(/\.weight$/, '')})`)
+  }
 }
 
 function overridden(

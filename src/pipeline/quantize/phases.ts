@@ -94,6 +94,7 @@ export async function quantizePhases(
       await hand(run, name, layer, report)
     },
     run.signal,
+    partOf(onProgress, sampled, sampled),
   )
   seconds.quantization += lap()
 

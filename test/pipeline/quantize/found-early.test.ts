@@ -77,7 +77,14 @@ it.each([
       (tensors) => tensors.get(name)!.values.fill(Number.NaN, -1),
     )
     expect(error).toBeInstanceOf(NumericError)
-    expect((error as Error).message).toMatch(new RegExp(`^${name}: found NaN`))
+    expect((error as Error).message).toMatch(new RegExp(`^${name} from row 0: found NaN`))
     expect(layers).toEqual([])
   },
 )
+
+it('an option that does not fit one layer names it', () => {
+  const config = describeDecoder({ ...smallConfig }, 'config.json')
+  const set = [{ match: '*.1.*.v_proj', options: { bits: 3, bpv: 2.5 } }]
+  const plan = () => planLayers(config, resolveMethod('gptvq', {}), { set })
+  expect(plan).toThrow(/^bpv: expected more than the 3 .*\(set for model\.layers\.1\.self_attn\.v_proj\)$/)
+})

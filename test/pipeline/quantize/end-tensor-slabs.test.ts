@@ -1,0 +1,77 @@
+import { expect, it } from 'vitest'
+import { quantizeRtn } from '../../../src/baselines/rtn.js'
+import { AbortedError, NumericError } from '../../../src/errors.js'
+import { matrix } from '../../../src/matrix.js'
+import type { WeightSource } from '../../../src/model/decoder/weights.js'
+import type { ScalarLayer } from '../../../src/packing/scalar-layer.js'
+import { quantizeEndTensors } from '../../../src/pipeline/quantize/end-tensors.js'
+import { randomGenerator } from '../../../src/random.js'
+import { rejectionOf } from '../../support/tolerance.js'
+
+const [rows, cols] = [20000, 130]
+const random = randomGenerator(1)
+const values = Float32Array.from({ length: rows * cols }, () => random() - 0.5)
+const tensor = { name: 'model.embed_tokens.weight', rows, cols, bits: 4 }
+
+/** A source of this one tensor that is never read as a whole. */
+function sourceOf(data: Float32Array, onRows: (count: number) => void = () => {}): WeightSource {
+  return {
+    shape: () => [rows, cols],
+    floats: () => Promise.reject(new Error('read as a whole')),
+    rows: async (_, first, count) => {
+      onRows(count)
+      return data.slice(first * cols, (first + count) * cols)
+    },
+  }
+}
+
+it('a large embedding is rounded some rows at a time, to the same codes as at once', async () => {
+  const layers: ScalarLayer[] = []
+  const counts: number[] = []
+  const shares: number[] = []
+  await quantizeEndTensors(
+    sourceOf(values, (count) => counts.push(count)),
+    [tensor],
+    async (_, layer) => {
+      layers.push(layer)
+    },
+    undefined,
+    (step, done) => {
+      expect(step).toBe('rounding model.embed_tokens')
+      shares.push(done)
+    },
+  )
+  const [{ codes, scales, zeros, ...sizes }] = layers
+  const expected = quantizeRtn(matrix(rows, cols, values), { bits: 4, groupSize: 64 })
+  expect(sizes).toEqual({ rows, cols, bits: 4, groupSize: 64 })
+  expect(Buffer.compare(codes, expected.codes)).toBe(0)
+  expect(Buffer.compare(zeros, expected.zeros)).toBe(0)
+  expect(scales).toEqual(expected.scales)
+  expect(Math.max(...counts) * cols).toBeLessThan(2 ** 21)
+  expect(counts.length).toBeGreaterThan(1)
+  expect(shares).toEqual(shares.toSorted((a, b) => a - b))
+})
+
+it('it can be stopped halfway, and damage far down is named by its row', async () => {
+  const controller = new AbortController()
+  const timer = setTimeout(() => controller.abort(), 0)
+  const delivered: string[] = []
+  const round = (data: Float32Array, signal?: AbortSignal) =>
+    rejectionOf(() =>
+      quantizeEndTensors(
+        sourceOf(data),
+        [tensor],
+        async (name) => {
+          delivered.push(name)
+        },
+        signal,
+      ),
+    )
+  expect(await round(values, controller.signal)).toBeInstanceOf(AbortedError)
+  clearTimeout(timer)
+  const damaged = values.slice().fill(Number.NaN, -1)
+  const error = await round(damaged)
+  expect(error).toBeInstanceOf(NumericError)
+  expect((error as Error).message).toMatch(/^model\.embed_tokens\.weight from row \d+: found NaN at row/)
+  expect(delivered).toEqual([])
+})
