@@ -60,6 +60,8 @@ export interface Generator {
   readonly config: DecoderDescription
   /** Tokens of a prompt and its answer together at most. */
   readonly context: number
+  /** Sequences that are computed together at most. */
+  readonly sequences: number
   /** Whether it takes `messages`. */
   readonly hasChatTemplate: boolean
   /** Text to token ids and back. */
@@ -149,6 +151,7 @@ function createGenerator(
     model: model.folder,
     config: model.config,
     context,
+    sequences: limits.sequences,
     hasChatTemplate: chat !== undefined,
     tokenizer,
     encode,
