@@ -10,20 +10,27 @@ import { type WritingSpeed, writeText } from './write-text.js'
 /** How a chat goes on. */
 type Turn = 'next' | 'leave'
 
-const greeting = (chats: boolean) =>
-  (chats ? 'Write to the model' : 'The model has no chat template: it goes on with what you write, line by line') +
-  '. Ctrl-C stops its answer; Ctrl-C again, or /exit, leaves; /clear forgets what was said.\n'
+const leaving = 'Ctrl-C stops its answer; Ctrl-C again, or /exit, leaves'
+const greeting = `Write to the model. ${leaving}; /clear forgets what was said.\n`
+const plainGreeting = `The model goes on with each line by itself, without a chat template. ${leaving}.\n`
+
+/** How a model is talked to. */
+export interface ChatSetting {
+  /** Each line is gone on with by itself, without a template. */
+  readonly plain: boolean
+  /** What a chat begins with. */
+  readonly system: string | undefined
+}
 
 /**
  * A chat in the terminal, with its history, until the user leaves.
  *
  * @param options of each answer
- * @param system what the chat begins with
  */
 export async function runChat(
   generator: Generator,
   options: GenerateOptions,
-  system: string | undefined,
+  { plain, system }: ChatSetting,
   { stdin, write }: Terminal,
   speed: WritingSpeed,
 ): Promise<void> {
@@ -54,7 +61,7 @@ export async function runChat(
   const answer = async (text: string): Promise<void> => {
     answering = new AbortController()
     const asked: ChatMessage[] = [...messages, { role: 'user', content: text }]
-    const given = generator.hasChatTemplate ? { messages: asked } : { prompt: text }
+    const given = plain ? { prompt: text } : { messages: asked }
     let said = ''
     try {
       const items = generator.generate({ ...options, ...given, signal: answering.signal })
@@ -84,7 +91,7 @@ export async function runChat(
   }
 
   try {
-    write(greeting(generator.hasChatTemplate))
+    write(plain ? plainGreeting : greeting)
     lines.prompt()
     for await (const line of lines) {
       if ((await take(line)) === 'leave') break

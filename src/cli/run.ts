@@ -1,6 +1,6 @@
 import type { GenerateOptions } from '../generate/generate-options.js'
 import type { Generator } from '../generate/open-generator.js'
-import { runChat } from './chat.js'
+import { type ChatSetting, runChat } from './chat.js'
 import { type CommandContext, type CommandResult, defineCommand } from './command.js'
 import { UsageError } from './errors.js'
 import { runFlags } from './flags.js'
@@ -26,10 +26,17 @@ export const runCommand = defineCommand({
     const { openGenerator } = await import('../generate/open-generator.js')
     const { onProgress, signal } = command
     const generator = await openGenerator({ model, context, engine, threads, onProgress, signal, sequences: 1 })
-    const options: GenerateOptions = { ...sampling, ...(signal && { signal }) }
+    const options: GenerateOptions = { ...sampling, signal }
     try {
-      if (given === undefined) return await chat(generator, options, system, command)
-      return await answerOne(generator, options, given, { raw, system }, command)
+      const setting = { plain: raw === true || !generator.hasChatTemplate, system }
+      if (setting.plain && system !== undefined) {
+        throw new UsageError(
+          raw ? '--system goes with a chat, not with --raw' : '--system needs a model with a chat template',
+          'run',
+        )
+      }
+      if (given === undefined) return await chat(generator, options, setting, command)
+      return await answerOne(generator, options, given, setting, command)
     } finally {
       await generator.close()
     }
@@ -39,11 +46,11 @@ export const runCommand = defineCommand({
 async function chat(
   generator: Generator,
   options: GenerateOptions,
-  system: string | undefined,
+  setting: ChatSetting,
   { terminal, note }: CommandContext,
 ): Promise<CommandResult> {
   const speed = noSpeed()
-  await runChat(generator, options, system, terminal!, speed)
+  await runChat(generator, options, setting, terminal!, speed)
   if (speed.tokens > 0) note(describeSpeed(speed))
   return { json: speed, text: '' }
 }
@@ -52,16 +59,9 @@ async function answerOne(
   generator: Generator,
   options: GenerateOptions,
   prompt: string,
-  { raw, system }: { readonly raw: boolean | undefined; readonly system: string | undefined },
+  { plain, system }: ChatSetting,
   { print, note }: CommandContext,
 ): Promise<CommandResult> {
-  const plain = raw || !generator.hasChatTemplate
-  if (plain && system !== undefined) {
-    throw new UsageError(
-      raw ? '--system goes with a chat, not with --raw' : '--system needs a model with a chat template',
-      'run',
-    )
-  }
   const messages = [
     ...(system === undefined ? [] : [{ role: 'system', content: system }]),
     { role: 'user', content: prompt },
