@@ -88,7 +88,7 @@ async function chat(steps: readonly (readonly [after: string | RegExp, keys: str
   let seen = ''
   let next = 0
   const onStdout = (text: string) => {
-    seen += text
+    seen = plainText(seen + text)
     if (next >= steps.length) return
     const [after, keys] = steps[next]
     if (typeof after === 'string' ? !seen.includes(after) : !after.test(seen)) return
@@ -97,9 +97,13 @@ async function chat(steps: readonly (readonly [after: string | RegExp, keys: str
     setImmediate(() => stdin.write(keys))
   }
   const result = await cli(['run', model, '--temperature', '0', ...args], { stdin, terminal: true, onStdout })
-  // what a terminal is told about its cursor
+  return { ...result, stdout: plainText(result.stdout), typed: next }
+}
+
+/** A text without what tells a terminal about its cursor. */
+function plainText(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences begin with one
-  return { ...result, stdout: result.stdout.replace(/\x1b\[[\d;]*[A-Z]/g, ''), typed: next }
+  return text.replace(/\x1b\[[\d;]*[A-Z]/g, '')
 }
 
 describe('gptvq run in a terminal', () => {
@@ -163,7 +167,8 @@ describe('gptvq serve', () => {
     })
     const statuses: number[] = []
     async function ask() {
-      for (const headers of [{}, { authorization: 'Bearer from the environment' }]) {
+      const key = { authorization: 'Bearer from the environment' }
+      for (const headers of [undefined, key]) {
         statuses.push((await fetch(`${url}/v1/models`, { headers })).status)
       }
       controller.abort('SIGTERM')

@@ -53,8 +53,17 @@ function post(port: number, body: object, onResponse?: (response: IncomingMessag
   return { request, response }
 }
 
+/** Answers that {@link endless} has begun. */
+let begun = 0
+
+/** Waits until so many more answers have begun. */
+async function untilBegun(count: number, before: number): Promise<void> {
+  while (begun < before + count) await new Promise((soon) => setTimeout(soon, 2))
+}
+
 /** Writes for ever, and ends as a generator does when its signal fires. */
 async function* endless({ signal }: GenerateOptions): AsyncGenerator<GeneratedToken> {
+  begun++
   for (let token = 0; ; token++) {
     if (signal?.aborted) throw new AbortedError()
     yield { text: `${token} `, token, logprob: -1 }
@@ -65,9 +74,10 @@ async function* endless({ signal }: GenerateOptions): AsyncGenerator<GeneratedTo
 it('a client that goes away stops its answer', async () => {
   for (const stream of [false, true]) {
     const { handler, log, port } = await serve(endless)
+    const before = begun
     const { request, response } = post(port, { prompt: 'x', stream })
     response.catch(() => {})
-    await new Promise((soon) => setTimeout(soon, 50))
+    await untilBegun(1, before)
     request.destroy()
     await handler.idle()
     expect(log).toMatchObject([{ path: '/v1/completions', status: 499, promptTokens: 3 }])
@@ -89,9 +99,10 @@ it('an answer that takes too long ends with an error, as a status or as an event
 
 it('a client that does not read holds up nothing but its own answer', async () => {
   const { handler, log, port } = await serve(endless, { seconds: 0.5 })
+  const before = begun
   const { response } = post(port, { prompt: 'x', stream: true }, (message) => message.pause())
   response.catch(() => {})
-  await new Promise((soon) => setTimeout(soon, 100))
+  await untilBegun(1, before)
   const other = await post(port, { prompt: 'x' }).response
   expect(other.status).toBe(504)
   for (const server of servers) server.closeAllConnections()
@@ -101,9 +112,10 @@ it('a client that does not read holds up nothing but its own answer', async () =
 
 it('refuses requests beyond its queue, and says when to try again', async () => {
   const { handler, port } = await serve(endless)
+  const before = begun
   const first = [post(port, { prompt: 'a' }), post(port, { prompt: 'b' })]
   for (const { response } of first) response.catch(() => {})
-  await new Promise((soon) => setTimeout(soon, 50))
+  await untilBegun(2, before)
   let retryAfter: string | undefined
   const refused = await post(port, { prompt: 'c' }, ({ headers }) => {
     retryAfter = headers['retry-after']
@@ -115,7 +127,7 @@ it('refuses requests beyond its queue, and says when to try again', async () => 
   await handler.idle()
   const { request, response } = post(port, { prompt: 'd', stream: true })
   response.catch(() => {})
-  await new Promise((soon) => setTimeout(soon, 50))
+  await untilBegun(3, before)
   request.destroy()
   await handler.idle()
 })
@@ -145,12 +157,12 @@ it('of several answers all stop when one fails', async () => {
   })
   expect((await post(port, { prompt: 'x', n: 2 }).response).status).toBe(500)
   await handler.idle()
-  await new Promise((soon) => setTimeout(soon, 20))
+  while (!stopped) await new Promise((soon) => setTimeout(soon, 2))
   expect({ stopped, requests: log.length }).toEqual({ stopped: true, requests: 1 })
 })
 
 it('refuses new answers while it drains, and lets those under way finish', async () => {
-  let release = () => {}
+  let release: (() => void) | undefined
   const { handler, port } = await serve(async function* () {
     await new Promise<void>((go) => {
       release = go
@@ -158,7 +170,7 @@ it('refuses new answers while it drains, and lets those under way finish', async
     yield { text: 'done', token: 1, logprob: 0, finishReason: 'end' }
   })
   const { response } = post(port, { prompt: 'x' })
-  await new Promise((soon) => setTimeout(soon, 50))
+  while (release === undefined) await new Promise((soon) => setTimeout(soon, 2))
   handler.drain()
   expect((await post(port, { prompt: 'y' }).response).status).toBe(503)
   expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(503)
@@ -171,8 +183,9 @@ it('refuses new answers while it drains, and lets those under way finish', async
 
 it('stops all answers when it is told to', async () => {
   const { handler, port } = await serve(endless)
+  const before = begun
   const { response } = post(port, { prompt: 'x' })
-  await new Promise((soon) => setTimeout(soon, 50))
+  await untilBegun(1, before)
   handler.stopAll()
   expect((await response).status).toBe(503)
   await handler.idle()
