@@ -1,9 +1,9 @@
 import type { KmeansInit } from '../codebook/seeds.js'
 import type { CodebookBits } from '../codebook/store-codebook.js'
-import type { VectorMetric, VqOptions } from '../gptvq/options.js'
 import type { GenerateOptions } from '../generate/generate-options.js'
 import type { OpenGeneratorOptions } from '../generate/open-generator.js'
 import type { StartServerOptions } from '../generate/server/start-server.js'
+import type { VectorMetric, VqOptions } from '../gptvq/options.js'
 import type { EngineName } from '../model/ops/engine.js'
 import type { EvaluateModelOptions } from '../pipeline/evaluate/evaluate-model.js'
 import type { DequantizeModelOptions, PlainDtype } from '../pipeline/folders/dequantize-model.js'
@@ -300,13 +300,21 @@ export const evalFlags = {
 
 /** How an answer is written. */
 const samplingFlags = {
-  maxTokens: { kind: 'whole', help: 'tokens to write at most', default: 'as many as the context has room for' },
+  maxTokens: {
+    kind: 'whole',
+    help: 'tokens to write at most',
+    default: 'as many as the context has room for',
+  },
   temperature: {
     kind: 'number',
     help: 'logits are divided by it; 0 always takes the likeliest token',
     default: "the model's generation_config.json, else 1",
   },
-  topK: { kind: 'whole', help: 'draw from so many of the likeliest tokens; 0: all', default: 'likewise, else 0' },
+  topK: {
+    kind: 'whole',
+    help: 'draw from so many of the likeliest tokens; 0: all',
+    default: 'likewise, else 0',
+  },
   topP: {
     kind: 'number',
     help: 'draw from the fewest likeliest tokens whose probabilities sum to it',
@@ -324,7 +332,10 @@ const samplingFlags = {
   },
   stop: { kind: 'texts', help: 'text that ends an answer; can be given several times', default: 'none' },
   seed: { kind: 'whole', help: 'the same seed gives the same answer', default: 'another one each time' },
-} as const satisfies Record<keyof Omit<GenerateOptions, 'prompt' | 'messages' | 'topLogprobs' | CallerOnly>, Flag>
+} as const satisfies Record<
+  keyof Omit<GenerateOptions, 'prompt' | 'messages' | 'topLogprobs' | CallerOnly>,
+  Flag
+>
 
 /** How a model is loaded. */
 const generatorFlags = {

@@ -25,7 +25,15 @@ export const runCommand = defineCommand({
     const given = prompt ?? (command.terminal ? undefined : await readPipe(command))
     const { openGenerator } = await import('../generate/open-generator.js')
     const { onProgress, signal } = command
-    const generator = await openGenerator({ model, context, engine, threads, onProgress, signal, sequences: 1 })
+    const generator = await openGenerator({
+      model,
+      context,
+      engine,
+      threads,
+      onProgress,
+      signal,
+      sequences: 1,
+    })
     const options: GenerateOptions = { ...sampling, signal }
     try {
       const setting = { plain: raw === true || !generator.hasChatTemplate, system }
@@ -89,5 +97,8 @@ async function readPipe({ stdin }: CommandContext): Promise<string> {
   }
   text = (text + decoder.decode()).replace(/\r?\n$/, '')
   if (text !== '') return text
-  throw new UsageError('--prompt TEXT is missing: a chat needs a terminal, and nothing came from a pipe', 'run')
+  throw new UsageError(
+    '--prompt TEXT is missing: a chat needs a terminal, and nothing came from a pipe',
+    'run',
+  )
 }

@@ -12,7 +12,10 @@ export const serveCommand = defineCommand({
     'Loads a model folder, quantized or plain, and answers /v1/models, /v1/completions and /v1/chat/completions, whole or ' +
     'as streams, beside /health and /metrics. Only this machine reaches it unless --host says otherwise; give it an API ' +
     'key then. Ctrl-C or SIGTERM lets answers under way finish.',
-  examples: ['serve ./my-model-2bit --port 8080', 'serve ./my-model-2bit --host 0.0.0.0 --api-key secret --sequences 16'],
+  examples: [
+    'serve ./my-model-2bit --port 8080',
+    'serve ./my-model-2bit --host 0.0.0.0 --api-key secret --sequences 16',
+  ],
   flags: serveFlags,
   async run(folder, flags, { onProgress, signal, print, note, env }) {
     const { startServer } = await import('../generate/server/start-server.js')
@@ -30,7 +33,15 @@ export const serveCommand = defineCommand({
   },
 })
 
-function logLine({ method, path, status, seconds, promptTokens, completionTokens, error }: AnsweredRequest): string {
+function logLine({
+  method,
+  path,
+  status,
+  seconds,
+  promptTokens,
+  completionTokens,
+  error,
+}: AnsweredRequest): string {
   const tokens = promptTokens > 0 ? `, ${promptTokens} + ${completionTokens} tokens` : ''
   const why = error === undefined ? '' : `\n${error instanceof Error ? error.stack : error}`
   return `${method} ${path} ${status}, ${formatSeconds(seconds)}${tokens}${why}`

@@ -40,6 +40,7 @@ export async function writeText(
 
 /** `12 tokens, the first after 0.3 s, then 21.3 tokens a second`. */
 export function describeSpeed({ tokens, seconds, promptSeconds }: WritingSpeed): string {
-  const rate = seconds > 0 && tokens > 1 ? `, then ${((tokens - 1) / seconds).toFixed(1)} tokens a second` : ''
+  const rate =
+    seconds > 0 && tokens > 1 ? `, then ${((tokens - 1) / seconds).toFixed(1)} tokens a second` : ''
   return `${formatCount(tokens, 'token')}, the first after ${formatSeconds(promptSeconds)}${rate}`
 }

@@ -1,4 +1,10 @@
-import { type OptionNames, refuseUnknown, requirePositive, requireShare, requireWhole } from '../check-option.js'
+import {
+  type OptionNames,
+  refuseUnknown,
+  requirePositive,
+  requireShare,
+  requireWhole,
+} from '../check-option.js'
 import { OptionError, TextError } from '../errors.js'
 import type { ChatMessage } from './chat-template.js'
 import type { Sampling } from './choose-token.js'
@@ -83,7 +89,10 @@ export function resolveOptions(options: GenerateOptions, defaults: SamplingDefau
   return { sampling, stops, seed }
 }
 
-function resolveSampling(options: GenerateOptions, defaults: SamplingDefaults): Omit<Sampling, 'topLogprobs'> {
+function resolveSampling(
+  options: GenerateOptions,
+  defaults: SamplingDefaults,
+): Omit<Sampling, 'topLogprobs'> {
   const temperature = options.temperature ?? defaults.temperature ?? 1
   const topK = options.topK ?? defaults.topK ?? 0
   const topP = options.topP ?? defaults.topP ?? 1
@@ -97,7 +106,10 @@ function resolveSampling(options: GenerateOptions, defaults: SamplingDefaults): 
   requireShare('topP', topP)
   requireShare('minP', minP)
   if (!(repetitionPenalty > 0 && repetitionPenalty <= 100)) {
-    throw new OptionError('repetitionPenalty', `expected a number above 0, up to 100, got ${repetitionPenalty}`)
+    throw new OptionError(
+      'repetitionPenalty',
+      `expected a number above 0, up to 100, got ${repetitionPenalty}`,
+    )
   }
   return { temperature, topK, topP, minP, repetitionPenalty }
 }

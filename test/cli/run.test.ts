@@ -14,7 +14,8 @@ const plain = ['--max-tokens', '12', '--temperature', '0']
 async function written(options: object): Promise<string> {
   const generator = await openGenerator({ model })
   let text = ''
-  for await (const item of generator.generate({ temperature: 0, maxTokens: 12, ...options })) text += item.text
+  for await (const item of generator.generate({ temperature: 0, maxTokens: 12, ...options }))
+    text += item.text
   await generator.close()
   return text
 }
@@ -83,7 +84,10 @@ describe('gptvq run with a prompt', () => {
 })
 
 /** A terminal at which `keys` are typed one after the other, each when the text before it has come. */
-async function chat(steps: readonly (readonly [after: string | RegExp, keys: string])[], args: string[] = []) {
+async function chat(
+  steps: readonly (readonly [after: string | RegExp, keys: string])[],
+  args: string[] = [],
+) {
   const stdin = Object.assign(new PassThrough(), { isTTY: true, setRawMode: () => stdin })
   let seen = ''
   let next = 0

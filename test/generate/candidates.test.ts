@@ -105,7 +105,8 @@ describe('chooseToken', () => {
     ['tokens with a penalty', { repetitionPenalty: 1.5 }],
   ])('draws from %s as often as their probabilities say', (_, own) => {
     const sampling = { ...greedy, temperature: 1, ...own }
-    const penalized = sampling.repetitionPenalty === 1 ? logits : logits.map((l, i) => (i === 1 ? l / 1.5 : l))
+    const penalized =
+      sampling.repetitionPenalty === 1 ? logits : logits.map((l, i) => (i === 1 ? l / 1.5 : l))
     const kept = bruteForce(penalized, sampling)
     const weight = (token: number) => Math.exp(penalized[token] / sampling.temperature)
     const total = kept.reduce((sum, token) => sum + weight(token), 0)

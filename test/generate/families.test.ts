@@ -2,8 +2,8 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { createScheduler } from '../../src/generate/scheduler.js'
 import { startEngine } from '../../src/model/ops/engine.js'
 import { disposeDecoder, loadDecoder } from '../../src/model/passes/cached-decoder.js'
-import { type KernelArrays, watchKernelArrays } from '../support/kernel-arrays.js'
 import { fixtureNames, openFixture } from '../model/families/fixture.js'
+import { type KernelArrays, watchKernelArrays } from '../support/kernel-arrays.js'
 import { choicesAfter, likeliestAfter } from './write-tokens.js'
 
 /** Beyond the original length its angles change with every token; a cache has them for each doubling of it. */

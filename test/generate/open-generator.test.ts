@@ -2,13 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type GeneratedToken, type GenerateOptions, type Generator, openGenerator } from 'gptvq/generate'
 import { afterEach, beforeAll, describe, expect, it } from 'vitest'
-import {
-  AbortedError,
-  CheckpointError,
-  OptionError,
-  TextError,
-  UnsupportedError,
-} from '../../src/errors.js'
+import { AbortedError, CheckpointError, OptionError, TextError, UnsupportedError } from '../../src/errors.js'
 import { startEngine } from '../../src/model/ops/engine.js'
 import { openModel } from '../../src/pipeline/folders/open-model.js'
 import { quantizeModel } from '../../src/pipeline/quantize/quantize-model.js'
@@ -103,7 +97,11 @@ describe('a generator', () => {
   it('keeps to its budget of caches: answers wait for each other, and are the same', async () => {
     const tight = await open({ context: 96, cacheBytes: 96 * 2 * 8 * 2 * 8, sequences: 4 })
     const roomy = await open({ sequences: 4 })
-    const asked = Array.from({ length: 6 }, (_, i) => ({ ...plain, prompt: `prompt ${i} `.repeat(4), maxTokens: 40 }))
+    const asked = Array.from({ length: 6 }, (_, i) => ({
+      ...plain,
+      prompt: `prompt ${i} `.repeat(4),
+      maxTokens: 40,
+    }))
     const texts = (generator: Generator) =>
       Promise.all(asked.map(async (options) => textOf(await itemsOf(generator, options))))
     expect(await texts(tight)).toEqual(await texts(roomy))
@@ -131,7 +129,9 @@ describe('a generator', () => {
     expect(textOf(cut)).toBe(text.slice(0, text.indexOf(stop)))
     expect(cut.at(-1)!.finishReason).toBe('stop')
     const third = whole[2].token
-    const ending = await writeChatModel(await folderOfFile(), { generationConfig: { eos_token_id: [257, third] } })
+    const ending = await writeChatModel(await folderOfFile(), {
+      generationConfig: { eos_token_id: [257, third] },
+    })
     const ended = await itemsOf(await open({ model: ending }), { prompt: 'xyz', ...plain })
     expect(ended.at(-1)).toMatchObject({ token: third, finishReason: 'end' })
     expect(tokensOf(ended)).toEqual(tokensOf(whole).slice(0, tokensOf(whole).indexOf(third) + 1))
@@ -146,10 +146,14 @@ describe('a generator', () => {
   })
 
   it('takes its defaults from generation_config.json', async () => {
-    const cold = await writeChatModel(await folderOfFile(), { generationConfig: { temperature: 0, top_k: 5 } })
+    const cold = await writeChatModel(await folderOfFile(), {
+      generationConfig: { temperature: 0, top_k: 5 },
+    })
     const generator = await open({ model: cold })
     const own = await itemsOf(generator, { prompt: 'abc', maxTokens: 12 })
-    expect(tokensOf(own)).toEqual(tokensOf(await itemsOf(generator, { prompt: 'abc', ...plain, maxTokens: 12 })))
+    expect(tokensOf(own)).toEqual(
+      tokensOf(await itemsOf(generator, { prompt: 'abc', ...plain, maxTokens: 12 })),
+    )
     const odd = await writeChatModel(await folderOfFile(), { generationConfig: { temperature: 'warm' } })
     await expect(openGenerator({ model: odd })).rejects.toThrow(
       /generation_config.json: temperature is "warm"; expected a number/,
@@ -174,7 +178,12 @@ describe('a chat', () => {
 
   it('prefers chat_template.jinja, and the default of several templates', async () => {
     const listed = await writeChatModel(await folderOfFile(), {
-      tokenizerConfig: { chat_template: [{ name: 'tool', template: 'x' }, { name: 'default', template: 'd' }] },
+      tokenizerConfig: {
+        chat_template: [
+          { name: 'tool', template: 'x' },
+          { name: 'default', template: 'd' },
+        ],
+      },
     })
     expect((await open({ model: listed })).encode({ messages })).toEqual([100])
     await writeFile(join(listed, 'chat_template.jinja'), 'j{{ eos_token }}')
@@ -252,7 +261,9 @@ describe('options', () => {
   })
 
   it('of opening are checked too', async () => {
-    await expect(openGenerator({ model, context: 513 })).rejects.toThrow(/context: expected a whole number from 2 to 512/)
+    await expect(openGenerator({ model, context: 513 })).rejects.toThrow(
+      /context: expected a whole number from 2 to 512/,
+    )
     await expect(openGenerator({ model, context: 512, cacheBytes: 1000 })).rejects.toThrow(
       /cacheBytes: found 1000; a context of 512 tokens takes 131072 bytes/,
     )
@@ -266,7 +277,11 @@ describe('stopping', () => {
     const controller = new AbortController()
     const written: string[] = []
     const writing = async () => {
-      for await (const { text } of generator.generate({ prompt: 'abc', temperature: 0, signal: controller.signal })) {
+      for await (const { text } of generator.generate({
+        prompt: 'abc',
+        temperature: 0,
+        signal: controller.signal,
+      })) {
         written.push(text)
         if (written.length === 3) controller.abort()
       }
@@ -292,4 +307,3 @@ describe('stopping', () => {
     await expect(loading).rejects.toThrow(AbortedError)
   })
 })
-

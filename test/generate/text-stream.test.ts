@@ -4,15 +4,17 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { createStopWatch } from '../../src/generate/stop-strings.js'
 import { createTextStream } from '../../src/generate/text-stream.js'
 import type { Tokenizer } from '../../src/model/tokenizer.js'
-import { loadDefinition } from '../model/tokenizers/load-definition.js'
-import { folderOfFile } from '../cli/support.js'
 import { loadTokenizer } from '../../src/model/tokenizer.js'
+import { folderOfFile } from '../cli/support.js'
+import { loadDefinition } from '../model/tokenizers/load-definition.js'
 import { writeTinyModel } from '../support/tiny-model.js'
 
 /** A character whole, or any text. */
 const texts = fc.oneof(
   fc.string({ unit: 'grapheme', maxLength: 20 }),
-  fc.array(fc.constantFrom('a', ' ', 'é', '€', '😀', '👩‍🚀', '\n', '漢', 'x y'), { maxLength: 12 }).map((all) => all.join('')),
+  fc
+    .array(fc.constantFrom('a', ' ', 'é', '€', '😀', '👩‍🚀', '\n', '漢', 'x y'), { maxLength: 12 })
+    .map((all) => all.join('')),
 )
 
 function partsOf(tokenizer: Tokenizer, ids: readonly number[], before: readonly number[] = []): string[] {
@@ -64,7 +66,12 @@ describe('a text stream over a token for each byte', () => {
 interface Grid {
   readonly texts: readonly string[]
   readonly models: Record<string, object>
-  readonly cases: readonly { name: string; model: string; ids?: readonly (string | null)[]; decoded?: unknown }[]
+  readonly cases: readonly {
+    name: string
+    model: string
+    ids?: readonly (string | null)[]
+    decoded?: unknown
+  }[]
 }
 
 describe('a text stream over tokenizers of all kinds', () => {
@@ -83,7 +90,10 @@ describe('a text stream over tokenizers of all kinds', () => {
     const { ids = [], decoded: _, ...definition } = given
     const tokenizer = await loadDefinition({ ...definition, model: grid.models[given.model] })
     for (const list of ids) {
-      const own = (list ?? '').split(' ').filter((id) => id !== '').map(Number)
+      const own = (list ?? '')
+        .split(' ')
+        .filter((id) => id !== '')
+        .map(Number)
       const plain = own.filter((id) => !tokenizer.specialIds.has(id))
       const parts = partsOf(tokenizer, plain)
       expect(parts.join('')).toBe(tokenizer.decode(Int32Array.from(plain)))

@@ -14,7 +14,9 @@ export function keyGuard(apiKey: string): Guard {
     const [, given] = /^Bearer +(.*)$/i.exec(headers.authorization ?? '') ?? []
     if (given !== undefined && timingSafeEqual(digest(given), expected)) return
     const what = given === undefined ? 'no API key came' : 'the API key is wrong'
-    throw new ApiError(401, `${what}; expected the header Authorization: Bearer KEY`, { code: 'invalid_api_key' })
+    throw new ApiError(401, `${what}; expected the header Authorization: Bearer KEY`, {
+      code: 'invalid_api_key',
+    })
   }
 }
 

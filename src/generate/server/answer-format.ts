@@ -1,5 +1,5 @@
-import type { FinishReason, GeneratedToken } from '../answer.js'
 import type { Tokenizer } from '../../model/tokenizer.js'
+import type { FinishReason, GeneratedToken } from '../answer.js'
 import type { CompletionRequest } from './parse-request.js'
 
 /** What a response is about, whether it comes whole or as a stream. */
@@ -65,7 +65,12 @@ function chatFormat(head: object, logprobs: boolean, tokenizer: Tokenizer): Answ
       chunk([{ index, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null }]),
     chunk: (index, tokens) =>
       chunk([
-        { index, delta: { content: textOf(tokens) }, logprobs: scores(tokens), finish_reason: reasonOf(tokens) },
+        {
+          index,
+          delta: { content: textOf(tokens) },
+          logprobs: scores(tokens),
+          finish_reason: reasonOf(tokens),
+        },
       ]),
     usage: (usage) => ({ ...chunk([]), usage }),
   }

@@ -30,10 +30,14 @@ export async function complete(
   counts: TokenCounts,
 ): Promise<void> {
   if (request.model !== undefined && request.model !== model) {
-    throw new ApiError(404, `the model ${JSON.stringify(request.model)} is not there; this server has ${model}`, {
-      param: 'model',
-      code: 'model_not_found',
-    })
+    throw new ApiError(
+      404,
+      `the model ${JSON.stringify(request.model)} is not there; this server has ${model}`,
+      {
+        param: 'model',
+        code: 'model_not_found',
+      },
+    )
   }
   const own = new AbortController()
   const tasks = tasksOf(generator, request, AbortSignal.any([signal, own.signal]), counts)

@@ -67,14 +67,17 @@ export function createHandler(options: HandlerOptions): Handler {
   const waiters: (() => void)[] = []
   let completions = 0
   let draining = false
-  const guard: Guard = apiKey !== undefined ? keyGuard(apiKey) : isLoopback(options.host) ? loopbackGuard : () => {}
+  const guard: Guard =
+    apiKey !== undefined ? keyGuard(apiKey) : isLoopback(options.host) ? loopbackGuard : () => {}
 
   const completion =
     (parse: typeof parseChatRequest): Route =>
     async (request, response, { controller, counts }) => {
       if (draining) throw new ApiError(503, 'the server is about to stop', { code: 'stopping' })
       if (completions >= generator.sequences + queue) {
-        throw new ApiError(429, `${completions} requests are waiting already; try again later`, { code: 'queue_full' })
+        throw new ApiError(429, `${completions} requests are waiting already; try again later`, {
+          code: 'queue_full',
+        })
       }
       completions++
       const timeUp = new ApiError(504, `the answer took longer than ${seconds} seconds`, { code: 'timeout' })
@@ -131,7 +134,14 @@ export function createHandler(options: HandlerOptions): Handler {
     metrics.answered(known ? path : 'other', status)
     metrics.counted(task.counts.promptTokens, task.counts.completionTokens)
     const took = (performance.now() - begun) / 1000
-    onRequest?.({ method, path, status, seconds: took, ...task.counts, ...(!gone && error !== undefined && { error }) })
+    onRequest?.({
+      method,
+      path,
+      status,
+      seconds: took,
+      ...task.counts,
+      ...(!gone && error !== undefined && { error }),
+    })
     if (tasks.size === 0) for (const wake of waiters.splice(0)) wake()
   }
 
@@ -155,7 +165,9 @@ function routeOf(routes: Readonly<Record<string, Route>>, method: string, path: 
   if (Object.hasOwn(routes, name)) return routes[name]
   const other = ['GET', 'POST'].find((each) => Object.hasOwn(routes, `${each} ${path}`))
   if (other !== undefined) throw new ApiError(405, `${path} takes ${other}, got ${method}`)
-  throw new ApiError(404, `there is no ${path}; there are ${Object.keys(routes).join(', ')}`, { code: 'unknown_url' })
+  throw new ApiError(404, `there is no ${path}; there are ${Object.keys(routes).join(', ')}`, {
+    code: 'unknown_url',
+  })
 }
 
 /** Milliseconds for a client to read the end of its response. */

@@ -90,7 +90,8 @@ export async function evaluateModel(options: EvaluateModelOptions): Promise<Eval
       ...(reference && { reference }),
       candidates: [model],
       windows,
-      onProgress: ({ done, total }) => options.onProgress?.({ step: 'evaluating', done: (share * done) / total }),
+      onProgress: ({ done, total }) =>
+        options.onProgress?.({ step: 'evaluating', done: (share * done) / total }),
       ...(options.signal && { signal: options.signal }),
     })
     const onContinued = (done: number) =>

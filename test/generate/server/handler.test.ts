@@ -1,9 +1,13 @@
-import { createServer, request as sendRequest, type IncomingMessage, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, request as sendRequest } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, expect, it } from 'vitest'
 import { AbortedError, NumericError } from '../../../src/errors.js'
+import {
+  type AnsweredRequest,
+  createHandler,
+  type HandlerOptions,
+} from '../../../src/generate/server/handler.js'
 import type { GeneratedToken, GenerateOptions, Generator } from '../../../src/generate.js'
-import { type AnsweredRequest, createHandler, type HandlerOptions } from '../../../src/generate/server/handler.js'
 
 const servers: Server[] = []
 afterEach(() => {
@@ -23,7 +27,15 @@ async function serve(write: Write, own: Partial<HandlerOptions> = {}) {
     load: () => ({ active: 0, waiting: 0, cacheBytes: 0 }),
   } as unknown as Generator
   const handler = createHandler({
-    ...{ generator, model: 'm', host: '127.0.0.1', apiKey: undefined, queue: 1, bodyBytes: 1000, seconds: 60 },
+    ...{
+      generator,
+      model: 'm',
+      host: '127.0.0.1',
+      apiKey: undefined,
+      queue: 1,
+      bodyBytes: 1000,
+      seconds: 60,
+    },
     onRequest: (request) => log.push(request),
     ...own,
   })

@@ -31,7 +31,14 @@ it('hundreds of requests, among them broken and slow ones: each gets its own ans
 
   const seen: number[] = []
   const onRequest = ({ status }: { status: number }) => seen.push(status)
-  const server = await startServer({ model, port: 0, queue: 1000, sequences: 6, cacheBytes: 2 ** 19, onRequest })
+  const server = await startServer({
+    model,
+    port: 0,
+    queue: 1000,
+    sequences: 6,
+    cacheBytes: 2 ** 19,
+    onRequest,
+  })
   const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 })
   const random = randomGenerator(1)
   const broken = breakConnections(server.url)
@@ -39,7 +46,8 @@ it('hundreds of requests, among them broken and slow ones: each gets its own ans
     asked.map(async (options, i) => {
       await new Promise((later) => setTimeout(later, 400 * random()))
       if (i % 5 === 4) return leave(client, options)
-      if (i % 3 === 0) return (await client.completions.create({ model: server.model, ...options })).choices[0].text
+      if (i % 3 === 0)
+        return (await client.completions.create({ model: server.model, ...options })).choices[0].text
       return readSlowly(client, options, i % 7 === 0 ? 5 : 0)
     }),
   )
@@ -91,7 +99,12 @@ async function readSlowly(client: OpenAI, options: Asked, milliseconds: number):
 async function breakConnections(url: string): Promise<void> {
   const { hostname, port } = new URL(url)
   const head = `POST /v1/completions HTTP/1.1\r\nHost: ${hostname}\r\nContent-Type: application/json\r\n`
-  const sent = ['\r\n\r\nnonsense\r\n\r\n', 'GET /v1/models HT', `${head}Content-Length: 100\r\n\r\n{"prompt"`, head]
+  const sent = [
+    '\r\n\r\nnonsense\r\n\r\n',
+    'GET /v1/models HT',
+    `${head}Content-Length: 100\r\n\r\n{"prompt"`,
+    head,
+  ]
   await Promise.all(
     Array.from({ length: 40 }, (_, i) => {
       const socket = connect({ host: hostname, port: Number(port) })

@@ -40,14 +40,25 @@ describe('the official client', () => {
   it('lists the model by the name of its folder', async () => {
     const { data } = await client.models.list()
     expect(data.map(({ id }) => id)).toEqual([basename(folder)])
-    expect(await client.models.retrieve(basename(folder))).toMatchObject({ id: server.model, object: 'model' })
+    expect(await client.models.retrieve(basename(folder))).toMatchObject({
+      id: server.model,
+      object: 'model',
+    })
   })
 
   it('gets the answer to a chat with its counts', async () => {
     const own = await written({ messages, temperature: 0, maxTokens: 20 })
     const answer = await client.chat.completions.create({
       model: server.model,
-      messages: [{ role: 'user', content: [{ type: 'text', text: 'hello' }, { type: 'text', text: ' there' }] }],
+      messages: [
+        {
+          role: 'user',
+          content: [
+            { type: 'text', text: 'hello' },
+            { type: 'text', text: ' there' },
+          ],
+        },
+      ],
       temperature: 0,
       max_completion_tokens: 20,
     })
@@ -156,11 +167,19 @@ describe('errors', () => {
       /reads nothing else/,
     ],
     [{ tools: [{ type: 'function', function: { name: 'f' } }] }, 'tools', /calling tools is not there/],
-    [{ response_format: { type: 'json_object' } }, 'response_format', /another format than text is not there/],
+    [
+      { response_format: { type: 'json_object' } },
+      'response_format',
+      /another format than text is not there/,
+    ],
     [{ presence_penalty: 1 }, 'presence_penalty', /repetition_penalty is/],
     [{ nonsense: 1 }, 'nonsense', /there is no such field/],
     [{ max_tokens: 1000 }, 'max_tokens', /leaves \d+/],
-    [{ messages: [{ role: 'user', content: 'x'.repeat(600) }] }, 'messages', /fewer than the 512 of the context/],
+    [
+      { messages: [{ role: 'user', content: 'x'.repeat(600) }] },
+      'messages',
+      /fewer than the 512 of the context/,
+    ],
     [{ top_logprobs: 2 }, 'top_logprobs', /expected logprobs to be true/],
   ])('%j is told by its field', async (own, param, message) => {
     const error: APIError = await chat(own).then(
@@ -196,7 +215,13 @@ describe('errors', () => {
     ['no object', '[1]', 'application/json', 400, /expected a JSON object/],
     ['another type', '{}', 'text/plain', 415, /content type application\/json/],
     ['bytes that are no text', Uint8Array.of(0xff, 0xfe), 'application/json', 400, /not JSON/],
-    ['a body that is too large', `"${'x'.repeat(5e6)}"`, 'application/json', 413, /larger than 4194304 bytes/],
+    [
+      'a body that is too large',
+      `"${'x'.repeat(5e6)}"`,
+      'application/json',
+      413,
+      /larger than 4194304 bytes/,
+    ],
   ])('a body with %s', async (_, body, type, status, message) => {
     const response = await fetch(`${server.url}/v1/completions`, {
       method: 'POST',
@@ -247,5 +272,6 @@ it('counts what it did', async () => {
   expect(text).toMatch(/^gptvq_responses_total\{path="\/v1\/chat\/completions",status="200"\} [1-9]/m)
   expect(text).toMatch(/^gptvq_completion_tokens_total [1-9]/m)
   expect(text).toMatch(/^gptvq_sequences_active 0$/m)
-  for (const line of text.trimEnd().split('\n')) expect(line).toMatch(/^(# (HELP|TYPE) |\w+(\{.*\})? [\d.e+]+$)/)
+  for (const line of text.trimEnd().split('\n'))
+    expect(line).toMatch(/^(# (HELP|TYPE) |\w+(\{.*\})? [\d.e+]+$)/)
 })

@@ -25,7 +25,13 @@ const text = { text: tinyText(600) }
 
 describe('continuations', () => {
   it('part where the two models, each writing by itself, part', async () => {
-    const { continuations } = await evaluateModel({ model: other, reference, text, context: 48, continuations: 6 })
+    const { continuations } = await evaluateModel({
+      model: other,
+      reference,
+      text,
+      context: 48,
+      continuations: 6,
+    })
     const tokens = new TextEncoder().encode(text.text)
     const lengths: number[] = []
     const [first, second] = [await openModel(reference), await openModel(other)]
@@ -51,7 +57,13 @@ describe('continuations', () => {
   })
 
   it('of a model and itself never part', async () => {
-    const { continuations } = await evaluateModel({ model: reference, reference, text, context: 32, continuations: 3 })
+    const { continuations } = await evaluateModel({
+      model: reference,
+      reference,
+      text,
+      context: 32,
+      continuations: 3,
+    })
     expect(continuations).toMatchObject({ count: 3, mean: 22, median: 22, same: 1 })
   })
 
