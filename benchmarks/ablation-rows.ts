@@ -80,7 +80,7 @@ const plainSettings: readonly AblationRow[] = [
   ...settings.filter(({ options }) => options.vectorDim !== 4),
   {
     label: '4-D 2 bits, a codebook per 65536 weights',
-    options: { vectorDim: 4, bits: 2, groupSize: 65536 },
+    options: { vectorDim: 4 as const, bits: 2, groupSize: 65536 },
     reference: 'gptvq 4d 2.25 (10 EM iterations)',
   },
 ].map(({ label, options, ...row }) => ({
