@@ -1,0 +1,172 @@
+import { ShapeError } from '../../errors.js'
+import { packedRowBytes, unpackIndices } from '../bits.js'
+import type { Block } from '../contract.js'
+import { halfToFloat } from '../half.js'
+import {
+  type CodebookValues,
+  type GridValues,
+  type PackedActivations,
+  type PackedKernels,
+  type PackedSource,
+  type PackedWeight,
+  segmentsOf,
+} from '../packed-contract.js'
+import { roundActivations } from './packed-activations.js'
+import { multiplyTransposedAdd } from './product.js'
+
+/** Rows of X up to which `activations` counts. */
+export const FEW_TOKENS = 4
+/** Values of a weight that are expanded at once, about. */
+const EXPANDED_VALUES = 2 ** 18
+
+interface ReferenceWeight extends PackedWeight {
+  source: PackedSource | undefined
+}
+
+/** Products with packed weights by expanding some rows after the others. */
+export const referencePacked: PackedKernels = {
+  preparePacked(source) {
+    const weight: ReferenceWeight = {
+      rows: source.rows,
+      cols: source.cols,
+      bytes: source.codes.byteLength,
+      source,
+    }
+    return weight
+  },
+  releasePacked(weight) {
+    requireSource(weight)
+    ;(weight as ReferenceWeight).source = undefined
+  },
+  multiplyPacked(m, x, weight, y, activations = 'float32') {
+    const source = requireSource(weight)
+    const { rows, cols } = source
+    const input = storedOrder(m, x, source, m <= FEW_TOKENS ? activations : 'float32')
+    const step = Math.max(1, Math.floor(EXPANDED_VALUES / cols))
+    for (let i = 0; i < m; i++) y.data.fill(0, y.offset + i * y.stride, y.offset + i * y.stride + rows)
+    for (let first = 0; first < rows; first += step) {
+      const count = Math.min(step, rows - first)
+      const expanded = expandPacked(source, first, count)
+      multiplyTransposedAdd(
+        ...([
+          m,
+          count,
+          cols,
+          1,
+          input,
+          0,
+          cols,
+          expanded,
+          0,
+          cols,
+          y.data,
+          y.offset + first,
+          y.stride,
+        ] as const),
+      )
+    }
+  },
+}
+
+function requireSource(weight: PackedWeight): PackedSource {
+  const source = (weight as Partial<ReferenceWeight>).source
+  if (source !== undefined) return source
+  throw new ShapeError(
+    `a packed weight of ${weight.rows} x ${weight.cols} is not there any more: it was released, or other kernels prepared it`,
+  )
+}
+
+/** X, m x cols, its columns in the order of the codes, rounded as `activations` says. */
+function storedOrder(
+  m: number,
+  x: Block,
+  source: PackedSource,
+  activations: PackedActivations,
+): Float32Array {
+  const { cols, permutation } = source
+  const ordered = new Float32Array(m * cols)
+  for (let i = 0; i < m; i++) {
+    const from = x.offset + i * x.stride
+    for (let j = 0; j < cols; j++) ordered[i * cols + j] = x.data[from + (permutation ? permutation[j] : j)]
+  }
+  for (const { start, end } of activations === 'float32' ? [] : segmentsOf(source)) {
+    for (let i = 0; i < m; i++) {
+      roundActivations(ordered.subarray(i * cols + start, i * cols + end), activations as 'int8' | 'int16')
+    }
+  }
+  return ordered
+}
+
+/** The float32 weights of rows `first` to `first + count - 1`, columns in the order of the codes. */
+export function expandPacked(source: PackedSource, first: number, count: number): Float32Array {
+  const { cols, values } = source
+  const expanded = new Float32Array(count * cols)
+  if (values.kind === 'grid') expandGrid(source, values, first, expanded)
+  else expandCodebooks(source, values, first, expanded)
+  return expanded
+}
+
+function codesOf(
+  { codes, codeBits }: PackedSource,
+  perRow: number,
+  first: number,
+  count: number,
+): Uint16Array {
+  const rowBytes = packedRowBytes(perRow, codeBits)
+  const unpacked = new Uint16Array(count * perRow)
+  unpackIndices(codes.subarray(first * rowBytes), count, perRow, codeBits, unpacked)
+  return unpacked
+}
+
+function expandGrid(source: PackedSource, grid: GridValues, first: number, expanded: Float32Array): void {
+  const { cols } = source
+  const { groupSize, scales, zeros } = grid
+  const groups = Math.ceil(cols / groupSize)
+  const codes = codesOf(source, cols, first, expanded.length / cols)
+  for (let at = 0; at < expanded.length; at++) {
+    const group = (first + Math.floor(at / cols)) * groups + Math.floor((at % cols) / groupSize)
+    expanded[at] = (codes[at] - zeros[group]) * halfToFloat(scales[group])
+  }
+}
+
+function expandCodebooks(
+  source: PackedSource,
+  values: CodebookValues,
+  first: number,
+  expanded: Float32Array,
+): void {
+  const { cols, codeBits } = source
+  const { vectorDim: d, stateBits, rowsPerGroup, columnsPerGroup, elements, scales, blocks } = values
+  const perRow = Math.ceil(cols / d)
+  const columnGroups = Math.ceil(cols / columnsPerGroup)
+  const above = Math.min(first % rowsPerGroup, Math.ceil((stateBits - codeBits) / codeBits))
+  const count = expanded.length / cols
+  const codes = codesOf(source, perRow, first - above, above + count)
+  const size = stateBits > codeBits ? 0 : 2 ** stateBits * d
+  const state = new Uint16Array(perRow)
+  const mask = 2 ** stateBits - 1
+  for (let i = 0; i < above + count; i++) {
+    const row = first - above + i
+    if (row % rowsPerGroup === 0) state.fill(0)
+    for (let v = 0; v < perRow; v++) state[v] = ((state[v] << codeBits) | codes[i * perRow + v]) & mask
+    for (let j = 0; i >= above && j < cols; j++) {
+      const group = Math.floor(row / rowsPerGroup) * columnGroups + Math.floor(j / columnsPerGroup)
+      const element = elements[group * size + d * state[Math.floor(j / d)] + (j % d)]
+      const at = (i - above) * cols + j
+      expanded[at] = element * scales[group]
+      if (blocks) expanded[at] *= levelOf(blocks, cols, row, j)
+    }
+  }
+}
+
+function levelOf(
+  { size, codes, levels }: NonNullable<CodebookValues['blocks']>,
+  cols: number,
+  row: number,
+  column: number,
+): number {
+  const perRow = Math.ceil(cols / size)
+  const block = Math.floor(column / size)
+  const byte = codes[row * packedRowBytes(perRow, 4) + (block >> 1)]
+  return levels[(byte >> (4 * (block & 1))) & 15]
+}
