@@ -18,36 +18,39 @@ export const anyLayers: fc.Arbitrary<QuantizedLayer> = fc.oneof(
   })),
 )
 
+/** Dimensions, bits and bits of a trellis. */
+const shapes: readonly (readonly [number, number, number?])[] = [
+  ...([
+    [1, 1],
+    [1, 2],
+    [1, 3],
+    [1, 4],
+    [1, 8],
+    [1, 2, 7],
+    [2, 1],
+    [2, 1.5, 4],
+    [2, 2],
+    [2, 2, 3],
+  ] as const),
+  ...([
+    [2, 2, 8],
+    [2, 3],
+    [2, 4],
+    [2, 5],
+    [4, 1],
+    [4, 1, 8],
+    [4, 2],
+    [4, 2, 4],
+    [4, 2.5, 2],
+  ] as const),
+]
+
 /** Layouts whose vectors, groups and blocks fill whole registers, as those of models do, with ends that do not. */
 const evenLayouts: fc.Arbitrary<VqLayout> = fc
   .record({
     rows: fc.integer({ min: 1, max: 40 }),
     cols: fc.integer({ min: 60, max: 600 }),
-    shape: fc.constantFrom<[number, number, number?]>(
-      ...([
-        [1, 1],
-        [1, 2],
-        [1, 3],
-        [1, 4],
-        [1, 8],
-        [2, 1],
-        [2, 1.5, 4],
-        [2, 2],
-        [2, 2, 8],
-        [2, 3],
-        [2, 4],
-      ] as const),
-      ...([
-        [4, 1],
-        [4, 1, 8],
-        [4, 2],
-        [4, 2, 4],
-        [2, 5],
-        [4, 2.5, 2],
-        [1, 2, 7],
-        [2, 2, 3],
-      ] as const),
-    ),
+    shape: fc.constantFrom(...shapes),
     columnsPerGroup: fc.constantFrom(64, 128, 256, 768),
     rowsPerGroup: fc.integer({ min: 1, max: 40 }),
     scaleBlockSize: fc.constantFrom(undefined, 16, 32, 64),

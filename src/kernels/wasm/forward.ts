@@ -22,7 +22,7 @@ export function wasmForwardKernels(pool: Pool): ForwardKernels {
     allocate,
     release,
     ...products,
-    ...packedKernels(pool, arrays, products),
+    ...packedKernels(pool, arrays),
     ...attentionKernels(pool, arrays),
     ...elementKernels(pool, arrays),
 
