@@ -1,12 +1,15 @@
 import { aligned } from './job'
 import { advanceStates, unpackCodes } from './packed-codes'
 import {
+  BYTES,
   CODE_BITS,
+  codesAt,
   COLUMNS_PER_GROUP,
   elementsAt,
   FLOATS,
   field,
   GRID,
+  groupsOf,
   isTrellis,
   KIND,
   ROWS_PER_GROUP,
@@ -52,6 +55,10 @@ export function decodeRow(weight: usize, row: i32, vector: i32, count: i32, scra
     if (field(weight, CODE_BITS) == 8) flipSigns(elements, count)
     return
   }
+  if (isNibblePairs(weight)) {
+    decodeNibblePairs(weight, row, vector, count, elements)
+    return
+  }
   unpackCodes(weight, row, vector, count, scratch)
   let numbers = scratch
   if (isTrellis(weight)) {
@@ -63,11 +70,12 @@ export function decodeRow(weight: usize, row: i32, vector: i32, count: i32, scra
   const d = field(weight, VECTOR_DIM)
   const perGroup = field(weight, COLUMNS_PER_GROUP) / d
   const bytes = <usize>(field(weight, KIND) == FLOATS ? 4 * d : d)
+  const groups = groupsOf(weight, row)
   for (let first = vector, end = vector + count; first < end; ) {
     const group = first / perGroup
     const next = min(end, (group + 1) * perGroup)
     const from = numbers + (<usize>(first - vector) << usize(isWide))
-    lookUp(weight, elementsAt(weight, row, group), from, isWide, next - first, elements + <usize>(first - vector) * bytes)
+    lookUp(weight, elementsAt(weight, groups + group), from, isWide, next - first, elements + <usize>(first - vector) * bytes)
     first = next
   }
 }
@@ -75,6 +83,48 @@ export function decodeRow(weight: usize, row: i32, vector: i32, count: i32, scra
 function flipSigns(at: usize, count: i32): void {
   const end = at + <usize>count
   for (; at < end; at += 16) v128.store(at, v128.xor(v128.load(at), i8x16.splat(-128)))
+}
+
+/** 2-D vectors with codes of 4 bits, the first one of each group at the start of a byte. */
+function isNibblePairs(weight: usize): boolean {
+  const isPlain = field(weight, KIND) == BYTES && field(weight, STATE_BITS) == 4 && field(weight, CODE_BITS) == 4
+  return isPlain && field(weight, VECTOR_DIM) == 2 && (field(weight, COLUMNS_PER_GROUP) & 3) == 0
+}
+
+function decodeNibblePairs(weight: usize, row: i32, vector: i32, count: i32, to: usize): void {
+  const perGroup = field(weight, COLUMNS_PER_GROUP) >> 1
+  const groups = groupsOf(weight, row)
+  const codes = codesAt(weight, row, 0)
+  let group = vector / perGroup
+  for (let first = vector, end = vector + count; first < end; group++) {
+    const next = min(end, (group + 1) * perGroup)
+    const table = elementsAt(weight, groups + group)
+    swizzleNibblePairs(table, codes + <usize>(first >> 1), next - first, to + (<usize>(first - vector) << 1))
+    first = next
+  }
+}
+
+function swizzleNibblePairs(table: usize, codes: usize, count: i32, to: usize): void {
+  const a = v128.load(table)
+  const b = v128.load(table, 16)
+  const firsts = evens(a, b)
+  const seconds = odds(a, b)
+  const end = to + (<usize>count << 1)
+  for (; to < end; to += 64, codes += 16) {
+    const pairs = v128.load(codes)
+    const low = v128.and(pairs, i8x16.splat(15))
+    const high = i8x16.shr_u(pairs, 4)
+    let indices = mixLow(low, high)
+    let first = chosen(firsts, indices)
+    let second = chosen(seconds, indices)
+    v128.store(to, mixLow(first, second))
+    v128.store(to, mixHigh(first, second), 16)
+    indices = mixHigh(low, high)
+    first = chosen(firsts, indices)
+    second = chosen(seconds, indices)
+    v128.store(to, mixLow(first, second), 32)
+    v128.store(to, mixHigh(first, second), 48)
+  }
 }
 
 function lookUp(weight: usize, table: usize, numbers: usize, isWide: boolean, count: i32, to: usize): void {
@@ -97,20 +147,40 @@ function lookUp(weight: usize, table: usize, numbers: usize, isWide: boolean, co
 function loadEach<T>(table: usize, numbers: usize, isWide: boolean, count: i32, to: usize): void {
   const end = to + <usize>count * sizeof<T>()
   if (isWide) {
+    for (; to + 4 * sizeof<T>() <= end; to += 4 * sizeof<T>(), numbers += 8) {
+      store<T>(to, load<T>(table + <usize>load<u16>(numbers) * sizeof<T>()))
+      store<T>(to, load<T>(table + <usize>load<u16>(numbers, 2) * sizeof<T>()), sizeof<T>())
+      store<T>(to, load<T>(table + <usize>load<u16>(numbers, 4) * sizeof<T>()), 2 * sizeof<T>())
+      store<T>(to, load<T>(table + <usize>load<u16>(numbers, 6) * sizeof<T>()), 3 * sizeof<T>())
+    }
     for (; to < end; to += sizeof<T>(), numbers += 2) {
       store<T>(to, load<T>(table + <usize>load<u16>(numbers) * sizeof<T>()))
     }
-  } else {
-    for (; to < end; to += sizeof<T>(), numbers++) {
-      store<T>(to, load<T>(table + <usize>load<u8>(numbers) * sizeof<T>()))
-    }
+    return
   }
+  for (; to + 4 * sizeof<T>() <= end; to += 4 * sizeof<T>(), numbers += 4) {
+    store<T>(to, load<T>(table + <usize>load<u8>(numbers) * sizeof<T>()))
+    store<T>(to, load<T>(table + <usize>load<u8>(numbers, 1) * sizeof<T>()), sizeof<T>())
+    store<T>(to, load<T>(table + <usize>load<u8>(numbers, 2) * sizeof<T>()), 2 * sizeof<T>())
+    store<T>(to, load<T>(table + <usize>load<u8>(numbers, 3) * sizeof<T>()), 3 * sizeof<T>())
+  }
+  for (; to < end; to += sizeof<T>(), numbers++) {
+    store<T>(to, load<T>(table + <usize>load<u8>(numbers) * sizeof<T>()))
+  }
+}
+
+/** Bytes of a table of 16, by indices below 16. */
+// @ts-expect-error: decorator
+@inline
+function chosen(table: v128, indices: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(table, indices)
+  return i8x16.swizzle(table, indices)
 }
 
 function swizzleOne(table: usize, numbers: usize, count: i32, to: usize): void {
   const elements = v128.load(table)
   const end = numbers + <usize>count
-  for (; numbers < end; numbers += 16, to += 16) v128.store(to, i8x16.swizzle(elements, v128.load(numbers)))
+  for (; numbers < end; numbers += 16, to += 16) v128.store(to, chosen(elements, v128.load(numbers)))
 }
 
 /** The bytes of two vectors by turns. */
@@ -146,8 +216,8 @@ function swizzlePairs(table: usize, numbers: usize, count: i32, to: usize): void
   const end = numbers + <usize>count
   for (; numbers < end; numbers += 16, to += 32) {
     const indices = v128.load(numbers)
-    const first = i8x16.swizzle(firsts, indices)
-    const second = i8x16.swizzle(seconds, indices)
+    const first = chosen(firsts, indices)
+    const second = chosen(seconds, indices)
     v128.store(to, mixLow(first, second))
     v128.store(to, mixHigh(first, second), 16)
   }
@@ -165,10 +235,10 @@ function swizzleFours(table: usize, numbers: usize, count: i32, to: usize): void
   const end = numbers + <usize>count
   for (; numbers < end; numbers += 16, to += 64) {
     const indices = v128.load(numbers)
-    const first = i8x16.swizzle(firsts, indices)
-    const second = i8x16.swizzle(seconds, indices)
-    const third = i8x16.swizzle(thirds, indices)
-    const fourth = i8x16.swizzle(fourths, indices)
+    const first = chosen(firsts, indices)
+    const second = chosen(seconds, indices)
+    const third = chosen(thirds, indices)
+    const fourth = chosen(fourths, indices)
     storeFours(mixLow(first, second), mixLow(third, fourth), to)
     storeFours(mixHigh(first, second), mixHigh(third, fourth), to + 32)
   }

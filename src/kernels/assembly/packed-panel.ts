@@ -4,6 +4,7 @@ import {
   FLOATS,
   field,
   GRID,
+  groupsOf,
   KIND,
   levelAt,
   SEGMENT_COUNT,
@@ -54,14 +55,15 @@ export function expandPackedTile(tile: i32, scratch: usize): void {
 function scaleRow(weight: usize, row: i32, segment: i32, from: i32, depth: i32, elements: usize, to: usize): void {
   const kind = field(weight, KIND)
   const count = field(weight, SEGMENT_COUNT)
+  const groups = groupsOf(weight, row)
   for (; segment < count; segment++) {
     const entry = segmentAt(weight, segment)
     const start = max(load<i32>(entry) - from, 0)
     const end = min(load<i32>(entry, 4) - from, depth)
     if (start >= depth) return
-    const scale = scaleAt(weight, row, entry)
+    const scale = scaleAt(weight, groups, entry)
     const level = levelAt(weight, row, entry)
-    const zero = kind == GRID ? zeroAt(weight, row, entry) : 0
+    const zero = kind == GRID ? zeroAt(weight, groups, entry) : 0
     if (kind == FLOATS) scaleFloats(elements, start, end, scale, level, to)
     else scaleBytes(elements, start, end, zero, scale, level, to)
   }

@@ -5,6 +5,7 @@ import {
   COLS,
   field,
   GRID,
+  groupsOf,
   KIND,
   levelAt,
   ROWS,
@@ -56,11 +57,12 @@ export function multiplyPackedTile(tile: i32, scratch: usize): void {
 function writeFactors(weight: usize, row: i32, factors: usize, zeros: usize): void {
   const count = field(weight, SEGMENT_COUNT)
   const isGrid = field(weight, KIND) == GRID
+  const groups = groupsOf(weight, row)
   for (let i = 0; i < count; i++) {
     const segment = segmentAt(weight, i)
     const at = <usize>i << 2
-    store<f32>(factors + at, scaleAt(weight, row, segment) * levelAt(weight, row, segment))
-    if (isGrid) store<i32>(zeros + at, zeroAt(weight, row, segment))
+    store<f32>(factors + at, scaleAt(weight, groups, segment) * levelAt(weight, row, segment))
+    if (isGrid) store<i32>(zeros + at, zeroAt(weight, groups, segment))
   }
 }
 
@@ -86,7 +88,7 @@ function multiplyFloats(weight: usize, x: usize, elements: usize, factors: usize
   return totalOf(total)
 }
 
-/** Products of pieces of 16 bits with elements of the same columns, beyond whole vectors of 16. */
+/** Products of pieces of 16 bits with elements of the same columns, beyond whole vectors of 8. */
 function addRest(elements: usize, pieces: usize, at: usize, end: usize): i32 {
   let sum = 0
   for (; at < end; at++) sum += <i32>load<i8>(elements + at) * <i32>load<i16>(pieces + (at << 1))
@@ -105,11 +107,20 @@ function multiplyWhole(weight: usize, x: usize, elements: usize, factors: usize,
     const end = <usize>load<i32>(segment, 4)
     let at = <usize>load<i32>(segment)
     let sums = i32x4.splat(0)
-    for (; at + 16 <= end; at += 16) {
-      const own = v128.load(elements + at)
+    for (; at + 64 <= end; at += 64) {
+      const own = elements + at
       const pieces = x + (at << 1)
-      sums = i32x4.add(sums, i32x4.dot_i16x8_s(i16x8.extend_low_i8x16_s(own), v128.load(pieces)))
-      sums = i32x4.add(sums, i32x4.dot_i16x8_s(i16x8.extend_high_i8x16_s(own), v128.load(pieces, 16)))
+      sums = i32x4.add(sums, i32x4.dot_i16x8_s(v128.load_ext<i8>(own), v128.load(pieces)))
+      sums = i32x4.add(sums, i32x4.dot_i16x8_s(v128.load_ext<i8>(own, 8), v128.load(pieces, 16)))
+      sums = i32x4.add(sums, i32x4.dot_i16x8_s(v128.load_ext<i8>(own, 16), v128.load(pieces, 32)))
+      sums = i32x4.add(sums, i32x4.dot_i16x8_s(v128.load_ext<i8>(own, 24), v128.load(pieces, 48)))
+      sums = i32x4.add(sums, i32x4.dot_i16x8_s(v128.load_ext<i8>(own, 32), v128.load(pieces, 64)))
+      sums = i32x4.add(sums, i32x4.dot_i16x8_s(v128.load_ext<i8>(own, 40), v128.load(pieces, 80)))
+      sums = i32x4.add(sums, i32x4.dot_i16x8_s(v128.load_ext<i8>(own, 48), v128.load(pieces, 96)))
+      sums = i32x4.add(sums, i32x4.dot_i16x8_s(v128.load_ext<i8>(own, 56), v128.load(pieces, 112)))
+    }
+    for (; at + 8 <= end; at += 8) {
+      sums = i32x4.add(sums, i32x4.dot_i16x8_s(v128.load_ext<i8>(elements + at), v128.load(x + (at << 1))))
     }
     if (at < end || isGrid) {
       let rest = addRest(elements, x, at, end)
@@ -137,15 +148,26 @@ function multiplyPieces(weight: usize, x: usize, elements: usize, factors: usize
     let at = <usize>load<i32>(segment)
     let high = i32x4.splat(0)
     let low = i32x4.splat(0)
-    for (; at + 16 <= end; at += 16) {
-      const own = v128.load(elements + at)
-      const firsts = i16x8.extend_low_i8x16_s(own)
-      const seconds = i16x8.extend_high_i8x16_s(own)
+    for (; at + 32 <= end; at += 32) {
       const pieces = x + (at << 1)
-      high = i32x4.add(high, i32x4.dot_i16x8_s(firsts, v128.load(pieces)))
-      low = i32x4.add(low, i32x4.dot_i16x8_s(firsts, v128.load(pieces + gap)))
-      high = i32x4.add(high, i32x4.dot_i16x8_s(seconds, v128.load(pieces, 16)))
-      low = i32x4.add(low, i32x4.dot_i16x8_s(seconds, v128.load(pieces + gap, 16)))
+      const lows = pieces + gap
+      let own = v128.load_ext<i8>(elements + at)
+      high = i32x4.add(high, i32x4.dot_i16x8_s(own, v128.load(pieces)))
+      low = i32x4.add(low, i32x4.dot_i16x8_s(own, v128.load(lows)))
+      own = v128.load_ext<i8>(elements + at, 8)
+      high = i32x4.add(high, i32x4.dot_i16x8_s(own, v128.load(pieces, 16)))
+      low = i32x4.add(low, i32x4.dot_i16x8_s(own, v128.load(lows, 16)))
+      own = v128.load_ext<i8>(elements + at, 16)
+      high = i32x4.add(high, i32x4.dot_i16x8_s(own, v128.load(pieces, 32)))
+      low = i32x4.add(low, i32x4.dot_i16x8_s(own, v128.load(lows, 32)))
+      own = v128.load_ext<i8>(elements + at, 24)
+      high = i32x4.add(high, i32x4.dot_i16x8_s(own, v128.load(pieces, 48)))
+      low = i32x4.add(low, i32x4.dot_i16x8_s(own, v128.load(lows, 48)))
+    }
+    for (; at + 8 <= end; at += 8) {
+      const own = v128.load_ext<i8>(elements + at)
+      high = i32x4.add(high, i32x4.dot_i16x8_s(own, v128.load(x + (at << 1))))
+      low = i32x4.add(low, i32x4.dot_i16x8_s(own, v128.load(x + gap + (at << 1))))
     }
     if (at < end || isGrid) {
       let rest = addRest(elements, x, at, end)

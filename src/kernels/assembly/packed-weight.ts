@@ -54,17 +54,18 @@ export function codesAt(weight: usize, row: i32, vector: i32): usize {
   return load<usize>(weight, CODES) + <usize>row * load<usize>(weight, ROW_BYTES) + <usize>(bits >> 3)
 }
 
+/** Number of the first group of a row; its other groups follow. */
 // @ts-ignore: decorator
 @inline
-function groupOf(weight: usize, row: i32, group: i32): usize {
-  return <usize>((row / field(weight, ROWS_PER_GROUP)) * field(weight, COLUMN_GROUPS) + group)
+export function groupsOf(weight: usize, row: i32): i32 {
+  return (row / field(weight, ROWS_PER_GROUP)) * field(weight, COLUMN_GROUPS)
 }
 
-/** The elements of the centroids of a row and a column group. */
+/** The elements of the centroids of a group. */
 // @ts-ignore: decorator
 @inline
-export function elementsAt(weight: usize, row: i32, group: i32): usize {
-  return load<usize>(weight, ELEMENTS) + groupOf(weight, row, group) * load<usize>(weight, GROUP_BYTES)
+export function elementsAt(weight: usize, group: i32): usize {
+  return load<usize>(weight, ELEMENTS) + <usize>group * load<usize>(weight, GROUP_BYTES)
 }
 
 /** The address of a segment's start, end, group and block. */
@@ -74,25 +75,31 @@ export function segmentAt(weight: usize, segment: i32): usize {
   return load<usize>(weight, SEGMENTS) + (<usize>segment << 4)
 }
 
-/** What the elements of a row in a segment are multiplied by: first this, */
-export function scaleAt(weight: usize, row: i32, segment: usize): f32 {
-  const group = groupOf(weight, row, load<i32>(segment, 8))
+/** What the elements of a row in a segment are multiplied by: first this, `groups` being those of the row, */
+// @ts-ignore: decorator
+@inline
+export function scaleAt(weight: usize, groups: i32, segment: usize): f32 {
+  const group = <usize>(groups + load<i32>(segment, 8))
   if (field(weight, KIND) == GRID) return ofHalf(load<u16>(load<usize>(weight, SCALES) + (group << 1)))
   return load<f32>(load<usize>(weight, SCALES) + (group << 2))
 }
 
 /** then this. */
+// @ts-ignore: decorator
+@inline
 export function levelAt(weight: usize, row: i32, segment: usize): f32 {
   if (field(weight, BLOCK_SIZE) == 0) return 1
   const block = load<i32>(segment, 12)
   const codes = load<usize>(weight, BLOCK_CODES) + <usize>row * load<usize>(weight, BLOCK_ROW_BYTES)
-  const code = (load<u8>(codes + <usize>(block >> 1)) >> (<u8>(block & 1) << 2)) & 15
+  const code = (<i32>load<u8>(codes + <usize>(block >> 1)) >> ((block & 1) << 2)) & 15
   return load<f32>(load<usize>(weight, LEVELS) + (<usize>code << 2))
 }
 
 /** What is taken off the elements of a grid. */
-export function zeroAt(weight: usize, row: i32, segment: usize): i32 {
-  const zero = <i32>load<u8>(load<usize>(weight, ZEROS) + groupOf(weight, row, load<i32>(segment, 8)))
+// @ts-ignore: decorator
+@inline
+export function zeroAt(weight: usize, groups: i32, segment: usize): i32 {
+  const zero = <i32>load<u8>(load<usize>(weight, ZEROS) + <usize>(groups + load<i32>(segment, 8)))
   // codes of 8 bits are decoded as signed numbers
   return field(weight, CODE_BITS) == 8 ? zero - 128 : zero
 }
