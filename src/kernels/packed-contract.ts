@@ -107,10 +107,10 @@ export interface Segment {
   readonly block: number
 }
 
-/** Columns of a segment at most: sums of so many products of codes and activations fit into 32 bits. */
-const MOST_COLUMNS = 512
+/** Columns of a segment at most: sums of so many products of 8 bits, a zero taken off, and 16 bits fit into 32 bits. */
+const MOST_COLUMNS = 256
 
-/** The columns of a packed weight, cut wherever in a row a scale may change, and every 512 columns. */
+/** The columns of a packed weight, cut wherever in a row a scale may change, and every 256 columns. */
 export function segmentsOf({ cols, values }: PackedSource): Segment[] {
   const isGrid = values.kind === 'grid'
   const width = isGrid ? values.groupSize : values.columnsPerGroup

@@ -6,6 +6,7 @@ import type { ForwardKernels } from '../../src/kernels/forward-contract.js'
 import { type PackedActivations, segmentsOf } from '../../src/kernels/packed-contract.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
 import { expandPacked } from '../../src/kernels/reference/packed.js'
+import { permuteColumns } from '../../src/packing/permutation.js'
 import type { QuantizedLayer } from '../../src/packing/quantized-layer.js'
 import {
   builds,
@@ -99,6 +100,43 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
         expect(off < 0 ? undefined : [off, actual[off], products[off], bounds[off]]).toBeUndefined()
       }),
       { numRuns: 50 },
+    )
+  })
+
+  it.each(['int16', 'int8'] as const)('round activations as the reference does: %s', (activations) => {
+    fc.assert(
+      fc.property(anyLayer, fc.integer({ min: 1, max: 4 }), fc.nat(1e6), (layer, m, seed) => {
+        const x = normals(m * shapeOf(layer).cols, seed, 2)
+        const actual = multiply(kernels, layer, x, m, activations)
+        const plain = multiply(referenceForwardKernels, layer, x, m, activations)
+        const { rows, cols } = shapeOf(layer)
+        const { natural } = weightsOf(layer)
+        const largest = x.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+        const off = actual.findIndex((value, i) => {
+          const start = (i % rows) * cols
+          const sum = natural.subarray(start, start + cols).reduce((a, b) => a + Math.abs(b), 0)
+          return !(Math.abs(value - plain[i]) <= 2 ** -21 * largest * sum)
+        })
+        expect(off < 0 ? undefined : [off, actual[off], plain[off]]).toBeUndefined()
+      }),
+      { numRuns: 25 },
+    )
+  })
+
+  it('of more rows are those with the expanded weight, bit for bit, whatever activations are asked for', () => {
+    if (pool === undefined) return
+    fc.assert(
+      fc.property(anyLayer, fc.integer({ min: 5, max: 9 }), fc.nat(1e6), (layer, m, seed) => {
+        const { rows, cols } = shapeOf(layer)
+        const permutation = 'layout' in layer ? layer.permutation : undefined
+        const x = normals(m * cols, seed, 2)
+        const ordered = permutation ? permuteColumns(x, permutation) : x
+        const product = new Float32Array(m * rows)
+        const [a, b] = [ordered, weightsOf(layer).stored].map((data) => wholeBlock(data, cols))
+        kernels.gemm('ABt', m, rows, cols, 1, a, b, 0, wholeBlock(product, rows))
+        expect(isSame(multiply(kernels, layer, x, m, 'int8'), product)).toBe(true)
+      }),
+      { numRuns: 25 },
     )
   })
 
