@@ -9,7 +9,7 @@ import { preparePackedWeight } from '../src/packing/packed-weight.js'
 import { type PackedQuantizedLayer, pack } from '../src/packing/quantized-layer.js'
 import { groupsPerRow } from '../src/packing/scalar-layer.js'
 import { keysOfIndices } from '../src/packing/trellis-keys.js'
-import { emptyLayer, indexBitsOf, isTrellis } from '../src/packing/vq-layer.js'
+import { emptyLayer, indexBitsOf, isTrellis, vectorsPerRow } from '../src/packing/vq-layer.js'
 import { randomGenerator, randomNormal } from '../src/random.js'
 import { type Contender, hasty, spreadOf, type Timing, thorough, timeTogether } from './harness.js'
 import type { Row, Table } from './report.js'
@@ -190,7 +190,9 @@ function vectorLayer(rows: number, cols: number, options: LayoutOptions): Packed
   const layer = emptyLayer(layout, 8, 0.75)
   const random = randomGenerator(3)
   const below = (count: number) => Math.floor(random() * count)
-  for (let i = 0; i < layer.indices.length; i++) layer.indices[i] = below(2 ** indexBitsOf(layout))
+  const perRow = vectorsPerRow(layout)
+  const bitsOf = (i: number) => layout.trellis?.widths[i % perRow] ?? indexBitsOf(layout)
+  for (let i = 0; i < layer.indices.length; i++) layer.indices[i] = below(2 ** bitsOf(i))
   if (isTrellis(layout)) keysOfIndices(layout, layer.indices)
   else for (let i = 0; i < layer.codebooks.length; i++) layer.codebooks[i] = below(255) - 127
   layer.codebookScales.fill(2 ** -8)

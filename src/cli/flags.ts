@@ -21,13 +21,13 @@ export type Flag = FlagKind & {
 type FlagKind =
   | { readonly kind: 'switch'; readonly short?: string }
   | { readonly kind: 'path'; readonly value: 'DIR' | 'FILE' | 'MODEL' }
-  | { readonly kind: 'number' | 'bytes' }
+  | { readonly kind: 'bytes' }
   /** Can be given several times. */
   | { readonly kind: 'patterns' }
   /** `PATTERN:option=value,...`, by the flags of `table`; can be given several times. */
   | { readonly kind: 'settings'; readonly table: FlagTable }
   /** `word` may stand in place of the number. */
-  | { readonly kind: 'whole'; readonly word?: string }
+  | { readonly kind: 'whole' | 'number'; readonly word?: string }
   | { readonly kind: 'choice'; readonly choices: readonly (string | number)[] }
 
 /** Flags by the name of the library's option; `flagName` gives the spelling on the command line. */
@@ -44,7 +44,7 @@ export type FlagValue<F extends Flag> = F extends { kind: 'switch' }
         ? LayerSetting[]
         : F extends { kind: 'choice'; choices: readonly (infer Choice)[] }
           ? Choice
-          : F extends { kind: 'whole'; word: infer Word }
+          : F extends { kind: 'whole' | 'number'; word: infer Word }
             ? number | Word
             : number
 
@@ -97,19 +97,25 @@ const vectorFlags = {
     default: '2',
   },
   bits: {
-    kind: 'whole',
+    kind: 'number',
     word: 'mixed',
     help:
-      'index bits per weight, 1 to 8; mixed: each layer gets its own, by its effect on the predictions, and --bpv (then ' +
-      '2.125 by default) is the budget of all layers together',
-    default: '2',
+      'index bits per weight, 1 to 8, with a trellis any number such as 2.5; mixed: each layer gets its own, by its effect ' +
+      'on the predictions, and --bpv (then 2.125 by default) is the budget of all layers together',
+    default: '2; mixed where --bpv is given',
   },
   trellisBits: {
     kind: 'whole',
     help:
       'a trellis code: so many bits of the indices above name a centroid together with its own, up to 12 in all; ' +
-      '0: plain codebooks',
-    default: '0',
+      '0: plain codebooks, fitted to each layer',
+    default: '12 less those of an index; 0 with flags that only plain codebooks have a use for',
+  },
+  indexWidths: {
+    kind: 'choice',
+    choices: ['fitted', 'same'] satisfies readonly VqOptions['indexWidths'][],
+    help: "bits of a trellis' indices: longer ones in the columns that lose most, or all the same",
+    default: 'fitted',
   },
   groupSize: {
     kind: 'whole',
@@ -192,7 +198,7 @@ const vectorFlags = {
 
 const { seed: _, ...ofLayers } = vectorFlags
 /** Flags that single layers can have. */
-const layerFlags: FlagTable = { ...ofLayers, bits: { kind: 'whole', help: vectorFlags.bits.help } }
+const layerFlags: FlagTable = { ...ofLayers, bits: { kind: 'number', help: vectorFlags.bits.help } }
 
 export const quantizeFlags = {
   out: { kind: 'path', value: 'DIR', required: true, help: 'the folder to write' },

@@ -80,6 +80,6 @@ function placeholder(flag: Flag): string {
     case 'whole':
       return flag.word === undefined ? 'N' : `N|${flag.word}`
     default:
-      return 'X'
+      return flag.kind === 'number' && flag.word !== undefined ? `X|${flag.word}` : 'X'
   }
 }

@@ -102,7 +102,7 @@ function expectation(flag: Flag): string {
     case 'bytes':
       return 'a number of bytes, e.g. 5e9, 500MB or 2GiB'
     default:
-      return 'a number'
+      return flag.kind === 'number' && flag.word !== undefined ? `a number or ${flag.word}` : 'a number'
   }
 }
 
@@ -122,7 +122,7 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): Parse
       return Number.isInteger(value) ? value : undefined
     }
     case 'number':
-      return readNumber(text)
+      return flag.word !== undefined && flag.word === text ? text : readNumber(text)
     case 'bytes':
       return readBytes(text)
   }

@@ -1,4 +1,5 @@
 import type { Block } from './contract.js'
+import type { TrellisColumns } from './trellis-contract.js'
 
 /** A weight of codes, as it is stored: what the kernels need to multiply by it without expanding it. */
 export interface PackedSource {
@@ -6,9 +7,9 @@ export interface PackedSource {
   readonly rows: number
   /** Inputs. */
   readonly cols: number
-  /** `codeBits` bits per code, least significant bit first, every row starting on a byte. */
+  /** `codeBits` bits per code, least significant bit first, every row starting on a byte; with a trellis see there. */
   readonly codes: Uint8Array
-  /** 1 to 16. */
+  /** 1 to 16; of no meaning with a trellis. */
   readonly codeBits: number
   /** What codes stand for. */
   readonly values: CodebookValues | GridValues
@@ -16,20 +17,23 @@ export interface PackedSource {
   readonly permutation?: Uint32Array
 }
 
-/** Codes that name the centroids of vectors; a weight is `element * scale of the group * level of the block`. */
+/**
+ * Codes that name the centroids of vectors; a weight is `element * scale of the group * level of the block`, with a trellis
+ * times the factor of its column of vectors.
+ */
 export interface CodebookValues {
   readonly kind: 'codebooks'
   /** Weights of a code, along a row: 1, 2 or 4. */
   readonly vectorDim: number
   /**
-   * Bits of the number of a centroid: `codeBits`, or more with a trellis, where it is the low bits of
-   * `code + 2^codeBits * number above`; above the first row of a group it is 0.
+   * Codes of column `v` of vectors have `widths[v]` bits, and the number of a centroid is
+   * `(code + 2^widths[v] * number above) mod 2^stateBits`, above the first row of a group 0. Undefined: a code is the number.
    */
-  readonly stateBits: number
+  readonly trellis?: TrellisColumns
   readonly rowsPerGroup: number
   /** A multiple of `vectorDim`. */
   readonly columnsPerGroup: number
-  /** groups x 2^stateBits x vectorDim; with a trellis 2^stateBits x vectorDim, which all groups share. */
+  /** groups x 2^codeBits x vectorDim; with a trellis 2^stateBits x vectorDim, which all groups share. */
   readonly elements: Int8Array | Float32Array
   /** One per group, row groups x column groups. */
   readonly scales: Float32Array
@@ -87,9 +91,9 @@ export interface PackedKernels {
    * or infinite.
    *
    * With few rows (4 at most) an element is off by at most `2^-22 (|X| |W|^T)_ij` plus `2^-29` (`'float32'`), `2^-15`
-   * (`'int16'`) or `2^-7` (`'int8'`) of the sum over segments of `max|x| sum|w|`, W being the expanded weight. With more it
-   * is the product of {@link ProductKernels.gemm} with the expanded weight, columns in stored order, whatever
-   * `activations` is.
+   * (`'int16'`) or `2^-7` (`'int8'`) of the sum over segments of `max|x| sum|w|`, W being the expanded weight (with a
+   * trellis: its factors on the side of X). With more it is the product of {@link ProductKernels.gemm} with the expanded
+   * weight, columns in stored order, whatever `activations` is. That has no effect either where elements are float32: those products are in float32.
    *
    * @param activations default `'float32'`
    * @throws ShapeError when the weight was released

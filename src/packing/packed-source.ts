@@ -7,7 +7,7 @@ import { type PackedLayer, requirePackedLayer } from './pack-layer.js'
 import { unpackPermutation } from './permutation.js'
 import type { PackedQuantizedLayer } from './quantized-layer.js'
 import { type PackedScalarLayer, requirePackedScalar, unpackZeros } from './scalar-layer.js'
-import { centroidsOf, indexBitsOf, isTrellis } from './vq-layer.js'
+import { centroidsOf, indexBitsOf, isTrellis, trellisColumns } from './vq-layer.js'
 
 /**
  * A packed layer as the kernels that multiply by it take it; indices and codes are not copied.
@@ -28,15 +28,15 @@ function vqSource(packed: PackedLayer): PackedSource {
     rows,
     cols,
     codes: indices,
-    codeBits: indexBitsOf(layout),
+    codeBits: isTrellis(layout) ? 0 : indexBitsOf(layout),
     values: {
       kind: 'codebooks',
       vectorDim: layout.vectorDim,
-      stateBits: indexBitsOf(layout) + (layout.trellisBits ?? 0),
       rowsPerGroup: layout.rowsPerGroup,
       columnsPerGroup: layout.columnsPerGroup,
       elements: elementsOf(packed),
       scales,
+      ...(layout.trellis && { trellis: trellisColumns(layout, 0, cols) }),
       ...blocksOf(packed),
     },
     ...(permutation && { permutation: unpackPermutation(permutation, cols) }),

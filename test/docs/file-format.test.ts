@@ -6,7 +6,7 @@ import { dequantizeModel, openModel, type QuantizeModelOptions, quantizeModel } 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createCheckpointWriter } from '../../src/checkpoint/checkpoint-writer.js'
 import { recordOf, storedTensors } from '../../src/checkpoint/quantized-tensors.js'
-import { constantCodebook } from '../../src/codebook/constant-codebook.js'
+import { constantCodebook, widthFactor } from '../../src/codebook/constant-codebook.js'
 import { dequantizeLayer, matrix, packLayer, quantizeKmeans, quantizeLayer } from '../../src/index.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
 import { tinyConfig, tinyText, writeTinyModel } from '../support/tiny-model.js'
@@ -14,6 +14,7 @@ import { readQuantizedFolder } from './format-reader.js'
 
 const page = new URL('../../docs/file-format.md', import.meta.url)
 const quick = { calibration: { text: tinyText(600) }, sequences: 4, sequenceLength: 32, kmeansIterations: 3 }
+const { kmeansIterations: _, ...trellis } = quick
 const cases: Record<string, Partial<QuantizeModelOptions>> = {
   '2-D, 8-bit codebooks': quick,
   '1-D, 16-bit codebooks, in shards': {
@@ -39,16 +40,16 @@ const cases: Record<string, Partial<QuantizeModelOptions>> = {
     columnsPerGroup: 32,
     columnOrder: 'activation',
   },
-  'a trellis, with block scales': { ...quick, trellisBits: 3, scaleBlockSize: 16, columnsPerGroup: 32 },
+  'a trellis, with block scales': { ...trellis, trellisBits: 3, scaleBlockSize: 16, columnsPerGroup: 32 },
   'a trellis, 1.5 bits, starts every 20 rows, activation order': {
-    ...quick,
+    ...trellis,
     bits: 1.5,
     trellisBits: 4,
     columnsPerGroup: 32,
     groupSize: 640,
     columnOrder: 'activation',
   },
-  'a trellis of single weights': { ...quick, vectorDim: 1, bits: 1, trellisBits: 5 },
+  'a trellis of single weights': { ...trellis, vectorDim: 1, bits: 1, trellisBits: 5 },
   'GPTQ, 3 bits, groups that do not divide': {
     ...{ calibration: quick.calibration, sequences: 4, sequenceLength: 32 },
     ...{ method: 'gptq', bits: 3, groupSize: 20 },
@@ -119,8 +120,9 @@ describe('a reader written from the page on the format', () => {
 it('the constant codebook of the page is that of the library', async () => {
   const tables = JSON.parse(await readFile(new URL('gaussian-1.json', page), 'utf8'))
   for (const d of [1, 2, 4]) {
-    const elements = new Int8Array(Buffer.from(tables[d], 'base64'))
-    expect(elements).toEqual(constantCodebook(d, 4096))
+    const { elements, factors } = tables[d]
+    expect(new Int8Array(Buffer.from(elements, 'base64'))).toEqual(constantCodebook(d, 4096))
+    expect(factors).toEqual(Array.from({ length: 12 }, (_, i) => widthFactor(d, i + 1)))
   }
 })
 

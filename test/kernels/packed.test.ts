@@ -17,7 +17,7 @@ import {
   unwritten,
   withArrays,
 } from './forward-arrays.js'
-import { anyLayers, evenLayers, shapeOf, sourceOf, weightsOf } from './packed-weights.js'
+import { anyLayers, evenLayers, factorOf, shapeOf, sourceOf, weightsOf } from './packed-weights.js'
 
 const anyLayer = fc.oneof(anyLayers, evenLayers)
 const finenesses: readonly PackedActivations[] = ['float32', 'int16', 'int8']
@@ -62,10 +62,12 @@ function expected(layer: QuantizedLayer, x: Float32Array, m: number, activations
         bounds[at] += 2 ** -22 * Math.abs(own[j] * natural[r * cols + j])
       }
       for (const { start, end } of segments) {
-        const largest = ordered
-          .subarray(start, end)
-          .reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-        const sum = stored.subarray(r * cols + start, r * cols + end).reduce((a, b) => a + Math.abs(b), 0)
+        let [largest, sum] = [0, 0]
+        for (let j = start; j < end; j++) {
+          const factor = factorOf(layer, j)
+          largest = Math.max(largest, Math.abs(ordered[j] * factor))
+          sum += Math.abs(stored[r * cols + j]) / factor
+        }
         bounds[at] += roundings[activations] * largest * sum
       }
     }

@@ -1,5 +1,5 @@
 import { aligned, param } from './job'
-import { COLS, field, PERMUTATION, SEGMENT_COUNT, segmentAt } from './packed-weight'
+import { COLS, FACTORS, field, PERMUTATION, SEGMENT_COUNT, segmentAt } from './packed-weight'
 
 /**
  * Activations as products with packed weights read them, a row of X after the other: whole multiples of a step of each
@@ -36,15 +36,15 @@ export function roundActivationsTile(tile: i32, scratch: usize): void {
   const to = param<usize>(1) + <usize>tile * param<usize>(2)
   const kind = param<i32>(3)
   let x = param<usize>(4) + ((<usize>tile * param<usize>(5)) << 2)
-  const order = load<usize>(weight, PERMUTATION)
-  if (order != 0) {
-    const target = kind == AS_FLOATS ? to : scratch
-    for (let at: usize = 0; at < <usize>cols << 2; at += 4) {
-      store<f32>(target + at, load<f32>(x + (load<usize>(order + at) << 2)))
-    }
+  if (kind == AS_FLOATS) {
+    orderRow(weight, x, cols, to)
+    return
+  }
+  if (field(weight, PERMUTATION) != 0 || field(weight, FACTORS) != 0) {
+    orderRow(weight, x, cols, scratch)
+    if (field(weight, FACTORS) != 0) multiplyByFactors(weight, scratch, cols)
     x = scratch
-  } else if (kind == AS_FLOATS) memory.copy(to, x, <usize>cols << 2)
-  if (kind == AS_FLOATS) return
+  }
   const low = lowIn(to, cols)
   let step = stepsIn(to, cols)
   for (let i = 0; i < segments; i++) {
@@ -54,6 +54,26 @@ export function roundActivationsTile(tile: i32, scratch: usize): void {
     const sums = step + (<usize>segments << 2)
     roundSegment(kind, x + (start << 2), count, to + (start << 1), low + (start << 1), step, sums, sums + (<usize>segments << 2))
     step += 4
+  }
+}
+
+/** A row of X, its columns in the order of the codes. */
+function orderRow(weight: usize, x: usize, cols: i32, to: usize): void {
+  const order = load<usize>(weight, PERMUTATION)
+  if (order == 0) {
+    memory.copy(to, x, <usize>cols << 2)
+    return
+  }
+  for (let at: usize = 0; at < <usize>cols << 2; at += 4) {
+    store<f32>(to + at, load<f32>(x + (load<usize>(order + at) << 2)))
+  }
+}
+
+/** What a trellis multiplies the weights of a column by goes to the other operand. */
+function multiplyByFactors(weight: usize, x: usize, cols: i32): void {
+  const factors = load<usize>(weight, FACTORS)
+  for (let at: usize = 0; at < <usize>cols << 2; at += 4) {
+    store<f32>(x + at, load<f32>(x + at) * load<f32>(factors + at))
   }
 }
 

@@ -1,4 +1,4 @@
-import { CODE_BITS, codesAt, field, LIFT, SPREAD, STATE_BITS } from './packed-weight'
+import { CODE_BITS, codesAt, field, LIFT, POWERS, rowAt, SPLITS, SPREAD, STATE_BITS } from './packed-weight'
 
 /** Takes codes apart: bytes for codes of up to 8 bits, 16 bits for longer ones. Up to 31 more are written. */
 export function unpackCodes(weight: usize, row: i32, vector: i32, count: i32, to: usize): void {
@@ -40,15 +40,32 @@ function unpackWide(from: usize, bits: i32, count: i32, to: usize): void {
   }
 }
 
-/** Takes the codes of a row into the numbers of its trellis, 16 bits each; up to 7 more are written. */
-export function advanceStates(weight: usize, codes: usize, count: i32, states: usize): void {
-  const bits = field(weight, CODE_BITS)
+/** Of 4 columns: the bytes of each code, what lifts it within them, its mask; where the bytes are in a row. */
+const SPLIT_BYTES: usize = 64
+/** Every code is lifted so far. */
+const LIFTED: i32 = 7
+
+/**
+ * Takes the codes of a trellis' row, from a vector on whose number is a multiple of 4, into its numbers, 16 bits each; up to
+ * 7 more are written.
+ */
+export function advanceNumbers(weight: usize, row: i32, vector: i32, count: i32, numbers: usize): void {
+  const codes = rowAt(weight, row)
   const largest: i32 = (1 << field(weight, STATE_BITS)) - 1
   const mask = i16x8.splat(<i16>largest)
-  const end = states + (<usize>count << 1)
-  for (; states < end; states += 16) {
-    const own = bits <= 8 ? v128.load_ext<u8>(codes) : v128.load(codes)
-    codes += bits <= 8 ? 8 : 16
-    v128.store(states, v128.and(v128.or(i16x8.shl(v128.load(states), bits), own), mask))
+  const end = numbers + (<usize>count << 1)
+  let split = load<usize>(weight, SPLITS) + <usize>(vector >> 2) * SPLIT_BYTES
+  let powers = load<usize>(weight, POWERS) + (<usize>vector << 1)
+  for (; numbers < end; numbers += 16, powers += 16, split += 2 * SPLIT_BYTES) {
+    const own = i16x8.narrow_i32x4_u(fourCodes(codes, split), fourCodes(codes, split + SPLIT_BYTES))
+    const above = i16x8.mul(v128.load(numbers), v128.load(powers))
+    v128.store(numbers, v128.and(v128.or(above, own), mask))
   }
+}
+
+// @ts-expect-error: decorator
+@inline
+function fourCodes(codes: usize, split: usize): v128 {
+  const bytes = i8x16.swizzle(v128.load(codes + load<usize>(split, 48)), v128.load(split))
+  return v128.and(i32x4.shr_u(i32x4.mul(bytes, v128.load(split, 16)), LIFTED), v128.load(split, 32))
 }

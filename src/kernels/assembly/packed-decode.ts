@@ -1,5 +1,5 @@
 import { aligned } from './job'
-import { advanceStates, unpackCodes } from './packed-codes'
+import { advanceNumbers, unpackCodes } from './packed-codes'
 import {
   BYTES,
   CODE_BITS,
@@ -12,6 +12,7 @@ import {
   groupsOf,
   isTrellis,
   KIND,
+  LEAD,
   ROWS_PER_GROUP,
   STATE_BITS,
   VECTOR_DIM,
@@ -37,13 +38,10 @@ export function elementsIn(scratch: usize, vectors: i32): usize {
 /** To be called before {@link decodeRow} for some rows that follow each other, of the same vectors. */
 export function startRows(weight: usize, row: i32, vector: i32, count: i32, scratch: usize): void {
   if (!isTrellis(weight)) return
-  const states = scratch + codesRoom(count)
-  memory.fill(states, 0, codesRoom(count))
-  const bits = field(weight, CODE_BITS)
-  const lead = (field(weight, STATE_BITS) - 1) / bits
-  for (let above = row - min(row % field(weight, ROWS_PER_GROUP), lead); above < row; above++) {
-    unpackCodes(weight, above, vector, count, scratch)
-    advanceStates(weight, scratch, count, states)
+  const numbers = scratch + codesRoom(count)
+  memory.fill(numbers, 0, codesRoom(count))
+  for (let above = row - min(row % field(weight, ROWS_PER_GROUP), field(weight, LEAD)); above < row; above++) {
+    advanceNumbers(weight, above, vector, count, numbers)
   }
 }
 
@@ -59,13 +57,12 @@ export function decodeRow(weight: usize, row: i32, vector: i32, count: i32, scra
     decodeNibblePairs(weight, row, vector, count, elements)
     return
   }
-  unpackCodes(weight, row, vector, count, scratch)
   let numbers = scratch
   if (isTrellis(weight)) {
     numbers += codesRoom(count)
     if (row % field(weight, ROWS_PER_GROUP) == 0) memory.fill(numbers, 0, codesRoom(count))
-    advanceStates(weight, scratch, count, numbers)
-  }
+    advanceNumbers(weight, row, vector, count, numbers)
+  } else unpackCodes(weight, row, vector, count, scratch)
   const isWide = isTrellis(weight) || field(weight, CODE_BITS) > 8
   const d = field(weight, VECTOR_DIM)
   const perGroup = field(weight, COLUMNS_PER_GROUP) / d

@@ -1,10 +1,12 @@
 import { aligned, param } from './job'
 import { decodeRow, elementsIn, startRows } from './packed-decode'
 import {
+  FACTORS,
   FLOATS,
   field,
   GRID,
   groupsOf,
+  isTrellis,
   KIND,
   levelAt,
   SEGMENT_COUNT,
@@ -65,6 +67,7 @@ function scaleRow(weight: usize, row: i32, segment: i32, from: i32, depth: i32, 
     const level = levelAt(weight, row, entry)
     const zero = kind == GRID ? zeroAt(weight, groups, entry) : 0
     if (kind == FLOATS) scaleFloats(elements, start, end, scale, level, to)
+    else if (isTrellis(weight)) scaleColumns(elements, start, end, load<usize>(weight, FACTORS) + (<usize>from << 2), scale, level, to)
     else scaleBytes(elements, start, end, zero, scale, level, to)
   }
 }
@@ -90,5 +93,21 @@ function scaleBytes(elements: usize, start: i32, end: i32, zero: i32, scale: f32
   }
   for (; at < end; at++) {
     store<f32>(to + (<usize>at << 2), <f32>(<i32>load<i8>(elements + <usize>at) - zero) * scale * level)
+  }
+}
+
+/** With a factor for each column, whose product with the scale and an element is exact. */
+function scaleColumns(elements: usize, start: i32, end: i32, factors: usize, scale: f32, level: f32, to: usize): void {
+  const scales = f32x4.splat(scale)
+  const levels = f32x4.splat(level)
+  let at = <usize>start
+  for (; at + 4 <= <usize>end; at += 4) {
+    const four = i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(elements + at)))
+    const own = f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(four), scales), v128.load(factors + (at << 2)))
+    v128.store(to + (at << 2), f32x4.mul(own, levels))
+  }
+  for (; at < <usize>end; at++) {
+    const own = <f32>load<i8>(elements + at) * scale * load<f32>(factors + (at << 2))
+    store<f32>(to + (at << 2), own * level)
   }
 }

@@ -4,7 +4,7 @@ export const COLS: usize = 4
 const CODES: usize = 8
 const ROW_BYTES: usize = 12
 export const CODE_BITS: usize = 16
-/** Bits of the number of a centroid; more than CODE_BITS with a trellis. */
+/** Bits of the number of a centroid. */
 export const STATE_BITS: usize = 20
 export const VECTOR_DIM: usize = 24
 export const ROWS_PER_GROUP: usize = 28
@@ -30,6 +30,15 @@ export const PERMUTATION: usize = 84
 export const SPREAD: usize = 96
 export const LIFT: usize = 112
 
+/** With a trellis: how to take apart the codes of every 4 columns of vectors, see `packed-codes.ts`; 0 without. */
+export const SPLITS: usize = 88
+/** `2^w` of each column of vectors, 16 bits. */
+export const POWERS: usize = 92
+/** What a trellis multiplies each column by, float32. */
+export const FACTORS: usize = 128
+/** How many rows above tell of a row's numbers. */
+export const LEAD: usize = 132
+
 export const BYTES: i32 = 0
 export const FLOATS: i32 = 1
 export const GRID: i32 = 2
@@ -43,15 +52,22 @@ export function field(weight: usize, offset: usize): i32 {
 // @ts-ignore: decorator
 @inline
 export function isTrellis(weight: usize): boolean {
-  return field(weight, STATE_BITS) > field(weight, CODE_BITS)
+  return field(weight, SPLITS) != 0
 }
 
-/** Where the codes of a row start, from a vector on that starts on a byte. */
+/** Where the codes of a row start. */
+// @ts-ignore: decorator
+@inline
+export function rowAt(weight: usize, row: i32): usize {
+  return load<usize>(weight, CODES) + <usize>row * load<usize>(weight, ROW_BYTES)
+}
+
+/** Where those from a vector on that starts on a byte. */
 // @ts-ignore: decorator
 @inline
 export function codesAt(weight: usize, row: i32, vector: i32): usize {
   const bits = vector * field(weight, CODE_BITS)
-  return load<usize>(weight, CODES) + <usize>row * load<usize>(weight, ROW_BYTES) + <usize>(bits >> 3)
+  return rowAt(weight, row) + <usize>(bits >> 3)
 }
 
 /** Number of the first group of a row; its other groups follow. */

@@ -1,5 +1,5 @@
 import { ShapeError } from '../../errors.js'
-import { packedRowBytes, unpackIndices } from '../bits.js'
+import { packedRowBytes, raggedRowBytes, unpackIndices, unpackRagged } from '../bits.js'
 import type { Block } from '../contract.js'
 import { halfToFloat } from '../half.js'
 import {
@@ -11,6 +11,7 @@ import {
   type PackedWeight,
   segmentsOf,
 } from '../packed-contract.js'
+import type { TrellisColumns } from '../trellis-contract.js'
 import { roundActivations } from './packed-activations.js'
 import { multiplyTransposedAdd } from './product.js'
 
@@ -41,7 +42,8 @@ export const referencePacked: PackedKernels = {
   multiplyPacked(m, x, weight, y, activations = 'float32') {
     const source = requireSource(weight)
     const { rows, cols } = source
-    const input = storedOrder(m, x, source, m <= FEW_TOKENS ? activations : 'float32')
+    const isRounded = m <= FEW_TOKENS && !hasFloats(source)
+    const input = storedOrder(m, x, source, isRounded ? activations : 'float32')
     const step = Math.max(1, Math.floor(EXPANDED_VALUES / cols))
     for (let i = 0; i < m; i++) y.data.fill(0, y.offset + i * y.stride, y.offset + i * y.stride + rows)
     for (let first = 0; first < rows; first += step) {
@@ -76,6 +78,11 @@ function requireSource(weight: PackedWeight): PackedSource {
   )
 }
 
+/** Whether elements are floats themselves: then nothing is rounded. */
+function hasFloats({ values }: PackedSource): boolean {
+  return values.kind === 'codebooks' && values.elements instanceof Float32Array
+}
+
 /** X, m x cols, its columns in the order of the codes, rounded as `activations` says. */
 function storedOrder(
   m: number,
@@ -91,10 +98,19 @@ function storedOrder(
   }
   for (const { start, end } of activations === 'float32' ? [] : segmentsOf(source)) {
     for (let i = 0; i < m; i++) {
-      roundActivations(ordered.subarray(i * cols + start, i * cols + end), activations as 'int8' | 'int16')
+      const own = ordered.subarray(i * cols, (i + 1) * cols)
+      const scaled = own.map((value, j) => value * factorOf(source, j)).subarray(start, end)
+      roundActivations(scaled, activations as 'int8' | 'int16')
+      for (const [j, value] of scaled.entries()) own[start + j] = value / factorOf(source, start + j)
     }
   }
   return ordered
+}
+
+/** What a trellis multiplies the weights of a column by. */
+function factorOf({ values }: PackedSource, column: number): number {
+  if (values.kind === 'grid' || !values.trellis) return 1
+  return values.trellis.factors[Math.floor(column / values.vectorDim)]
 }
 
 /** The float32 weights of rows `first` to `first + count - 1`, columns in the order of the codes. */
@@ -106,15 +122,19 @@ export function expandPacked(source: PackedSource, first: number, count: number)
   return expanded
 }
 
+/** The codes of some rows, `perRow` a row, or as many as the trellis has columns. */
 function codesOf(
   { codes, codeBits }: PackedSource,
   perRow: number,
   first: number,
   count: number,
+  trellis?: TrellisColumns,
 ): Uint16Array {
-  const rowBytes = packedRowBytes(perRow, codeBits)
   const unpacked = new Uint16Array(count * perRow)
-  unpackIndices(codes.subarray(first * rowBytes), count, perRow, codeBits, unpacked)
+  const rowBytes = trellis ? raggedRowBytes(trellis.widths) : packedRowBytes(perRow, codeBits)
+  const own = codes.subarray(first * rowBytes)
+  if (trellis) unpackRagged(own, count, trellis.widths, unpacked)
+  else unpackIndices(own, count, perRow, codeBits, unpacked)
   return unpacked
 }
 
@@ -136,24 +156,28 @@ function expandCodebooks(
   expanded: Float32Array,
 ): void {
   const { cols, codeBits } = source
-  const { vectorDim: d, stateBits, rowsPerGroup, columnsPerGroup, elements, scales, blocks } = values
+  const { vectorDim: d, trellis, rowsPerGroup, columnsPerGroup, elements, scales, blocks } = values
   const perRow = Math.ceil(cols / d)
   const columnGroups = Math.ceil(cols / columnsPerGroup)
-  const above = Math.min(first % rowsPerGroup, Math.ceil((stateBits - codeBits) / codeBits))
+  // no code tells of more rows than a number has bits
+  const above = Math.min(first % rowsPerGroup, trellis?.stateBits ?? 0)
   const count = expanded.length / cols
-  const codes = codesOf(source, perRow, first - above, above + count)
-  const size = stateBits > codeBits ? 0 : 2 ** stateBits * d
-  const state = new Uint16Array(perRow)
-  const mask = 2 ** stateBits - 1
+  const codes = codesOf(source, perRow, first - above, above + count, trellis)
+  const size = trellis ? 0 : 2 ** codeBits * d
+  const mask = 2 ** (trellis?.stateBits ?? codeBits) - 1
+  const numbers = new Uint16Array(perRow)
   for (let i = 0; i < above + count; i++) {
     const row = first - above + i
-    if (row % rowsPerGroup === 0) state.fill(0)
-    for (let v = 0; v < perRow; v++) state[v] = ((state[v] << codeBits) | codes[i * perRow + v]) & mask
+    if (row % rowsPerGroup === 0 || !trellis) numbers.fill(0)
+    for (let v = 0; v < perRow; v++) {
+      numbers[v] = ((numbers[v] << (trellis?.widths[v] ?? 0)) | codes[i * perRow + v]) & mask
+    }
     for (let j = 0; i >= above && j < cols; j++) {
       const group = Math.floor(row / rowsPerGroup) * columnGroups + Math.floor(j / columnsPerGroup)
-      const element = elements[group * size + d * state[Math.floor(j / d)] + (j % d)]
+      const vector = Math.floor(j / d)
       const at = (i - above) * cols + j
-      expanded[at] = element * scales[group]
+      expanded[at] = elements[group * size + d * numbers[vector] + (j % d)] * scales[group]
+      if (trellis) expanded[at] *= trellis.factors[vector]
       if (blocks) expanded[at] *= levelOf(blocks, cols, row, j)
     }
   }

@@ -1,11 +1,12 @@
 import { UnsupportedError } from '../../errors.js'
-import { packedRowBytes } from '../bits.js'
+import { packedRowBytes, raggedRowBytes } from '../bits.js'
 import { type PackedSource, segmentsOf } from '../packed-contract.js'
+import type { TrellisColumns } from '../trellis-contract.js'
 import { allocate, type KernelMemory } from './memory.js'
 
 /** Numbers at the start of a packed weight, see `assembly/packed-weight.ts`; codes of less than 8 bits need two vectors. */
-const HEADER_BYTES = 128
-const [SPREAD, LIFT] = [96, 112]
+const HEADER_BYTES = 192
+const [SPREAD, LIFT, FACTORS] = [96, 112, 128]
 /** What may be read beyond the end of an array. */
 const MARGIN = 64
 const kinds = { bytes: 0, floats: 1, grid: 2 } as const
@@ -35,6 +36,9 @@ export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedW
   )
   const isGrid = values.kind === 'grid'
   const blocks = isGrid ? undefined : values.blocks
+  const trellis = isGrid ? undefined : values.trellis
+  const vectorDim = isGrid ? 1 : values.vectorDim
+  const vectors = Math.ceil(cols / vectorDim)
   const arrays = {
     codes,
     elements: isGrid ? new Int8Array(0) : values.elements,
@@ -44,25 +48,29 @@ export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedW
     segments,
     zeros: isGrid ? values.zeros : new Uint8Array(0),
     permutation: permutation ?? new Uint32Array(0),
+    splits: trellis ? splitsOf(trellis) : new Uint8Array(0),
+    powers: Uint16Array.from(trellis?.widths ?? [], (width) => 2 ** width),
+    factors: trellis ? factorsOf(trellis, vectorDim) : new Float32Array(0),
   }
   const { at, bytes, places } = placeArrays(heap, source, arrays)
-  const vectorDim = isGrid ? 1 : values.vectorDim
-  const stateBits = isGrid ? codeBits : values.stateBits
+  const stateBits = trellis?.stateBits ?? codeBits
   const width = isGrid ? values.groupSize : values.columnsPerGroup
   const isFloat = !isGrid && values.elements instanceof Float32Array
-  const vectors = Math.ceil(cols / vectorDim)
-  const isTrellis = stateBits > codeBits
+  const rowBytes = trellis ? raggedRowBytes(trellis.widths) : packedRowBytes(vectors, codeBits)
+  const lead = trellis ? Math.max(...trellis.widths.map((width) => Math.ceil(stateBits / width) - 1)) : 0
   const elementBytes = isFloat ? 4 : 1
   new Int32Array(heap.memory.buffer, at, HEADER_BYTES / 4).set([
-    ...[rows, cols, places.codes, packedRowBytes(vectors, codeBits), codeBits, stateBits, vectorDim],
+    ...[rows, cols, places.codes, rowBytes, codeBits, stateBits, vectorDim],
     ...[isGrid ? 1 : values.rowsPerGroup, width, Math.ceil(cols / width), places.elements],
-    isTrellis ? 0 : 2 ** stateBits * vectorDim * elementBytes,
+    trellis ? 0 : 2 ** stateBits * vectorDim * elementBytes,
     isGrid ? kinds.grid : isFloat ? kinds.floats : kinds.bytes,
     ...[places.scales, blocks?.size ?? 0, places.blockCodes],
     ...[blocks ? packedRowBytes(Math.ceil(cols / blocks.size), 4) : 0, places.levels],
     ...[places.segments, segments.length / 4, places.zeros, permutation ? places.permutation : 0],
+    ...(trellis ? [places.splits, places.powers] : [0, 0]),
   ])
-  if (codeBits < 8) writeSpread(heap.memory.buffer, at, codeBits)
+  new Int32Array(heap.memory.buffer, at + FACTORS, 2).set([trellis ? places.factors : 0, lead])
+  if (!trellis && codeBits < 8) writeSpread(heap.memory.buffer, at, codeBits)
   return {
     at,
     bytes,
@@ -70,7 +78,7 @@ export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedW
     segments: segments.length / 4,
     isPermuted: permutation !== undefined,
     isFloat,
-    lead: isTrellis ? Math.ceil((stateBits - codeBits) / codeBits) : 0,
+    lead,
   }
 }
 
@@ -114,4 +122,35 @@ function writeSpread(memory: ArrayBufferLike, at: number, codeBits: number): voi
     spread.set([byte, byte + 1], 2 * code)
     lift[code] = 2 ** (16 - codeBits - bit)
   }
+}
+
+/** Bytes of what takes the codes of 4 columns apart, see `assembly/packed-codes.ts`. */
+const SPLIT_BYTES = 64
+
+/** For every 4 columns of vectors: the 4 bytes each code starts in, what lifts it by 7 bits, its mask; where they are. */
+function splitsOf({ widths }: TrellisColumns): Uint8Array {
+  const splits = new Uint8Array(SPLIT_BYTES * 2 * Math.ceil(widths.length / 8))
+  let bit = 0
+  for (let first = 0; first < widths.length; first += 4) {
+    const at = SPLIT_BYTES * (first / 4)
+    const start = bit >> 3
+    const [lifts, masks] = [16, 32].map((part) => new Uint32Array(splits.buffer, at + part, 4))
+    new Int32Array(splits.buffer, at + 48, 1)[0] = start
+    for (const [i, width] of widths.subarray(first, first + 4).entries()) {
+      const byte = (bit >> 3) - start
+      splits.set([byte, byte + 1, byte + 2, byte + 3], at + 4 * i)
+      lifts[i] = 2 ** (7 - (bit & 7))
+      masks[i] = 2 ** width - 1
+      bit += width
+    }
+  }
+  return splits
+}
+
+/** The factor of each column of weights. */
+function factorsOf({ factors }: TrellisColumns, vectorDim: number): Float32Array {
+  return Float32Array.from(
+    { length: factors.length * vectorDim },
+    (_, j) => factors[Math.floor(j / vectorDim)],
+  )
 }

@@ -13,7 +13,7 @@ import { copyIn, copyOut, withMemory } from './stage.js'
 const FEW_ROWS = 4
 /** Rows of W of a tile, and so many times what it looks at again. */
 const TILE_ROWS = 16
-const ROWS_PER_LEAD = 16
+const ROWS_PER_LEAD = 8
 /** Rows of W that are expanded at once, whole tiles of `assembly/packed-panel.ts`. */
 const PANEL_ROWS = 4096
 const PANEL_TILE_ROWS = 64
