@@ -151,12 +151,28 @@ export async function readQuantizedLayer(
   module: string,
   record: ModuleRecord,
 ): Promise<QuantizedLayer> {
+  const packed = await readPackedLayer(source, module, record)
+  return fitting(module, () => unpack(packed))
+}
+
+/**
+ * Reads the arrays of a quantized layer as they are stored. That their lengths fit together is found out when they are
+ * used: see {@link fitting}.
+ *
+ * @throws CheckpointError as {@link readQuantizedLayer}
+ */
+export function readPackedLayer(
+  source: TensorSource,
+  module: string,
+  record: ModuleRecord,
+): Promise<PackedQuantizedLayer> {
+  return record.format === 'vq' ? readVq(source, module, record) : readScalar(source, module, record)
+}
+
+/** Uses the arrays of a layer. @throws CheckpointError naming the layer when they do not fit together */
+export function fitting<T>(module: string, use: () => T): T {
   try {
-    return unpack(
-      record.format === 'vq'
-        ? await readVq(source, module, record)
-        : await readScalar(source, module, record),
-    )
+    return use()
   } catch (error) {
     if (!(error instanceof ShapeError)) throw error
     throw new CheckpointError(

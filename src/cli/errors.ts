@@ -57,7 +57,8 @@ function nameFailure(
   if (error instanceof UsageError) return usageFailure(error.message, error.command)
   if (error instanceof OptionError) return usageFailure(inFlags(error, flags), command)
   if (error instanceof AbortedError) {
-    return { message: 'gptvq: stopped; nothing was written', exitCode: exitCodeOfSignal(stoppedBy) }
+    const said = error.message === new AbortedError().message ? 'stopped; nothing was written' : 'stopped'
+    return { message: `gptvq: ${said}`, exitCode: exitCodeOfSignal(stoppedBy) }
   }
   if (error instanceof GptvqError) return failed(error.message.replace(/ \(option \w+\)/g, ''))
   if (isSystemError(error)) return failed(error.message)

@@ -21,9 +21,9 @@ export type Flag = FlagKind & {
 type FlagKind =
   | { readonly kind: 'switch'; readonly short?: string }
   | { readonly kind: 'path'; readonly value: 'DIR' | 'FILE' | 'MODEL' }
-  | { readonly kind: 'bytes' }
+  | { readonly kind: 'bytes' | 'text' }
   /** Can be given several times. */
-  | { readonly kind: 'patterns' }
+  | { readonly kind: 'patterns' | 'texts' }
   /** `PATTERN:option=value,...`, by the flags of `table`; can be given several times. */
   | { readonly kind: 'settings'; readonly table: FlagTable }
   /** `word` may stand in place of the number. */
@@ -36,9 +36,9 @@ export type FlagTable = Readonly<Record<string, Flag>>
 /** What a flag becomes. */
 export type FlagValue<F extends Flag> = F extends { kind: 'switch' }
   ? boolean
-  : F extends { kind: 'path' }
+  : F extends { kind: 'path' | 'text' }
     ? string
-    : F extends { kind: 'patterns' }
+    : F extends { kind: 'patterns' | 'texts' }
       ? string[]
       : F extends { kind: 'settings' }
         ? LayerSetting[]
@@ -63,9 +63,10 @@ export function flagName(option: string): string {
 }
 
 /** A flag for every option but the paths that a command names itself and what no flag can give. */
-type FlagsOf<Options> = FlagTable & Record<Exclude<keyof Options, 'model' | 'output' | CallerOnly>, Flag>
+export type FlagsOf<Options> = FlagTable &
+  Record<Exclude<keyof Options, 'model' | 'output' | CallerOnly>, Flag>
 
-type CallerOnly = 'onProgress' | 'onLayer' | 'signal'
+export type CallerOnly = 'onProgress' | 'onLayer' | 'signal'
 
 /** Flags that every command takes. */
 export const commonFlags = {
@@ -74,14 +75,14 @@ export const commonFlags = {
   help: { kind: 'switch', short: 'h', help: 'show this help' },
 } as const satisfies FlagTable
 
-const engine = {
+export const engine = {
   kind: 'choice',
   choices: ['auto', 'wasm', 'cpu', 'tensorflow'] satisfies readonly EngineName[],
   help: 'what runs the model: wasm (embedded), cpu (plain JavaScript, slow), tensorflow (needs @tensorflow/tfjs-node)',
   default: 'auto: tensorflow when it loads, else wasm',
 } as const satisfies Flag
 
-const threads = {
+export const threads = {
   kind: 'whole',
   help: 'threads; the result does not depend on them',
   default: 'GPTVQ_THREADS, else the cores there are',
@@ -285,6 +286,11 @@ export const evalFlags = {
   },
   context: { kind: 'whole', help: 'tokens per window', default: "the model's context, 2048 at most" },
   windows: { kind: 'whole', help: 'windows at most, from the start of the text on', default: 'all' },
+  continuations: {
+    kind: 'whole',
+    help: 'so many texts that both models write on, up to where they part; needs --reference',
+    default: '0',
+  },
   engine,
   threads,
 } as const satisfies FlagsOf<EvaluateModelOptions>

@@ -71,6 +71,9 @@ function placeholder(flag: Flag): string {
       return flag.value
     case 'choice':
       return flag.choices.join('|')
+    case 'text':
+    case 'texts':
+      return 'TEXT'
     case 'patterns':
       return 'PATTERN'
     case 'settings':

@@ -95,6 +95,9 @@ function expectation(flag: Flag): string {
       return flag.value === 'FILE' ? 'the path of a file' : 'the path of a folder'
     case 'whole':
       return flag.word === undefined ? 'a whole number' : `a whole number or ${flag.word}`
+    case 'text':
+    case 'texts':
+      return 'a text'
     case 'patterns':
       return "a pattern over layers' names, e.g. '*.down_proj'"
     case 'settings':
@@ -111,8 +114,10 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): Parse
     case 'choice':
       return flag.choices.find((choice) => String(choice) === text)
     case 'path':
+    case 'text':
       return text
     case 'patterns':
+    case 'texts':
       return [text]
     case 'settings':
       return readSetting(flag.table, text)

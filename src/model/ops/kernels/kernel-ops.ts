@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { forwardKernels } from '../../../kernels/forward-kernels.js'
 import type { Ops } from '../ops.js'
-import { attendRows, closeKernelCache, openKernelCache } from './kernel-attention.js'
-import { mixRows, pickRows, routeRows } from './kernel-routing.js'
+import { attendRows, closeKernelCache, copyKernelCache, openKernelCache } from './kernel-attention.js'
+import { mixRows, pickRows, routeRows, stackRows } from './kernel-routing.js'
 import { freeRows, type KernelRows, newRows, tidyRows } from './kernel-scope.js'
 import { holdWeights, multiplyWeights, releaseHeld } from './kernel-weights.js'
 
@@ -81,10 +81,12 @@ export const kernelOps: Ops<KernelRows> = {
     }),
   attend: attendRows,
   openCache: openKernelCache,
+  copyCache: copyKernelCache,
   closeCache: closeKernelCache,
 
   route: routeRows,
   pick: pickRows,
+  stack: stackRows,
   mix: mixRows,
 }
 
