@@ -3,7 +3,7 @@ import type { Generator } from '../generate/open-generator.js'
 import { type ChatSetting, runChat } from './chat.js'
 import { type CommandContext, type CommandResult, defineCommand } from './command.js'
 import { UsageError } from './errors.js'
-import { runFlags } from './flags.js'
+import { runFlags } from './generation-flags.js'
 import { describeSpeed, noSpeed, writeText } from './write-text.js'
 
 /** `gptvq run MODEL` */

@@ -1,7 +1,7 @@
 import type { AnsweredRequest } from '../generate/server/handler.js'
 import { defineCommand } from './command.js'
-import { serveFlags } from './flags.js'
 import { formatSeconds } from './format.js'
+import { serveFlags } from './generation-flags.js'
 
 /** `gptvq serve MODEL` */
 export const serveCommand = defineCommand({
