@@ -1,9 +1,14 @@
 import { join } from 'node:path'
 import { CheckpointError } from '../errors.js'
-import { dequantize, dequantizeRows, type QuantizedLayer } from '../packing/quantized-layer.js'
+import {
+  dequantize,
+  dequantizeRows,
+  type PackedQuantizedLayer,
+  type QuantizedLayer,
+} from '../packing/quantized-layer.js'
 import type { Checkpoint } from './checkpoint.js'
 import { type ModuleRecord, parseQuantizationConfig, type QuantizationConfig } from './quantized-config.js'
-import { readQuantizedLayer } from './quantized-tensors.js'
+import { readPackedLayer, readQuantizedLayer } from './quantized-tensors.js'
 import { requireFloats } from './tensor-source.js'
 
 /** The weights of a checkpoint as float32, whether it is quantized or plain; layers are dequantized when asked for. */
@@ -16,6 +21,8 @@ export interface CheckpointWeights {
   floats(name: string): Promise<Float32Array>
   /** Rows `first` to `first + count - 1` of a 2-D tensor. */
   rows(name: string, first: number, count: number): Promise<Float32Array>
+  /** A quantized layer as it is stored; undefined for a plain tensor. */
+  stored(name: string): Promise<PackedQuantizedLayer | undefined>
 }
 
 /** Reads plain tensors and quantized layers by the names that the plain model has. */
@@ -31,7 +38,7 @@ export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
     records.set(`${module}.weight`, record)
   }
   const layerOf = (name: string, record: ModuleRecord) =>
-    readQuantizedLayer(checkpoint, name.slice(0, -'.weight'.length), record)
+    readQuantizedLayer(checkpoint, moduleOf(name), record)
   // rows are asked for run by run: of an embedding, or of a head
   let last: { readonly name: string; readonly layer: Promise<QuantizedLayer> } | undefined
   return {
@@ -54,5 +61,13 @@ export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
       if (last?.name !== name) last = { name, layer: layerOf(name, record) }
       return dequantizeRows(await last.layer, first, count)
     },
+    async stored(name) {
+      const record = records.get(name)
+      return record && readPackedLayer(checkpoint, moduleOf(name), record)
+    },
   }
+}
+
+function moduleOf(name: string): string {
+  return name.slice(0, -'.weight'.length)
 }

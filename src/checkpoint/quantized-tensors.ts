@@ -6,7 +6,12 @@ import { bfloatToFloat } from '../kernels/half.js'
 import { SCALE_BITS } from '../packing/block-scales.js'
 import { type PackedLayer, type PackedScales, unpackWidths } from '../packing/pack-layer.js'
 import { permutationBytes, unpackPermutation } from '../packing/permutation.js'
-import { type PackedQuantizedLayer, type QuantizedLayer, unpack } from '../packing/quantized-layer.js'
+import {
+  type PackedQuantizedLayer,
+  type QuantizedLayer,
+  requirePacked,
+  unpack,
+} from '../packing/quantized-layer.js'
 import { groupsPerRow, type PackedScalarLayer } from '../packing/scalar-layer.js'
 import { widthBytes } from '../packing/trellis-keys.js'
 import {
@@ -156,21 +161,22 @@ export async function readQuantizedLayer(
 }
 
 /**
- * Reads the arrays of a quantized layer as they are stored. That their lengths fit together is found out when they are
- * used: see {@link fitting}.
+ * Reads the arrays of a quantized layer as they are stored.
  *
  * @throws CheckpointError as {@link readQuantizedLayer}
  */
-export function readPackedLayer(
+export async function readPackedLayer(
   source: TensorSource,
   module: string,
   record: ModuleRecord,
 ): Promise<PackedQuantizedLayer> {
-  return record.format === 'vq' ? readVq(source, module, record) : readScalar(source, module, record)
+  const packed =
+    record.format === 'vq' ? await readVq(source, module, record) : await readScalar(source, module, record)
+  fitting(module, () => requirePacked(packed))
+  return packed
 }
 
-/** Uses the arrays of a layer. @throws CheckpointError naming the layer when they do not fit together */
-export function fitting<T>(module: string, use: () => T): T {
+function fitting<T>(module: string, use: () => T): T {
   try {
     return use()
   } catch (error) {

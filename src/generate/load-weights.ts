@@ -3,7 +3,7 @@ import { type Decoder, disposeDecoder, loadDecoder } from '../model/passes/cache
 import type { OpenModel } from '../pipeline/folders/open-model.js'
 import type { OnProgress } from '../pipeline/progress.js'
 
-/** Loads all weights of a model; experts and the head stay in memory too. */
+/** Loads all weights of a model, quantized layers as they are stored; experts and the head stay in memory too. */
 export async function loadWeights(
   { source, config }: OpenModel,
   onProgress: OnProgress | undefined,
@@ -16,6 +16,7 @@ export async function loadWeights(
   const headShare = 1 / (config.blocks.length + 1)
   const decoder = await loadDecoder(source, config, {
     keepsExperts: true,
+    asStored: true,
     onBlock: (done) => report((1 - headShare) * done),
   })
   try {

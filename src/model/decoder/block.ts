@@ -1,6 +1,7 @@
 import { ShapeError } from '../../errors.js'
 import type { LinearWeights, NormWeights } from '../ops/ops.js'
 import { releaseWeights, runningOps } from '../ops/running.js'
+import type { LinearWeight } from '../ops/weight-forms.js'
 import type { BlockDescription, LinearDescription, NormDescription } from './description.js'
 import { blockLinears, isExpert } from './linears.js'
 import { assertTensorShape, readTensor, type WeightSource } from './weights.js'
@@ -12,8 +13,15 @@ export interface Block {
   readonly norms: BlockNorms
   /** The linear layers in memory, by kind. */
   readonly linears: Map<string, LinearWeights>
-  /** Whether experts stay in memory too. */
+  readonly options: BlockOptions
+}
+
+/** How a block is loaded. */
+export interface BlockOptions {
+  /** Experts are loaded with the rest and stay in memory; default false: {@link withLinears} loads them. */
   readonly keepsExperts?: boolean
+  /** Quantized layers stay as they are stored, for engines that multiply by them; default false: they are expanded. */
+  readonly asStored?: boolean
 }
 
 /** The norms of a block, as far as it has them. */
@@ -47,13 +55,12 @@ export function assertNormTensors(source: WeightSource, { weights, biases, size 
 /**
  * Opens a block: reads its norms and all linear layers but those of experts, which {@link withLinears} reads.
  *
- * @param keepsExperts reads experts too, and keeps them; default false
  * @throws CheckpointError when a tensor is missing or of another shape, NumericError when a value is NaN or infinite
  */
 export async function openBlock(
   source: WeightSource,
   description: BlockDescription,
-  keepsExperts = false,
+  options: BlockOptions = {},
 ): Promise<Block> {
   const norms = Object.fromEntries(
     await Promise.all(
@@ -63,10 +70,10 @@ export async function openBlock(
       ]),
     ),
   ) as BlockNorms
-  const block: Block = { description, source, norms, linears: new Map(), keepsExperts }
+  const block: Block = { description, source, norms, linears: new Map(), options }
   await load(
     block,
-    blockLinears(description).filter((linear) => keepsExperts || !isExpert(description, linear)),
+    blockLinears(description).filter((linear) => options.keepsExperts || !isExpert(description, linear)),
   )
   return block
 }
@@ -86,17 +93,18 @@ export async function withLinears<R>(
   try {
     return await use()
   } finally {
-    if (!block.keepsExperts) {
+    if (!block.options.keepsExperts) {
       for (const linear of linears) if (isExpert(block.description, linear)) forget(block, linear.kind)
     }
   }
 }
 
 /** The next use of a layer reads its weight from the block's source again. */
-export function reloadLinear({ description, linears, source }: Block, kind: string): Promise<void> {
+export function reloadLinear(block: Block, kind: string): Promise<void> {
+  const { description, linears } = block
   const linear = blockLinears(description).find((own) => own.kind === kind)!
   linears.delete(kind)
-  return isExpert(description, linear) ? Promise.resolve() : load({ description, source, linears }, [linear])
+  return isExpert(description, linear) ? Promise.resolve() : load(block, [linear])
 }
 
 /** Has the running engine prepare the layers in memory for many uses. */
@@ -137,12 +145,26 @@ async function readRuns(source: WeightSource, names: readonly string[], size: nu
 async function load(block: Omit<Block, 'norms'>, linears: readonly LinearDescription[]): Promise<void> {
   for (const { kind, module, rows, cols, bias } of linears) {
     if (block.linears.has(kind)) continue
-    const weight = await readTensor(block.source, `${module}.weight`, [rows, cols], shapeOf(kind))
+    const weight = await readWeight(block, `${module}.weight`, [rows, cols], shapeOf(kind))
     const biases = bias
       ? await readTensor(block.source, `${module}.bias`, [rows], `the rows of ${kind}`)
       : undefined
     block.linears.set(kind, { kind, rows, cols, weight, bias: biases })
   }
+}
+
+async function readWeight(
+  { source, options }: Pick<Block, 'source' | 'options'>,
+  name: string,
+  shape: readonly number[],
+  why: string,
+): Promise<LinearWeight> {
+  if (options.asStored) {
+    assertTensorShape(source, name, shape, why)
+    const stored = await source.stored?.(name)
+    if (stored !== undefined) return stored
+  }
+  return readTensor(source, name, shape, why)
 }
 
 function forget({ linears }: Block, kind: string): void {
