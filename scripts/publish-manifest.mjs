@@ -6,9 +6,11 @@ import { fileURLToPath } from 'node:url'
 
 /** Puts the published package.json in the place of the source's. */
 export function writePublished(root) {
-  const { scripts: _, devDependencies: __, ...published } = JSON.parse(
-    readFileSync(join(root, 'package.json'), 'utf8'),
-  )
+  const {
+    scripts: _,
+    devDependencies: __,
+    ...published
+  } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   writeFileSync(join(root, 'package.json'), `${JSON.stringify(published, null, 2)}\n`)
 }
 

@@ -1,5 +1,6 @@
 import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
+import { safeJson, safeLines } from '../safe-text.js'
 import type { Command } from './command.js'
 import { commands } from './commands.js'
 import { describeFailure, exitCodes, UsageError } from './errors.js'
@@ -33,14 +34,14 @@ export async function runCli(args: readonly string[], streams: CliStreams): Prom
     const debug = Boolean(streams.env.GPTVQ_DEBUG) && streams.env.GPTVQ_DEBUG !== '0'
     const flags: FlagTable = command?.flags ?? {}
     const failure = describeFailure(error, command?.name, flags, streams.signal?.reason, debug)
-    streams.stderr.write(`${failure.message}\n`)
+    streams.stderr.write(`${safeLines(failure.message)}\n`)
     return failure.exitCode
   }
 }
 
 async function runWithoutCommand(args: readonly string[], { stdout }: CliStreams): Promise<void> {
   const [first, topic] = args
-  const print = (text: string) => stdout.write(`${text}\n`)
+  const print = (text: string) => stdout.write(`${safeLines(text)}\n`)
   if (first === '--version' || first === '-v') print(await packageVersion())
   else if (first === '--help' || first === '-h' || (first === 'help' && topic === undefined)) {
     print(programHelp(commands, helpWidth(stdout)))
@@ -81,7 +82,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
   try {
     const result = await command.run(path, values, { onProgress: progress.report, signal })
     progress.close()
-    stdout.write(`${json ? JSON.stringify(result.json, null, 2) : result.text}\n`)
+    stdout.write(`${json ? safeJson(JSON.stringify(result.json, null, 2)) : safeLines(result.text)}\n`)
   } finally {
     progress.close()
     signal?.removeEventListener('abort', announceStop)

@@ -1,11 +1,11 @@
 import { join } from 'node:path'
-import { requireOneOf } from '../../check-option.js'
+import { type OptionNames, refuseUnknown, requireOneOf, requirePath } from '../../check-option.js'
 import { openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { createCheckpointWriter, type WrittenCheckpoint } from '../../checkpoint/checkpoint-writer.js'
 import { encodeFloats, type FloatDtype } from '../../checkpoint/dtype.js'
 import { parseQuantizationConfig } from '../../checkpoint/quantized-config.js'
 import { readQuantizedLayer, storedNames } from '../../checkpoint/quantized-tensors.js'
-import { CheckpointError, NumericError, throwIfAborted } from '../../errors.js'
+import { CheckpointError, NumericError, orNothingWritten, throwIfAborted } from '../../errors.js'
 import { dequantize } from '../../packing/quantized-layer.js'
 import type { OnProgress } from '../progress.js'
 import { requireDistinctFolders } from './distinct-folders.js'
@@ -30,12 +30,29 @@ export interface DequantizeModelOptions extends OutputOptions {
   signal?: AbortSignal
 }
 
+const optionNames: OptionNames<DequantizeModelOptions> = {
+  model: true,
+  output: true,
+  dtype: true,
+  force: true,
+  maxShardBytes: true,
+  onProgress: true,
+  signal: true,
+}
+
 /**
  * Writes a quantized folder as a plain one, which any Hugging Face runtime loads.
  *
  * @throws CheckpointError, OptionError; AbortedError when `signal` fires. Nothing is written then
  */
 export async function dequantizeModel(options: DequantizeModelOptions): Promise<WrittenCheckpoint> {
+  refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  requirePath('output', options.output)
+  return orNothingWritten(() => dequantizeFolder(options))
+}
+
+async function dequantizeFolder(options: DequantizeModelOptions): Promise<WrittenCheckpoint> {
   const { dtype, onProgress, signal } = options
   if (dtype !== undefined) requireOneOf('dtype', dtype, plainDtypes)
   const checkpoint = await openCheckpoint(options.model)

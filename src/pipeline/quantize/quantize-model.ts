@@ -1,8 +1,8 @@
 import { join } from 'node:path'
-import { type OptionNames, refuseUnknown } from '../../check-option.js'
+import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError, orNothingWritten } from '../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
 import { setThreads } from '../../kernels/kernels.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
@@ -90,6 +90,12 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
  */
 export async function quantizeModel(options: QuantizeModelOptions): Promise<QuantizationReport> {
   refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  if (options.output !== undefined) requirePath('output', options.output)
+  return options.output === undefined ? quantize(options) : orNothingWritten(() => quantize(options))
+}
+
+async function quantize(options: QuantizeModelOptions): Promise<QuantizationReport> {
   const total = stopwatch()
   const settings = resolveMethod(options.method ?? 'gptvq', options)
   if (options.threads !== undefined) setThreads(options.threads)
