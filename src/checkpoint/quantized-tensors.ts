@@ -4,7 +4,7 @@ import { CheckpointError, ShapeError } from '../errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
 import { bfloatToFloat } from '../kernels/half.js'
 import { SCALE_BITS } from '../packing/block-scales.js'
-import type { PackedLayer, PackedScales } from '../packing/pack-layer.js'
+import { type PackedLayer, type PackedScales, unpackLayer } from '../packing/pack-layer.js'
 import { permutationBytes, unpackPermutation } from '../packing/permutation.js'
 import { type PackedQuantizedLayer, type QuantizedLayer, unpack } from '../packing/quantized-layer.js'
 import { groupsPerRow, type PackedScalarLayer } from '../packing/scalar-layer.js'
@@ -12,9 +12,13 @@ import {
   blocksPerRow,
   centroidsOf,
   columnGroupsOf,
+  decodeCodebooks,
+  indexBitsOf,
   isTrellis,
   rowGroupsOf,
+  type VqLayer,
   type VqLayout,
+  vectorsPerRow,
 } from '../packing/vq-layer.js'
 import type { Dtype } from './dtype.js'
 import type { ModuleRecord, ScalarRecord, VqRecord } from './quantized-config.js'
@@ -124,6 +128,42 @@ export function recordOf(
   }
 }
 
+/** Whether a tensor of this name is part of a quantized layer. */
+export function isStoredName(name: string): boolean {
+  return Object.values(SUFFIXES).some((suffix) => name.endsWith(suffix))
+}
+
+/** The tensors that store a layer of this record, as their headers must state them. */
+export function expectedTensors(module: string, record: ModuleRecord): Omit<StoredTensor, 'bytes'>[] {
+  const [rows, cols] = record.shape
+  if (record.format === 'scalar') {
+    const { bits, group_size: groupSize } = record
+    const groups = groupsPerRow(cols, groupSize)
+    return [
+      { name: module + SUFFIXES.codes, dtype: 'U8', shape: [rows, packedRowBytes(cols, bits)] },
+      { name: module + SUFFIXES.scales, dtype: 'F16', shape: [rows, groups] },
+      { name: module + SUFFIXES.zeros, dtype: 'U8', shape: [packedRowBytes(rows * groups, bits)] },
+    ]
+  }
+  const layout = recordLayout(record)
+  const groups = [rowGroupsOf(layout), columnGroupsOf(layout)]
+  const shapes: Record<string, [Dtype, number[]]> = {
+    [SUFFIXES.indices]: ['U8', [rows, packedRowBytes(vectorsPerRow(layout), indexBitsOf(layout))]],
+    [SUFFIXES.codebooks]: [
+      record.codebook_bits === 8 ? 'I8' : 'F16',
+      [...groups, centroidsOf(layout), layout.vectorDim],
+    ],
+    [SUFFIXES.codebookScales]: ['BF16', groups],
+    [SUFFIXES.blockScales]: ['U8', [rows, packedRowBytes(blocksPerRow(layout), SCALE_BITS)]],
+    [SUFFIXES.scaleRatio]: ['F32', [1]],
+    [SUFFIXES.permutation]: ['U8', [permutationBytes(cols)]],
+  }
+  return storedNames(module, record).map((name) => {
+    const [dtype, shape] = shapes[name.slice(module.length)]
+    return { name, dtype, shape }
+  })
+}
+
 /** Names of the tensors that store a layer of this record. */
 export function storedNames(module: string, record: ModuleRecord): string[] {
   const { indices, codebooks, codebookScales, blockScales, scaleRatio, permutation } = SUFFIXES
@@ -150,11 +190,10 @@ export async function readQuantizedLayer(
   record: ModuleRecord,
 ): Promise<QuantizedLayer> {
   try {
-    return unpack(
-      record.format === 'vq'
-        ? await readVq(source, module, record)
-        : await readScalar(source, module, record),
-    )
+    if (record.format === 'scalar') return unpack(await readScalar(source, module, record))
+    const layer = unpackLayer(await readVq(source, module, record))
+    requireFiniteCentroids(module, layer)
+    return layer
   } catch (error) {
     if (!(error instanceof ShapeError)) throw error
     throw new CheckpointError(
@@ -165,16 +204,7 @@ export async function readQuantizedLayer(
 }
 
 async function readVq(source: TensorSource, module: string, record: VqRecord): Promise<PackedLayer> {
-  const layout: VqLayout = {
-    rows: record.shape[0],
-    cols: record.shape[1],
-    vectorDim: record.vector_dim,
-    bits: record.bits,
-    ...(record.trellis_bits !== undefined && { trellisBits: record.trellis_bits }),
-    columnsPerGroup: record.columns_per_group,
-    rowsPerGroup: record.rows_per_group,
-    ...(record.scale_block_size !== undefined && { scaleBlockSize: record.scale_block_size }),
-  }
+  const layout = recordLayout(record)
   const codebookScales = new Uint16Array(await read(source, module + SUFFIXES.codebookScales, 'BF16'))
   if (!codebookScales.every((scale) => Number.isFinite(bfloatToFloat(scale))))
     throw notFinite(module + SUFFIXES.codebookScales)
@@ -185,6 +215,19 @@ async function readVq(source: TensorSource, module: string, record: VqRecord): P
     codebookScales,
     ...(layout.scaleBlockSize !== undefined && { blockScales: await readScales(source, module, layout) }),
     ...(record.permuted && { permutation: await readPermutation(source, module, layout.cols) }),
+  }
+}
+
+function recordLayout(record: VqRecord): VqLayout {
+  return {
+    rows: record.shape[0],
+    cols: record.shape[1],
+    vectorDim: record.vector_dim,
+    bits: record.bits,
+    ...(record.trellis_bits !== undefined && { trellisBits: record.trellis_bits }),
+    columnsPerGroup: record.columns_per_group,
+    rowsPerGroup: record.rows_per_group,
+    ...(record.scale_block_size !== undefined && { scaleBlockSize: record.scale_block_size }),
   }
 }
 
@@ -263,6 +306,15 @@ async function read(
     )
   }
   return Uint8Array.from(await source.readBytes(name)).buffer
+}
+
+/** Elements and scales are finite, their products need not be; the scales of blocks are 1 at most. */
+function requireFiniteCentroids(module: string, layer: VqLayer): void {
+  if (decodeCodebooks(layer).every((value) => Number.isFinite(value))) return
+  throw new CheckpointError(
+    `${module}${SUFFIXES.codebookScales}: a scale makes infinite weights of the codebook's elements; the file is damaged. ` +
+      'Quantize the model again',
+  )
 }
 
 function isFiniteHalf(half: number): boolean {

@@ -1,3 +1,4 @@
+import { finiteJson } from '../finite-json.js'
 import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
 import { safeJson, safeLines } from '../safe-text.js'
@@ -82,7 +83,8 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
   try {
     const result = await command.run(path, values, { onProgress: progress.report, signal })
     progress.close()
-    stdout.write(`${json ? safeJson(JSON.stringify(result.json, null, 2)) : safeLines(result.text)}\n`)
+    const document = finiteJson(result.json, 2)
+    stdout.write(`${json ? safeJson(document) : safeLines(result.text)}\n`)
   } finally {
     progress.close()
     signal?.removeEventListener('abort', announceStop)

@@ -11,6 +11,7 @@ import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from '../folders/output.js'
+import { requireWholeModel } from '../folders/whole-model.js'
 import type { MixedBitsOptions } from '../mixed/options.js'
 import type { OnProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
@@ -105,6 +106,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
     const notes: string[] = []
     const config = describeDecoder(checkpoint.config, join(options.model, 'config.json'), notes)
     const weights = plainWeights(checkpoint)
+    requireWholeModel(checkpoint, config, undefined)
     const plan = planLayers(config, settings, options)
     const ends = endTensors(config, options)
     const stated = statedSettings(settings, options)
