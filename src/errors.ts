@@ -28,8 +28,8 @@ export class OptionError extends GptvqError {
 
 /** Two arrays do not fit together, or a shape is impossible. */
 export class ShapeError extends GptvqError {
-  constructor(message: string) {
-    super('SHAPE', message)
+  constructor(message: string, options?: ErrorOptions) {
+    super('SHAPE', message, options)
   }
 }
 

@@ -1,4 +1,5 @@
 import { basename, join } from 'node:path'
+import { requireObject, requirePath } from '../check-option.js'
 import { CheckpointError, OptionError, ShapeError } from '../errors.js'
 import { DTYPES, type Dtype, isDtype, tensorBytes } from './dtype.js'
 import { fileError } from './file-errors.js'
@@ -100,6 +101,8 @@ export async function createCheckpointWriterOn(
   folder: string,
   options: CheckpointWriterOptions = {},
 ): Promise<CheckpointWriter> {
+  requirePath('folder', folder)
+  requireObject('options', options)
   const { force = false, maxShardBytes = 5e9, metadata = { format: 'pt' } } = options
   if (!(maxShardBytes >= 1)) {
     throw new OptionError('maxShardBytes', `expected a positive number of bytes, got ${maxShardBytes}`)

@@ -1,5 +1,6 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { requirePath } from '../check-option.js'
 import { CheckpointError } from '../errors.js'
 import { createFilePool, type FilePool } from './byte-source.js'
 import { fileError, systemErrorCode } from './file-errors.js'
@@ -40,6 +41,7 @@ const MAX_OTHER_FILE_BYTES = 256 * 2 ** 20
  * @throws CheckpointError when the folder or one of these is missing, damaged, or they contradict each other
  */
 export async function openCheckpoint(folder: string): Promise<Checkpoint> {
+  requirePath('folder', folder)
   const names = await listFiles(folder)
   if (!names.includes(CONFIG_FILE)) {
     throw new CheckpointError(

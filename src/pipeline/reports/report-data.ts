@@ -1,4 +1,4 @@
-import { requireWhole } from '../../check-option.js'
+import { requireObject, requirePath, requireWhole } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { bytesPerElement } from '../../checkpoint/dtype.js'
 import { type CheckpointWeights, checkpointWeights } from '../../checkpoint/model-weights.js'
@@ -43,6 +43,8 @@ export interface ReportDataOptions {
  *   too; OptionError; AbortedError when `signal` fires
  */
 export async function reportData(options: ReportDataOptions): Promise<ReportData> {
+  requireObject('options', options)
+  requirePath('model', options.model)
   const { model, reference, codebooks: shownCodebooks = 3, run, onProgress, signal } = options
   requireWhole('codebooks', shownCodebooks, 0, 100)
   const pause = pacer(signal)
