@@ -1,9 +1,15 @@
 import { join } from 'node:path'
 import { CheckpointError } from '../errors.js'
-import { dequantize, dequantizeRows, type QuantizedLayer } from '../packing/quantized-layer.js'
+import {
+  dequantize,
+  dequantizeRows,
+  type PackedQuantizedLayer,
+  type QuantizedLayer,
+  requirePacked,
+} from '../packing/quantized-layer.js'
 import type { Checkpoint } from './checkpoint.js'
 import { type ModuleRecord, parseQuantizationConfig, type QuantizationConfig } from './quantized-config.js'
-import { readQuantizedLayer } from './quantized-tensors.js'
+import { fitting, readPackedLayer, readQuantizedLayer } from './quantized-tensors.js'
 import { requireFloats } from './tensor-source.js'
 
 /** The weights of a checkpoint as float32, whether it is quantized or plain; layers are dequantized when asked for. */
@@ -16,6 +22,8 @@ export interface CheckpointWeights {
   floats(name: string): Promise<Float32Array>
   /** Rows `first` to `first + count - 1` of a 2-D tensor. */
   rows(name: string, first: number, count: number): Promise<Float32Array>
+  /** A quantized layer as it is stored; undefined for a plain tensor. */
+  packed(name: string): Promise<PackedQuantizedLayer | undefined>
 }
 
 /** Reads plain tensors and quantized layers by the names that the plain model has. */
@@ -30,8 +38,9 @@ export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
     }
     records.set(`${module}.weight`, record)
   }
+  const moduleOf = (name: string) => name.slice(0, -'.weight'.length)
   const layerOf = (name: string, record: ModuleRecord) =>
-    readQuantizedLayer(checkpoint, name.slice(0, -'.weight'.length), record)
+    readQuantizedLayer(checkpoint, moduleOf(name), record)
   // rows are asked for run by run: of an embedding, or of a head
   let last: { readonly name: string; readonly layer: Promise<QuantizedLayer> } | undefined
   return {
@@ -53,6 +62,14 @@ export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
       if (!record) return checkpoint.readRows(name, first, count)
       if (last?.name !== name) last = { name, layer: layerOf(name, record) }
       return dequantizeRows(await last.layer, first, count)
+    },
+    async packed(name) {
+      const record = records.get(name)
+      if (!record) return undefined
+      const module = moduleOf(name)
+      const layer = await readPackedLayer(checkpoint, module, record)
+      fitting(module, () => requirePacked(layer))
+      return layer
     },
   }
 }
