@@ -1,5 +1,6 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { requirePath } from '../check-option.js'
 import { CheckpointError } from '../errors.js'
 import { createFilePool, type FilePool } from './byte-source.js'
 import { fileError, systemErrorCode } from './file-errors.js'
@@ -22,6 +23,8 @@ export interface Checkpoint extends TensorSource {
    * model card, licence), sorted. Neither weights nor `config.json`.
    */
   readonly otherFiles: readonly string[]
+  /** The `__metadata__` of each weights file, by its path. */
+  readonly metadata: ReadonlyMap<string, ReadonlyMap<string, string>>
 }
 
 /** Weight files open at a time. */
@@ -38,6 +41,7 @@ const MAX_OTHER_FILE_BYTES = 256 * 2 ** 20
  * @throws CheckpointError when the folder or one of these is missing, damaged, or they contradict each other
  */
 export async function openCheckpoint(folder: string): Promise<Checkpoint> {
+  requirePath('folder', folder)
   const names = await listFiles(folder)
   if (!names.includes(CONFIG_FILE)) {
     throw new CheckpointError(
@@ -55,7 +59,11 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   }
 }
 
-async function openWeights(folder: string, names: readonly string[], pool: FilePool): Promise<TensorSource> {
+async function openWeights(
+  folder: string,
+  names: readonly string[],
+  pool: FilePool,
+): Promise<TensorSource & Pick<Checkpoint, 'metadata'>> {
   const weights = await findWeightFiles(folder, names)
   const byPath = new Map<string, SafetensorsFile>()
   for (const name of weights.files) {
@@ -64,12 +72,13 @@ async function openWeights(folder: string, names: readonly string[], pool: FileP
   }
   const found = [...byPath.values()].map((file) => file.tensors)
   const tensors = joinTensors(folder, weights, found)
-  return tensorSource(
+  const source = tensorSource(
     folder,
     tensors,
     (name, start, end) => byPath.get(findTensor(tensors, name, folder).file)!.readRange(name, start, end),
     pool.close,
   )
+  return { ...source, metadata: new Map([...byPath].map(([path, file]) => [path, file.metadata])) }
 }
 
 /** Names of the plain files in `folder`, links to files among them, sorted. */

@@ -1,5 +1,7 @@
+import { finiteJson } from '../finite-json.js'
 import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
+import { safeJson, safeLines, safeText } from '../safe-text.js'
 import type { Command, Input } from './command.js'
 import { commands } from './commands.js'
 import { describeFailure, exitCodes, UsageError } from './errors.js'
@@ -34,14 +36,14 @@ export async function runCli(args: readonly string[], streams: CliStreams): Prom
     const debug = Boolean(streams.env.GPTVQ_DEBUG) && streams.env.GPTVQ_DEBUG !== '0'
     const flags: FlagTable = command?.flags ?? {}
     const failure = describeFailure(error, command?.name, flags, streams.signal?.reason, debug)
-    streams.stderr.write(`${failure.message}\n`)
+    streams.stderr.write(`${safeLines(failure.message)}\n`)
     return failure.exitCode
   }
 }
 
 async function runWithoutCommand(args: readonly string[], { stdout }: CliStreams): Promise<void> {
   const [first, topic] = args
-  const print = (text: string) => stdout.write(`${text}\n`)
+  const print = (text: string) => stdout.write(`${safeLines(text)}\n`)
   if (first === '--version' || first === '-v') print(await packageVersion())
   else if (first === '--help' || first === '-h' || (first === 'help' && topic === undefined)) {
     print(programHelp(commands, helpWidth(stdout)))
@@ -88,7 +90,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
       stdin,
       print(text) {
         progress.close()
-        if (!json) stdout.write(text)
+        if (!json) stdout.write(stdout.isTTY ? safeText(text) : text)
       },
       note(text) {
         if (!quiet) progress.note(text)
@@ -105,8 +107,9 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
           : undefined,
     })
     progress.close()
-    const text = json ? JSON.stringify(result.json, null, 2) : result.text
-    if (text !== '') stdout.write(`${text}\n`)
+    const document = finiteJson(result.json, 2)
+    if (json) stdout.write(`${safeJson(document)}\n`)
+    else if (result.text !== '') stdout.write(`${safeLines(result.text)}\n`)
   } finally {
     progress.close()
     signal?.removeEventListener('abort', announceStop)

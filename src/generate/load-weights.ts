@@ -16,7 +16,7 @@ export async function loadWeights(
   const headShare = 1 / (config.blocks.length + 1)
   const decoder = await loadDecoder(source, config, {
     keepsExperts: true,
-    asStored: true,
+    keepsPacked: true,
     onBlock: (done) => report((1 - headShare) * done),
   })
   try {

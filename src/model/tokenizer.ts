@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { requirePath } from '../check-option.js'
 import { CheckpointError, TextError, UnsupportedError } from '../errors.js'
 import { addedTokenSplitter, readAddedTokens } from './tokenizer/added-tokens.js'
 import { readDecoder } from './tokenizer/decoders.js'
@@ -39,6 +40,7 @@ export interface Tokenizer {
  * @throws UnsupportedError for a rule that is not there, naming the field and what is supported
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
+  requirePath('folder', folder)
   const file = join(folder, 'tokenizer.json')
   return createTokenizer(readSection(await readJson(file), file), file)
 }

@@ -39,7 +39,7 @@ export function unpack(packed: PackedQuantizedLayer): QuantizedLayer {
   return 'layout' in packed ? unpackLayer(packed) : unpackScalar(packed)
 }
 
-/** Checks that the arrays of a layer fit together. @throws ShapeError naming the one that does not */
+/** Checks that the arrays of a packed layer fit together. @throws ShapeError naming the one that does not */
 export function requirePacked(packed: PackedQuantizedLayer): void {
   if ('layout' in packed) requirePackedLayer(packed)
   else requirePackedScalar(packed)

@@ -37,7 +37,7 @@ describe.each(settings)('layers held as they are stored: %s', (_, options) => {
     await quantizeModel({ model, output, force: true, ...options })
     const { source, config, quantization, close } = await openModel(output)
     const before = arrays.inUse()
-    const decoder = await loadDecoder(source, config, { asStored: true })
+    const decoder = await loadDecoder(source, config, { keepsPacked: true })
     let packed = 0
     for (const { linears } of decoder.blocks) {
       for (const { weight, rows, cols } of linears.values()) {
@@ -74,13 +74,13 @@ it('a layer whose arrays do not fit together is told by its name', async () => {
   await quantizeModel({ model, output, force: true, method: 'rtn', bits: 4, groupSize: 16 })
   const opened = await openModel(output)
   const name = 'model.layers.1.mlp.up_proj.weight'
-  const stored = await opened.source.stored!(name)
+  const stored = await opened.source.packed!(name)
   expect(stored).toMatchObject({ rows: 48, cols: 32, bits: 4 })
-  expect(await opened.source.stored!('model.norm.weight')).toBeUndefined()
+  expect(await opened.source.packed!('model.norm.weight')).toBeUndefined()
   const record = opened.quantization!.modules['model.layers.1.mlp.up_proj']
   Object.assign(record, { group_size: 8 })
-  await expect(opened.source.stored!(name)).rejects.toThrow(CheckpointError)
-  await expect(opened.source.stored!(name)).rejects.toThrow(
+  await expect(opened.source.packed!(name)).rejects.toThrow(CheckpointError)
+  await expect(opened.source.packed!(name)).rejects.toThrow(
     /up_proj: scales: found 96 elements, .* needs 192.*quantize the model/,
   )
   await opened.close()

@@ -1,4 +1,17 @@
-import { CODE_BITS, codesAt, field, LIFT, POWERS, rowAt, SPLITS, SPREAD, STATE_BITS } from './packed-weight'
+import {
+  CODE_BITS,
+  codesAt,
+  field,
+  LIFT,
+  LIFTED,
+  POWERS,
+  rowAt,
+  SPLITS,
+  SPREAD,
+  STATE_BITS,
+  VECTOR_DIM,
+} from './packed-weight'
+import { chosen } from './simd'
 
 /** Takes codes apart: bytes for codes of up to 8 bits, 16 bits for longer ones. Up to 31 more are written. */
 export function unpackCodes(weight: usize, row: i32, vector: i32, count: i32, to: usize): void {
@@ -26,8 +39,8 @@ function unpackNibbles(from: usize, count: i32, to: usize): void {
 function unpackBits(from: usize, bits: i32, spread: v128, lift: v128, count: i32, to: usize): void {
   const end = to + <usize>count
   for (; to < end; to += 16) {
-    const first = i16x8.mul(i8x16.swizzle(v128.load(from), spread), lift)
-    const second = i16x8.mul(i8x16.swizzle(v128.load(from + <usize>bits), spread), lift)
+    const first = i16x8.mul(chosen(v128.load(from), spread), lift)
+    const second = i16x8.mul(chosen(v128.load(from + <usize>bits), spread), lift)
     v128.store(to, i8x16.narrow_i16x8_u(i16x8.shr_u(first, 16 - bits), i16x8.shr_u(second, 16 - bits)))
     from += 2 * <usize>bits
   }
@@ -42,22 +55,23 @@ function unpackWide(from: usize, bits: i32, count: i32, to: usize): void {
 
 /** Of 4 columns: the bytes of each code, what lifts it within them, its mask; where the bytes are in a row. */
 const SPLIT_BYTES: usize = 64
-/** Every code is lifted so far. */
-const LIFTED: i32 = 7
 
 /**
- * Takes the codes of a trellis' row, from a vector on whose number is a multiple of 4, into its numbers, 16 bits each; up to
- * 7 more are written.
+ * Takes the codes of a trellis' row, from a vector on whose number is a multiple of 4, into its numbers, 16 bits each, times
+ * the bytes of a centroid: where they are in their table. Up to 7 more are written.
  */
 export function advanceNumbers(weight: usize, row: i32, vector: i32, count: i32, numbers: usize): void {
   const codes = rowAt(weight, row)
-  const largest: i32 = (1 << field(weight, STATE_BITS)) - 1
+  const d = field(weight, VECTOR_DIM)
+  const largest: i32 = ((1 << field(weight, STATE_BITS)) - 1) * d
   const mask = i16x8.splat(<i16>largest)
+  const lifted = field(weight, LIFTED)
   const end = numbers + (<usize>count << 1)
   let split = load<usize>(weight, SPLITS) + <usize>(vector >> 2) * SPLIT_BYTES
   let powers = load<usize>(weight, POWERS) + (<usize>vector << 1)
   for (; numbers < end; numbers += 16, powers += 16, split += 2 * SPLIT_BYTES) {
-    const own = i16x8.narrow_i32x4_u(fourCodes(codes, split), fourCodes(codes, split + SPLIT_BYTES))
+    const first = fourCodes(codes, split, lifted)
+    const own = i16x8.narrow_i32x4_u(first, fourCodes(codes, split + SPLIT_BYTES, lifted))
     const above = i16x8.mul(v128.load(numbers), v128.load(powers))
     v128.store(numbers, v128.and(v128.or(above, own), mask))
   }
@@ -65,7 +79,7 @@ export function advanceNumbers(weight: usize, row: i32, vector: i32, count: i32,
 
 // @ts-expect-error: decorator
 @inline
-function fourCodes(codes: usize, split: usize): v128 {
-  const bytes = i8x16.swizzle(v128.load(codes + load<usize>(split, 48)), v128.load(split))
-  return v128.and(i32x4.shr_u(i32x4.mul(bytes, v128.load(split, 16)), LIFTED), v128.load(split, 32))
+function fourCodes(codes: usize, split: usize, lifted: i32): v128 {
+  const bytes = chosen(v128.load(codes + load<usize>(split, 48)), v128.load(split))
+  return v128.and(i32x4.shr_u(i32x4.mul(bytes, v128.load(split, 16)), lifted), v128.load(split, 32))
 }

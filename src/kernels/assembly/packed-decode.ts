@@ -1,5 +1,6 @@
 import { aligned } from './job'
 import { advanceNumbers, unpackCodes } from './packed-codes'
+import { chosen } from './simd'
 import {
   BYTES,
   CODE_BITS,
@@ -126,6 +127,12 @@ function swizzleNibblePairs(table: usize, codes: usize, count: i32, to: usize): 
 
 function lookUp(weight: usize, table: usize, numbers: usize, isWide: boolean, count: i32, to: usize): void {
   const d = field(weight, VECTOR_DIM)
+  if (isTrellis(weight)) {
+    if (d == 1) loadPlaces<u8>(table, numbers, count, to)
+    else if (d == 2) loadPlaces<u16>(table, numbers, count, to)
+    else loadPlaces<u32>(table, numbers, count, to)
+    return
+  }
   if (field(weight, KIND) == FLOATS) {
     for (let i = 0; i < count; i++) {
       const number = isWide ? <usize>load<u16>(numbers + (<usize>i << 1)) : <usize>load<u8>(numbers + <usize>i)
@@ -138,6 +145,22 @@ function lookUp(weight: usize, table: usize, numbers: usize, isWide: boolean, co
   } else if (d == 1) loadEach<u8>(table, numbers, isWide, count, to)
   else if (d == 2) loadEach<u16>(table, numbers, isWide, count, to)
   else loadEach<u32>(table, numbers, isWide, count, to)
+}
+
+/** Vectors as wide as `T` by their places in a table. */
+function loadPlaces<T>(table: usize, places: usize, count: i32, to: usize): void {
+  const end = to + <usize>count * sizeof<T>()
+  for (; to + 8 * sizeof<T>() <= end; to += 8 * sizeof<T>(), places += 16) {
+    store<T>(to, load<T>(table + <usize>load<u16>(places)))
+    store<T>(to, load<T>(table + <usize>load<u16>(places, 2)), sizeof<T>())
+    store<T>(to, load<T>(table + <usize>load<u16>(places, 4)), 2 * sizeof<T>())
+    store<T>(to, load<T>(table + <usize>load<u16>(places, 6)), 3 * sizeof<T>())
+    store<T>(to, load<T>(table + <usize>load<u16>(places, 8)), 4 * sizeof<T>())
+    store<T>(to, load<T>(table + <usize>load<u16>(places, 10)), 5 * sizeof<T>())
+    store<T>(to, load<T>(table + <usize>load<u16>(places, 12)), 6 * sizeof<T>())
+    store<T>(to, load<T>(table + <usize>load<u16>(places, 14)), 7 * sizeof<T>())
+  }
+  for (; to < end; to += sizeof<T>(), places += 2) store<T>(to, load<T>(table + <usize>load<u16>(places)))
 }
 
 /** Vectors as wide as `T`, one after the other. */
@@ -164,14 +187,6 @@ function loadEach<T>(table: usize, numbers: usize, isWide: boolean, count: i32, 
   for (; to < end; to += sizeof<T>(), numbers++) {
     store<T>(to, load<T>(table + <usize>load<u8>(numbers) * sizeof<T>()))
   }
-}
-
-/** Bytes of a table of 16, by indices below 16. */
-// @ts-expect-error: decorator
-@inline
-function chosen(table: v128, indices: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(table, indices)
-  return i8x16.swizzle(table, indices)
 }
 
 function swizzleOne(table: usize, numbers: usize, count: i32, to: usize): void {

@@ -38,6 +38,8 @@ export const POWERS: usize = 92
 export const FACTORS: usize = 128
 /** How many rows above tell of a row's numbers. */
 export const LEAD: usize = 132
+/** By how many bits lifted codes of a trellis are brought down: that leaves them times the dimensions of a vector. */
+export const LIFTED: usize = 136
 
 export const BYTES: i32 = 0
 export const FLOATS: i32 = 1

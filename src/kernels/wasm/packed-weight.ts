@@ -48,7 +48,7 @@ export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedW
     segments,
     zeros: isGrid ? values.zeros : new Uint8Array(0),
     permutation: permutation ?? new Uint32Array(0),
-    splits: trellis ? splitsOf(trellis) : new Uint8Array(0),
+    splits: trellis ? splitsOf(trellis, vectorDim) : new Uint8Array(0),
     powers: Uint16Array.from(trellis?.widths ?? [], (width) => 2 ** width),
     factors: trellis ? factorsOf(trellis, vectorDim) : new Float32Array(0),
   }
@@ -69,7 +69,9 @@ export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedW
     ...[places.segments, segments.length / 4, places.zeros, permutation ? places.permutation : 0],
     ...(trellis ? [places.splits, places.powers] : [0, 0]),
   ])
-  new Int32Array(heap.memory.buffer, at + FACTORS, 2).set([trellis ? places.factors : 0, lead])
+  new Int32Array(heap.memory.buffer, at + FACTORS, 3).set([
+    ...[trellis ? places.factors : 0, lead, 7 - Math.log2(vectorDim)],
+  ])
   if (!trellis && codeBits < 8) writeSpread(heap.memory.buffer, at, codeBits)
   return {
     at,
@@ -127,8 +129,9 @@ function writeSpread(memory: ArrayBufferLike, at: number, codeBits: number): voi
 /** Bytes of what takes the codes of 4 columns apart, see `assembly/packed-codes.ts`. */
 const SPLIT_BYTES = 64
 
-/** For every 4 columns of vectors: the 4 bytes each code starts in, what lifts it by 7 bits, its mask; where they are. */
-function splitsOf({ widths }: TrellisColumns): Uint8Array {
+/** For every 4 columns of vectors: the 4 bytes each code starts in, what lifts it to 7 bits above their start, its mask once it is brought
+ * down to a multiple of `vectorDim`; where the bytes are. */
+function splitsOf({ widths }: TrellisColumns, vectorDim: number): Uint8Array {
   const splits = new Uint8Array(SPLIT_BYTES * 2 * Math.ceil(widths.length / 8))
   let bit = 0
   for (let first = 0; first < widths.length; first += 4) {
@@ -140,7 +143,7 @@ function splitsOf({ widths }: TrellisColumns): Uint8Array {
       const byte = (bit >> 3) - start
       splits.set([byte, byte + 1, byte + 2, byte + 3], at + 4 * i)
       lifts[i] = 2 ** (7 - (bit & 7))
-      masks[i] = 2 ** width - 1
+      masks[i] = (2 ** width - 1) * vectorDim
       bit += width
     }
   }

@@ -1,7 +1,6 @@
 import { ShapeError } from '../../errors.js'
 import type { LinearWeights, NormWeights } from '../ops/ops.js'
 import { releaseWeights, runningOps } from '../ops/running.js'
-import type { LinearWeight } from '../ops/weight-forms.js'
 import type { BlockDescription, LinearDescription, NormDescription } from './description.js'
 import { blockLinears, isExpert } from './linears.js'
 import { assertTensorShape, readTensor, type WeightSource } from './weights.js'
@@ -13,16 +12,14 @@ export interface Block {
   readonly norms: BlockNorms
   /** The linear layers in memory, by kind. */
   readonly linears: Map<string, LinearWeights>
-  readonly options: BlockOptions
+  /** Whether experts stay in memory too. */
+  readonly keepsExperts?: boolean
+  /** Whether quantized layers stay as they are stored. */
+  readonly keepsPacked?: boolean
 }
 
-/** How a block is loaded. */
-export interface BlockOptions {
-  /** Experts are loaded with the rest and stay in memory; default false: {@link withLinears} loads them. */
-  readonly keepsExperts?: boolean
-  /** Quantized layers stay as they are stored, for engines that multiply by them; default false: they are expanded. */
-  readonly asStored?: boolean
-}
+/** How {@link openBlock} reads layers; by default experts are read at each use, and all layers expanded. */
+export type BlockOptions = Pick<Block, 'keepsExperts' | 'keepsPacked'>
 
 /** The norms of a block, as far as it has them. */
 export interface BlockNorms {
@@ -70,7 +67,7 @@ export async function openBlock(
       ]),
     ),
   ) as BlockNorms
-  const block: Block = { description, source, norms, linears: new Map(), options }
+  const block: Block = { description, source, norms, linears: new Map(), ...options }
   await load(
     block,
     blockLinears(description).filter((linear) => options.keepsExperts || !isExpert(description, linear)),
@@ -93,18 +90,17 @@ export async function withLinears<R>(
   try {
     return await use()
   } finally {
-    if (!block.options.keepsExperts) {
+    if (!block.keepsExperts) {
       for (const linear of linears) if (isExpert(block.description, linear)) forget(block, linear.kind)
     }
   }
 }
 
 /** The next use of a layer reads its weight from the block's source again. */
-export function reloadLinear(block: Block, kind: string): Promise<void> {
-  const { description, linears } = block
+export function reloadLinear({ description, linears, source }: Block, kind: string): Promise<void> {
   const linear = blockLinears(description).find((own) => own.kind === kind)!
   linears.delete(kind)
-  return isExpert(description, linear) ? Promise.resolve() : load(block, [linear])
+  return isExpert(description, linear) ? Promise.resolve() : load({ description, source, linears }, [linear])
 }
 
 /** Has the running engine prepare the layers in memory for many uses. */
@@ -145,26 +141,14 @@ async function readRuns(source: WeightSource, names: readonly string[], size: nu
 async function load(block: Omit<Block, 'norms'>, linears: readonly LinearDescription[]): Promise<void> {
   for (const { kind, module, rows, cols, bias } of linears) {
     if (block.linears.has(kind)) continue
-    const weight = await readWeight(block, `${module}.weight`, [rows, cols], shapeOf(kind))
+    assertTensorShape(block.source, `${module}.weight`, [rows, cols], shapeOf(kind))
+    const packed = block.keepsPacked ? await block.source.packed?.(`${module}.weight`) : undefined
+    const weight = packed ?? (await readTensor(block.source, `${module}.weight`, [rows, cols], shapeOf(kind)))
     const biases = bias
       ? await readTensor(block.source, `${module}.bias`, [rows], `the rows of ${kind}`)
       : undefined
     block.linears.set(kind, { kind, rows, cols, weight, bias: biases })
   }
-}
-
-async function readWeight(
-  { source, options }: Pick<Block, 'source' | 'options'>,
-  name: string,
-  shape: readonly number[],
-  why: string,
-): Promise<LinearWeight> {
-  if (options.asStored) {
-    assertTensorShape(source, name, shape, why)
-    const stored = await source.stored?.(name)
-    if (stored !== undefined) return stored
-  }
-  return readTensor(source, name, shape, why)
 }
 
 function forget({ linears }: Block, kind: string): void {

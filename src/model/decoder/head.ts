@@ -34,7 +34,7 @@ export interface HeadOptions {
   /** All of it stays in memory, prepared by the engine for many uses; default false. */
   readonly holds?: boolean
   /** With `holds`: a quantized one stays as it is stored; default false. */
-  readonly asStored?: boolean
+  readonly keepsPacked?: boolean
 }
 
 /** The head of some consecutive tokens of the vocabulary. */
@@ -68,12 +68,12 @@ export function assertHead(source: WeightSource, config: DecoderDescription): vo
 export async function openHead(
   source: WeightSource,
   config: DecoderDescription,
-  { holds = false, asStored = false }: HeadOptions = {},
+  { holds = false, keepsPacked = false }: HeadOptions = {},
 ): Promise<Head> {
   const { vocabSize, hiddenSize } = config
   assertHead(source, config)
   const norm = await readNorm(source, config.finalNorm)
-  let stored = holds && asStored ? await source.stored?.(config.head.tensor) : undefined
+  let stored = holds && keepsPacked ? await source.packed?.(config.head.tensor) : undefined
   const sliceRows = stored ? vocabSize : Math.max(1, Math.floor(sliceBytes / (4 * hiddenSize)))
   const kept = holds || 4 * vocabSize * hiddenSize <= keptBytes ? new Map<number, LinearWeights>() : undefined
 

@@ -10,8 +10,8 @@ export interface WeightSource {
   floats(name: string): Promise<Float32Array>
   /** Rows `first` to `first + count - 1` of a 2-D tensor. */
   rows(name: string, first: number, count: number): Promise<Float32Array>
-  /** A quantized layer as it is stored; undefined for a plain tensor. Sources of plain tensors need not have it. */
-  stored?(name: string): Promise<PackedQuantizedLayer | undefined>
+  /** A quantized layer as it is stored, for engines that multiply by it as it is; undefined for one that is not quantized. */
+  packed?(name: string): Promise<PackedQuantizedLayer | undefined>
 }
 
 /**

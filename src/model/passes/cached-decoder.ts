@@ -1,4 +1,4 @@
-import { type Block, type BlockOptions, disposeBlock, holdBlock, openBlock } from '../decoder/block.js'
+import { type Block, disposeBlock, holdBlock, openBlock } from '../decoder/block.js'
 import type { DecoderDescription } from '../decoder/description.js'
 import { type Embedding, openEmbedding } from '../decoder/embedding.js'
 import { assertFiniteLogits, type Head, openHead } from '../decoder/head.js'
@@ -16,7 +16,11 @@ export interface Decoder {
 }
 
 /** How {@link loadDecoder} loads. */
-export interface LoadOptions extends BlockOptions {
+export interface LoadOptions {
+  /** Experts stay in memory too; default false: they are read again at each use. */
+  readonly keepsExperts?: boolean
+  /** Quantized layers stay as they are stored, where the source has them; default false: they are expanded. */
+  readonly keepsPacked?: boolean
   /** Is called before each block with the share that is done; what it throws stops the loading. */
   readonly onBlock?: (done: number) => void
 }
@@ -29,18 +33,18 @@ export interface LoadOptions extends BlockOptions {
 export async function loadDecoder(
   source: WeightSource,
   config: DecoderDescription,
-  { onBlock, ...options }: LoadOptions = {},
+  { onBlock, ...kept }: LoadOptions = {},
 ): Promise<Decoder> {
   const blocks: Block[] = []
   try {
     for (const [index, description] of config.blocks.entries()) {
       onBlock?.(index / config.blocks.length)
-      const block = await openBlock(source, description, options)
+      const block = await openBlock(source, description, kept)
       blocks.push(block)
       holdBlock(block)
     }
     const embed = await openEmbedding(source, config)
-    return { config, blocks, embed, head: await openHead(source, config, { ...options, holds: true }) }
+    return { config, blocks, embed, head: await openHead(source, config, { holds: true, keepsPacked: kept.keepsPacked }) }
   } catch (error) {
     blocks.forEach(disposeBlock)
     throw error

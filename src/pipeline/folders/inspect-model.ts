@@ -1,10 +1,6 @@
-import { join } from 'node:path'
 import { openCheckpoint } from '../../checkpoint/checkpoint.js'
-import {
-  type ModuleRecord,
-  parseQuantizationConfig,
-  type VqRecord,
-} from '../../checkpoint/quantized-config.js'
+import { readQuantization } from '../../checkpoint/quantization.js'
+import type { ModuleRecord, VqRecord } from '../../checkpoint/quantized-config.js'
 import { storedNames } from '../../checkpoint/quantized-tensors.js'
 import { findTensor, type TensorInfo } from '../../checkpoint/tensor-source.js'
 
@@ -52,7 +48,7 @@ export interface Inspection {
 export async function inspectModel(model: string): Promise<Inspection> {
   const checkpoint = await openCheckpoint(model)
   try {
-    const quantization = parseQuantizationConfig(checkpoint.config, join(model, 'config.json'))
+    const quantization = readQuantization(checkpoint)
     const stored = new Set<string>()
     const weights: InspectedWeight[] = []
     for (const [module, record] of Object.entries(quantization?.modules ?? {})) {

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { basename, dirname, join, resolve } from 'node:path'
+import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { fileError, systemErrorCode } from '../../checkpoint/file-errors.js'
 import { nodeFileSystem, writeAt, writeNewFile } from '../../checkpoint/file-system.js'
-import { CheckpointError, throwIfAborted } from '../../errors.js'
+import { CheckpointError, orNothingWritten, throwIfAborted } from '../../errors.js'
 import { turnOfEventLoop } from '../../event-loop.js'
 import type { ReportData } from '../../report/report-data.js'
 import { reportHtml } from '../../report/report-html.js'
@@ -15,6 +16,17 @@ export interface WriteReportOptions extends ReportDataOptions {
   output: string
   /** Replace a report that is already there. Default false. */
   force?: boolean
+}
+
+const optionNames: OptionNames<WriteReportOptions> = {
+  model: true,
+  reference: true,
+  codebooks: true,
+  run: true,
+  output: true,
+  force: true,
+  onProgress: true,
+  signal: true,
 }
 
 /** A report that was written. */
@@ -40,6 +52,13 @@ const SIGNATURE = '<!doctype html>'
  *   kept then. AbortedError when `signal` fires
  */
 export async function writeReport(options: WriteReportOptions): Promise<WrittenReport> {
+  refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  requirePath('output', options.output)
+  return orNothingWritten(() => writePage(options))
+}
+
+async function writePage(options: WriteReportOptions): Promise<WrittenReport> {
   const { output, force = false, onProgress, signal } = options
   const target = resolve(output)
   await requireReportPlace(output, force)
