@@ -26,7 +26,6 @@ beforeAll(async () => {
 
 const cheap = { sequences: 2, restarts: 1, refinementRounds: 0 }
 const settings: readonly (readonly [string, Partial<QuantizeModelOptions>])[] = [
-  ['plain codebooks', { bits: 2, groupSize: 512, trellisBits: 0, ...cheap }],
   ['a trellis, and rounded head and embedding', { bits: 2, headBits: 8, embeddingBits: 4, ...cheap }],
   ['scalar codes', { method: 'rtn', bits: 4, groupSize: 16 }],
 ]
