@@ -9,6 +9,7 @@ export default defineConfig({
       { find: /^gptvq$/, replacement: source('./src/index.ts') },
       { find: /^gptvq\/model$/, replacement: source('./src/model.ts') },
       { find: /^gptvq\/report$/, replacement: source('./src/report.ts') },
+      { find: /^gptvq\/export$/, replacement: source('./src/export.ts') },
     ],
   },
   test: {

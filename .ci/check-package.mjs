@@ -31,6 +31,7 @@ try {
     'dist/index.js',
     'dist/model.d.ts',
     'dist/report.d.ts',
+    'dist/export.d.ts',
     'dist/cli/main.js',
   ]) {
     if (!packed.files.some(({ path }) => path === needed)) fail(`the tarball lacks ${needed}`)
