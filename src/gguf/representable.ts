@@ -1,5 +1,6 @@
 import { UnsupportedError } from '../errors.js'
 import type { BlockDescription, DecoderDescription, DenseFeedForward } from '../model/decoder/description.js'
+import { projectionsOf } from '../model/decoder/linears.js'
 import { architectureOfFamily, type GgufArchitecture, ggufArchitectures } from './architectures.js'
 
 /** Layers of these architectures that see a window: all but each of so many. */
@@ -7,6 +8,9 @@ const windowPeriods: Readonly<Record<string, number>> = { gemma2: 2, gemma3_text
 
 /** Layers of the Gemma models of 27B, whose scores llama.cpp scales otherwise. */
 const largestGemma: Readonly<Record<string, number>> = { gemma2: 46, gemma3_text: 62 }
+
+/** Families whose queries, keys and values may have biases there. */
+const withBiases = new Set(['llama', 'granite', 'qwen2', 'qwen2_moe', 'stablelm', 'gpt_neox'])
 
 /** Whether llama.cpp divides the weights of a token's experts by their sum. */
 const sumsToOne: Readonly<Record<string, boolean>> = {
@@ -75,6 +79,12 @@ function checkBlock(decoder: DecoderDescription, block: BlockDescription, refuse
   const period = windowPeriods[family]
   if (period !== undefined && (window !== undefined) !== ((index + 1) % period !== 0)) {
     refuse(`block ${index} sees ${window === undefined ? 'all' : 'a window'}`)
+  }
+  const biased = projectionsOf(attention.projections).some(({ bias }) => bias)
+  if (biased && !withBiases.has(family)) refuse(`block ${index} has biases of queries, keys or values`)
+  if (!biased && family === 'gpt_neox') refuse(`block ${index} has no biases of queries, keys and values`)
+  if (family === 'gemma2' && (attention.softCap === undefined || decoder.head.softCap === undefined)) {
+    refuse('scores or logits have no soft cap')
   }
   if (attention.clip !== undefined) refuse('queries, keys and values are clipped')
   const routed = family in sumsToOne

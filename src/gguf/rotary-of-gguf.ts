@@ -11,7 +11,8 @@ export async function rotaryOfGguf(facts: GgufFacts, family: string): Promise<Re
   const share = dims / headDim
   if (family === 'gpt_neox') return { rotary_emb_base: theta, rotary_pct: share, ...notScaled(facts) }
   const scaling = await scalingOf(facts, { theta, dims })
-  const parts = share === 1 ? {} : { partial_rotary_factor: share }
+  // families differ in what they take a share that is not stated for
+  const parts = { partial_rotary_factor: share }
   if (family === 'gemma3_text' || family === 'olmo3') {
     const local = facts.optional('rope.freq_base_swa')
     const base = { rope_theta: theta, ...(family === 'gemma3_text' && { rope_local_base_freq: local ?? 1e4 }) }
