@@ -2,11 +2,12 @@
  * Trains the constant codebooks of trellis codes on a Gaussian source and writes src/codebook/constant-tables.ts and
  * docs/gaussian-1.json. A released table never changes: other tables need another name.
  *
- *   npx tsx scripts/train-trellis.ts [dimensions, default 1,2,4] [columns a round, default 2048] [rounds, default 60]
+ *   npx tsx scripts/train-trellis.ts [dimensions, default 1,2,4; none] [columns a round, default 2048] [rounds, default 60]
  *
  * Generalised Lloyd: columns of 256 vectors of unit variance are coded with 2 bits a value, and every centroid moves to
  * the mean of what it stands for, over this round and, with less and less weight, those before. The table doubles stage
- * by stage, from the plain codebook on; the half that there was stays as it is.
+ * by stage, from the plain codebook on; the half that there was stays as it is. Then, for indices of every width: what the
+ * largest table is best multiplied by, to seven bits behind the point, and the error it leaves of variance 1.
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { MOST_KEY_BITS } from '../src/codebook/constant-codebook.js'
@@ -21,16 +22,21 @@ const [dimensions = '1,2,4', columns = '2048', rounds = '60'] = process.argv.sli
 const json = new URL('../docs/gaussian-1.json', import.meta.url)
 const source = new URL('../src/codebook/constant-tables.ts', import.meta.url)
 
-const tables: Record<string, string> = JSON.parse(await readFile(json, 'utf8'))
+const stored: Record<string, { elements: string }> = JSON.parse(await readFile(json, 'utf8'))
+const tables = Object.fromEntries(Object.entries(stored).map(([d, { elements }]) => [d, elements]))
 const units = unitsOf(await readFile(source, 'utf8'))
-for (const d of dimensions.split(',').map(Number)) {
+for (const d of dimensions === 'none' ? [] : dimensions.split(',').map(Number)) {
   const table = train(d, Number(columns), Number(rounds))
   const largest = table.reduce((a, b) => Math.max(a, Math.abs(b)), 0)
   units[d] = largest / 127
   tables[d] = Buffer.from(Int8Array.from(table, (value) => Math.round(value / units[d]))).toString('base64')
 }
-await writeFile(json, `${JSON.stringify(tables, null, 2)}\n`)
-await writeFile(source, moduleOf(tables, units))
+const widths = Object.fromEntries(Object.keys(tables).map((d) => [d, fitWidths(Number(d))]))
+const published = Object.entries(tables).map(([d, elements]) => {
+  return [d, { elements, factors: widths[d].map(({ factor }) => factor) }] as const
+})
+await writeFile(json, `${JSON.stringify(Object.fromEntries(published), null, 2)}\n`)
+await writeFile(source, moduleOf(tables, units, widths))
 
 function train(d: number, columnsOfStage: number, roundsOfStage: number): Float32Array {
   const indexBits = BITS * d
@@ -62,6 +68,36 @@ function train(d: number, columnsOfStage: number, roundsOfStage: number): Float3
     }
   }
   return table
+}
+
+interface WidthFit {
+  readonly factor: number
+  readonly error: number
+}
+
+/** Tries factors one after the other from below: the error has one least value. */
+function fitWidths(d: number): WidthFit[] {
+  const elements = Int8Array.from(Buffer.from(tables[d], 'base64'))
+  return Array.from({ length: MOST_KEY_BITS }, (_, i) => {
+    let best: WidthFit = { factor: 0, error: Number.POSITIVE_INFINITY }
+    for (let factor = 0.25; ; factor += 1 / 128) {
+      const error = errorOf(d, i + 1, elements, factor)
+      if (error >= best.error) break
+      best = { factor, error }
+    }
+    console.log(
+      `${d}-D, indices of ${i + 1} bits: factor ${best.factor}, mean squared error ${best.error.toFixed(5)}`,
+    )
+    return best
+  })
+}
+
+function errorOf(d: number, width: number, elements: Int8Array, factor: number): number {
+  const table = Float32Array.from(elements, (element) => element * units[d] * factor)
+  const random = randomGenerator(deriveSeed(d, 100))
+  const none = new Float64Array(table.length)
+  const loss = codeColumns(d, width, MOST_KEY_BITS, table, random, none, none)
+  return loss / (COLUMNS_AT_ONCE * ROWS * d)
 }
 
 /** Codes some columns and adds up what each centroid stands for; returns the loss. */
@@ -101,13 +137,25 @@ function unitsOf(module: string): Record<string, number> {
   )
 }
 
-function moduleOf(tables: Record<string, string>, units: Record<string, number>): string {
+function moduleOf(
+  tables: Record<string, string>,
+  units: Record<string, number>,
+  widths: Record<string, WidthFit[]>,
+): string {
   const lines = Object.entries(tables).map(([d, table]) => `  ${d}:\n    '${table}',\n`)
+  const rows = (text: (fit: WidthFit) => string) =>
+    Object.entries(widths)
+      .map(([d, fits]) => `  ${d}: [${fits.map(text).join(', ')}],\n`)
+      .join('')
   const stated = Object.entries(units).map(([d, unit]) => `${d}: ${unit.toFixed(6)}`)
   return (
     '/** The constant codebooks, made by scripts/train-trellis.ts: int8 elements in base64, by the dimensions of their vectors. */\n' +
     `export const codebookTables: Readonly<Record<number, string>> = {\n${lines.join('')}}\n\n` +
     '/** What an element stands for, where the source has a spread of 1. */\n' +
-    `export const CODEBOOK_UNITS: Readonly<Record<number, number>> = { ${stated.join(', ')} }\n`
+    `export const CODEBOOK_UNITS: Readonly<Record<number, number>> = { ${stated.join(', ')} }\n\n` +
+    '/** What the elements are multiplied by where indices have 1, 2, ... bits. */\n' +
+    `export const WIDTH_FACTORS: Readonly<Record<number, readonly number[]>> = {\n${rows(({ factor }) => String(factor))}}\n\n` +
+    '/** The share of the variance of a normal source that is then lost. */\n' +
+    `export const WIDTH_ERRORS: Readonly<Record<number, readonly number[]>> = {\n${rows(({ error }) => error.toPrecision(4))}}\n`
   )
 }

@@ -17,7 +17,7 @@ interface CommonRecord {
   readonly shape: readonly [rows: number, cols: number]
   /** The weight's dtype before it was quantized. */
   readonly dtype: FloatDtype
-  /** Bits of an index or a code per weight. */
+  /** Bits of an index or a code per weight, with a trellis on average. */
   readonly bits: number
   /** `L / tr(W H W^T)` on the calibration activations, null when none were used. */
   readonly relative_error: number | null
@@ -39,8 +39,8 @@ export interface VqRecord extends CommonRecord {
   readonly codebook_bits: 8 | 16
   /** Only of a layer with scales: how many weights of a row share one. */
   readonly scale_block_size?: number
-  /** Only of a layer with a trellis: bits of the indices above that name a centroid together with a vector's own. */
-  readonly trellis_bits?: number
+  /** Only of a layer with a trellis: bits of the number of a centroid. */
+  readonly key_bits?: number
   /** Only of a layer with a trellis: the name of the constant codebook that its centroids come from. */
   readonly codebook?: typeof CONSTANT_CODEBOOK
   /** Only of a layer whose columns were reordered. */
@@ -113,7 +113,7 @@ export function parseQuantizationConfig(
 
 /** The least version by which layers of these records can be read. */
 export function versionOf(records: Iterable<ModuleRecord>): FormatVersion {
-  for (const record of records) if (record.format === 'vq' && record.trellis_bits !== undefined) return 2
+  for (const record of records) if (record.format === 'vq' && record.key_bits !== undefined) return 2
   return 1
 }
 
@@ -146,8 +146,9 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
   }
   if (record.format !== 'vq') throw damaged(where, 'format', record.format, '"vq" or "scalar"')
   const vectorDim = whole('vector_dim', record.vector_dim, 16)
-  const bits = record.trellis_bits === undefined ? whole('bits', record.bits, 8) : Number(record.bits)
-  const indexBits = whole('bits times vector_dim', bits * vectorDim, 16)
+  const isTrellis = record.key_bits !== undefined
+  const bits = isTrellis ? meanBits(record.bits, where) : whole('bits', record.bits, 8)
+  if (!isTrellis) whole('bits times vector_dim', bits * vectorDim, 16)
   const columns = whole('columns_per_group', record.columns_per_group)
   if (columns % vectorDim !== 0)
     throw damaged(where, 'columns_per_group', columns, `a multiple of ${vectorDim}`)
@@ -165,12 +166,17 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
     ...(record.scale_block_size !== undefined && {
       scale_block_size: whole('scale_block_size', record.scale_block_size),
     }),
-    ...(record.trellis_bits !== undefined && {
-      trellis_bits: whole('trellis_bits', record.trellis_bits, Math.max(1, MOST_KEY_BITS - indexBits)),
+    ...(isTrellis && {
+      key_bits: whole('key_bits', record.key_bits, MOST_KEY_BITS),
       codebook: constantName(record.codebook, where),
     }),
     ...(isPermuted(record.permuted, where) && { permuted: true }),
   }
+}
+
+function meanBits(value: unknown, where: string): number {
+  if (typeof value === 'number' && value > 0 && value <= MOST_KEY_BITS) return value
+  throw damaged(where, 'bits', value, `a number above 0, at most ${MOST_KEY_BITS}`)
 }
 
 function constantName(value: unknown, where: string): typeof CONSTANT_CODEBOOK {

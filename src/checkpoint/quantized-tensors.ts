@@ -4,10 +4,11 @@ import { CheckpointError, ShapeError } from '../errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
 import { bfloatToFloat } from '../kernels/half.js'
 import { SCALE_BITS } from '../packing/block-scales.js'
-import type { PackedLayer, PackedScales } from '../packing/pack-layer.js'
+import { type PackedLayer, type PackedScales, unpackWidths } from '../packing/pack-layer.js'
 import { permutationBytes, unpackPermutation } from '../packing/permutation.js'
 import { type PackedQuantizedLayer, type QuantizedLayer, unpack } from '../packing/quantized-layer.js'
 import { groupsPerRow, type PackedScalarLayer } from '../packing/scalar-layer.js'
+import { widthBytes } from '../packing/trellis-keys.js'
 import {
   blocksPerRow,
   centroidsOf,
@@ -36,6 +37,7 @@ const SUFFIXES = {
   blockScales: '.vq_scales',
   scaleRatio: '.vq_scale_ratio',
   permutation: '.vq_permutation',
+  widths: '.vq_widths',
   codes: '.sq_codes',
   scales: '.sq_scales',
   zeros: '.sq_zeros',
@@ -47,15 +49,15 @@ export function storedTensors(module: string, packed: PackedQuantizedLayer): Sto
 }
 
 function vqTensors(module: string, packed: PackedLayer): StoredTensor[] {
-  const { layout, indices, codebooks, codebookScales, blockScales, permutation } = packed
+  const { layout, indices, codebooks, codebookScales, blockScales, permutation, widths } = packed
   const groups = [rowGroupsOf(layout), columnGroupsOf(layout)]
   const codebookShape = [...groups, centroidsOf(layout), layout.vectorDim]
   const codebookDtype = codebooks instanceof Int8Array ? 'I8' : 'F16'
   const tensors = [
     tensor(module + SUFFIXES.indices, 'U8', [layout.rows, indices.length / layout.rows], indices),
-    ...(isTrellis(layout)
-      ? []
-      : [tensor(module + SUFFIXES.codebooks, codebookDtype, codebookShape, codebooks)]),
+    widths
+      ? tensor(module + SUFFIXES.widths, 'U8', [widths.length], widths)
+      : tensor(module + SUFFIXES.codebooks, codebookDtype, codebookShape, codebooks),
     tensor(module + SUFFIXES.codebookScales, 'BF16', groups, codebookScales),
   ]
   if (blockScales) {
@@ -97,7 +99,7 @@ export function recordOf(
   }
   if ('layout' in packed) {
     const { rows, cols, bits, vectorDim, columnsPerGroup, rowsPerGroup } = packed.layout
-    const { scaleBlockSize, trellisBits } = packed.layout
+    const { scaleBlockSize, trellis } = packed.layout
     return {
       format: 'vq',
       shape: [rows, cols],
@@ -109,7 +111,7 @@ export function recordOf(
       rows_per_group: rowsPerGroup,
       codebook_bits: packed.codebooks instanceof Int8Array ? 8 : 16,
       ...(scaleBlockSize !== undefined && { scale_block_size: scaleBlockSize }),
-      ...(trellisBits !== undefined && { trellis_bits: trellisBits, codebook: CONSTANT_CODEBOOK }),
+      ...(trellis && { key_bits: trellis.keyBits, codebook: CONSTANT_CODEBOOK }),
       ...(packed.permutation && { permuted: true }),
     }
   }
@@ -126,12 +128,12 @@ export function recordOf(
 
 /** Names of the tensors that store a layer of this record. */
 export function storedNames(module: string, record: ModuleRecord): string[] {
-  const { indices, codebooks, codebookScales, blockScales, scaleRatio, permutation } = SUFFIXES
+  const { indices, codebooks, codebookScales, blockScales, scaleRatio, permutation, widths } = SUFFIXES
   const { codes, scales, zeros } = SUFFIXES
   const named = (...suffixes: string[]) => suffixes.map((suffix) => module + suffix)
   if (record.format === 'scalar') return named(codes, scales, zeros)
   return [
-    ...(record.trellis_bits === undefined ? named(indices, codebooks) : named(indices)),
+    ...(record.key_bits === undefined ? named(indices, codebooks) : named(indices, widths)),
     ...named(codebookScales),
     ...(record.scale_block_size === undefined ? [] : named(blockScales, scaleRatio)),
     ...(record.permuted ? named(permutation) : []),
@@ -165,12 +167,14 @@ export async function readQuantizedLayer(
 }
 
 async function readVq(source: TensorSource, module: string, record: VqRecord): Promise<PackedLayer> {
+  const widths = record.key_bits === undefined ? undefined : await readWidths(source, module, record)
   const layout: VqLayout = {
     rows: record.shape[0],
     cols: record.shape[1],
     vectorDim: record.vector_dim,
     bits: record.bits,
-    ...(record.trellis_bits !== undefined && { trellisBits: record.trellis_bits }),
+    ...(record.key_bits !== undefined &&
+      widths && { trellis: { keyBits: record.key_bits, widths: widths.widths } }),
     columnsPerGroup: record.columns_per_group,
     rowsPerGroup: record.rows_per_group,
     ...(record.scale_block_size !== undefined && { scaleBlockSize: record.scale_block_size }),
@@ -185,7 +189,28 @@ async function readVq(source: TensorSource, module: string, record: VqRecord): P
     codebookScales,
     ...(layout.scaleBlockSize !== undefined && { blockScales: await readScales(source, module, layout) }),
     ...(record.permuted && { permutation: await readPermutation(source, module, layout.cols) }),
+    ...(widths && { widths: widths.packed }),
   }
+}
+
+async function readWidths(
+  source: TensorSource,
+  module: string,
+  { shape: [, cols], vector_dim, key_bits = 0, bits }: VqRecord,
+): Promise<{ packed: Uint8Array; widths: Uint8Array }> {
+  const name = module + SUFFIXES.widths
+  const vectors = Math.ceil(cols / vector_dim)
+  const packed = new Uint8Array(await read(source, name, 'U8', [widthBytes(vectors)]))
+  const widths = unpackWidths(packed, vectors)
+  const widest = widths.reduce((most, width) => Math.max(most, width), 0)
+  const mean = widths.reduce((sum, width) => sum + width, 0) / (vectors * vector_dim)
+  if (widest > key_bits || mean !== bits) {
+    throw new CheckpointError(
+      `${name}: indices of up to ${widest} bits, ${mean} a weight on average; config.json says ${key_bits} and ${bits}. ` +
+        'config.json and the weights do not belong together; quantize the model again',
+    )
+  }
+  return { packed, widths }
 }
 
 async function readCodebooks(

@@ -111,6 +111,12 @@ const vectorFlags = {
       '0: plain codebooks',
     default: '0',
   },
+  indexWidths: {
+    kind: 'choice',
+    choices: ['fitted', 'same'] satisfies readonly VqOptions['indexWidths'][],
+    help: "bits of a trellis' indices: longer ones in the columns that lose most, or all the same",
+    default: 'fitted',
+  },
   groupSize: {
     kind: 'whole',
     help: 'weights that share a codebook (for gptq and rtn: a scale); excludes --bpv',

@@ -1,5 +1,5 @@
 import { OptionError } from '../errors.js'
-import { CODEBOOK_UNITS, codebookTables } from './constant-tables.js'
+import { CODEBOOK_UNITS, codebookTables, WIDTH_ERRORS, WIDTH_FACTORS } from './constant-tables.js'
 
 /** Bits of a key of the largest constant codebook. */
 export const MOST_KEY_BITS = 12
@@ -26,6 +26,19 @@ export function constantCodebook(vectorDim: number, centroids: number): Int8Arra
 export function constantUnit(vectorDim: number): number {
   tableOf(vectorDim)
   return CODEBOOK_UNITS[vectorDim]
+}
+
+/**
+ * What the constant codebook is multiplied by where indices have `width` bits: the fewer, the narrower the best centroids.
+ * It has 8 significant bits, so that its product with an element and the scale of a group is exact in float32.
+ */
+export function widthFactor(vectorDim: number, width: number): number {
+  return WIDTH_FACTORS[vectorDim][width - 1]
+}
+
+/** What is left of the variance of a normal variable by the largest constant codebook and indices of `width` bits. */
+export function widthError(vectorDim: number, width: number): number {
+  return WIDTH_ERRORS[vectorDim][width - 1]
 }
 
 function tableOf(vectorDim: number): string {

@@ -7,3 +7,32 @@ export const codebookTables: Readonly<Record<number, string>> = {
 
 /** What an element stands for, where the source has a spread of 1. */
 export const CODEBOOK_UNITS: Readonly<Record<number, number>> = { 1: 0.02708, 2: 0.027553, 4: 0.026003 }
+
+/** What the elements are multiplied by where indices have 1, 2, ... bits. */
+export const WIDTH_FACTORS: Readonly<Record<number, readonly number[]>> = {
+  1: [
+    0.875, 1, 1.1171875, 1.1015625, 1.1640625, 1.1640625, 1.234375, 1.2265625, 1.21875, 1.21875, 1.21875,
+    1.21875,
+  ],
+  2: [
+    0.6640625, 0.8515625, 0.9296875, 1.0078125, 1.0234375, 1.0546875, 1.1015625, 1.1328125, 1.140625,
+    1.1953125, 1.2265625, 1.28125,
+  ],
+  4: [
+    0.5, 0.671875, 0.7734375, 0.84375, 0.890625, 0.9375, 0.9765625, 1.015625, 1.0234375, 1.046875, 1.0703125,
+    1.09375,
+  ],
+}
+
+/** The share of the variance of a normal source that is then lost. */
+export const WIDTH_ERRORS: Readonly<Record<number, readonly number[]>> = {
+  1: [
+    0.2851, 0.07389, 0.01997, 0.005527, 0.001505, 0.0004283, 0.0001316, 0.00009815, 0.00009674, 0.00009614,
+    0.00009608, 0.00009607,
+  ],
+  2: [
+    0.534, 0.2781, 0.143, 0.07348, 0.03847, 0.0203, 0.01094, 0.006076, 0.003514, 0.002118, 0.001351,
+    0.0009406,
+  ],
+  4: [0.7268, 0.5272, 0.3818, 0.2765, 0.2012, 0.1458, 0.106, 0.07678, 0.05796, 0.04489, 0.03552, 0.02896],
+}

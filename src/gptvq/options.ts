@@ -47,6 +47,7 @@ export const vqOptionNames: OptionNames<VqOptions> = {
   vectorDim: true,
   bits: true,
   trellisBits: true,
+  indexWidths: true,
   groupSize: true,
   columnsPerGroup: true,
   bpv: true,

@@ -1,7 +1,7 @@
 import type { Pause } from '../event-loop.js'
 import { type ColumnWalkTask, wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
-import { centroidsOf, columnGroupsOf, trellisShape, vectorsPerRow } from '../packing/vq-layer.js'
+import { centroidsOf, columnGroupsOf, trellisColumns, vectorsPerRow } from '../packing/vq-layer.js'
 import { flushErrors } from '../propagation.js'
 import { taskScales } from './block-scales.js'
 import type { ColumnWalk } from './column-walk.js'
@@ -41,7 +41,7 @@ async function quantizeBlock(
   const k = centroidsOf(layout)
   const perRow = vectorsPerRow(layout)
   const width = end - start
-  const trellis = trellisShape(layout)
+  const trellis = trellisColumns(layout, start, end)
   const height = trellis ? trellisRowsPerTurn(width, layout) : rowsPerTurn(width, k)
   for (let row = 0; row < rows; row += height) {
     await pause()

@@ -16,6 +16,7 @@ import { type OrderedColumns, orderColumns } from './column-order.js'
 import { wholeStrip } from './column-strip.js'
 import type { ColumnWalk } from './column-walk.js'
 import { fitColumnGroup } from './fit-codebooks.js'
+import { fitWidths } from './index-widths.js'
 import { resolveVqOptions, type VqOptions, type VqSettings, vqOptionNames } from './options.js'
 import { type OnPhase, type PhaseClock, phaseClock } from './phase-clock.js'
 import { quantizeColumnGroup } from './quantize-columns.js'
@@ -92,13 +93,14 @@ async function walkColumns(
   clock: PhaseClock,
   onProgress: (done: number) => void,
 ): Promise<Pick<ColumnWalk, 'layer' | 'codebooks'>> {
-  const layout = layoutOf(weight.rows, weight.cols, settings)
+  const even = layoutOf(weight.rows, weight.cols, settings)
   const paddedCols = Math.ceil(weight.cols / settings.vectorDim) * settings.vectorDim
   const { factor, dead } = await clock('factor', () =>
     dampedInverseFactor(hessian, settings.damping, paddedCols, name, pause),
   )
   const metrics = vectorMetrics(factor, settings.vectorDim, settings.vectorMetric)
   const work = padWithout(weight, dead, paddedCols)
+  const layout = settings.indexWidths === 'same' ? even : fitWidths(even, work, factor)
   const layer = emptyLayer(layout, settings.codebookBits, scaleRatio(layout, work))
   const codebooks = decodeCodebooks(layer)
   const scales = decodeBlockScales(layer)

@@ -1,7 +1,7 @@
 import type { Pause } from '../event-loop.js'
 import { fromRow, type RefineTask, wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
-import { centroidsOf, columnGroupsOf, trellisShape, vectorsPerRow } from '../packing/vq-layer.js'
+import { centroidsOf, columnGroupsOf, trellisColumns, vectorsPerRow } from '../packing/vq-layer.js'
 import { taskScales } from './block-scales.js'
 import { type ColumnStrip, stripHessian } from './column-strip.js'
 import { rowsPerTurn, trellisRowsPerTurn } from './rows-per-turn.js'
@@ -49,7 +49,7 @@ async function refineBlock(
     ? { data: strip.moves, offset: from, stride: stripWidth }
     : wholeBlock(buffers.rows, width)
   const changes = new Float64Array(rows)
-  const trellis = trellisShape(layout)
+  const trellis = trellisColumns(layout, strip.start + from, strip.start + to)
   const height = trellis ? trellisRowsPerTurn(width, layout) : rowsPerTurn(width, k)
   let changed = 0
   for (let row = 0; row < rows; row += height) {

@@ -7,14 +7,6 @@ import type { ColumnWalk } from './column-walk.js'
 /** The spread of weights as a share of the size of their block, a fourth root of a mean fourth power, were they normal. */
 const NORMAL_SHARE = 3 ** -0.25
 
-/** Bits per weight for which the constant codebooks were trained. */
-const TRAINED_BITS = 2
-
-/** How much wider the best centroids are than those trained: at R bits they have `1 - 2^-2R` of the weights' variance. */
-function spreadOf(bits: number): number {
-  return Math.sqrt((1 - 4 ** -bits) / (1 - 4 ** -TRAINED_BITS))
-}
-
 /**
  * Gives the groups of a column group their scales by the size of the weights as they stand: the constant codebook, made
  * for a normal distribution, is stretched to that of the largest block, or of the average row in a layer without scales.
@@ -24,7 +16,7 @@ export function scaleColumnGroup(walk: ColumnWalk, columnGroup: number): void {
   const size = centroidsOf(layout) * layout.vectorDim
   const start = columnGroup * layout.columnsPerGroup
   const end = Math.min(start + layout.columnsPerGroup, work.cols)
-  const unit = NORMAL_SHARE * spreadOf(layout.bits) * constantUnit(layout.vectorDim)
+  const unit = NORMAL_SHARE * constantUnit(layout.vectorDim)
   for (let rowGroup = 0; rowGroup < rowGroupsOf(layout); rowGroup++) {
     const sizes = blockSizes(layout, work, rowGroup, start, end)
     const spread = scales

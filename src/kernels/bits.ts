@@ -53,6 +53,57 @@ export function unpackIndices(
   }
 }
 
+/** As {@link packIndices}, index `i` of a row with `widths[i]` bits; `packed` holds `rows * raggedRowBytes(widths)` bytes. */
+export function packRagged(indices: Uint16Array, rows: number, widths: Uint8Array, packed: Uint8Array): void {
+  const rowBytes = raggedRowBytes(widths)
+  let from = 0
+  for (let r = 0; r < rows; r++) {
+    let at = r * rowBytes
+    let pending = 0
+    let pendingBits = 0
+    for (const width of widths) {
+      pending |= indices[from++] << pendingBits
+      pendingBits += width
+      while (pendingBits >= 8) {
+        packed[at++] = pending & 0xff
+        pending >>>= 8
+        pendingBits -= 8
+      }
+    }
+    if (pendingBits > 0) packed[at] = pending
+  }
+}
+
+/** The inverse of {@link packRagged}. */
+export function unpackRagged(
+  packed: Uint8Array,
+  rows: number,
+  widths: Uint8Array,
+  indices: Uint16Array,
+): void {
+  const rowBytes = raggedRowBytes(widths)
+  let to = 0
+  for (let r = 0; r < rows; r++) {
+    let at = r * rowBytes
+    let pending = 0
+    let pendingBits = 0
+    for (const width of widths) {
+      while (pendingBits < width) {
+        pending |= packed[at++] << pendingBits
+        pendingBits += 8
+      }
+      indices[to++] = pending & (2 ** width - 1)
+      pending >>>= width
+      pendingBits -= width
+    }
+  }
+}
+
+/** Bytes that one row of indices of these widths takes. */
+export function raggedRowBytes(widths: Uint8Array): number {
+  return Math.ceil(widths.reduce((sum, width) => sum + width, 0) / 8)
+}
+
 /** Bytes that one row of `perRow` indices of `width` bits takes. */
 export function packedRowBytes(perRow: number, width: number): number {
   return Math.ceil((perRow * width) / 8)

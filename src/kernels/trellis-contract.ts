@@ -34,14 +34,24 @@ export interface TrellisTask extends TrellisShape {
   readonly keyStride: number
 }
 
+/** What each column of vectors of a block has of its own. */
+export interface TrellisColumns {
+  /** L, see {@link TrellisShape}; `centroids` is `2^stateBits`. */
+  readonly stateBits: number
+  /** w of each column of vectors. */
+  readonly widths: Uint8Array
+  /** What centroids are multiplied by in each column of vectors, before the scale; the product must be exact in float32. */
+  readonly factors: Float32Array
+}
+
 /**
  * A column walk whose vectors are coded by a trellis. Here `centroids` is `2^stateBits`, `indices` are keys, and
  * `firstRow` is the first of its row group; a path starts anew at every row group.
  */
-export interface TrellisWalkTask extends ColumnWalkTask, TrellisShape {}
+export interface TrellisWalkTask extends ColumnWalkTask, TrellisColumns {}
 
 /** A refinement of keys; what `indices`, `centroids` and `firstRow` are, as in {@link TrellisWalkTask}. */
-export interface TrellisRefineTask extends RefineTask, TrellisShape {}
+export interface TrellisRefineTask extends RefineTask, TrellisColumns {}
 
 /**
  * Searches for the best keys by the Viterbi algorithm. They are exact but for rounding: the reference compares sums of
@@ -60,7 +70,7 @@ export interface TrellisKernels {
   /**
    * As `quantizeColumns`: the vectors of a block from left to right; in each row group, those of one column take the keys
    * of least distance in sum, then the columns behind absorb their errors by `w_F -= e_P U_PF`. Writes keys and errors.
-   * `q_P` is the centroid times its scale, rounded to float32.
+   * `q_P` is the centroid times factor and scale, rounded to float32.
    */
   quantizeTrellis(task: TrellisWalkTask): void
 

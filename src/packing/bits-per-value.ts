@@ -9,7 +9,7 @@ export interface BitsPerValue {
   readonly codebook: number
   /** Scales of codebooks and blocks, or of scalar groups. */
   readonly scale: number
-  /** All else: the order of columns, or the zero points of a scalar layer. */
+  /** All else: the order of columns, the widths of a trellis' indices, or the zero points of a scalar layer. */
   readonly other: number
   /** The sum of the above. */
   readonly total: number
@@ -19,7 +19,7 @@ export interface BitsPerValue {
 export function bitsPerValue(packed: PackedLayer | PackedScalarLayer): BitsPerValue {
   if ('layout' in packed) {
     const { layout, indices, codebooks } = packed
-    return share(layout.rows * layout.cols, [indices], [codebooks], scalesOf(packed), orderOf(packed))
+    return share(layout.rows * layout.cols, [indices], [codebooks], scalesOf(packed), othersOf(packed))
   }
   return share(packed.rows * packed.cols, [packed.codes], [], [packed.scales], [packed.zeros])
 }
@@ -27,7 +27,7 @@ export function bitsPerValue(packed: PackedLayer | PackedScalarLayer): BitsPerVa
 /** Bytes of all packed arrays of a layer. */
 export function packedBytes(packed: PackedLayer | PackedScalarLayer): number {
   return 'layout' in packed
-    ? bytesOf([packed.indices, packed.codebooks, ...scalesOf(packed), ...orderOf(packed)])
+    ? bytesOf([packed.indices, packed.codebooks, ...scalesOf(packed), ...othersOf(packed)])
     : bytesOf([packed.codes, packed.scales, packed.zeros])
 }
 
@@ -37,8 +37,8 @@ function scalesOf({ codebookScales, blockScales }: PackedLayer): Stored {
   return blockScales ? [codebookScales, blockScales.codes, blockScales.ratio] : [codebookScales]
 }
 
-function orderOf({ permutation }: PackedLayer): Stored {
-  return permutation ? [permutation] : []
+function othersOf({ permutation, widths }: PackedLayer): Stored {
+  return [permutation, widths].filter((stored) => stored !== undefined)
 }
 
 function bytesOf(stored: Stored): number {

@@ -7,21 +7,30 @@ import { type ScaleBlockSize, scaleBlockSizes } from './block-scales.js'
 /** The order in which the columns of a layer are quantized, and in which vectors and groups are formed. */
 export type ColumnOrder = 'natural' | 'activation'
 
+/** How the bits of a trellis' indices are shared out among columns of vectors. */
+export type IndexWidths = 'fitted' | 'same'
+
 /** How a layer is cut into vectors and groups. */
 export interface LayoutOptions {
   /** Weights per vector: 1, 2 (default) or 4. */
   vectorDim?: 1 | 2 | 4
   /**
    * Index bits per weight, 1 to 8, default 2; a codebook has `k = 2^(bits * vectorDim)` centroids, at most 65536. With
-   * `trellisBits` any number that makes `bits * vectorDim` whole, such as 1.5 in 2 dimensions.
+   * `trellisBits` any number of at least `1 / vectorDim`, such as 1.5.
    */
   bits?: number
   /**
    * A trellis code where above 0 (default 0: none): a centroid is named by a vector's own index and by as many bits of
-   * those of the rows above it. The codebook of `2^(bits * vectorDim + trellisBits)` centroids, at most 4096, is one that
-   * the library has, so that a group stores its scale alone; a group then has 256 rows where nothing else is said.
+   * those of the rows above it. The codebook of `2^(bits * vectorDim + trellisBits)` centroids (the exponent rounded), at
+   * most 4096, is one that the library has, so that a group stores its scale alone; a group then has 256 rows where
+   * nothing else is said. `bpv` is met by the bits of indices.
    */
   trellisBits?: number
+  /**
+   * With `trellisBits`: `'fitted'` (default) gives the columns of vectors that lose most longer indices than others, as
+   * many bits in all; their widths are stored, 4 bits a column of vectors. `'same'` gives all the same.
+   */
+  indexWidths?: IndexWidths
   /** Weights per codebook, a multiple of `columnsPerGroup`. Excludes `bpv`. */
   groupSize?: number
   /** Columns per group, default 256 (or `groupSize` where that is less), a multiple of `vectorDim`. */
@@ -52,6 +61,7 @@ export interface LayoutSettings {
   readonly bits: number
   /** 0: no trellis. */
   readonly trellisBits: number
+  readonly indexWidths: IndexWidths
   readonly groupSize: number | undefined
   readonly columnsPerGroup: number
   readonly bpv: number | undefined
@@ -75,11 +85,18 @@ const LEAST_TRELLIS_OVERHEAD = 0.07
  */
 export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
   const { vectorDim = 2, bits = 2, trellisBits = 0, groupSize, bpv, codebookBits = 8 } = options
-  const { columnOrder = 'natural' } = options
+  const { columnOrder = 'natural', indexWidths = 'fitted' } = options
   requireOneOf('vectorDim', vectorDim, [1, 2, 4])
   requireWhole('trellisBits', trellisBits, 0, MOST_KEY_BITS - 1)
-  if (trellisBits > 0) requireTrellis(bits, vectorDim, trellisBits, codebookBits)
+  requireOneOf('indexWidths', indexWidths, ['fitted', 'same'])
+  if (trellisBits > 0) requireTrellis(bits, vectorDim, trellisBits, codebookBits, indexWidths)
   else requireWhole('bits', bits, 1, 8)
+  if (trellisBits === 0 && indexWidths === 'same') {
+    throw new OptionError(
+      'indexWidths',
+      "'same' belongs to trellis codes; set trellisBits above 0 or leave it out",
+    )
+  }
   const indexBits = bits * vectorDim
   if (indexBits > 16) {
     throw new OptionError(
@@ -92,16 +109,18 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
   requireOneOf('columnOrder', columnOrder, ['natural', 'activation'])
   const stored = trellisBits > 0 ? 1 : 2 ** indexBits
   if (groupSize !== undefined) requireGroupSize(groupSize, vectorDim, stored, bpv)
-  if (bpv !== undefined && !(Number.isFinite(bpv) && bpv > bits)) {
-    throw new OptionError('bpv', `expected more than the ${bits} index bits per weight, got ${bpv}`)
+  const fewestBits = trellisBits > 0 && indexWidths === 'fitted' ? 1 / vectorDim : bits
+  if (bpv !== undefined && !(Number.isFinite(bpv) && bpv > fewestBits)) {
+    throw new OptionError('bpv', `expected more than the ${fewestBits} index bits per weight, got ${bpv}`)
   }
   const columnsPerGroup = resolveColumnsPerGroup(options.columnsPerGroup, groupSize, vectorDim)
-  const least = bits + (trellisBits > 0 ? LEAST_TRELLIS_OVERHEAD : LEAST_OVERHEAD_WITH_SCALES)
+  const least = trellisBits > 0 ? fewestBits + LEAST_TRELLIS_OVERHEAD : bits + LEAST_OVERHEAD_WITH_SCALES
   const scaleBlockSize = resolveScaleBlocks(options.scaleBlockSize, columnsPerGroup, least, bpv)
   return {
     vectorDim,
     bits,
     trellisBits,
+    indexWidths,
     groupSize,
     columnsPerGroup,
     bpv,
@@ -111,14 +130,23 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
   }
 }
 
-function requireTrellis(bits: number, vectorDim: number, trellisBits: number, codebookBits: number): void {
-  const indexBits = bits * vectorDim
-  if (!(bits >= 1 && bits <= 8) || !Number.isInteger(indexBits)) {
+function requireTrellis(
+  bits: number,
+  vectorDim: number,
+  trellisBits: number,
+  codebookBits: number,
+  indexWidths: IndexWidths,
+): void {
+  const isWhole = Number.isInteger(bits * vectorDim)
+  if (!(bits >= 1 / vectorDim && bits <= 8) || (indexWidths === 'same' && !isWhole)) {
     throw new OptionError(
       'bits',
-      `expected a number from 1 to 8 that makes bits times vectorDim (${vectorDim}) whole, got ${bits}`,
+      `expected a number from ${1 / vectorDim} to 8${
+        indexWidths === 'same' ? ` that makes bits times vectorDim (${vectorDim}) whole` : ''
+      }, got ${bits}`,
     )
   }
+  const indexBits = Math.round(bits * vectorDim)
   if (indexBits + trellisBits > MOST_KEY_BITS) {
     const most = MOST_KEY_BITS - indexBits
     throw new OptionError(

@@ -3,11 +3,12 @@ import { packedRowBytes } from '../kernels/bits.js'
 import { RATIO_BITS, SCALE_BITS } from './block-scales.js'
 import type { LayoutSettings } from './layout-options.js'
 import { permutationBytes } from './permutation.js'
+import { widthBytes } from './trellis-keys.js'
 import {
   blocksPerRow,
   centroidsOf,
   columnGroupsOf,
-  indexBitsOf,
+  indexRowBytes,
   isTrellis,
   rowGroupsOf,
   type VqLayout,
@@ -16,12 +17,13 @@ import {
 
 /**
  * How a layer of rows x cols is cut under the settings: a group is `columnsPerGroup` columns (fewer where the layer
- * is narrower) by as many rows as `groupSize` gives or `bpv` allows.
+ * is narrower) by as many rows as `groupSize` gives or `bpv` allows. The indices of a trellis have as many bits as `bpv`
+ * leaves to them, in all columns about the same.
  *
  * @throws OptionError when `bpv` cannot be met, naming the least that can be, or a group holds no whole vector
  */
 export function layoutOf(rows: number, cols: number, settings: LayoutSettings): VqLayout {
-  const { vectorDim, bits, trellisBits, groupSize, bpv, scaleBlockSize } = settings
+  const { vectorDim, bits, groupSize, bpv, scaleBlockSize } = settings
   const paddedCols = Math.ceil(cols / vectorDim) * vectorDim
   const columnsPerGroup = Math.min(settings.columnsPerGroup, paddedCols)
   const cut = (rowsPerGroup: number): VqLayout => ({
@@ -29,29 +31,61 @@ export function layoutOf(rows: number, cols: number, settings: LayoutSettings): 
     cols,
     vectorDim,
     bits,
-    ...(trellisBits > 0 && { trellisBits }),
     columnsPerGroup,
     rowsPerGroup,
     ...(scaleBlockSize !== undefined && { scaleBlockSize }),
   })
-  if (groupSize !== undefined) return cut(Math.min(rows, Math.floor(groupSize / columnsPerGroup)))
+  const given = groupSize && Math.min(rows, Math.floor(groupSize / columnsPerGroup))
   const target = bpv ?? defaultBpv(settings)
-  const whole = cut(rows)
-  const least = storedBits(whole, settings)
   // whole bits: 1.4 bits of 25 weights are 35, though 1.4 * 25 in floating point may fall short of it
   const allowed = Math.floor(target * rows * cols * (1 + 1e-12))
+  if (settings.trellisBits > 0) return withTrellis(cut(given ?? evenRows(rows)), settings, allowed)
+  if (given !== undefined) return cut(given)
+  const whole = cut(rows)
+  const least = storedBits(whole, settings)
   if (least > allowed) {
     if (bpv === undefined) return whole
-    throw new OptionError(
-      'bpv',
-      `${bpv} cannot be met by a ${rows} x ${cols} layer with vectorDim ${vectorDim} and ${bits} bits: ` +
-        `one codebook per ${columnsPerGroup} columns${scaleBlockSize ? ` and a scale per ${scaleBlockSize} weights` : ''} ` +
-        `already takes ${roundedUp(least / (rows * cols))}; ` +
-        `raise bpv or ${scaleBlockSize ? 'scaleBlockSize (or none)' : 'columnsPerGroup'}, or lower bits or vectorDim`,
-    )
+    throw unreachable(whole, settings, least)
   }
-  const fewest = fewestRows(rows, (count) => storedBits(cut(count), settings) <= allowed)
-  return cut(trellisBits > 0 ? Math.max(fewest, evenRows(rows)) : fewest)
+  return cut(fewestRows(rows, (count) => storedBits(cut(count), settings) <= allowed))
+}
+
+/** Gives a layout a trellis whose indices take what `allowed` bits of a layer leave to them. */
+function withTrellis(layout: VqLayout, settings: LayoutSettings, allowed: number): VqLayout {
+  const { bits, trellisBits, indexWidths, bpv, groupSize } = settings
+  const vectors = vectorsPerRow(layout)
+  const keyBits = Math.round(bits * layout.vectorDim) + trellisBits
+  const of = (total: number): VqLayout => ({
+    ...layout,
+    bits: total / (vectors * layout.vectorDim),
+    trellis: { keyBits, widths: evenWidths(vectors, total) },
+  })
+  const fewest = indexWidths === 'same' ? vectors * bits * layout.vectorDim : vectors
+  const least = storedBits(of(fewest), settings)
+  if (bpv !== undefined && least > allowed) throw unreachable(of(fewest), settings, least)
+  if (indexWidths === 'same') return of(fewest)
+  if (groupSize !== undefined) return of(Math.round(bits * vectors * layout.vectorDim))
+  // rows are whole bytes
+  const rowBytes = indexRowBytes(of(fewest)) + Math.floor((allowed - least) / (8 * layout.rows))
+  return of(Math.max(fewest, Math.min(8 * rowBytes, vectors * keyBits)))
+}
+
+/** Widths of `total` bits that differ by one at most. */
+function evenWidths(vectors: number, total: number): Uint8Array {
+  return Uint8Array.from({ length: vectors }, (_, v) => {
+    return Math.floor(((v + 1) * total) / vectors) - Math.floor((v * total) / vectors)
+  })
+}
+
+function unreachable(layout: VqLayout, { bpv, bits }: LayoutSettings, least: number): OptionError {
+  const { rows, cols, vectorDim, columnsPerGroup, scaleBlockSize } = layout
+  return new OptionError(
+    'bpv',
+    `${bpv} cannot be met by a ${rows} x ${cols} layer with vectorDim ${vectorDim} and ${bits} bits: ` +
+      `one codebook per ${columnsPerGroup} columns${scaleBlockSize ? ` and a scale per ${scaleBlockSize} weights` : ''} ` +
+      `already takes ${roundedUp(least / (rows * cols))}; ` +
+      `raise bpv or ${scaleBlockSize ? 'scaleBlockSize (or none)' : 'columnsPerGroup'}, or lower bits or vectorDim`,
+  )
 }
 
 /**
@@ -96,7 +130,8 @@ export function storedBits(
   layout: VqLayout,
   { codebookBits, columnOrder }: Pick<LayoutSettings, 'codebookBits' | 'columnOrder'>,
 ): number {
-  const indexBytes = layout.rows * packedRowBytes(vectorsPerRow(layout), indexBitsOf(layout))
+  const indexBytes =
+    layout.rows * indexRowBytes(layout) + (layout.trellis ? widthBytes(vectorsPerRow(layout)) : 0)
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
   const codebook = isTrellis(layout) ? 0 : centroidsOf(layout) * layout.vectorDim * codebookBits
   const codebooks = groups * (codebook + CODEBOOK_SCALE_BITS)

@@ -1,16 +1,17 @@
 import { constantCodebook } from '../codebook/constant-codebook.js'
 import type { CodebookElements } from '../codebook/store-codebook.js'
-import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
+import { packedRowBytes, packIndices, packRagged, unpackIndices, unpackRagged } from '../kernels/bits.js'
 import { decodeBfloats, encodeBfloats } from '../kernels/half.js'
 import { type BlockScales, SCALE_BITS } from './block-scales.js'
 import { packPermutation, permutationBytes, unpackPermutation } from './permutation.js'
 import { requireLength } from './require-length.js'
-import { indicesOfKeys, keysOfIndices } from './trellis-keys.js'
+import { indicesOfKeys, keysOfIndices, WIDTH_BITS, widthBytes } from './trellis-keys.js'
 import {
   blocksPerRow,
   centroidsOf,
   columnGroupsOf,
   indexBitsOf,
+  indexRowBytes,
   isTrellis,
   rowGroupsOf,
   type VqLayer,
@@ -22,7 +23,7 @@ import {
 export interface PackedLayer {
   /** How the layer is cut; all lengths follow from it. */
   readonly layout: VqLayout
-  /** `bits * vectorDim` bits per vector, least significant bit first, rows byte-aligned. */
+  /** `bits * vectorDim` bits per vector, with a trellis as many as its column has, least significant first, rows byte-aligned. */
   readonly indices: Uint8Array
   /** groups x k x vectorDim; empty with a trellis, whose codebook is constant. */
   readonly codebooks: CodebookElements
@@ -32,6 +33,8 @@ export interface PackedLayer {
   readonly blockScales?: PackedScales
   /** Only in a layer whose columns were reordered: `ceil(log2(cols))` bits a column, least significant bit first. */
   readonly permutation?: Uint8Array
+  /** Only with a trellis: the widths of `layout` less 1, 4 bits each, the first in the low half of a byte. */
+  readonly widths?: Uint8Array
 }
 
 /** {@link BlockScales} as a checkpoint stores them. */
@@ -49,11 +52,10 @@ export interface PackedScales {
  */
 export function packLayer(layer: VqLayer): PackedLayer {
   const { layout, codebooks, codebookScales, blockScales, permutation } = layer
-  const width = indexBitsOf(layout)
-  const perRow = vectorsPerRow(layout)
-  const indices = new Uint8Array(layout.rows * packedRowBytes(perRow, width))
-  const numbers = isTrellis(layout) ? indicesOfKeys(layout, layer.indices) : layer.indices
-  packIndices(numbers, layout.rows, perRow, width, indices)
+  const indices = new Uint8Array(layout.rows * indexRowBytes(layout))
+  if (layout.trellis) {
+    packRagged(indicesOfKeys(layout, layer.indices), layout.rows, layout.trellis.widths, indices)
+  } else packIndices(layer.indices, layout.rows, vectorsPerRow(layout), indexBitsOf(layout), indices)
   const scales = new Uint16Array(codebookScales.length)
   encodeBfloats(codebookScales, scales)
   return {
@@ -63,6 +65,7 @@ export function packLayer(layer: VqLayer): PackedLayer {
     codebookScales: scales,
     ...(blockScales && { blockScales: packScales(layout, blockScales) }),
     ...(permutation && { permutation: packPermutation(permutation) }),
+    ...(layout.trellis && { widths: packWidths(layout.trellis.widths) }),
   }
 }
 
@@ -73,19 +76,20 @@ export function packLayer(layer: VqLayer): PackedLayer {
  */
 export function unpackLayer(packed: PackedLayer): VqLayer {
   const { layout } = packed
-  const width = indexBitsOf(layout)
   const perRow = vectorsPerRow(layout)
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
   const owner =
     `a ${layout.rows} x ${layout.cols} layer of ${layout.vectorDim}-D vectors with ${layout.bits} bits and groups of ` +
     `${layout.rowsPerGroup} x ${layout.columnsPerGroup}`
-  requireLength('indices', packed.indices.length, layout.rows * packedRowBytes(perRow, width), owner)
+  requireLength('indices', packed.indices.length, layout.rows * indexRowBytes(layout), owner)
   const stored = isTrellis(layout) ? 0 : groups * centroidsOf(layout) * layout.vectorDim
   requireLength('codebooks', packed.codebooks.length, stored, owner)
   requireLength('codebook scales', packed.codebookScales.length, groups, owner)
   const indices = new Uint16Array(layout.rows * perRow)
-  unpackIndices(packed.indices, layout.rows, perRow, width, indices)
-  if (isTrellis(layout)) keysOfIndices(layout, indices)
+  if (layout.trellis) {
+    unpackRagged(packed.indices, layout.rows, layout.trellis.widths, indices)
+    keysOfIndices(layout, indices)
+  } else unpackIndices(packed.indices, layout.rows, perRow, indexBitsOf(layout), indices)
   const codebooks = isTrellis(layout)
     ? constantCodebook(layout.vectorDim, centroidsOf(layout))
     : packed.codebooks
@@ -105,6 +109,26 @@ export function unpackLayer(packed: PackedLayer): VqLayer {
     ...(blockScales && { blockScales }),
     ...(packed.permutation && { permutation: unpackPermutation(packed.permutation, layout.cols) }),
   }
+}
+
+/** The widths of a trellis' columns as they are stored. */
+export function packWidths(widths: Uint8Array): Uint8Array {
+  const packed = new Uint8Array(widthBytes(widths.length))
+  packIndices(
+    widths.map((width) => width - 1),
+    1,
+    widths.length,
+    WIDTH_BITS,
+    packed,
+  )
+  return packed
+}
+
+/** The inverse of {@link packWidths}. */
+export function unpackWidths(packed: Uint8Array, vectors: number): Uint8Array {
+  const widths = new Uint8Array(vectors)
+  unpackIndices(packed, 1, vectors, WIDTH_BITS, widths)
+  return widths.map((stored) => stored + 1)
 }
 
 function packScales(layout: VqLayout, { codes, ratio }: BlockScales): PackedScales {

@@ -1,4 +1,4 @@
-import { constantCodebook } from '../codebook/constant-codebook.js'
+import { constantCodebook, widthFactor } from '../codebook/constant-codebook.js'
 import {
   type CodebookBits,
   type CodebookElements,
@@ -6,7 +6,8 @@ import {
   loadCodebook,
 } from '../codebook/store-codebook.js'
 import { ShapeError } from '../errors.js'
-import type { TrellisShape } from '../kernels/trellis-contract.js'
+import { packedRowBytes, raggedRowBytes } from '../kernels/bits.js'
+import type { TrellisColumns } from '../kernels/trellis-contract.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { type BlockScales, decodeScales, multiplyByScales } from './block-scales.js'
 import { requirePermutation, restoreColumns } from './permutation.js'
@@ -22,20 +23,28 @@ export interface VqLayout {
   readonly cols: number
   /** Weights per vector, along a row. */
   readonly vectorDim: number
-  /** Index bits per weight; an index has `bits * vectorDim` bits. */
+  /** Index bits per weight. Without a trellis an index has `bits * vectorDim` bits, with one it has so on average. */
   readonly bits: number
-  /**
-   * Of a trellis code: bits of the indices above that name a centroid together with a vector's own index. The key of a
-   * vector, `(index + 2^(bits * vectorDim) * key above) mod 2^(bits * vectorDim + trellisBits)`, is the number of its
-   * centroid; above the first row of a group it is 0. All centroids are those of the constant codebook. Undefined: none.
-   */
-  readonly trellisBits?: number
+  /** Undefined: plain codebooks. */
+  readonly trellis?: Trellis
   /** A group spans this many columns, a multiple of `vectorDim`; the last one of a row may be narrower. */
   readonly columnsPerGroup: number
   /** A group spans this many rows; the last one may be lower. */
   readonly rowsPerGroup: number
   /** Consecutive weights of a row that share a scale, a divisor of `columnsPerGroup`; undefined: no scales. */
   readonly scaleBlockSize?: number
+}
+
+/**
+ * A trellis code. The key of a vector, `(index + 2^w * key above) mod 2^keyBits`, is the number of its centroid, where `w`
+ * is the width of its index; above the first row of a group the key is 0. All centroids are those of the constant
+ * codebook, times the factor that goes with the width.
+ */
+export interface Trellis {
+  /** Bits of a key, 12 at most. */
+  readonly keyBits: number
+  /** Bits of an index in each column of vectors, 1 to `keyBits`. */
+  readonly widths: Uint8Array
 }
 
 /** A vector-quantized layer in its stored values: what is written, and what decodes to the same floats everywhere. */
@@ -62,26 +71,37 @@ export interface VqLayer {
   readonly permutation?: Uint32Array
 }
 
-/** Bits that an index takes. */
+/** Bits that an index of a layer without a trellis takes. */
 export function indexBitsOf({ bits, vectorDim }: VqLayout): number {
   return bits * vectorDim
 }
 
-/** Centroids per codebook, `2^(bits * vectorDim + trellisBits)`. */
+/** Bytes of a row of stored indices. */
+export function indexRowBytes(layout: VqLayout): number {
+  if (layout.trellis) return raggedRowBytes(layout.trellis.widths)
+  return packedRowBytes(vectorsPerRow(layout), indexBitsOf(layout))
+}
+
+/** Centroids per codebook, `2^(bits * vectorDim)`, with a trellis `2^keyBits`. */
 export function centroidsOf(layout: VqLayout): number {
-  return 2 ** (indexBitsOf(layout) + (layout.trellisBits ?? 0))
+  return 2 ** (layout.trellis?.keyBits ?? indexBitsOf(layout))
 }
 
 /** Whether a layer's codebooks are all the constant one, each with a scale of its own. */
-export function isTrellis({ trellisBits }: VqLayout): boolean {
-  return trellisBits !== undefined
+export function isTrellis({ trellis }: VqLayout): boolean {
+  return trellis !== undefined
 }
 
-/** What the kernels need to know of a layer's trellis; undefined for one without. */
-export function trellisShape(layout: VqLayout): TrellisShape | undefined {
-  if (layout.trellisBits === undefined) return undefined
-  const indexBits = indexBitsOf(layout)
-  return { indexBits, stateBits: indexBits + layout.trellisBits }
+/** What the kernels need to know of the trellis of columns `start` to `end`; undefined for a layer without. */
+export function trellisColumns(
+  { trellis, vectorDim }: VqLayout,
+  start: number,
+  end: number,
+): TrellisColumns | undefined {
+  if (trellis === undefined) return undefined
+  const widths = trellis.widths.subarray(start / vectorDim, Math.ceil(end / vectorDim))
+  const factors = Float32Array.from(widths, (width) => widthFactor(vectorDim, width))
+  return { stateBits: trellis.keyBits, widths, factors }
 }
 
 /** Vectors in a row; the last is padded when `cols` is not a multiple of `vectorDim`. */
@@ -181,7 +201,8 @@ export function dequantizeLayer(layer: VqLayer): Matrix {
 
 /**
  * Writes the weights of rows `firstRow` to `lastRow` to `target` ((lastRow - firstRow) x cols): each vector the
- * centroid its index names in its group's codebook, times the scale of its block.
+ * centroid its index names in its group's codebook, with a trellis times the factor of its column, times the scale of its
+ * block.
  *
  * @param indices of the whole layer
  * @param codebooks of the whole layer as floats, groups x k x vectorDim
@@ -229,9 +250,25 @@ export function lookUpRun(
   const group = Math.floor(row / rowsPerGroup) * columnGroupsOf(layout) + columnGroup
   const codebook = group * centroidsOf(layout) * d
   copyCentroids(codebooks, codebook, d, indices, row * vectorsPerRow(layout) + start / d, target, to, end)
+  if (layout.trellis) multiplyByFactors(layout.trellis.widths, start / d, d, target, to, end)
   if (scales && scaleBlockSize) {
     const block = row * blocksPerRow(layout) + start / scaleBlockSize
     multiplyByScales(target, to, end, scales, block, scaleBlockSize)
+  }
+}
+
+/** Multiplies vectors, that of `target[from]` in column `first`, by the factors of their columns: that is exact. */
+function multiplyByFactors(
+  widths: Uint8Array,
+  first: number,
+  d: number,
+  target: Float32Array,
+  from: number,
+  end: number,
+): void {
+  for (let at = from, vector = first; at < end; at += d, vector++) {
+    const factor = widthFactor(d, widths[vector])
+    for (let a = at; a < Math.min(at + d, end); a++) target[a] *= factor
   }
 }
 

@@ -8,6 +8,7 @@ import {
   decodeBlockScales,
   decodeCodebook,
   rowGroupsOf,
+  trellisColumns,
   type VqLayer,
   vectorsPerRow,
 } from '../packing/vq-layer.js'
@@ -18,7 +19,7 @@ import { requireAllFinite } from './check.js'
 export interface CodebookGroup {
   /** Weights per vector, 1 to 4. */
   readonly vectorDim: number
-  /** Index bits per weight: there are at most `2^(bits * vectorDim)` centroids. */
+  /** Bits per weight of the number of a centroid: there are at most `2^(bits * vectorDim)`. */
   readonly bits: number
   /** k x vectorDim. */
   readonly centroids: Float32Array
@@ -26,11 +27,13 @@ export interface CodebookGroup {
   readonly counts?: ArrayLike<number>
   /**
    * n x vectorDim: the weights before they were quantized, all or a sample of them; in units of the centroids, so over
-   * their block scales where there are any.
+   * their block scales where there are any, and with a trellis over the factors of their columns.
    */
   readonly weights?: Float32Array
 }
 
+/** Bits of the number of a centroid. */
+const MOST_INDEX_BITS = 16
 /** Vectors of a group that are kept: enough for a smooth density, few enough for any layer. */
 const SAMPLE_VECTORS = 20_000
 
@@ -44,7 +47,8 @@ const SAMPLE_VECTORS = 20_000
  */
 export function codebookGroup(layer: VqLayer, group = 0, weight?: Matrix): CodebookGroup {
   const { layout } = layer
-  const { rows, cols, vectorDim, bits } = layout
+  const { rows, cols, vectorDim } = layout
+  const bits = Math.log2(centroidsOf(layout)) / vectorDim
   requireWhole('group', group, 0, rowGroupsOf(layout) * columnGroupsOf(layout) - 1)
   if (weight !== undefined && (weight.rows !== rows || weight.cols !== cols)) {
     throw new ShapeError(
@@ -96,15 +100,18 @@ function sampleGroup(layer: VqLayer, group: number, weight: Matrix): Float32Arra
   const scales = decodeBlockScales(layer)
   const { firstRow, lastRow, firstVector, lastVector } = groupBounds(layer, group)
   const perRow = Math.min(lastVector, Math.floor(weight.cols / d)) - firstVector
+  const factors = trellisColumns(layout, 0, weight.cols)?.factors
   const drawn = sampleIndices((lastRow - firstRow) * perRow, SAMPLE_VECTORS)
   const sample = new Float32Array(drawn.length * d)
   for (const [i, vector] of drawn.entries()) {
     const row = firstRow + Math.floor(vector / perRow)
     const first = (firstVector + (vector % perRow)) * d
+    const factor = factors?.[first / d] ?? 1
     for (let a = 0; a < d; a++) {
       const column = first + a
       const scale = scales?.[row * blocksPerRow(layout) + Math.floor(column / scaleBlockSize)] ?? 1
-      sample[i * d + a] = weight.data[row * weight.cols + (permutation?.[column] ?? column)] / scale
+      sample[i * d + a] =
+        weight.data[row * weight.cols + (permutation?.[column] ?? column)] / (scale * factor)
     }
   }
   return sample
@@ -135,7 +142,9 @@ export function sampleVectors(vectors: Float32Array, d: number, most: number): F
 /** Checks a group before it is drawn. @throws OptionError naming the field that cannot be right */
 export function checkGroup({ vectorDim, bits, centroids, counts, weights }: CodebookGroup): void {
   requireWhole('vectorDim', vectorDim, 1, 4)
-  requireWhole('bits', bits, 1, 8)
+  if (!(bits > 0 && bits <= MOST_INDEX_BITS)) {
+    throw new OptionError('bits', `expected a number above 0, at most ${MOST_INDEX_BITS}, got ${bits}`)
+  }
   const k = centroids.length / vectorDim
   if (!(k >= 1) || !Number.isInteger(k)) {
     throw new OptionError(

@@ -7,34 +7,22 @@ import { groupCounts } from './codebook-group.js'
 export interface IndexUsage {
   /** k shares that sum to 1: of a group's vectors, the share on its most used centroid first, mean over groups. */
   readonly shares: Float64Array
-  /** Bits that an index takes. */
+  /** Bits that the number of a centroid takes. */
   readonly storedBits: number
   /**
-   * Bits that an index needs: the entropy of the indices of each group, mean over its vectors. An ideal code would
-   * take as many; the room for its tables is not counted.
+   * Bits that it needs: the entropy of these numbers in each group, mean over its vectors. An ideal code would take as
+   * many; the room for its tables is not counted. With a trellis most bits of a number are those of the rows above.
    */
   readonly entropyBits: number
   /** Share of the centroids of all groups that no index names. */
   readonly unused: number
 }
 
-/** Counts how often each index occurs in its group: each centroid, where there is no trellis. */
+/** Counts how often each centroid is used in its group. */
 export function indexUsage(layer: VqLayer): IndexUsage {
   const { layout } = layer
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
-  const storedBits = layout.bits * layout.vectorDim
-  return usageOfCounts(
-    Array.from({ length: groups }, (_, group) => countsOfIndices(groupCounts(layer, group), 2 ** storedBits)),
-    storedBits,
-  )
-}
-
-/** Of a layer with a trellis several centroids have an index in common: what is stored is the end of their names. */
-function countsOfIndices(counts: ArrayLike<number>, indices: number): ArrayLike<number> {
-  if (counts.length === indices) return counts
-  const sums = new Float64Array(indices)
-  for (let key = 0; key < counts.length; key++) sums[key % indices] += counts[key]
-  return sums
+  return usageOfCounts(Array.from({ length: groups }, (_, group) => groupCounts(layer, group)))
 }
 
 /**

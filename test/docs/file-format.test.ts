@@ -6,7 +6,7 @@ import { dequantizeModel, openModel, type QuantizeModelOptions, quantizeModel } 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createCheckpointWriter } from '../../src/checkpoint/checkpoint-writer.js'
 import { recordOf, storedTensors } from '../../src/checkpoint/quantized-tensors.js'
-import { constantCodebook } from '../../src/codebook/constant-codebook.js'
+import { constantCodebook, widthFactor } from '../../src/codebook/constant-codebook.js'
 import { dequantizeLayer, matrix, packLayer, quantizeKmeans, quantizeLayer } from '../../src/index.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
 import { tinyConfig, tinyText, writeTinyModel } from '../support/tiny-model.js'
@@ -119,8 +119,9 @@ describe('a reader written from the page on the format', () => {
 it('the constant codebook of the page is that of the library', async () => {
   const tables = JSON.parse(await readFile(new URL('gaussian-1.json', page), 'utf8'))
   for (const d of [1, 2, 4]) {
-    const elements = new Int8Array(Buffer.from(tables[d], 'base64'))
-    expect(elements).toEqual(constantCodebook(d, 4096))
+    const { elements, factors } = tables[d]
+    expect(new Int8Array(Buffer.from(elements, 'base64'))).toEqual(constantCodebook(d, 4096))
+    expect(factors).toEqual(Array.from({ length: 12 }, (_, i) => widthFactor(d, i + 1)))
   }
 })
 

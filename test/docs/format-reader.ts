@@ -19,7 +19,7 @@ interface Layer {
   readonly codebook_bits: number
   readonly scale_block_size?: number
   readonly permuted?: boolean
-  readonly trellis_bits?: number
+  readonly key_bits?: number
   readonly codebook?: string
   readonly group_size: number
 }
@@ -96,10 +96,15 @@ function upperHalf(bits: number): number {
 
 /** `count` numbers of `width` bits from byte `start` on, the least significant bit first. */
 function unpack(bytes: number[], start: number, count: number, width: number): number[] {
-  return Array.from({ length: count }, (_, i) => {
+  return unpackRagged(bytes, start, new Array<number>(count).fill(width))
+}
+
+/** The same, each number with a width of its own. */
+function unpackRagged(bytes: number[], start: number, widths: readonly number[]): number[] {
+  let bit = 0
+  return widths.map((width) => {
     let value = 0
-    for (let b = 0; b < width; b++) {
-      const bit = i * width + b
+    for (let b = 0; b < width; b++, bit++) {
       if (bytes[start + Math.floor(bit / 8)] & (1 << (bit % 8))) value += 2 ** b
     }
     return value
@@ -109,30 +114,36 @@ function unpack(bytes: number[], start: number, count: number, width: number): n
 function readVq(tensors: Tensors, name: string, layer: Layer): Float32Array {
   const [rows, cols] = layer.shape
   const d = layer.vector_dim
-  const width = layer.bits * d
-  const k = 2 ** (width + (layer.trellis_bits ?? 0))
+  const isTrellis = layer.key_bits !== undefined
   const perRow = Math.ceil(cols / d)
-  const rowBytes = Math.ceil((perRow * width) / 8)
+  const widths = isTrellis
+    ? unpack(numbers(tensors, `${name}.vq_widths`, ['U8'], [Math.ceil(perRow / 2)]), 0, perRow, 4).map(
+        (w) => w + 1,
+      )
+    : new Array<number>(perRow).fill(layer.bits * d)
+  const k = 2 ** (layer.key_bits ?? layer.bits * d)
+  const rowBytes = Math.ceil(widths.reduce((sum, width) => sum + width, 0) / 8)
   const rowGroups = Math.ceil(rows / layer.rows_per_group)
   const colGroups = Math.ceil(cols / layer.columns_per_group)
   const indices = numbers(tensors, `${name}.vq_indices`, ['U8'], [rows, rowBytes])
   const elementType = layer.codebook_bits === 8 ? 'I8' : 'F16'
-  const isTrellis = layer.trellis_bits !== undefined
-  const codebooks = isTrellis
-    ? constantCodebook(layer)
+  const constant = isTrellis ? constantCodebook(layer) : undefined
+  const codebooks = constant
+    ? constant.elements
     : numbers(tensors, `${name}.vq_codebooks`, [elementType], [rowGroups, colGroups, k, d])
   const scales = numbers(tensors, `${name}.vq_codebook_scales`, ['BF16', 'F32'], [rowGroups, colGroups])
   const weights = new Float32Array(rows * cols)
   const keys: number[] = []
   for (let r = 0; r < rows; r++) {
-    for (const [v, index] of unpack(indices, r * rowBytes, perRow, width).entries()) {
+    for (const [v, index] of unpackRagged(indices, r * rowBytes, widths).entries()) {
       const above = r % layer.rows_per_group === 0 ? 0 : keys[v]
-      keys[v] = (index + 2 ** width * above) % k
+      keys[v] = (index + 2 ** widths[v] * above) % k
+      const factor = constant?.factors[widths[v] - 1] ?? 1
       const group =
         Math.floor(r / layer.rows_per_group) * colGroups + Math.floor((v * d) / layer.columns_per_group)
       const centroid = (isTrellis ? 0 : group * k) + keys[v]
       for (let a = 0; a < d && v * d + a < cols; a++) {
-        weights[r * cols + v * d + a] = codebooks[centroid * d + a] * scales[group]
+        weights[r * cols + v * d + a] = codebooks[centroid * d + a] * scales[group] * factor
       }
     }
   }
@@ -140,10 +151,15 @@ function readVq(tensors: Tensors, name: string, layer: Layer): Float32Array {
   return layer.permuted ? inNaturalOrder(weights, tensors, name, layer) : weights
 }
 
-/** The elements of all 4096 centroids. */
-function constantCodebook({ codebook, vector_dim: d }: Layer): number[] {
-  const tables = readJson(fileURLToPath(new URL(`../../docs/${codebook}.json`, import.meta.url)))
-  return [...Buffer.from(tables[d], 'base64')].map((byte) => (byte > 127 ? byte - 256 : byte))
+/** The elements of all 4096 centroids, and the factor of each width. */
+function constantCodebook({ codebook, vector_dim: d }: Layer): { elements: number[]; factors: number[] } {
+  const { elements, factors } = readJson(
+    fileURLToPath(new URL(`../../docs/${codebook}.json`, import.meta.url)),
+  )[d]
+  return {
+    elements: [...Buffer.from(elements, 'base64')].map((byte) => (byte > 127 ? byte - 256 : byte)),
+    factors,
+  }
 }
 
 function inNaturalOrder(

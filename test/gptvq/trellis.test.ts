@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { constantCodebook } from '../../src/codebook/constant-codebook.js'
+import { constantCodebook, widthFactor } from '../../src/codebook/constant-codebook.js'
 import { quantizeLayer } from '../../src/gptvq/quantize-layer.js'
 import { refineOnce } from '../../src/gptvq/refine-panel.js'
 import { rowPanels, stateOf } from '../../src/gptvq/row-panel.js'
@@ -41,14 +41,19 @@ describe('a layer with a trellis', () => {
     const layer = await quantizeLayer(weight, hessian, options)
     const quantized = dequantizeLayer(layer)
     const elements = constantCodebook(2, 256)
+    const { widths } = layer.layout.trellis!
+    expect(new Set(widths).size).toBeGreaterThan(2)
     const levels = scaleLevels(layer.blockScales!.ratio)
     const perRow = 66
     for (let r = 0; r < 96; r++) {
       for (let j = 0; j < 131; j++) {
-        // the low 4 bits of the stream so far, and those of the row above
-        const own = layer.indices[r * perRow + (j >> 1)] & 15
-        const above = r % 40 === 0 ? 0 : layer.indices[(r - 1) * perRow + (j >> 1)] & 15
-        const element = elements[2 * (16 * above + own) + (j & 1)]
+        const width = widths[j >> 1]
+        let key = 0
+        for (let above = r - (r % 40); above <= r; above++) {
+          const own = layer.indices[above * perRow + (j >> 1)] % 2 ** width
+          key = (key * 2 ** width + own) % 256
+        }
+        const element = elements[2 * key + (j & 1)] * widthFactor(2, width)
         const scale = layer.codebookScales[Math.floor(r / 40) * 3 + Math.floor(j / 64)]
         const level = levels[layer.blockScales!.codes[r * 3 + Math.floor(j / 64)]]
         expect(quantized.data[r * 131 + j]).toBe(Math.fround(Math.fround(element * scale) * level))
@@ -69,14 +74,15 @@ describe('a layer with a trellis', () => {
 
   it('refuses to pack keys that do not follow from each other', async () => {
     const layer = await quantizeLayer(weight, hessian, options)
-    layer.indices[66] ^= 16
+    layer.indices[66] ^= 2 ** layer.layout.trellis!.widths[0]
     expect(() => packLayer(layer)).toThrow(/key \d+ of vector 0 in row 1 does not follow/)
   })
 
   it('does not depend on the row groups around', async () => {
-    const whole = await quantizeLayer(weight, hessian, { ...options, scaleBlockSize: 'none' })
+    const own = { ...options, scaleBlockSize: 'none', indexWidths: 'same' } as const
+    const whole = await quantizeLayer(weight, hessian, own)
     const rows = { rows: 40, cols: 131, data: weight.data.slice(40 * 131, 80 * 131) }
-    const part = await quantizeLayer(rows, hessian, { ...options, scaleBlockSize: 'none' })
+    const part = await quantizeLayer(rows, hessian, own)
     expect(part.indices).toEqual(whole.indices.slice(40 * 66, 80 * 66))
   })
 

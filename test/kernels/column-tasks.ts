@@ -1,5 +1,6 @@
 import { vectorMetrics } from '../../src/gptvq/vector-metric.js'
 import type { Block, ColumnTask, ColumnWalkTask, RefineTask } from '../../src/kernels/contract.js'
+import type { TrellisColumns } from '../../src/kernels/trellis-contract.js'
 import { matrix } from '../../src/matrix.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
 import { randomHessian } from '../support/random-matrix.js'
@@ -117,7 +118,10 @@ export function centroidOf(task: ColumnTask, row: number, column: number, j: num
   const from = task.codebookOffset + group * task.codebookStride + j * task.vectorDim
   const { scales } = task
   const scale = scales ? at(scales.values, row, Math.floor(column / scales.blockSize)) : 1
-  return Array.from(task.codebooks.subarray(from, from + task.vectorDim).map((value) => value * scale))
+  const factor =
+    'factors' in task ? (task as ColumnTask & TrellisColumns).factors[Math.floor(column / task.vectorDim)] : 1
+  const centroid = task.codebooks.subarray(from, from + task.vectorDim)
+  return Array.from(centroid.map((value) => Math.fround(value * factor) * scale))
 }
 
 /** The value that a task's indices give the weight at (row, column). */

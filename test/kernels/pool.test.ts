@@ -7,10 +7,12 @@ import { kernels, setThreads, threadCount, useKernels } from '../../src/kernels/
 import { availableThreads } from '../../src/kernels/wasm/available-threads.js'
 import { DONE, jobKinds, SCRATCH, SCRATCH_BYTES } from '../../src/kernels/wasm/job.js'
 import { allocate } from '../../src/kernels/wasm/memory.js'
-import { createPool, runJob } from '../../src/kernels/wasm/pool.js'
+import { createPool, runJob, stopWorkers } from '../../src/kernels/wasm/pool.js'
 import { bestBuild, startRuntime } from '../../src/kernels/wasm/runtime.js'
+import { trellisKernels } from '../../src/kernels/wasm/trellis.js'
 import { startWorker } from '../../src/kernels/wasm/workers.js'
 import { thrownBy } from '../support/tolerance.js'
+import { searchTask } from './trellis-tasks.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
@@ -41,7 +43,24 @@ describe('the threads of the kernels', () => {
     await new Promise<void>((resolve) => worker.on('exit', () => resolve()))
     const error = thrownBy(() => runJob(pool, jobKinds.packRight, 2, [0, 0, 0, 0, 0, 0], 0))
     expect(error).toBeInstanceOf(UnsupportedError)
-    expect(String(error)).toMatch(/worker thread.*died.*GPTVQ_THREADS=1/)
+    expect(String(error)).toMatch(/worker thread.*died \(TypeError.*GPTVQ_THREADS=1/)
+  })
+})
+
+describe('workers that begin while the memory grows', () => {
+  it('do every tile: what an engine tells them late about the memory stops none', () => {
+    for (let start = 0; start < 12; start++) {
+      const pool = createPool(startRuntime(bestBuild()), 3)
+      const search = (rows: number) => {
+        const shape = { rowsPerStart: 2, vectorDim: 2, isScaled: false, indexBits: 2, stateBits: 4 }
+        const tasks = [0, 1, 2, 3].map((seed) => searchTask({ ...shape, rows, seed }, 'whole'))
+        return [...trellisKernels(pool).searchTrellis(tasks)]
+      }
+      // each job needs more memory than the one before, from the first on, for which the workers start
+      const losses = [20, 40, 80, 160, 320, 640].map(search)
+      expect(losses.every((row) => row.every(Number.isFinite))).toBe(true)
+      stopWorkers(pool)
+    }
   })
 })
 

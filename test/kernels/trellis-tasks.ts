@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import type { Block } from '../../src/kernels/contract.js'
 import type {
+  TrellisColumns,
   TrellisRefineTask,
   TrellisShape,
   TrellisTask,
@@ -118,9 +119,23 @@ const columnShape = ({ group, ...shape }: BlockShape) => ({
   firstRow: group * shape.rowsPerGroup,
 })
 
+/** Columns of vectors with indices of `indexBits` bits, and of others. */
+export function columnsOf(shape: BlockShape, values: Values): TrellisColumns {
+  const { indexBits, stateBits, width, d, seed } = shape
+  const random = randomGenerator(seed + 1)
+  const vectors = Math.ceil(width / d)
+  const other = () => 1 + Math.floor(random() * stateBits)
+  return {
+    stateBits,
+    widths: Uint8Array.from({ length: vectors }, () => (random() < 0.5 ? indexBits : other())),
+    factors: Float32Array.from({ length: vectors }, () =>
+      values === 'whole' ? 1 + Math.floor(2 * random()) : 0.5 + random(),
+    ),
+  }
+}
+
 export function trellisWalk(shape: BlockShape, values: Values = 'normal'): TrellisWalkTask {
-  const { indexBits, stateBits } = shape
-  const task: TrellisWalkTask = { ...fresh(walkTask(columnShape(shape))), indexBits, stateBits }
+  const task: TrellisWalkTask = { ...fresh(walkTask(columnShape(shape))), ...columnsOf(shape, values) }
   const shared = shape.isShared ? { ...task, codebookStride: 0 } : task
   if (values === 'normal') return shared
   const random = randomGenerator(shape.seed)
@@ -147,8 +162,10 @@ export function trellisWalk(shape: BlockShape, values: Values = 'normal'): Trell
 }
 
 export function trellisRefinement(shape: BlockShape, values: Values = 'normal'): TrellisRefineTask {
-  const { indexBits, stateBits } = shape
-  const task: TrellisRefineTask = { ...fresh(refineTask(columnShape(shape)).task), indexBits, stateBits }
+  const task: TrellisRefineTask = {
+    ...fresh(refineTask(columnShape(shape)).task),
+    ...columnsOf(shape, values),
+  }
   const shared = shape.isShared ? { ...task, codebookStride: 0 } : task
   const random = randomGenerator(shape.seed)
   startStreams(shared, shape, random)
@@ -172,9 +189,10 @@ export function trellisRefinement(shape: BlockShape, values: Values = 'normal'):
 /** Keys that follow from each other, down every column. */
 function startStreams(task: TrellisRefineTask, shape: BlockShape, random: () => number): void {
   for (let v = 0; v < Math.ceil(shape.width / shape.d); v++) {
+    const inputs = 2 ** task.widths[v]
     for (let r = 0, key = 0; r < shape.rows; r++) {
       if (r % shape.rowsPerGroup === 0) key = 0
-      key = (Math.floor(random() * 2 ** shape.indexBits) + key * 2 ** shape.indexBits) % 2 ** shape.stateBits
+      key = (Math.floor(random() * inputs) + key * inputs) % 2 ** shape.stateBits
       task.indices[task.indexOffset + r * task.indexStride + v] = key
     }
   }

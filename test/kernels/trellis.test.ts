@@ -37,10 +37,17 @@ describe('searchTrellis', () => {
 
 const columns = { rows: 12, width: 8, d: 2, firstRow: 6, rowsPerGroup: 6, gap: 3, seed: 5, scaleBlockSize: 4 }
 
+/** All columns of vectors alike, as the trellis makes them and no other. */
+const uniform = (indexBits: number, stateBits: number) => ({
+  stateBits,
+  widths: new Uint8Array(columns.width / columns.d).fill(indexBits),
+  factors: new Float32Array(columns.width / columns.d).fill(1),
+})
+
 describe('quantizeTrellis', () => {
   it('is the plain walk where a key is one index', () => {
     const task = walkTask({ ...columns, k: 16 })
-    const [plain, trellis] = [fresh(task), { ...fresh(task), indexBits: 4, stateBits: 4 }]
+    const [plain, trellis] = [fresh(task), { ...fresh(task), ...uniform(4, 4) }]
     referenceKernels.quantizeColumns(plain)
     referenceKernels.quantizeTrellis(trellis)
     expect(trellis.indices).toEqual(plain.indices)
@@ -48,11 +55,11 @@ describe('quantizeTrellis', () => {
   })
 
   it('writes keys of one stream in every row group', () => {
-    const task = { ...walkTask({ ...columns, k: 64 }), indexBits: 2, stateBits: 6 }
+    const task = { ...walkTask({ ...columns, k: 64 }), ...uniform(2, 6) }
     referenceKernels.quantizeTrellis(task)
     for (let v = 0; v < columns.width / columns.d; v++) {
       expectStream(
-        task,
+        { indexBits: 2, stateBits: 6 },
         columns.rows,
         columns.rowsPerGroup,
         (r) => task.indices[task.indexOffset + r * task.indexStride + v],
@@ -65,7 +72,7 @@ describe('refineTrellis', () => {
   for (const width of [8, 7]) {
     it(`is the plain refinement where a key is one index, ${width} columns`, () => {
       const { task } = refineTask({ ...columns, width, rowsPerGroup: 1, k: 16 })
-      const [plain, trellis] = [fresh(task), { ...fresh(task), indexBits: 4, stateBits: 4 }]
+      const [plain, trellis] = [fresh(task), { ...fresh(task), ...uniform(4, 4) }]
       expect(referenceKernels.refineTrellis(trellis)).toBe(referenceKernels.refineColumns(plain))
       expect(trellis.indices).toEqual(plain.indices)
       for (let r = 0; r < columns.rows; r++) {
@@ -77,7 +84,7 @@ describe('refineTrellis', () => {
 
   it('lowers the loss of every row group by what it says', () => {
     const { task } = refineTask({ ...columns, k: 64 })
-    const trellis = { ...fresh(task), indexBits: 3, stateBits: 6 }
+    const trellis = { ...fresh(task), ...uniform(3, 6) }
     // some stream to start from
     for (let i = 0; i < trellis.indices.length; i++) trellis.indices[i] = 0
     referenceKernels.refineTrellis(trellis)
@@ -91,7 +98,7 @@ describe('refineTrellis', () => {
     }
     for (let v = 0; v < columns.width / columns.d; v++) {
       expectStream(
-        trellis,
+        { indexBits: 3, stateBits: 6 },
         columns.rows,
         columns.rowsPerGroup,
         (r) => trellis.indices[trellis.indexOffset + r * trellis.indexStride + v],

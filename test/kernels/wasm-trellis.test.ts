@@ -183,7 +183,9 @@ function columnOf(
   metric: Float64Array,
   target: (row: number, a: number) => number,
 ): TrellisTask {
-  const { vectorDim: d, rowsPerGroup, firstRow, centroids, indexBits, stateBits, scales } = task
+  const { vectorDim: d, rowsPerGroup, firstRow, centroids, stateBits, scales } = task
+  const indexBits = task.widths[Math.floor(column / d)]
+  const factor = task.factors[Math.floor(column / d)]
   const rows = Math.min(rowsPerGroup, task.rows - top)
   const from = task.codebookOffset + ((firstRow + top) / rowsPerGroup) * task.codebookStride
   const first = task.indexOffset + top * task.indexStride + Math.floor(column / d)
@@ -193,7 +195,7 @@ function columnOf(
     ...(scales && {
       scales: packedBlock(rows, 1, (r) => at(scales.values, top + r, Math.floor(column / scales.blockSize))),
     }),
-    centroids: task.codebooks.subarray(from, from + centroids * d),
+    centroids: task.codebooks.subarray(from, from + centroids * d).map((value) => value * factor),
     keys: Uint16Array.from({ length: rows }, (_, r) => task.indices[first + r * task.indexStride]),
     keyOffset: 0,
     keyStride: 1,
@@ -220,7 +222,7 @@ function mistakesOfWalk(task: TrellisWalkTask): string[] {
     for (let top = 0; top < rows; top += rowsPerGroup) {
       const metric = metrics.slice(column * d, (column + d) * d)
       const path = columnOf(task, top, column, metric, (r, a) => work[r * width + column + a])
-      if (!isStream(task, path.rows, path.rows, (r) => keyOf(path, r)))
+      if (!isStream(path, path.rows, path.rows, (r) => keyOf(path, r)))
         mistakes.push(`stream at ${top}, ${column}`)
       // the kernel's columns are rounded by each vector before
       if (!(excessOf(path) <= column * slackOf(path))) mistakes.push(`keys at ${top}, ${column}`)
@@ -288,8 +290,9 @@ function mistakesOfRefinement(before: TrellisRefineTask, after: TrellisRefineTas
             mistakes.push(`step at ${r}, ${column + a}`)
         }
       }
-      const best = leastChange(before, top, bottom, (r, key) => changeOf(r, stepTo(r, key)))
-      const slack = 24 * FLOAT32_ROUNDING * (d + column) * (1 + before.stateBits / before.indexBits) * size
+      const best = leastChange(before, column, top, bottom, (r, key) => changeOf(r, stepTo(r, key)))
+      const slack =
+        24 * FLOAT32_ROUNDING * (d + column) * (1 + before.stateBits / before.widths[column / d]) * size
       if (!(total <= slack && total <= best + slack))
         mistakes.push(`keys at ${top}, ${column}: ${total}, ${best}`)
       for (let r = top; r < bottom; r++) {
@@ -314,11 +317,13 @@ function keyAt(task: TrellisRefineTask, row: number, column: number): number {
 
 /** The least sum of what keys cost down a path, by the Viterbi algorithm written once more. */
 function leastChange(
-  { indexBits, stateBits }: TrellisRefineTask,
+  { widths, stateBits, vectorDim }: TrellisRefineTask,
+  column: number,
   top: number,
   bottom: number,
   cost: (row: number, key: number) => number,
 ): number {
+  const indexBits = widths[column / vectorDim]
   let sums = new Map([[0, 0]])
   for (let r = top; r < bottom; r++) {
     const next = new Map<number, number>()

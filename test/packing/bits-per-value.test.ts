@@ -42,9 +42,9 @@ describe('bitsPerValue', () => {
     fc.assert(
       fc.property(layers, (layer) => {
         const packed = packLayer(layer)
-        const { indices, codebooks, codebookScales, blockScales } = packed
+        const { indices, codebooks, codebookScales, blockScales, widths } = packed
         const scales = codebookScales.byteLength + (blockScales ? blockScales.codes.byteLength + 4 : 0)
-        const bytes = indices.byteLength + codebooks.byteLength + scales
+        const bytes = indices.byteLength + codebooks.byteLength + scales + (widths?.byteLength ?? 0)
         const { index, codebook, scale, other, total } = bitsPerValue(packed)
         const weights = layer.layout.rows * layer.layout.cols
         expect(packedBytes(packed)).toBe(bytes)

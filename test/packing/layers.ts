@@ -8,6 +8,7 @@ import {
   isTrellis,
   type VqLayer,
   type VqLayout,
+  vectorsPerRow,
 } from '../../src/packing/vq-layer.js'
 import { randomGenerator } from '../../src/random.js'
 
@@ -21,26 +22,35 @@ export const layouts: fc.Arbitrary<VqLayout> = fc
     vectorsPerGroup: fc.integer({ min: 1, max: 12 }),
     rowsPerGroup: fc.integer({ min: 1, max: 12 }),
     scaleBlockSize: fc.option(fc.integer({ min: 1, max: 50 }), { nil: undefined }),
-    trellisBits: fc.option(fc.integer({ min: 1, max: 4 }), { nil: undefined }),
+    trellis: fc.option(fc.record({ keyBits: fc.integer({ min: 1, max: 9 }), seed: fc.nat(1e6) }), {
+      nil: undefined,
+    }),
   })
-  .map(({ rows, cols, vectorDim, bits, vectorsPerGroup, rowsPerGroup, scaleBlockSize, trellisBits }) => ({
+  .map(({ rows, cols, vectorDim, bits, vectorsPerGroup, rowsPerGroup, scaleBlockSize, trellis }) => ({
     rows,
     cols,
     vectorDim,
     bits: Math.min(bits, 8 / vectorDim),
+    ...(trellis && trellisOf(Math.ceil(cols / vectorDim), vectorDim, trellis)),
     columnsPerGroup: vectorsPerGroup * vectorDim,
     rowsPerGroup,
     ...(scaleBlockSize && { scaleBlockSize }),
-    ...(trellisBits && { trellisBits }),
   }))
+
+function trellisOf(vectors: number, vectorDim: number, { keyBits, seed }: { keyBits: number; seed: number }) {
+  const random = randomGenerator(seed)
+  const widths = Uint8Array.from({ length: vectors }, () => 1 + Math.floor(random() * keyBits))
+  const bits = widths.reduce((sum, width) => sum + width, 0) / (vectors * vectorDim)
+  return { bits, trellis: { keyBits, widths } }
+}
 
 /** A layer of random indices, codebooks, their scales and, where the layout has them, block scales. */
 export function randomLayer(layout: VqLayout, codebookBits: CodebookBits, seed: number): VqLayer {
   const random = randomGenerator(seed)
   const layer = emptyLayer(layout, codebookBits, Math.fround(0.5 + random() / 2))
   const { indices, codebooks, codebookScales, blockScales } = layer
-  const k = 2 ** indexBitsOf(layout)
-  for (let i = 0; i < indices.length; i++) indices[i] = Math.floor(random() * k)
+  const bitsOf = (i: number) => layout.trellis?.widths[i % vectorsPerRow(layout)] ?? indexBitsOf(layout)
+  for (let i = 0; i < indices.length; i++) indices[i] = Math.floor(random() * 2 ** bitsOf(i))
   if (isTrellis(layout)) keysOfIndices(layout, indices)
   for (let i = 0; !isTrellis(layout) && i < codebooks.length; i++) {
     // int8, or halves from -1 to 1
@@ -68,7 +78,9 @@ export const layers: fc.Arbitrary<VqLayer> = fc
   .map(([layout, codebookBits, seed]) => randomLayer(layout, isTrellis(layout) ? 8 : codebookBits, seed))
 
 /** Layouts with codebooks of their own, which can be tuned: without a trellis. */
-export const plainLayouts: fc.Arbitrary<VqLayout> = layouts.map(({ trellisBits: _, ...layout }) => layout)
+export const plainLayouts: fc.Arbitrary<VqLayout> = layouts.map(({ trellis, ...layout }) =>
+  trellis ? { ...layout, bits: 2 } : layout,
+)
 
 /** Layers without a trellis. */
-export const plainLayers: fc.Arbitrary<VqLayer> = layers.filter(({ layout }) => !layout.trellisBits)
+export const plainLayers: fc.Arbitrary<VqLayer> = layers.filter(({ layout }) => !layout.trellis)

@@ -9,6 +9,7 @@ describe('resolveLayoutOptions', () => {
       vectorDim: 2,
       bits: 2,
       trellisBits: 0,
+      indexWidths: 'fitted',
       groupSize: undefined,
       columnsPerGroup: 256,
       bpv: undefined,
@@ -30,13 +31,24 @@ describe('resolveLayoutOptions', () => {
     expect(sizeFor({ scaleBlockSize: 'none' })).toBeUndefined()
   })
 
-  it('takes any bits that make whole indices, with a trellis', () => {
+  it('takes any bits of one a vector or more, with a trellis', () => {
     const bitsFor = (options: LayoutOptions) => resolveLayoutOptions({ trellisBits: 1, ...options }).bits
+    for (const bits of [0.5, 1.3, 2.77]) expect(bitsFor({ bits })).toBe(bits)
+    expect(thrownBy(() => bitsFor({ bits: 0.4 }))).toMatchObject({ option: 'bits' })
+    expect(thrownBy(() => bitsFor({ vectorDim: 1, bits: 0.5 }))).toMatchObject({ option: 'bits' })
+    expect(thrownBy(() => resolveLayoutOptions({ indexWidths: 'same' }))).toMatchObject({
+      option: 'indexWidths',
+    })
+  })
+
+  it('takes bits that make whole indices where all have the same width', () => {
+    const bitsFor = (options: LayoutOptions) =>
+      resolveLayoutOptions({ trellisBits: 1, indexWidths: 'same', ...options }).bits
     expect(bitsFor({ bits: 1.5 })).toBe(1.5)
     expect(bitsFor({ vectorDim: 4, bits: 1.25 })).toBe(1.25)
     expect(thrownBy(() => bitsFor({ bits: 1.25 }))).toMatchObject({ option: 'bits' })
     expect(thrownBy(() => bitsFor({ vectorDim: 1, bits: 1.5 }))).toMatchObject({ option: 'bits' })
-    expect(thrownBy(() => bitsFor({ bits: 0.5 }))).toMatchObject({ option: 'bits' })
+    expect(bitsFor({ bits: 0.5 })).toBe(0.5)
     expect(thrownBy(() => resolveLayoutOptions({ bits: 1.5 }))).toMatchObject({ option: 'bits' })
   })
 
@@ -54,8 +66,12 @@ describe('resolveLayoutOptions', () => {
   })
 
   it('gives a trellis scales of 64 where bpv leaves room for these alone', () => {
-    expect(resolveLayoutOptions({ trellisBits: 8, bpv: 2.08 }).scaleBlockSize).toBe(64)
-    expect(resolveLayoutOptions({ trellisBits: 8, bpv: 2.05 }).scaleBlockSize).toBeUndefined()
+    const sizeFor = (options: LayoutOptions) =>
+      resolveLayoutOptions({ trellisBits: 8, ...options }).scaleBlockSize
+    expect(sizeFor({ indexWidths: 'same', bpv: 2.08 })).toBe(64)
+    expect(sizeFor({ indexWidths: 'same', bpv: 2.05 })).toBeUndefined()
+    expect(sizeFor({ bpv: 0.6 })).toBe(64)
+    expect(sizeFor({ bpv: 0.55 })).toBeUndefined()
   })
 
   it('spans a group over 256 columns, or over as many as it has weights', () => {

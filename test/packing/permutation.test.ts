@@ -98,7 +98,8 @@ describe('a layer whose columns were reordered', () => {
         const packed = packLayer(layer)
         expect(packed).toEqual({ ...packLayer(plain), permutation: packPermutation(permutation) })
         expect(packedBytes(packed)).toBe(packedBytes(packLayer(plain)) + permutationBytes(cols))
-        expect(bitsPerValue(packed).other).toBe((8 * permutationBytes(cols)) / stored.data.length)
+        const others = permutationBytes(cols) + (packed.widths?.length ?? 0)
+        expect(bitsPerValue(packed).other).toBe((8 * others) / stored.data.length)
         expect(dequantizeLayer(unpackLayer(packed)).data).toEqual(data)
       }),
       { numRuns: 200 },

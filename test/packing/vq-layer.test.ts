@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { widthFactor } from '../../src/codebook/constant-codebook.js'
 import { halfToFloat } from '../../src/kernels/half.js'
 import {
   decodeBlockScales,
@@ -17,16 +18,17 @@ function levelOf(code: number, ratio: number): number {
 
 /** The weight at (row, column), found from the layer's stored arrays one at a time. */
 function weightAt(layer: VqLayer, row: number, column: number): number {
-  const { rowsPerGroup, columnsPerGroup, cols, vectorDim, bits, scaleBlockSize, trellisBits } = layer.layout
+  const { rowsPerGroup, columnsPerGroup, cols, vectorDim, bits, scaleBlockSize, trellis } = layer.layout
   const groupsAcross = Math.ceil(cols / columnsPerGroup)
   const group = Math.floor(row / rowsPerGroup) * groupsAcross + Math.floor(column / columnsPerGroup)
   const vector = row * Math.ceil(cols / vectorDim) + Math.floor(column / vectorDim)
   // with a trellis all groups have one codebook
-  const codebook = trellisBits === undefined ? group * 2 ** (bits * vectorDim) : 0
+  const codebook = trellis === undefined ? group * 2 ** (bits * vectorDim) : 0
   const centroid = codebook + layer.indices[vector]
   const element = layer.codebooks[centroid * vectorDim + (column % vectorDim)]
   const value = layer.codebookBits === 8 ? element : halfToFloat(element)
-  const weight = Math.fround(value * layer.codebookScales[group])
+  const factor = trellis ? widthFactor(vectorDim, trellis.widths[Math.floor(column / vectorDim)]) : 1
+  const weight = Math.fround(value * layer.codebookScales[group] * factor)
   if (scaleBlockSize === undefined || layer.blockScales === undefined) return weight
   const { codes, ratio } = layer.blockScales
   const block = row * Math.ceil(cols / scaleBlockSize) + Math.floor(column / scaleBlockSize)

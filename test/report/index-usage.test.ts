@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { OptionError } from '../../src/errors.js'
-import { vectorsPerRow } from '../../src/packing/vq-layer.js'
+import { centroidsOf, vectorsPerRow } from '../../src/packing/vq-layer.js'
 import { indexHistogram } from '../../src/report/index-histogram.js'
 import { indexUsage, meanUsage, usageOfCounts } from '../../src/report/index-usage.js'
 import { layers } from '../packing/layers.js'
@@ -36,9 +36,7 @@ describe('usage of indices', () => {
           const rowGroup = Math.floor(Math.floor(i / perRow) / layout.rowsPerGroup)
           const columnGroup = Math.floor(((i % perRow) * layout.vectorDim) / layout.columnsPerGroup)
           const key = `${rowGroup} ${columnGroup}`
-          // of a key in a trellis the last bits are the vector's own index
-          const own = index % 2 ** (layout.bits * layout.vectorDim)
-          groups.set(key, [...(groups.get(key) ?? []), own])
+          groups.set(key, [...(groups.get(key) ?? []), index])
         }
         let bits = 0
         let used = 0
@@ -48,10 +46,10 @@ describe('usage of indices', () => {
             bits -= Math.log2(members.filter((other) => other === index).length / members.length)
           }
         }
-        const k = 2 ** (layout.bits * layout.vectorDim)
+        const k = centroidsOf(layout)
         expect(entropyBits).toBeCloseTo(bits / indices.length, 9)
         expect(unused).toBeCloseTo(1 - used / (groups.size * k), 12)
-        expect(storedBits).toBe(layout.bits * layout.vectorDim)
+        expect(storedBits).toBe(Math.log2(k))
         expect(entropyBits).toBeGreaterThanOrEqual(0)
         expect(entropyBits).toBeLessThanOrEqual(storedBits + 1e-12)
         expect(shares.reduce((sum, share) => sum + share)).toBeCloseTo(1, 12)

@@ -8,7 +8,7 @@ import { quantizeTile, refineTile } from './columns'
 import { boundPositionTile, plantCodebookTile } from './columns-search'
 import { activateTile, addTile, softCapTile } from './elements'
 import { multiplyFewTile } from './few-rows'
-import { DONE, KIND, LEFT, LIMIT, STOP, scratchOf, TOTAL, WAKE } from './job'
+import { DONE, KIND, LEFT, LIMIT, PAGES, STOP, scratchOf, TOTAL, WAKE } from './job'
 import { multiplyTile, packRight } from './product'
 import { normalizeTile, rotateTile } from './rows'
 import { compareTile, predictTile } from './scores'
@@ -25,6 +25,8 @@ export function takeTiles(thread: i32): void {
     const left = atomic.sub<i32>(LEFT, 1)
     if (left <= 0) return
     const total = atomic.load<i32>(TOTAL)
+    // an engine tells a thread late that another has made the memory larger: until then bulk operations there trap
+    if (memory.size() < load<i32>(PAGES)) memory.grow(0)
     runTile(atomic.load<i32>(KIND), total - left, thread)
     if (atomic.add<i32>(DONE, 1) + 1 == total) atomic.notify(DONE, 1)
   }

@@ -13,7 +13,9 @@
  * | 208 | FAILED: 1 when a worker died |
  * | 212 | SCRATCH: address of the first thread's scratch memory |
  * | 216 | SCRATCH_BYTES: bytes of scratch of each thread |
+ * | 220 | PAGES: pages of memory when the job was posted |
  * | 256 | PARAMS: 8 bytes each |
+ * | 1024 | REASON: why a worker died, a length and that many bytes of text |
  *
  * LEFT is written last when a job is posted, so whoever gets a tile sees that job's parameters; and a job is not
  * finished, nor its parameters overwritten, before every tile taken is done.
@@ -25,6 +27,7 @@ export const TOTAL: usize = 192
 export const KIND: usize = 196
 export const LIMIT: usize = 200
 export const STOP: usize = 204
+export const PAGES: usize = 220
 const SCRATCH: usize = 212
 const SCRATCH_BYTES: usize = 216
 const PARAMS: usize = 256

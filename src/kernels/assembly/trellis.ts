@@ -17,6 +17,7 @@ import { measureKeys, packCentroids, paddedClasses, ROW_BYTES, SQUARE } from './
 /**
  * What `TrellisKernels` does, by tiles of whole paths. A thread's scratch holds the values of one vector, the packed
  * centroids, the weights of the tile's rows, the keys of one path, and the minima of one window and before each window.
+ * Blocks of columns have the packed centroids behind the keys: their size changes with the width of an index.
  */
 
 /** A codebook to pack: its address, where to, d, w, classes. */
@@ -155,49 +156,75 @@ function scaleOf(scales: usize, row: usize, column: i32): f32 {
   return scales ? load<f32>(scales + row * param<usize>(15) + (<usize>(column / param<i32>(14)) << 2)) : 1
 }
 
+/** A column of vectors: w, where its packed codebook lies among those of a row group, and its factor. */
+const COLUMN_BYTES: usize = 12
+
+/** What a vector stands for: its centroid times the factor of its column, which is exact, times its scale. */
+// @ts-expect-error: decorator
+@inline
+function valueOf(centroid: usize, factor: f32, scale: f32, d: i32, to: usize): usize {
+  for (let a: usize = 0; a < <usize>d << 2; a += 4) store<f32>(to + a, load<f32>(centroid + a) * factor * scale)
+  return to
+}
+
 /** See `TrellisKernels.quantizeTrellis`. */
 export function quantizeTrellisTile(tile: i32, scratch: usize): void {
   const entry = param<usize>(0) + <usize>tile * TILE_BYTES
   const firstRow = load<usize>(entry)
   const rows = load<i32>(entry, 4)
   const d = param<i32>(1)
-  const w = param<i32>(2)
-  const classes = param<i32>(3)
+  const columns = param<usize>(2)
+  const states = 1 << param<i32>(3)
   const width = param<i32>(4)
   const stride = param<usize>(5)
   const work = param<usize>(6) + firstRow * stride
-  const factor = param<usize>(7)
+  const root = param<usize>(7)
   const metrics = param<usize>(8)
-  const codebook = param<usize>(9) + ((load<usize>(entry, 8) * <usize>((classes << w) * d)) << 2)
+  const codebook = param<usize>(9) + ((load<usize>(entry, 8) * <usize>(states * d)) << 2)
   const perRow = <usize>(width / d) << 1
   const keys = param<usize>(11) + firstRow * perRow
   const errors = param<usize>(12) + firstRow * stride
   const scales = param<usize>(13) ? param<usize>(13) + firstRow * param<usize>(15) : 0
   const height = param<i32>(16)
-  const packed = packedOf(scratch)
-  const weights = packed + packedBytes(d, w, classes)
-  const found = keysOf(weights, rows)
-  memory.copy(packed, param<usize>(10) + load<usize>(entry, 8) * packedBytes(d, w, classes), packedBytes(d, w, classes))
+  const window = param<i32>(17)
+  const stored = param<usize>(10) + load<usize>(entry, 8) * param<usize>(18)
+  const weights = packedOf(scratch)
+  const found = weights + <usize>(rows + 1) * ROW_BYTES
+  const packed = found + aligned(<usize>rows << 1)
+  const table = packed + param<usize>(19)
+  const starts = table + param<usize>(20)
+  let w = 0
   for (let column = 0; column < width; column += d) {
     const at = <usize>column << 2
-    const u = factor + <usize>column * stride
+    const own = columns + <usize>(column / d) * COLUMN_BYTES
+    const factor = load<f32>(own, 8)
+    const isNew = w != load<i32>(own)
+    w = load<i32>(own)
+    const classes = states >>> w
+    if (isNew) memory.copy(packed, stored + load<usize>(own, 4), packedBytes(d, w, classes))
+    const u = root + <usize>column * stride
     const metric = metrics + ((<usize>column * <usize>d) << 3)
     roundMetric(metric, d, scratch + METRIC)
     measureKeys(packed, d, w, classes, scratch + METRIC)
     for (let r: usize = 0; r < <usize>rows; r++) {
-      weigh(work + r * stride + at, metric, scaleOf(scales, r, column), d, weights + r * ROW_BYTES)
+      weigh(work + r * stride + at, metric, factor * scaleOf(scales, r, column), d, weights + r * ROW_BYTES)
     }
     invertDiagonal(u + at, stride, d, scratch + RECIPROCALS)
     const from = <usize>((column + d) & ~3) << 2
     for (let top = 0; top < rows; top += height) {
       const count = min(height, rows - top)
-      search(count, rows, d, w, classes, param<i32>(17), packed, weights, <usize>top, found)
+      findPath(count, d, w, classes, packed, weights + <usize>top * ROW_BYTES, window, table, starts, found)
       for (let i: usize = 0; i < <usize>count; i++) {
         const r = <usize>top + i
         const key = load<u16>(found + 2 * i)
         store<u16>(keys + r * perRow + (<usize>(column / d) << 1), key)
-        let centroid = codebook + ((<usize>key * <usize>d) << 2)
-        if (scales) centroid = scaled(centroid, scaleOf(scales, r, column), d, scratch + CENTROID)
+        const centroid = valueOf(
+          codebook + ((<usize>key * <usize>d) << 2),
+          factor,
+          scaleOf(scales, r, column),
+          d,
+          scratch + CENTROID,
+        )
         const error = errors + r * stride + at
         solveError(work + r * stride + at, centroid, u + at, stride, d, scratch, error)
         spread(error, d, u + from, stride, work + r * stride + from, stride - from)
@@ -212,60 +239,70 @@ export function refineTrellisTile(tile: i32, scratch: usize): void {
   const firstRow = load<usize>(entry)
   const rows = load<i32>(entry, 4)
   const d = param<i32>(1)
-  const w = param<i32>(2)
-  const classes = param<i32>(3)
+  const columns = param<usize>(2)
+  const states = 1 << param<i32>(3)
   const width = param<i32>(4)
   const stride = param<usize>(5)
   const residual = param<usize>(6) + firstRow * stride
   const hessian = param<usize>(7)
   const changes = param<usize>(8) + firstRow * 8
-  const codebook = param<usize>(9) + ((load<usize>(entry, 8) * <usize>((classes << w) * d)) << 2)
+  const codebook = param<usize>(9) + ((load<usize>(entry, 8) * <usize>(states * d)) << 2)
   const perRow = <usize>(width / d) << 1
   const keys = param<usize>(11) + firstRow * perRow
   const steps = param<usize>(12) + firstRow * stride
   const scales = param<usize>(13) ? param<usize>(13) + firstRow * param<usize>(15) : 0
   const height = param<i32>(16)
-  const packed = packedOf(scratch)
-  const weights = packed + packedBytes(d, w, classes)
-  const found = keysOf(weights, rows)
+  const window = param<i32>(17)
+  const stored = param<usize>(10) + load<usize>(entry, 8) * param<usize>(18)
+  const weights = packedOf(scratch)
+  const found = weights + <usize>(rows + 1) * ROW_BYTES
+  const packed = found + aligned(<usize>rows << 1)
+  const table = packed + param<usize>(19)
+  const starts = table + param<usize>(20)
   const metric = scratch + METRIC
-  memory.copy(packed, param<usize>(10) + load<usize>(entry, 8) * packedBytes(d, w, classes), packedBytes(d, w, classes))
   memory.fill(steps, 0, <usize>rows * stride)
   memory.fill(changes, 0, <usize>rows << 3)
   let changed = 0
+  let w = 0
   for (let column = 0; column < width; column += d) {
     const at = <usize>column << 2
+    const own = columns + <usize>(column / d) * COLUMN_BYTES
+    const factor = load<f32>(own, 8)
+    const isNew = w != load<i32>(own)
+    w = load<i32>(own)
+    const classes = states >>> w
+    if (isNew) memory.copy(packed, stored + load<usize>(own, 4), packedBytes(d, w, classes))
     const h = hessian + <usize>column * stride
     const from = <usize>((column + d) & ~3) << 2
     for (let a: usize = 0; a < <usize>d; a++) {
       memory.copy(metric + ((a * <usize>d) << 2), h + a * stride + at, <usize>d << 2)
     }
     measureKeys(packed, d, w, classes, metric)
-    const own = keys + (<usize>(column / d) << 1)
+    const present = keys + (<usize>(column / d) << 1)
     for (let r: usize = 0; r < <usize>rows; r++) {
       const scale = scaleOf(scales, r, column)
-      let present = codebook + ((<usize>load<u16>(own + r * perRow) * <usize>d) << 2)
-      if (scales) present = scaled(present, scale, d, scratch + PRESENT)
-      weighMoved(present, residual + r * stride + at, metric, scale, d, weights + r * ROW_BYTES)
+      const centroid = codebook + ((<usize>load<u16>(present + r * perRow) * <usize>d) << 2)
+      const value = valueOf(centroid, factor, scale, d, scratch + PRESENT)
+      weighMoved(value, residual + r * stride + at, metric, factor * scale, d, weights + r * ROW_BYTES)
     }
     for (let top = 0; top < rows; top += height) {
       const count = min(height, rows - top)
-      search(count, rows, d, w, classes, param<i32>(17), packed, weights, <usize>top, found)
+      findPath(count, d, w, classes, packed, weights + <usize>top * ROW_BYTES, window, table, starts, found)
       let total: f64 = 0
       for (let i: usize = 0; i < <usize>count; i++) {
         const r = <usize>top + i
         const pull = residual + r * stride + at
-        total += changeBy(own + r * perRow, found + 2 * i, codebook, scales, r, column, metric, pull, d, scratch)
+        total += changeBy(present + r * perRow, found + 2 * i, codebook, factor, scaleOf(scales, r, column), metric, pull, d, scratch)
       }
       if (!(total < 0)) continue
       for (let i: usize = 0; i < <usize>count; i++) {
         const r = <usize>top + i
         const key = load<u16>(found + 2 * i)
-        if (key == load<u16>(own + r * perRow)) continue
+        if (key == load<u16>(present + r * perRow)) continue
         const pull = residual + r * stride + at
-        const change = changeBy(own + r * perRow, found + 2 * i, codebook, scales, r, column, metric, pull, d, scratch)
+        const change = changeBy(present + r * perRow, found + 2 * i, codebook, factor, scaleOf(scales, r, column), metric, pull, d, scratch)
         changed++
-        store<u16>(own + r * perRow, key)
+        store<u16>(present + r * perRow, key)
         store<f64>(changes + 8 * r, load<f64>(changes + 8 * r) + change)
         const step = steps + r * stride + at
         for (let a: usize = 0; a < <usize>d << 2; a += 4) {
@@ -299,17 +336,14 @@ function changeBy(
   present: usize,
   key: usize,
   codebook: usize,
-  scales: usize,
-  row: usize,
-  column: i32,
+  factor: f32,
+  scale: f32,
   metric: usize,
   pull: usize,
   d: i32,
   scratch: usize,
 ): f64 {
-  const scale = scaleOf(scales, row, column)
-  // without scales the scale is 1, and multiplying by it changes nothing
-  const from = scaled(codebook + ((<usize>load<u16>(present) * <usize>d) << 2), scale, d, scratch + PRESENT)
-  const to = scaled(codebook + ((<usize>load<u16>(key) * <usize>d) << 2), scale, d, scratch + CENTROID)
+  const from = valueOf(codebook + ((<usize>load<u16>(present) * <usize>d) << 2), factor, scale, d, scratch + PRESENT)
+  const to = valueOf(codebook + ((<usize>load<u16>(key) * <usize>d) << 2), factor, scale, d, scratch + CENTROID)
   return lossChange(from, to, metric, pull, d)
 }

@@ -1,5 +1,5 @@
 import type { ColumnTask } from '../contract.js'
-import type { TrellisKernels, TrellisShape, TrellisTask } from '../trellis-contract.js'
+import type { TrellisColumns, TrellisKernels, TrellisShape, TrellisTask } from '../trellis-contract.js'
 
 /** The trellis' kernels path by path: sums in float64, the rows they change in float32. */
 export const referenceTrellisKernels: TrellisKernels = {
@@ -16,9 +16,10 @@ export const referenceTrellisKernels: TrellisKernels = {
     }
     const cost = newCost(d)
     const error = new Float64Array(d)
-    for (const { top, bottom, codebook } of groupsOf(task)) {
-      const path = newPath(task, bottom - top)
+    for (const { top, bottom, codebook: plain } of groupsOf(task)) {
       for (let column = 0; column < width; column += d) {
+        const path = newPath(shapeAt(task, column), bottom - top)
+        const codebook = codebookAt(task, column, plain)
         const metric = metrics.subarray(column * d, (column + d) * d)
         path.search((r, costs) => {
           const at = (top + r) * width + column
@@ -59,9 +60,10 @@ export const referenceTrellisKernels: TrellisKernels = {
     const pull = new Float64Array(d)
     const step = new Float64Array(d)
     let changed = 0
-    for (const { top, bottom, codebook } of groupsOf(task)) {
-      const path = newPath(task, bottom - top)
+    for (const { top, bottom, codebook: plain } of groupsOf(task)) {
       for (let column = 0; column < width; column += d) {
+        const path = newPath(shapeAt(task, column), bottom - top)
+        const codebook = codebookAt(task, column, plain)
         const own = Math.min(d, width - column)
         metric.fill(0)
         for (let a = 0; a < own; a++) {
@@ -243,6 +245,24 @@ function* groupsOf(task: ColumnTask) {
       codebook: task.codebooks.subarray(at, at + centroids * vectorDim),
     }
   }
+}
+
+/** The trellis of the vectors that start at a column. */
+function shapeAt(
+  { widths, stateBits, vectorDim }: ColumnTask & TrellisColumns,
+  column: number,
+): TrellisShape {
+  return { indexBits: widths[column / vectorDim], stateBits }
+}
+
+/** The centroids of the vectors that start at a column, before scales. */
+function codebookAt(
+  { factors, vectorDim }: ColumnTask & TrellisColumns,
+  column: number,
+  codebook: Float32Array,
+): Float32Array {
+  const factor = factors[column / vectorDim]
+  return codebook.map((value) => value * factor)
 }
 
 function indexAt(task: ColumnTask, row: number, column: number): number {

@@ -9,7 +9,11 @@ export const STOP = 204
 export const FAILED = 208
 export const SCRATCH = 212
 export const SCRATCH_BYTES = 216
+export const PAGES = 220
 export const PARAMS = 256
+export const REASON = 1024
+/** Bytes of text there at most. */
+export const REASON_BYTES = 1024
 
 /** What a job does with each of its tiles; the numbers of `runTile` in `assembly/index.ts`. */
 export const jobKinds = {

@@ -26,6 +26,11 @@ export function createMemory(): KernelMemory {
   return { memory, free: [], taken: new Map() }
 }
 
+/** How large the memory is now. */
+export function pagesOf({ memory }: KernelMemory): number {
+  return memory.buffer.byteLength / PAGE
+}
+
 /**
  * Takes `bytes` bytes, first fit, and returns their address. The content is unspecified. Views of the memory that were
  * made before stay valid.

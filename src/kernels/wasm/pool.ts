@@ -1,11 +1,27 @@
 import { UnsupportedError } from '../../errors.js'
-import { DONE, FAILED, KIND, LEFT, LIMIT, PARAMS, SCRATCH, SCRATCH_BYTES, STOP, TOTAL, WAKE } from './job.js'
-import { allocate, release } from './memory.js'
+import {
+  DONE,
+  FAILED,
+  KIND,
+  LEFT,
+  LIMIT,
+  PAGES,
+  PARAMS,
+  SCRATCH,
+  SCRATCH_BYTES,
+  STOP,
+  TOTAL,
+  WAKE,
+} from './job.js'
+import { allocate, pagesOf, release } from './memory.js'
 import type { Runtime } from './runtime.js'
-import { hasWorkers, startWorker } from './workers.js'
+import { hasWorkers, reasonOfDeath, startWorker } from './workers.js'
 
-/** Milliseconds without a finished tile after which a worker counts as dead; tiles take milliseconds. */
-const PATIENCE = 60_000
+/**
+ * Naps of a second without a finished tile after which a worker counts as dead without having said so; tiles take
+ * milliseconds. Naps, not a clock: while the machine gives the process no time, none is counted.
+ */
+const MOST_NAPS = 600
 /** Looks at the job board before the caller sleeps until the last tile is done. */
 const LOOKS = 4000
 
@@ -59,13 +75,14 @@ export function runJob(
   const scratch = scratchBytes > 0 ? allocate(heap, (1 + pool.workers) * aligned(scratchBytes)) : 0
   try {
     const board = boardOf(pool.runtime)
-    assertAlive(board, 0, tiles)
+    assertAlive(pool, 0, tiles)
     writeParams(heap.memory.buffer, params)
     board[KIND / 4] = kind
     board[TOTAL / 4] = tiles
     board[LIMIT / 4] = threads
     board[SCRATCH / 4] = scratch
     board[SCRATCH_BYTES / 4] = aligned(scratchBytes)
+    board[PAGES / 4] = pagesOf(heap)
     Atomics.store(board, DONE / 4, 0)
     Atomics.store(board, LEFT / 4, tiles)
     if (threads > 1) {
@@ -73,7 +90,7 @@ export function runJob(
       Atomics.notify(board, WAKE / 4)
     }
     pool.runtime.takeTiles(0)
-    awaitDone(board, tiles)
+    awaitDone(pool, board, tiles)
   } finally {
     if (scratch !== 0) release(heap, scratch)
   }
@@ -100,37 +117,40 @@ function ensureWorkers(pool: Pool, wanted: number): void {
 }
 
 /** Waits until all tiles are done. Where the thread must not sleep (a page's own) it looks again and again. */
-function awaitDone(board: Int32Array, tiles: number): void {
+function awaitDone(pool: Pool, board: Int32Array, tiles: number): void {
   for (let look = 0; look < LOOKS; look++) if (Atomics.load(board, DONE / 4) === tiles) return
   let lastDone = -1
-  let since = performance.now()
+  let naps = 0
   for (;;) {
     // looked at once: slept on another value than the one found unfinished, the last tile's wake-up could be missed
     const done = Atomics.load(board, DONE / 4)
     if (done === tiles) return
-    if (done !== lastDone) {
-      lastDone = done
-      since = performance.now()
-    }
-    if (performance.now() - since > PATIENCE) Atomics.store(board, FAILED / 4, 1)
-    assertAlive(board, done, tiles)
-    sleep(board, done)
+    if (done !== lastDone) naps = 0
+    lastDone = done
+    if (naps > MOST_NAPS) Atomics.store(board, FAILED / 4, 1)
+    assertAlive(pool, done, tiles)
+    if (sleep(board, done)) naps++
   }
 }
 
 /** A pool with a dead worker does no further job: what that worker held may be half done. */
-function assertAlive(board: Int32Array, done: number, tiles: number): void {
-  if (Atomics.load(board, FAILED / 4) === 0) return
+function assertAlive(pool: Pool, done: number, tiles: number): void {
+  const { memory } = pool.runtime.heap
+  if (Atomics.load(boardOf(pool.runtime), FAILED / 4) === 0) return
+  const reason = reasonOfDeath(memory)
   throw new UnsupportedError(
-    `a worker thread of the kernels died or hangs: ${done} of ${tiles} parts of a job are done. ` +
+    `a worker thread of the kernels died${reason ? ` (${reason})` : ' or hangs'}: ` +
+      `${done} of ${tiles} parts of a job are done. ` +
       'Start the program again; if it happens again, with the environment variable GPTVQ_THREADS=1',
   )
 }
 
-function sleep(board: Int32Array, done: number): void {
+/** Sleeps until `done` changes, a second at most; true when all of that went by. */
+function sleep(board: Int32Array, done: number): boolean {
   try {
-    Atomics.wait(board, DONE / 4, done, 1000)
+    return Atomics.wait(board, DONE / 4, done, 1000) === 'timed-out'
   } catch {
     // a page's main thread may not sleep; it goes on looking
+    return false
   }
 }

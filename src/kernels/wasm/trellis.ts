@@ -4,14 +4,15 @@ import { jobKinds } from './job.js'
 import { type Pool, runJob } from './pool.js'
 import { padIn, padOut, withMemory } from './stage.js'
 import {
-  bytesOfPacked,
-  bytesOfScratch,
-  classesOf,
+  COLUMN_BYTES,
+  PACKING_BYTES,
   type Packing,
+  packedShapes,
+  roomOf,
   tileRowsOf,
   unitOf,
   WINDOW_BYTES,
-  windowOf,
+  writeColumns,
   writePackings,
 } from './trellis-layout.js'
 import { searchColumns } from './trellis-search.js'
@@ -78,8 +79,9 @@ function scaledMetrics({ metrics, vectorDim: d }: TrellisWalkTask): Float64Array
 /** Cuts a task into runs of row groups that fit into the kernels' memory, one row group at least. */
 function partsOf<T extends TrellisWalkTask | TrellisRefineTask>(task: T, most: number): T[] {
   const { rows, width, firstRow, rowsPerGroup, centroids, vectorDim, codebookStride } = task
-  const codebooks = codebookStride === 0 ? 0 : centroids * (2 * vectorDim + 1)
-  const room = most - width * width - 2 * centroids * (vectorDim + 1)
+  const distinct = new Set(task.widths).size
+  const codebooks = codebookStride === 0 ? 0 : centroids * (distinct + 1) * (vectorDim + 1)
+  const room = most - width * width - (distinct + 1) * centroids * (vectorDim + 1)
   const groups = Math.max(1, Math.floor(room / (3 * width * rowsPerGroup + codebooks)))
   const height = groups * rowsPerGroup
   const parts: T[] = []
@@ -125,18 +127,19 @@ function runPart(
   const tiles = tilesOf(task, height)
   const codebooks = codebooksOf(task, height)
   const blocks = task.scales ? Math.ceil(width / task.scales.blockSize) : 0
-  const packed = bytesOfPacked(task, d)
+  const shapes = packedShapes(task)
   const bytes = [
     tiles.byteLength,
     4 * rows * stride,
     4 * vectors * d * stride,
     pass.extraBytes,
     4 * codebooks.length * k * d,
-    codebooks.length * packed,
+    codebooks.length * shapes.bytes,
     2 * rows * vectors,
     4 * rows * stride,
     4 * rows * blocks,
-    20 * codebooks.length,
+    PACKING_BYTES * codebooks.length * shapes.list.length,
+    COLUMN_BYTES * vectors,
   ]
   return withMemory(heap, bytes, (...at) => {
     const [
@@ -150,6 +153,7 @@ function runPart(
       atResult,
       atScales,
       atPackings,
+      atColumns,
     ] = at
     const memory = heap.memory.buffer
     const table = new Int32Array(memory, atTiles, tiles.length)
@@ -159,27 +163,30 @@ function runPart(
     padIn(memory, atSquare, pass.square, width, vectors * d, width, stride)
     if (task.scales) padIn(memory, atScales, task.scales.values, rows, rows, blocks, blocks)
     pass.fillExtra?.(memory, atExtra)
+    writeColumns(memory, atColumns, task, shapes)
     const packings: Packing[] = []
     for (const [i, codebook] of codebooks.entries()) {
-      const to = atCodebooks + 4 * i * k * d
-      new Float32Array(memory, to, k * d).set(codebook)
-      packings.push({ task, plain: to, packed: atPacked + i * packed })
+      const plain = atCodebooks + 4 * i * k * d
+      new Float32Array(memory, plain, k * d).set(codebook)
+      for (const { shape, offset } of shapes.list) {
+        const packed = atPacked + i * shapes.bytes + offset
+        packings.push({ task: { ...shape, vectorDim: d }, plain, packed })
+      }
     }
     writePackings(memory, atPackings, packings)
     for (let r = 0; r < rows; r++) {
       const from = task.indexOffset + r * task.indexStride
       keys.set(task.indices.subarray(from, from + vectors), r * vectors)
     }
-    runJob(pool, jobKinds.packTrellis, codebooks.length, [atPackings], 0)
-    const window = windowOf(task, height, windowBytes)
+    runJob(pool, jobKinds.packTrellis, packings.length, [atPackings], 0)
+    const room = roomOf(shapes, d, tallestOf(tiles), height, windowBytes)
     const params = [
-      ...[atTiles, d, task.indexBits, classesOf(task), vectors * d, 4 * stride, atSource, atSquare, atExtra],
+      ...[atTiles, d, atColumns, task.stateBits, vectors * d, 4 * stride, atSource, atSquare, atExtra],
       ...[atCodebooks, atPacked, atKeys, atResult],
       ...(task.scales ? [atScales, task.scales.blockSize, 4 * blocks] : [0, 0, 0]),
-      ...[height, window],
+      ...[height, room.window, shapes.bytes, room.packedBytes, room.tableBytes],
     ]
-    const scratch = bytesOfScratch(task, d, tallestOf(tiles), height, window)
-    runJob(pool, pass.kind, tiles.length / 4, params, scratch)
+    runJob(pool, pass.kind, tiles.length / 4, params, room.bytes)
     for (let r = 0; r < rows; r++) {
       const to = task.indexOffset + r * task.indexStride
       task.indices.set(keys.subarray(r * vectors, (r + 1) * vectors), to)

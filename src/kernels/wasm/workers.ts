@@ -1,4 +1,4 @@
-import { DONE, FAILED } from './job.js'
+import { DONE, FAILED, REASON, REASON_BYTES } from './job.js'
 
 /** What this file needs of Node's worker threads; named here because a browser has no types for them. */
 interface WorkerThread {
@@ -10,17 +10,32 @@ interface WorkerThreadsModule {
   Worker: new (source: string, options: object) => WorkerThread
 }
 
-/** A worker: its module runs on the shared memory until it is told to stop. Any other end is written to FAILED. */
+/**
+ * A worker: its module runs on the shared memory until it is told to stop. Any other end is written to FAILED, and why.
+ * One that cannot even begin has taken no part of any job: the others do without it.
+ */
 const source = `
 const { workerData: { module, memory, thread } } = require('node:worker_threads')
-const board = new Int32Array(memory.buffer, 0, 128)
+const { work } = new WebAssembly.Instance(module, { env: { memory } }).exports
+// an engine may have missed that the memory grew while this thread began
+memory.grow(0)
 try {
-  new WebAssembly.Instance(module, { env: { memory } }).exports.work(thread)
+  work(thread)
 } catch (error) {
+  const reason = new TextEncoder().encode(String(error)).subarray(0, ${REASON_BYTES})
+  const board = new Int32Array(memory.buffer, 0, 512)
+  new Uint8Array(memory.buffer, ${REASON + 4}, reason.length).set(reason)
+  board[${REASON / 4}] = reason.length
   Atomics.store(board, ${FAILED / 4}, 1)
   Atomics.notify(board, ${DONE / 4})
-  throw error
 }`
+
+/** What a worker wrote before it died; empty when it could not. */
+export function reasonOfDeath(memory: WebAssembly.Memory): string {
+  const [length] = new Int32Array(memory.buffer, REASON, 1)
+  // a copy: text decoders refuse shared memory
+  return new TextDecoder().decode(new Uint8Array(memory.buffer, REASON + 4, length).slice())
+}
 
 /** True where threads can be had: in Node. Elsewhere one thread does all the work. */
 export function hasWorkers(): boolean {
@@ -41,8 +56,7 @@ export function startWorker(
     workerData: { module, memory, thread },
     resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 4 },
   })
-  const board = new Int32Array(memory.buffer, 0, 128)
-  worker.on('error', () => Atomics.store(board, FAILED / 4, 1))
+  worker.on('error', () => {})
   worker.unref()
   return worker
 }

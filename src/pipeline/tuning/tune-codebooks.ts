@@ -91,7 +91,7 @@ function assertTunable(
   if (layers.size === 0) throw new ShapeError('there are no quantized layers to tune')
   const linears = new Map(allLinearLayers(config).map((linear) => [linear.name, linear]))
   for (const [name, layer] of layers) {
-    if (!('layout' in layer) || layer.layout.trellisBits) {
+    if (!('layout' in layer) || layer.layout.trellis) {
       throw new UnsupportedError(
         `${name}: has no codebooks to tune; only layers of method gptvq without a trellis have them`,
       )
