@@ -1,4 +1,5 @@
 import { CheckpointError, UnsupportedError } from '../errors.js'
+import { architectureOfFamily as transformersClass } from '../model/families/index.js'
 import { type GgufArchitecture, ggufArchitectures } from './architectures.js'
 import { factsOf, type GgufFacts } from './facts.js'
 import type { GgufFile } from './read-gguf.js'
@@ -33,6 +34,7 @@ export async function configOfGguf(file: GgufFile): Promise<Record<string, unkno
     throw new CheckpointError(`${file.path}: has no tensor "token_embd.weight": it holds no whole model`)
   }
   return {
+    architectures: [transformersClass(family)],
     model_type: family,
     hidden_size: hidden,
     intermediate_size: sameForAll(facts, 'feed_forward_length'),

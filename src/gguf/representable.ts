@@ -80,9 +80,6 @@ function checkBlock(decoder: DecoderDescription, block: BlockDescription, refuse
   if (period !== undefined && (window !== undefined) !== ((index + 1) % period !== 0)) {
     refuse(`block ${index} sees ${window === undefined ? 'all' : 'a window'}`)
   }
-  const biased = projectionsOf(attention.projections).some(({ bias }) => bias)
-  if (biased && !withBiases.has(family)) refuse(`block ${index} has biases of queries, keys or values`)
-  if (!biased && family === 'gpt_neox') refuse(`block ${index} has no biases of queries, keys and values`)
   if (family === 'gemma2' && (attention.softCap === undefined || decoder.head.softCap === undefined)) {
     refuse('scores or logits have no soft cap')
   }
@@ -92,6 +89,9 @@ function checkBlock(decoder: DecoderDescription, block: BlockDescription, refuse
   if (feedForward.kind === 'routed' && feedForward.sumToOne !== sumsToOne[family]) {
     refuse(`the weights of experts are ${feedForward.sumToOne ? '' : 'not '}divided by their sum`)
   }
+  const biased = projectionsOf(attention.projections).some(({ bias }) => bias)
+  if (biased && !withBiases.has(family)) refuse(`block ${index} has biases of queries, keys or values`)
+  if (!biased && family === 'gpt_neox') refuse(`block ${index} has no biases of queries, keys and values`)
   checkActivation(decoder, feedForward.kind === 'routed' ? feedForward.experts[0] : feedForward, refuse)
 }
 
