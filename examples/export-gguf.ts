@@ -8,7 +8,12 @@ import { inspectModel } from 'gptvq/model'
 const folder = mkdtempSync(join(tmpdir(), 'gptvq-gguf-'))
 const output = join(folder, 'tiny.gguf')
 for (const type of ['auto', 'q8_0', 'q4_0'] as const) {
-  const { bytes, types } = await exportGguf({ model: 'examples/models/tiny-llama', output, type, force: true })
+  const { bytes, types } = await exportGguf({
+    model: 'examples/models/tiny-llama',
+    output,
+    type,
+    force: true,
+  })
   const worst = Math.max(...types.map(({ addedError }) => addedError))
   console.log(`${type}: ${bytes} bytes, added error ${worst.toFixed(4)}`)
 }

@@ -11,8 +11,8 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
-import { forwardLogits } from '../src/model/passes/forward-logits.js'
 import { startEngine } from '../src/model/ops/engine.js'
+import { forwardLogits } from '../src/model/passes/forward-logits.js'
 import { loadTokenizer } from '../src/model/tokenizer.js'
 import { openModel } from '../src/pipeline/folders/open-model.js'
 
@@ -36,7 +36,10 @@ interface Sequence {
 const { values, positionals } = parseArgs({
   options: {
     runtime: { type: 'string' },
-    text: { type: 'string', default: 'The capital of France is Paris. In 2024, 1234 people said: "it’s fine".\n' },
+    text: {
+      type: 'string',
+      default: 'The capital of France is Paris. In 2024, 1234 people said: "it’s fine".\n',
+    },
     tokens: { type: 'string' },
   },
   allowPositionals: true,
@@ -71,11 +74,18 @@ async function compare(file: string): Promise<object> {
       experimentalKvCacheKeyType: 'F32',
       experimentalKvCacheValueType: 'F32',
     })
-    const asked = tokens.ids.map((token) => [token, { generateNext: { probabilities: true, options: { temperature: 1, topK: 0, topP: 1, minP: 0 } } }])
+    const asked = tokens.ids.map((token) => [
+      token,
+      { generateNext: { probabilities: true, options: { temperature: 1, topK: 0, topP: 1, minP: 0 } } },
+    ])
     const found = await context.getSequence().controlledEvaluate(asked)
     const logits = await forwardLogits(ours.source, ours.config, Int32Array.from(tokens.ids), 1)
     const probabilities = found.map((output) => output?.next.probabilities ?? new Map<number, number>())
-    return { ...tokens.report, tokens: tokens.ids.length, ...differences(probabilities, logits, ours.config.vocabSize) }
+    return {
+      ...tokens.report,
+      tokens: tokens.ids.length,
+      ...differences(probabilities, logits, ours.config.vocabSize),
+    }
   } finally {
     await ours.close()
     await theirs.dispose()

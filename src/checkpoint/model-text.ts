@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { openGguf, isGgufPath } from '../gguf/read-gguf.js'
+import { isGgufPath, openGguf } from '../gguf/read-gguf.js'
 import { tokenizerOfGguf } from '../gguf/tokenizer-of-gguf.js'
 
 /**

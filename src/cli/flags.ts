@@ -1,8 +1,8 @@
+import type { KmeansInit } from '../codebook/seeds.js'
+import type { CodebookBits } from '../codebook/store-codebook.js'
 import type { ExportGgufOptions } from '../export/export-gguf.js'
 import type { GgufExportType } from '../export/gguf-types.js'
 import { splitRules } from '../gguf/split-rules.js'
-import type { KmeansInit } from '../codebook/seeds.js'
-import type { CodebookBits } from '../codebook/store-codebook.js'
 import type { VectorMetric, VqOptions } from '../gptvq/options.js'
 import type { EngineName } from '../model/ops/engine.js'
 import type { EvaluateModelOptions } from '../pipeline/evaluate/evaluate-model.js'
@@ -331,7 +331,17 @@ export const exportFlags = {
   out: { kind: 'path', value: 'FILE', required: true, help: 'the file to write' },
   type: {
     kind: 'choice',
-    choices: ['auto', 'f32', 'f16', 'bf16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0'] satisfies readonly GgufExportType[],
+    choices: [
+      'auto',
+      'f32',
+      'f16',
+      'bf16',
+      'q8_0',
+      'q5_1',
+      'q5_0',
+      'q4_1',
+      'q4_0',
+    ] satisfies readonly GgufExportType[],
     help: 'how weights are stored, see the table; with fewer than 8 bits, embedding and output projection have 8',
     default: 'auto',
   },

@@ -47,7 +47,9 @@ export function commandHelp(command: Command, width: number): string {
 /** A table whose last column is wrapped. */
 function tableLines(table: readonly (readonly string[])[], width: number): string[] {
   const columns = (table[0]?.length ?? 1) - 1
-  const widths = Array.from({ length: columns }, (_, i) => Math.max(...table.map((row) => row[i]?.length ?? 0)))
+  const widths = Array.from({ length: columns }, (_, i) =>
+    Math.max(...table.map((row) => row[i]?.length ?? 0)),
+  )
   const indent = 2 + widths.reduce((sum, one) => sum + one + 2, 0)
   return table.flatMap((row) => {
     if (row.length === 0) return ['']

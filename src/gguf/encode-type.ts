@@ -1,5 +1,12 @@
 import { encodeFloats } from '../checkpoint/dtype.js'
-import { type EncodeBlock, encodeQ4x0, encodeQ4x1, encodeQ5x0, encodeQ5x1, encodeQ8x0 } from './encode-blocks.js'
+import {
+  type EncodeBlock,
+  encodeQ4x0,
+  encodeQ4x1,
+  encodeQ5x0,
+  encodeQ5x1,
+  encodeQ8x0,
+} from './encode-blocks.js'
 import { bytesOfType, type GgufType } from './tensor-types.js'
 
 const encoders: Readonly<Record<string, EncodeBlock>> = {

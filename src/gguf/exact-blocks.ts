@@ -2,12 +2,7 @@ import type { ModuleRecord } from '../checkpoint/quantized-config.js'
 import { halfToFloat } from '../kernels/half.js'
 import type { QuantizedLayer } from '../packing/quantized-layer.js'
 import { groupsPerRow, type ScalarLayer } from '../packing/scalar-layer.js'
-import {
-  blocksPerRow,
-  columnGroupsOf,
-  decodeBlockScales,
-  type VqLayer,
-} from '../packing/vq-layer.js'
+import { blocksPerRow, columnGroupsOf, decodeBlockScales, type VqLayer } from '../packing/vq-layer.js'
 import { type EncodeBlock, encodeQ4x1By, encodeQ5x1By, encodeQ8x0, encodeQ8x0By } from './encode-blocks.js'
 
 /** How the blocks of 32 of a quantized layer become blocks of a GGUF type with the same codes. */

@@ -1,10 +1,10 @@
+import type { TensorSource } from '../checkpoint/tensor-source.js'
 import { describeDecoder } from '../model/families/index.js'
 import { configOfGguf, readArchitecture } from './config-of-gguf.js'
 import { openGguf } from './read-gguf.js'
 import { ggufTensors } from './tensor-names.js'
 import { ggufTensorSource } from './tensor-source.js'
 import { type TokenizerFiles, tokenizerOfGguf } from './tokenizer-of-gguf.js'
-import type { TensorSource } from '../checkpoint/tensor-source.js'
 
 /** A GGUF file seen as a model folder. */
 export interface GgufModel extends TensorSource {

@@ -15,7 +15,10 @@ export async function rotaryOfGguf(facts: GgufFacts, family: string): Promise<Re
   const parts = { partial_rotary_factor: share }
   if (family === 'gemma3_text' || family === 'olmo3') {
     const local = facts.optional('rope.freq_base_swa')
-    const base = { rope_theta: theta, ...(family === 'gemma3_text' && { rope_local_base_freq: local ?? 1e4 }) }
+    const base = {
+      rope_theta: theta,
+      ...(family === 'gemma3_text' && { rope_local_base_freq: local ?? 1e4 }),
+    }
     if (family === 'gemma3_text') return { ...base, ...scaling }
     const full = (scaling.rope_scaling ?? { rope_type: 'default' }) as Record<string, unknown>
     return {

@@ -35,7 +35,11 @@ const byGpt2 = { byteLevelSplits: true } as const
 
 /** The rules that are read and written. */
 export const splitRules: readonly SplitRule[] = [
-  rule(['gpt-2', 'phi-2', 'jina-es', 'jina-de', 'gigachat', 'jina-v2-es', 'jina-v2-de', 'mellum'], [], byGpt2),
+  rule(
+    ['gpt-2', 'phi-2', 'jina-es', 'jina-de', 'gigachat', 'jina-v2-es', 'jina-v2-de', 'mellum'],
+    [],
+    byGpt2,
+  ),
   rule(['olmo'], [], { ...byGpt2, normalizer: { type: 'NFC' } }),
   rule(
     ['smollm', 'starcoder', 'refact', 'command-r', 'codeshell', 'exaone', 'minerva-7b'],

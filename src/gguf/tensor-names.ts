@@ -95,7 +95,10 @@ function feedForwardTensors(prefix: string, feedForward: FeedForwardDescription)
   const gate = shared?.gate
   return [
     // small and sensitive: stays in full precision
-    { ...matrixOf(`${prefix}ffn_gate_inp.weight`, [`${router.module}.weight`], [router.rows, router.cols]), matrix: false },
+    {
+      ...matrixOf(`${prefix}ffn_gate_inp.weight`, [`${router.module}.weight`], [router.rows, router.cols]),
+      matrix: false,
+    },
     ...denseTensors(prefix, '_exps', experts),
     ...(gate ? [sharedGate(prefix, gate)] : []),
     ...(shared ? denseTensors(prefix, '_shexp', [shared.feedForward]) : []),
@@ -119,7 +122,7 @@ function denseTensors(prefix: string, suffix: string, parts: readonly DenseFeedF
     return [{ ...matrixOf(`${name}.weight`, sources, [rows, cols]), shape: [parts.length, rows, cols] }]
   }
   return [
-    ...(parts[0].kind === "gated"
+    ...(parts[0].kind === 'gated'
       ? stacked('gate', (part) => (part.kind === 'gated' ? part.gate : part.down))
       : []),
     ...stacked('up', (part) => (part.kind === 'fused' ? part.gateUp : part.up)),
@@ -143,9 +146,7 @@ function normTensors(name: string, norm: NormDescription | undefined): NamedTens
     const { size } = norm
     const shape = sources.length === 1 ? [size] : [sources.length, size]
     const full = `${name}.${ending}`
-    return [
-      { name: full, shape, sources, sourceShape: [size], rows: 1, cols: size, offset, matrix: false },
-    ]
+    return [{ name: full, shape, sources, sourceShape: [size], rows: 1, cols: size, offset, matrix: false }]
   }
   return [...tensor('weight', norm.weights, norm.offset), ...tensor('bias', norm.biases, 0)]
 }

@@ -71,7 +71,14 @@ function addParts(parts: Map<string, Part>, file: GgufFile, named: NamedTensor):
   for (const [i, name] of sources.entries()) {
     const bytes = tensor.bytes / sources.length
     const stored = { type: tensor.type.name, bytes }
-    const info: TensorInfo = { name, dtype: 'F32', shape, bytes: 4 * elementCount(shape), file: tensor.file, stored }
+    const info: TensorInfo = {
+      name,
+      dtype: 'F32',
+      shape,
+      bytes: 4 * elementCount(shape),
+      file: tensor.file,
+      stored,
+    }
     parts.set(name, { info, tensor, named, firstRow: i * rows })
   }
 }

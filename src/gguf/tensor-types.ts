@@ -79,7 +79,9 @@ export function bytesOfType(type: GgufType, values: number): number {
 export function decodeType(type: GgufType, bytes: Uint8Array, values: Float32Array): Float32Array {
   const expected = bytesOfType(type, values.length)
   if (bytes.length !== expected) {
-    throw new ShapeError(`${values.length} values of ${type.name} need ${expected} bytes, got ${bytes.length}`)
+    throw new ShapeError(
+      `${values.length} values of ${type.name} need ${expected} bytes, got ${bytes.length}`,
+    )
   }
   if (type.plain !== undefined) return decodeFloats(type.plain, bytes, values)
   const { decodeBlock, blockValues, blockBytes } = type

@@ -6,7 +6,11 @@ import type { GgufValue } from './write-header.js'
 
 /** What is read of a `tokenizer.json` that `loadTokenizer` accepts. */
 export interface TokenizerDefinition {
-  readonly added_tokens?: readonly { readonly id: number; readonly content: string; readonly special?: boolean }[]
+  readonly added_tokens?: readonly {
+    readonly id: number
+    readonly content: string
+    readonly special?: boolean
+  }[]
   readonly normalizer?: Part | null
   readonly pre_tokenizer?: Part | null
   readonly model: {
@@ -152,8 +156,7 @@ function recognised(definition: TokenizerDefinition, where: string): string {
     rule.ignoreMerges === ignores &&
     (!exactly || (rule.normalizer !== null) === composed) &&
     sameSplits(rule.splits, splits)
-  const found =
-    splitRules.find((rule) => fits(rule, true)) ?? splitRules.find((rule) => fits(rule, false))
+  const found = splitRules.find((rule) => fits(rule, true)) ?? splitRules.find((rule) => fits(rule, false))
   if (found !== undefined) return found.names[0]
   throw new UnsupportedError(
     `${where}: its rule of cutting text into words (pre_tokenizer) is none that is known by a name of llama.cpp. ` +
@@ -162,10 +165,7 @@ function recognised(definition: TokenizerDefinition, where: string): string {
   )
 }
 
-function sameSplits(
-  known: readonly Readonly<Record<string, unknown>>[],
-  found: readonly Part[],
-): boolean {
+function sameSplits(known: readonly Readonly<Record<string, unknown>>[], found: readonly Part[]): boolean {
   const key = (split: Readonly<Record<string, unknown>>) =>
     split.type === 'Split'
       ? JSON.stringify([split.type, split.pattern, split.behavior, split.invert ?? false])
@@ -213,7 +213,9 @@ function sentencePieceValues(
     notes:
       strange === 0
         ? []
-        : [`${strange} of ${merges.length} merges of the tokenizer cannot be told by scores: rare words may be cut otherwise`],
+        : [
+            `${strange} of ${merges.length} merges of the tokenizer cannot be told by scores: rare words may be cut otherwise`,
+          ],
   }
 }
 

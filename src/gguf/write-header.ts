@@ -63,19 +63,23 @@ function writeValue(bytes: ByteWriter, entry: GgufValue): void {
   } else bytes.u32(typeIds[entry.kind])
   switch (entry.kind) {
     case 'u32':
-      return bytes.u32(entry.value)
+      bytes.u32(entry.value)
+      break
     case 'f32':
-      return bytes.f32(entry.value)
+      bytes.f32(entry.value)
+      break
     case 'bool':
-      return bytes.raw(Uint8Array.of(entry.value ? 1 : 0))
+      bytes.raw(Uint8Array.of(entry.value ? 1 : 0))
+      break
     case 'text':
-      return bytes.text(entry.value)
+      bytes.text(entry.value)
+      break
     case 'texts':
       for (const text of entry.value) bytes.text(text)
-      return
+      break
     case 'f32s':
       for (const value of entry.value) bytes.f32(value)
-      return
+      break
     case 'i32s':
       for (const value of entry.value) bytes.u32(value >>> 0)
   }

@@ -69,20 +69,6 @@ describe('a quantized model', () => {
     expect(await worstShare(output, model, projection)).toBeLessThan(2 ** -11)
   })
 
-  it('with a trellis likewise', async () => {
-    const model = await quantized('trellis', {
-      ...small,
-      bits: 2,
-      trellisBits: 2,
-      scaleBlockSize: 'none',
-      refinementRounds: 1,
-    })
-    const output = join(root, 'trellis.gguf')
-    const { types } = await exportGguf({ model, output })
-    expect(types.find(({ type }) => type === 'Q8_0')).toMatchObject({ tensors: 12, sameCodes: 12 })
-    expect(await worstShare(output, model, projection)).toBeLessThan(2 ** -11)
-  })
-
   it('whose blocks have no scales of their own is rounded to 8 bits, and the file says so', async () => {
     const model = await quantized('fine', { ...small, bits: 2, scaleBlockSize: 16 })
     const output = join(root, 'fine.gguf')

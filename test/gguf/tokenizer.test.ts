@@ -5,8 +5,8 @@ import { mergesOfScores } from '../../src/gguf/merges-of-scores.js'
 import { ggufMetadata } from '../../src/gguf/metadata.js'
 import { TokenKind, tokenizerOfGguf } from '../../src/gguf/tokenizer-of-gguf.js'
 import { type TokenizerDefinition, vocabularyOfTokenizer } from '../../src/gguf/vocabulary-of-tokenizer.js'
-import { loadDefinition } from '../model/tokenizers/load-definition.js'
 import { tinyLlamaFolder } from '../model/tiny-llama.js'
+import { loadDefinition } from '../model/tokenizers/load-definition.js'
 
 const golden: { texts: readonly string[] } = JSON.parse(
   readFileSync(new URL('../model/tokenizers/golden.json', import.meta.url), 'utf8'),
@@ -47,7 +47,9 @@ describe('merges of scores', () => {
   })
 
   it('do not cut a letter of two code units', () => {
-    expect(mergesOfScores(['😀', '\ud83d', '\ude00', 'x', '😀x'], [0, 0, 0, 0, -1], () => true)).toEqual([['😀', 'x']])
+    expect(mergesOfScores(['😀', '\ud83d', '\ude00', 'x', '😀x'], [0, 0, 0, 0, -1], () => true)).toEqual([
+      ['😀', 'x'],
+    ])
   })
 })
 
