@@ -86,7 +86,7 @@ async function listFiles(folder: string): Promise<string[]> {
     const code = systemErrorCode(error)
     if (code === 'ENOENT') {
       throw new CheckpointError(
-        `${folder}: there is no such folder. Give the path of a model folder on this machine (nothing is downloaded)`,
+        `${folder}: there is no such folder. Give the path of a model folder or GGUF file on this machine, or the name of a model on the hub (org/name)`,
         { cause: error },
       )
     }

@@ -1,3 +1,4 @@
+import { resolveModel } from '../hub/resolve-model.js'
 import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
 import type { Command } from './command.js'
@@ -79,7 +80,8 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
   }
   signal?.addEventListener('abort', announceStop)
   try {
-    const result = await command.run(path, values, { onProgress: progress.report, signal })
+    const place = await resolveModel(path, { onProgress: progress.report, ...(signal && { signal }) })
+    const result = await command.run(place, values, { onProgress: progress.report, signal })
     progress.close()
     stdout.write(`${json ? JSON.stringify(result.json, null, 2) : result.text}\n`)
   } finally {
