@@ -32,6 +32,7 @@ try {
     'dist/model.d.ts',
     'dist/report.d.ts',
     'dist/generate.d.ts',
+    'dist/export.d.ts',
     'dist/cli/main.js',
   ]) {
     if (!packed.files.some(({ path }) => path === needed)) fail(`the tarball lacks ${needed}`)

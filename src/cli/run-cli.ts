@@ -1,4 +1,5 @@
 import { finiteJson } from '../finite-json.js'
+import { resolveModel } from '../hub/resolve-model.js'
 import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
 import { safeJson, safeLines, safeText } from '../safe-text.js'
@@ -83,7 +84,8 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
   signal?.addEventListener('abort', announceStop)
   try {
     const { stdin } = streams
-    const result = await command.run(path, values, {
+    const place = await resolveModel(path, { onProgress: progress.report, ...(signal && { signal }) })
+    const result = await command.run(place, values, {
       onProgress: progress.report,
       signal,
       env,

@@ -47,6 +47,11 @@ const families: readonly Family[] = [
 /** Values of `model_type` that the forward pass knows. */
 export const supportedFamilies: readonly string[] = families.map(({ name }) => name)
 
+/** The class of transformers that runs a family, the entry of `architectures`; undefined for one that is not supported. */
+export function architectureOfFamily(modelType: string): string | undefined {
+  return families.find(({ name }) => name === modelType)?.architecture
+}
+
 /**
  * Describes the decoder of a Hugging Face `config.json`. Fields that Hugging Face lets out get its defaults; those that
  * change what a model computes are understood or refused.

@@ -10,7 +10,7 @@ export interface InspectedWeight {
   readonly name: string
   /** Sizes of the dimensions; rows x columns of a quantized layer. */
   readonly shape: readonly number[]
-  /** The dtype, or for a quantized layer its settings, e.g. `'vq 2-D 2 bits'`. */
+  /** The dtype, the type in a GGUF file, or for a quantized layer its settings, e.g. `'vq 2-D 2 bits'`. */
   readonly format: string
   /** Whether it is a quantized layer. */
   readonly quantized: boolean
@@ -109,10 +109,12 @@ function scalesOf({ scale_block_size: size }: VqRecord): string {
   return size === undefined ? '' : `, scale per ${size}`
 }
 
-function plainWeight({ name, shape, dtype, bytes }: TensorInfo): InspectedWeight {
+function plainWeight({ name, shape, dtype, bytes: read, stored }: TensorInfo): InspectedWeight {
+  const bytes = stored?.bytes ?? read
+  const format = stored?.type ?? dtype
   const values = shape.reduce((product, size) => product * size, 1)
   const bitsPerValue = values > 0 ? (8 * bytes) / values : 0
-  return { name, shape, format: dtype, quantized: false, bitsPerValue, bytes, relativeError: null }
+  return { name, shape, format, quantized: false, bitsPerValue, bytes, relativeError: null }
 }
 
 function bytesOf(weights: readonly { readonly bytes: number }[]): number {

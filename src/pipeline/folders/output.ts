@@ -140,8 +140,9 @@ export function assertFiniteBytes(
   throw nonFiniteError(value, at, shape.at(-1) ?? 1, name)
 }
 
-/** Copies the tokenizer and the other files that belong to any copy of a model. */
+/** Copies the tokenizer and the other files that belong to any copy of a model, or writes those a GGUF file stands for. */
 export async function copyFiles(checkpoint: Checkpoint, writer: CheckpointWriter): Promise<void> {
+  for (const [name, text] of checkpoint.madeFiles?.() ?? []) await writer.addFile(name, text)
   for (const name of checkpoint.otherFiles) await writer.copyFile(join(checkpoint.folder, name))
 }
 
