@@ -1,4 +1,4 @@
-import { type OptionNames, refuseUnknown } from '../check-option.js'
+import { type OptionNames, refuseUnknown, requireWhole } from '../check-option.js'
 import { type Pause, pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { type Matrix, matrix } from '../matrix.js'
@@ -21,8 +21,9 @@ import { resolveVqOptions, type VqOptions, type VqSettings, vqOptionNames } from
 import { type OnPhase, type PhaseClock, phaseClock } from './phase-clock.js'
 import { quantizeColumnGroup } from './quantize-columns.js'
 import { refineOnce, refinePanel } from './refine-panel.js'
-import { rowPanels, stateOf } from './row-panel.js'
-import { snapshot, storePanel } from './store-panel.js'
+import { dampedHessian, ranAway, refinementHessian, weightError } from './refinement-hessian.js'
+import { type LayerPanel, rowPanels, stateOf } from './row-panel.js'
+import { restorePanel, type Snapshot, snapshot, storePanel } from './store-panel.js'
 import { scaleColumnGroup } from './trellis-groups.js'
 import { updateCodebooks } from './update-codebooks.js'
 import { vectorMetrics } from './vector-metric.js'
@@ -35,6 +36,11 @@ export interface LayerTask {
   onProgress?: (done: number) => void
   /** Stops the work between two groups with an AbortedError. */
   signal?: AbortSignal
+  /**
+   * Rows of activations that the Hessian was made from (`tokens` of its HessianAccumulator). Where they are few for the
+   * columns, refinement is damped: see [how it works](../docs/how-it-works.md#little-text). Default: enough.
+   */
+  tokens?: number
   /** @internal */
   onPhase?: OnPhase
 }
@@ -47,11 +53,15 @@ const optionNames: OptionNames<VqOptions & LayerTask> = {
   name: true,
   onProgress: true,
   signal: true,
+  tokens: true,
   onPhase: true,
 }
 
 /** Conjugate-gradient steps in a round of refinement: the indices move on anyway, so that more of them gain nothing. */
 const STEPS_IN_A_ROUND = 1
+
+/** Damping of a descent that has run away without, at least. */
+const LEAST_DAMPING = 0.01
 
 /**
  * Quantizes one linear layer with GPTVQ (van Baalen et al. 2024, algorithm 1).
@@ -68,7 +78,8 @@ export async function quantizeLayer(
   options: VqOptions & LayerTask = {},
 ): Promise<VqLayer> {
   refuseUnknown(options, optionNames)
-  const { name = 'weight', onProgress = () => {}, signal } = options
+  const { name = 'weight', onProgress = () => {}, signal, tokens } = options
+  if (tokens !== undefined) requireWhole('tokens', tokens, 1)
   const settings = resolveVqOptions(options)
   const pause = pacer(signal)
   const clock = phaseClock(options.onPhase)
@@ -78,7 +89,8 @@ export async function quantizeLayer(
   const { layer, codebooks } = await walkColumns(ordered, settings, where, pause, clock, (done) =>
     onProgress(COLUMNS_SHARE * done),
   )
-  await descendOnLoss(ordered, layer, codebooks, settings, pause, clock, (done) =>
+  const seen = { ...ordered, hessian: refinementHessian(ordered.hessian, settings.damping, tokens) }
+  await descendOnLoss(seen, layer, codebooks, settings, pause, clock, (done) =>
     onProgress(COLUMNS_SHARE + (1 - COLUMNS_SHARE) * done),
   )
   return ordered.permutation ? { ...layer, permutation: ordered.permutation } : layer
@@ -121,23 +133,36 @@ async function descendOnLoss(
   { weight, hessian }: OrderedColumns,
   layer: VqLayer,
   codebooks: Float32Array,
-  { codebookUpdateSteps, refinementRounds, refinementTolerance }: VqSettings,
+  settings: VqSettings,
   pause: Pause,
   clock: PhaseClock,
   onProgress: (done: number) => void,
 ): Promise<void> {
+  const { codebookUpdateSteps, refinementRounds, refinementTolerance, damping } = settings
   const isConstant = isTrellis(layer.layout)
   if ((codebookUpdateSteps === 0 || isConstant) && refinementRounds === 0) return onProgress(1)
   const codebookSteps = isConstant ? 0 : Math.min(codebookUpdateSteps, STEPS_IN_A_ROUND)
   const limits = { rounds: refinementRounds, tolerance: refinementTolerance, codebookSteps }
   const panels = rowPanels(weight, hessian, layer, codebooks)
+  let damped: Matrix | undefined
   for (const [i, panel] of panels.entries()) {
-    const state = stateOf(panel)
     if (isConstant) {
-      await clock('refine', () => refinePanel(panel, state, limits, pause))
+      await clock('refine', () => refinePanel(panel, stateOf(panel), limits, pause))
       onProgress((i + 1) / panels.length)
       continue
     }
+    const walked = weightError(panel)
+    const before = await descend(panel)
+    if (ranAway(walked, weightError(panel))) {
+      restorePanel(before, panel, layer)
+      damped ??= dampedHessian(hessian, Math.max(damping, LEAST_DAMPING))
+      await descend({ ...panel, hessian: damped })
+    }
+    onProgress((i + 1) / panels.length)
+  }
+
+  async function descend(panel: LayerPanel): Promise<Snapshot> {
+    const state = stateOf(panel)
     const before = snapshot(panel, layer, state.losses)
     if (refinementRounds === 0) {
       await clock('update', () => updateCodebooks(wholeStrip(panel, state), codebookUpdateSteps, pause))
@@ -147,7 +172,7 @@ async function descendOnLoss(
     }
     const stored = await clock('update', () => storePanel(panel, layer, before, state.residual))
     if (refinementRounds > 0) await clock('refine', () => refineOnce(panel, stored, 0, pause))
-    onProgress((i + 1) / panels.length)
+    return before
   }
 }
 

@@ -50,6 +50,11 @@ export function storePanel(
   return stateOf(panel, residual)
 }
 
+/** Puts a panel back as it was at the snapshot. */
+export function restorePanel(before: Snapshot, panel: LayerPanel, layer: VqLayer): void {
+  for (let group = 0; group < rowGroupsOf(panel.layout); group++) restoreGroup(before, panel, layer, group)
+}
+
 function roundCodebooks(panel: LayerPanel, layer: VqLayer): void {
   const size = codebookSize(panel)
   const [first, last] = storedCodebooks(panel)
