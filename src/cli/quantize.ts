@@ -86,6 +86,7 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
     '',
     formatTable(rows, ['left', 'left']),
     '',
+    ...warnOfLittleText(report),
     ...warnOfDrift(report),
     'Next, on text that calibration has not seen:',
     `  ${evaluate}`,
@@ -144,6 +145,20 @@ function warnOfDrift({ layers }: QuantizationReport): string[] {
     `warning: drift correction was held back in ${formatCount(held.length, 'layer')}: ${named.join(', ')}${more}. ` +
       'Activations are very large, the calibration text is short, or the bits are few; ' +
       'compare with --drift-correction 0',
+    '',
+  ]
+}
+
+/** Says where the calibration text is too little for what is fitted to it. */
+function warnOfLittleText({ layers, method }: QuantizationReport): string[] {
+  if (method === 'rtn') return []
+  const short = layers.filter(({ tokens, pooled, cols }) => tokens !== null && !pooled && tokens < cols)
+  if (short.length === 0) return []
+  const least = short.reduce((a, b) => (b.tokens! / b.cols < a.tokens! / a.cols ? b : a))
+  return [
+    `warning: the calibration text is too little for ${formatCount(short.length, 'layer')}: ${least.name} has ` +
+      `${least.cols} inputs and saw ${formatCount(least.tokens!, 'token')}. Its error on other text is larger than ` +
+      'the one measured; give a longer text, more --sequences or a longer --sequence-length',
     '',
   ]
 }

@@ -1,4 +1,5 @@
 import { type OptionNames, refuseUnknown, requireWhole } from '../check-option.js'
+import { NumericError } from '../errors.js'
 import { type Pause, pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { type Matrix, matrix } from '../matrix.js'
@@ -11,6 +12,7 @@ import {
   isTrellis,
   type VqLayer,
 } from '../packing/vq-layer.js'
+import { inOrdinaryUnits } from '../unit-scale.js'
 import { scaleRatio } from './choose-scales.js'
 import { type OrderedColumns, orderColumns } from './column-order.js'
 import { wholeStrip } from './column-strip.js'
@@ -60,6 +62,9 @@ const optionNames: OptionNames<VqOptions & LayerTask> = {
 /** Conjugate-gradient steps in a round of refinement: the indices move on anyway, so that more of them gain nothing. */
 const STEPS_IN_A_ROUND = 1
 
+/** The least scale that a bfloat16 holds with all its digits. */
+const LEAST_SCALE = 2 ** -126
+
 /** Damping of a descent that has run away without, at least. */
 const LEAST_DAMPING = 0.01
 
@@ -84,7 +89,8 @@ export async function quantizeLayer(
   const pause = pacer(signal)
   const clock = phaseClock(options.onPhase)
   requireFit(weight, hessian, name)
-  const ordered = orderColumns(weight, hessian, settings.columnOrder, name)
+  const { scaled, exponent } = inOrdinaryUnits(weight)
+  const ordered = orderColumns(scaled, inOrdinaryUnits(hessian).scaled, settings.columnOrder, name)
   const where = ordered.permutation ? `${name}, columns in activation order` : name
   const { layer, codebooks } = await walkColumns(ordered, settings, where, pause, clock, (done) =>
     onProgress(COLUMNS_SHARE * done),
@@ -93,7 +99,23 @@ export async function quantizeLayer(
   await descendOnLoss(seen, layer, codebooks, settings, pause, clock, (done) =>
     onProgress(COLUMNS_SHARE + (1 - COLUMNS_SHARE) * done),
   )
+  multiplyScales(layer, exponent, name)
   return ordered.permutation ? { ...layer, permutation: ordered.permutation } : layer
+}
+
+/** Takes a layer back to the units of its weights. */
+function multiplyScales({ codebookScales, codebookBits }: VqLayer, exponent: number, name: string): void {
+  if (exponent === 0) return
+  for (const [group, scale] of codebookScales.entries()) {
+    const multiplied = scale * 2 ** exponent
+    codebookScales[group] = multiplied
+    const largest = multiplied * (codebookBits === 8 ? 127 : 1)
+    if (scale === 0 || (multiplied >= LEAST_SCALE && Number.isFinite(Math.fround(largest)))) continue
+    throw new NumericError(
+      `${name}: its weights, around 2^${exponent}, need a scale of ${multiplied}, which a bfloat16 does not hold; ` +
+        'multiply the layer by a power of two',
+    )
+  }
 }
 
 /** Quantizes all columns, one after the other. */

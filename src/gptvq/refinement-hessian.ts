@@ -11,13 +11,14 @@ const MOST_GROWTH = 4
 /**
  * The Hessian that refinement descends on. Fewer tokens than twice the columns leave directions in which the Hessian is
  * blind or nearly so: a descent follows the noise of its rounding there, and what it gains elsewhere is a fit to these
- * tokens. So the damping of the walk stays, wholly up to one token a column, and from there on falls to none at two.
+ * tokens. So it is damped: at one token a column as much as the walk, with fewer in proportion more, and from there on
+ * falling to none at two.
  *
  * @param tokens that the Hessian was made from; undefined when not known, then it is taken as it is
  */
 export function refinementHessian(hessian: Matrix, damping: number, tokens: number | undefined): Matrix {
   const perColumn = tokens === undefined ? TOKENS_PER_COLUMN : tokens / hessian.cols
-  const share = Math.min(1, TOKENS_PER_COLUMN - perColumn)
+  const share = perColumn < 1 ? 1 / perColumn : TOKENS_PER_COLUMN - perColumn
   return share > 0 ? dampedHessian(hessian, share * damping) : hessian
 }
 
@@ -40,6 +41,5 @@ export function weightError({ weight, layout, indices, codebooks, scales, buffer
 
 /** Whether a descent has run away along directions that the Hessian does not see. */
 export function ranAway(before: number, after: number): boolean {
-  if (process.env.DBG) console.error('growth', (after / before).toFixed(3))
   return !(after <= MOST_GROWTH * before)
 }

@@ -108,7 +108,8 @@ async function quantizeLinear(
   if (inputs === undefined)
     throw new ShapeError(`${name}: method ${settings.method} needs a Hessian, none was given`)
   const task = { name, onProgress, ...(signal && { signal }) }
-  if (settings.method === 'gptq') return quantizeGptq(weight, inputs.hessian, { ...settings.options, ...task })
+  if (settings.method === 'gptq')
+    return quantizeGptq(weight, inputs.hessian, { ...settings.options, ...task })
   const { hessian, tokens, pooled } = inputs
   // what an expert lacks comes from the tokens of all
   const known = pooled ? {} : { tokens }
