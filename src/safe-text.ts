@@ -16,9 +16,9 @@ export function safeLine(text: string): string {
   return text.replace(UNSAFE, escaped)
 }
 
-/** {@link safeLine} of each line. */
+/** {@link safeLine} of each line; tabs stay. */
 export function safeLines(text: string): string {
-  return text.replace(UNSAFE, (found) => (found === '\n' ? found : escaped(found)))
+  return text.replace(UNSAFE, (found) => (found === '\n' || found === '\t' ? found : escaped(found)))
 }
 
 /** JSON that a terminal shows as it is; parsed it gives the same values. */

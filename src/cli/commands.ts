@@ -4,6 +4,8 @@ import { evalCommand } from './eval.js'
 import { inspectCommand } from './inspect.js'
 import { quantizeCommand } from './quantize.js'
 import { reportCommand } from './report.js'
+import { runCommand } from './run.js'
+import { serveCommand } from './serve.js'
 
 /** All commands, in the order of the help. */
 export const commands: readonly Command[] = [
@@ -12,4 +14,6 @@ export const commands: readonly Command[] = [
   inspectCommand,
   reportCommand,
   dequantizeCommand,
+  runCommand,
+  serveCommand,
 ]

@@ -14,7 +14,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 process.stderr.on('error', () => {})
 
 const interrupt = abortOnSignals(process)
-const { stdout, stderr, env } = process
-const exitCode = await runCli(process.argv.slice(2), { stdout, stderr, env, signal: interrupt.signal })
+const { stdin, stdout, stderr, env } = process
+const exitCode = await runCli(process.argv.slice(2), { stdin, stdout, stderr, env, signal: interrupt.signal })
 process.exitCode ||= exitCode
 interrupt.release()

@@ -2,7 +2,7 @@ import { finiteJson } from '../finite-json.js'
 import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
 import { safeJson, safeLines } from '../safe-text.js'
-import type { Command } from './command.js'
+import type { Command, Input } from './command.js'
 import { commands } from './commands.js'
 import { describeFailure, exitCodes, UsageError } from './errors.js'
 import { commonFlags, type FlagTable } from './flags.js'
@@ -14,6 +14,7 @@ import { createProgress, type ProgressStream, quietProgress } from './progress-b
 export interface CliStreams {
   readonly stdout: ProgressStream
   readonly stderr: ProgressStream
+  readonly stdin?: Input
   readonly env: Readonly<Record<string, string | undefined>>
   /** Its reason is the name of the signal, e.g. `'SIGINT'`. */
   readonly signal?: AbortSignal
@@ -81,10 +82,34 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
   }
   signal?.addEventListener('abort', announceStop)
   try {
-    const result = await command.run(path, values, { onProgress: progress.report, signal })
+    const { stdin } = streams
+    const result = await command.run(path, values, {
+      onProgress: progress.report,
+      signal,
+      env,
+      stdin,
+      print(text) {
+        progress.close()
+        if (!json) stdout.write(stdout.isTTY ? safeLines(text) : text)
+      },
+      note(text) {
+        if (!quiet) progress.note(safeLines(text))
+      },
+      terminal:
+        stdin?.isTTY && stdout.isTTY && !json
+          ? {
+              stdin,
+              write(text) {
+                progress.close()
+                stdout.write(text)
+              },
+            }
+          : undefined,
+    })
     progress.close()
     const document = finiteJson(result.json, 2)
-    stdout.write(`${json ? safeJson(document) : safeLines(result.text)}\n`)
+    const text = json ? safeJson(document) : safeLines(result.text)
+    if (text !== '') stdout.write(`${text}\n`)
   } finally {
     progress.close()
     signal?.removeEventListener('abort', announceStop)

@@ -6,6 +6,7 @@ import { addedTokenSplitter, readAddedTokens } from './tokenizer/added-tokens.js
 import { readDecoder } from './tokenizer/decoders.js'
 import { readModel } from './tokenizer/model.js'
 import { readNormalizer } from './tokenizer/normalizers.js'
+import { readLeadingIds } from './tokenizer/post-processor.js'
 import { readPreTokenizer } from './tokenizer/pre-tokenizers.js'
 import { readSection, type Section } from './tokenizer/section.js'
 
@@ -17,6 +18,10 @@ export interface Tokenizer {
   readonly vocabSize: number
   /** One more than the largest id that is not an added token's. */
   readonly learnedVocabSize: number
+  /** Tokens that mark something, such as the end of a text, rather than being text. */
+  readonly specialIds: ReadonlySet<number>
+  /** What the file's post-processor puts in front of a text; {@link encode} does not. */
+  readonly leadingIds: readonly number[]
   /**
    * The ids of a whole text. No token is put before or after it; special tokens written out in it are recognised.
    *
@@ -88,6 +93,8 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
   return {
     file,
     vocabSize: tokens.length,
+    specialIds: new Set(added.filter(({ special }) => special).map(({ id }) => id)),
+    leadingIds: readLeadingIds(definition.part('post_processor')),
     learnedVocabSize: learnedSize(tokens.length, new Set(added.map(({ id }) => id))),
     encode: (text) => {
       const ids: number[] = []

@@ -12,6 +12,8 @@ export interface Block {
   readonly norms: BlockNorms
   /** The linear layers in memory, by kind. */
   readonly linears: Map<string, LinearWeights>
+  /** Whether experts stay in memory too. */
+  readonly keepsExperts?: boolean
 }
 
 /** The norms of a block, as far as it has them. */
@@ -45,9 +47,14 @@ export function assertNormTensors(source: WeightSource, { weights, biases, size 
 /**
  * Opens a block: reads its norms and all linear layers but those of experts, which {@link withLinears} reads.
  *
+ * @param keepsExperts reads experts too, and keeps them; default false
  * @throws CheckpointError when a tensor is missing or of another shape, NumericError when a value is NaN or infinite
  */
-export async function openBlock(source: WeightSource, description: BlockDescription): Promise<Block> {
+export async function openBlock(
+  source: WeightSource,
+  description: BlockDescription,
+  keepsExperts = false,
+): Promise<Block> {
   const norms = Object.fromEntries(
     await Promise.all(
       Object.entries(normsOf(description)).map(async ([place, norm]) => [
@@ -56,10 +63,10 @@ export async function openBlock(source: WeightSource, description: BlockDescript
       ]),
     ),
   ) as BlockNorms
-  const block: Block = { description, source, norms, linears: new Map() }
+  const block: Block = { description, source, norms, linears: new Map(), keepsExperts }
   await load(
     block,
-    blockLinears(description).filter((linear) => !isExpert(description, linear)),
+    blockLinears(description).filter((linear) => keepsExperts || !isExpert(description, linear)),
   )
   return block
 }
@@ -79,7 +86,9 @@ export async function withLinears<R>(
   try {
     return await use()
   } finally {
-    for (const linear of linears) if (isExpert(block.description, linear)) forget(block, linear.kind)
+    if (!block.keepsExperts) {
+      for (const linear of linears) if (isExpert(block.description, linear)) forget(block, linear.kind)
+    }
   }
 }
 

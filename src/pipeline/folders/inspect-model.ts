@@ -83,7 +83,7 @@ export function architectureOf({ architectures, model_type: modelType }: Record<
 /** How a quantized layer is stored, in a few words. */
 export function recordFormat(record: ModuleRecord): string {
   return record.format === 'vq'
-    ? `vq ${record.vector_dim}-D, ${record.bits} bits${scalesOf(record)}${record.permuted ? ', reordered' : ''}`
+    ? `vq ${record.vector_dim}-D, ${Number(record.bits.toFixed(2))} bits${scalesOf(record)}${record.permuted ? ', reordered' : ''}`
     : `scalar, ${record.bits} bits, group ${record.group_size}`
 }
 

@@ -21,7 +21,7 @@ import { type EndTensorOptions, endTensors } from './end-tensors.js'
 import type { LayerOrderOptions } from './layer-order.js'
 import { type LayerPlanOptions, planLayers } from './layer-plan.js'
 import { type ModelRun, quantizePhases } from './phases.js'
-import { type QuantizationMethod, resolveMethod } from './quantize-options.js'
+import { defaultBits, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
 import { statedSettings } from './stated-settings.js'
 
@@ -98,7 +98,8 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
 
 async function quantize(options: QuantizeModelOptions): Promise<QuantizationReport> {
   const total = stopwatch()
-  const settings = resolveMethod(options.method ?? 'gptvq', options)
+  const method = options.method ?? 'gptvq'
+  const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
   if (options.threads !== undefined) setThreads(options.threads)
   const checkpoint = await openCheckpoint(options.model)
   let output: QuantizedOutput | undefined

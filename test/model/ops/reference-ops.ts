@@ -43,9 +43,23 @@ export const referenceOps: Ops<Doubles> = {
   rotate,
   attend,
   openCache,
+  copyCache: (cache, positions, capacity) => {
+    const copy = openCache(cache.sequences, capacity)
+    const first = ({ keys, values }: { keys: Float64Array[]; values: Float64Array[] }) => ({
+      keys: keys.slice(0, positions),
+      values: values.slice(0, positions),
+    })
+    caches.set(copy, caches.get(cache)!.map(first))
+    copy.positions = positions
+    return copy
+  },
   closeCache: () => {},
   route,
   pick: (x, tokens) => made(tokens.length, x.cols, (i, j) => at(x, tokens[i], j)),
+  stack: (parts) => {
+    const rows = parts.flatMap((part) => Array.from({ length: part.rows }, (_, i) => ({ part, i })))
+    return made(rows.length, parts[0].cols, (row, j) => at(rows[row].part, rows[row].i, j))
+  },
   mix: (sum, x, { tokens, weights }, expert) => {
     const mixed = { ...sum, values: sum.values.slice() }
     for (const [i, token] of tokens[expert].entries()) {

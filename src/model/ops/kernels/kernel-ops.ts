@@ -2,8 +2,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { wholeBlock } from '../../../kernels/contract.js'
 import { forwardKernels } from '../../../kernels/forward-kernels.js'
 import type { LinearWeights, NormWeights, Ops } from '../ops.js'
-import { attendRows, closeKernelCache, openKernelCache } from './kernel-attention.js'
-import { mixRows, pickRows, routeRows } from './kernel-routing.js'
+import { attendRows, closeKernelCache, copyKernelCache, openKernelCache } from './kernel-attention.js'
+import { mixRows, pickRows, routeRows, stackRows } from './kernel-routing.js'
 import { freeRows, type KernelRows, newRows, tidyRows } from './kernel-scope.js'
 
 /** The operations of a forward pass by the kernels of this package, in their memory, on all their threads. */
@@ -86,10 +86,12 @@ export const kernelOps: Ops<KernelRows> = {
     }),
   attend: attendRows,
   openCache: openKernelCache,
+  copyCache: copyKernelCache,
   closeCache: closeKernelCache,
 
   route: routeRows,
   pick: pickRows,
+  stack: stackRows,
   mix: mixRows,
 }
 
