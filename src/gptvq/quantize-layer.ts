@@ -25,7 +25,7 @@ import { quantizeColumnGroup } from './quantize-columns.js'
 import { refineOnce, refinePanel } from './refine-panel.js'
 import { dampedHessian, ranAway, refinementHessian, weightError } from './refinement-hessian.js'
 import { type LayerPanel, rowPanels, stateOf } from './row-panel.js'
-import { restorePanel, type Snapshot, snapshot, storePanel } from './store-panel.js'
+import { keepIndices, restorePanel, snapshot, storePanel } from './store-panel.js'
 import { scaleColumnGroup } from './trellis-groups.js'
 import { updateCodebooks } from './update-codebooks.js'
 import { vectorMetrics } from './vector-metric.js'
@@ -40,7 +40,7 @@ export interface LayerTask {
   signal?: AbortSignal
   /**
    * Rows of activations that the Hessian was made from (`tokens` of its HessianAccumulator). Where they are few for the
-   * columns, refinement is damped: see [how it works](../docs/how-it-works.md#little-text). Default: enough.
+   * columns, refinement is damped. Default: enough.
    */
   tokens?: number
   /** @internal */
@@ -168,22 +168,24 @@ async function descendOnLoss(
   const panels = rowPanels(weight, hessian, layer, codebooks)
   let damped: Matrix | undefined
   for (const [i, panel] of panels.entries()) {
-    if (isConstant) {
-      await clock('refine', () => refinePanel(panel, stateOf(panel), limits, pause))
-      onProgress((i + 1) / panels.length)
-      continue
-    }
     const walked = weightError(panel)
-    const before = await descend(panel)
+    const goBack = isConstant ? await refineIndices(panel) : await descend(panel)
     if (ranAway(walked, weightError(panel))) {
-      restorePanel(before, panel, layer)
+      goBack()
       damped ??= dampedHessian(hessian, Math.max(damping, LEAST_DAMPING))
-      await descend({ ...panel, hessian: damped })
+      const known = { ...panel, hessian: damped }
+      await (isConstant ? refineIndices(known) : descend(known))
     }
     onProgress((i + 1) / panels.length)
   }
 
-  async function descend(panel: LayerPanel): Promise<Snapshot> {
+  async function refineIndices(panel: LayerPanel): Promise<() => void> {
+    const goBack = keepIndices(panel)
+    await clock('refine', () => refinePanel(panel, stateOf(panel), limits, pause))
+    return goBack
+  }
+
+  async function descend(panel: LayerPanel): Promise<() => void> {
     const state = stateOf(panel)
     const before = snapshot(panel, layer, state.losses)
     if (refinementRounds === 0) {
@@ -194,7 +196,7 @@ async function descendOnLoss(
     }
     const stored = await clock('update', () => storePanel(panel, layer, before, state.residual))
     if (refinementRounds > 0) await clock('refine', () => refineOnce(panel, stored, 0, pause))
-    return before
+    return () => restorePanel(before, panel, layer)
   }
 }
 

@@ -18,7 +18,11 @@ const normals = (count: number, scale = 1) =>
 const weight = matrix(rows, cols, normals(rows * cols, 0.05))
 const largest = (m: Matrix) => m.data.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
 const distance = (m: Matrix) => m.data.reduce((sum, value, i) => sum + (value - weight.data[i]) ** 2, 0)
-const walkAlone = { refinementRounds: 0, codebookUpdateSteps: 0 }
+const walkOf = (options: VqOptions): VqOptions => ({
+  ...options,
+  refinementRounds: 0,
+  ...(options.trellisBits !== 4 && { codebookUpdateSteps: 0 }),
+})
 
 function hessianOf(tokens: Matrix): Matrix {
   const inputs = new HessianAccumulator(cols)
@@ -39,7 +43,8 @@ function tokensOf(count: number, rank: number, noise = 0): Matrix {
 }
 
 const settings: VqOptions[] = [
-  { bits: 2 },
+  { bits: 2, trellisBits: 0 },
+  { bits: 2, trellisBits: 4 },
   { bits: 4, groupSize: 1024, columnsPerGroup: 64, codebookBits: 16 },
   { bits: 3, vectorDim: 1, scaleBlockSize: 'none' },
 ]
@@ -62,14 +67,14 @@ describe('a Hessian that is blind in some directions', () => {
   ])('%s: refinement stays near the weights, and no worse than the walk where it sees', async (_, tokens) => {
     const hessian = hessianOf(tokens)
     for (const options of settings) {
-      const walked = dequantizeLayer(await quantizeLayer(weight, hessian, { ...options, ...walkAlone }))
+      const walked = dequantizeLayer(await quantizeLayer(weight, hessian, walkOf(options)))
       for (const known of [{}, { tokens: tokens.rows }]) {
         const refined = dequantizeLayer(await quantizeLayer(weight, hessian, { ...options, ...known }))
         expect(largest(refined)).toBeLessThan(1.5 * largest(weight))
         expect(distance(refined)).toBeLessThanOrEqual(4 * distance(walked))
         const [before, after] = [walked, refined].map((q) => reconstructionError(weight, q, hessian).relative)
-        // of a descent with damping the damped loss falls, of which this is a part
-        expect(after).toBeLessThan(1.2 * before + 3e-3)
+        // with damping a loss falls of which this is a part; told of one token it may give up a little of it
+        expect(after).toBeLessThan(1.2 * before + 1e-2)
       }
     }
   })
@@ -89,9 +94,11 @@ describe('a Hessian that is blind in some directions', () => {
       const errorOf = async (options: VqOptions & { tokens?: number }) =>
         reconstructionError(weight, dequantizeLayer(await quantizeLayer(weight, hessian, options)), heldOut)
           .relative
-      const told = await errorOf({ tokens: count })
-      expect(told).toBeLessThan(1.02 * (await errorOf(walkAlone)))
-      expect(told).toBeLessThan(await errorOf({}))
+      for (const options of [{ trellisBits: 0 }, { trellisBits: 4 }]) {
+        const told = await errorOf({ ...options, tokens: count })
+        expect(told).toBeLessThan(1.02 * (await errorOf(walkOf(options))))
+        expect(told).toBeLessThan(1.01 * (await errorOf(options)))
+      }
     },
   )
 })
