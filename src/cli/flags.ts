@@ -192,7 +192,7 @@ const vectorFlags = {
   },
   seed: {
     kind: 'whole',
-    help: 'seed of all random choices; the same seed gives the same bytes',
+    help: 'seed of all random choices; the same seed gives the same bytes, on the same version of Node',
     default: '0',
   },
 } as const satisfies Record<keyof VqOptions, Flag>

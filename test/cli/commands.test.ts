@@ -144,6 +144,8 @@ describe('gptvq quantize', () => {
     settings.push(...lines.slice(heading, lines.indexOf('', heading)))
     expect(settings.filter((line) => line.includes('damping')).length).toBe(2)
     expect(settings.filter((line) => line.length >= 80)).toEqual([])
+    const [, ...inspected] = (await succeed('inspect', quantized)).split('\n')
+    expect(inspected.filter((line) => line.length >= 80)).toEqual([])
   })
 
   test('names the command that measures the result, which works', async () => {
