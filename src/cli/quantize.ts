@@ -1,4 +1,5 @@
 import { readdir } from 'node:fs/promises'
+import { AbortedError } from '../errors.js'
 import { type OnProgress, partOf } from '../pipeline/progress.js'
 import type { QuantizationReport } from '../pipeline/quantize/report.js'
 import { runDetails } from '../pipeline/reports/run-details.js'
@@ -46,7 +47,20 @@ export const quantizeCommand = defineCommand({
     const run = runDetails(report)
     const drawing = shareOf(onProgress, 1 - REPORT_SHARE, 1)
     const { force } = options
-    await writeReport({ model: out, output: page, reference: model, run, force, onProgress: drawing, signal })
+    try {
+      await writeReport({
+        model: out,
+        output: page,
+        reference: model,
+        run,
+        force,
+        onProgress: drawing,
+        signal,
+      })
+    } catch (error) {
+      if (!(error instanceof AbortedError)) throw error
+      throw new AbortedError(`stopped; ${out} is written, the report ${page} is not`, error.reason)
+    }
     return { json: report, text: summary(report, await readdir(out), page) }
   },
 })
