@@ -21,6 +21,11 @@ export function safeLines(text: string): string {
   return text.replace(UNSAFE, (found) => (found === '\n' || found === '\t' ? found : escaped(found)))
 }
 
+/** The same of text that a model writes: its tabs stay too. */
+export function safeText(text: string): string {
+  return text.replace(UNSAFE, (found) => (found === '\n' || found === '\t' ? found : escaped(found)))
+}
+
 /** JSON that a terminal shows as it is; parsed it gives the same values. */
 export function safeJson(json: string): string {
   return json.replace(UNSAFE, (found) =>

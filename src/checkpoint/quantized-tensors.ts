@@ -193,7 +193,9 @@ export async function readQuantizedLayer(
   record: ModuleRecord,
 ): Promise<QuantizedLayer> {
   const packed = await readPackedLayer(source, module, record)
-  return fitting(module, () => unpack(packed))
+  const layer = fitting(module, () => unpack(packed))
+  if ('layout' in layer) requireFiniteCentroids(module, layer)
+  return layer
 }
 
 /**

@@ -2,7 +2,7 @@ import { GptvqError, OptionError } from '../errors.js'
 import { finiteJson } from '../finite-json.js'
 import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
-import { safeJson, safeLines } from '../safe-text.js'
+import { safeJson, safeLines, safeText } from '../safe-text.js'
 import type { Command, Input } from './command.js'
 import { commands } from './commands.js'
 import { describeFailure, exitCodes, type Failure, UsageError } from './errors.js'
@@ -94,7 +94,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
       stdin,
       print(text) {
         progress.close()
-        if (!json) stdout.write(stdout.isTTY ? safeLines(text) : text)
+        if (!json) stdout.write(stdout.isTTY ? safeText(text) : text)
       },
       note(text) {
         if (!quiet) progress.note(safeLines(text))
@@ -112,8 +112,8 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
     })
     progress.close()
     const document = finiteJson(result.json, 2)
-    const text = json ? safeJson(document) : safeLines(result.text)
-    if (text !== '') stdout.write(`${text}\n`)
+    if (json) stdout.write(`${safeJson(document)}\n`)
+    else if (result.text !== '') stdout.write(`${safeLines(result.text)}\n`)
   } finally {
     progress.close()
     signal?.removeEventListener('abort', announceStop)

@@ -14,7 +14,12 @@ export interface Block {
   readonly linears: Map<string, LinearWeights>
   /** Whether experts stay in memory too. */
   readonly keepsExperts?: boolean
+  /** Whether quantized layers stay as they are stored. */
+  readonly keepsPacked?: boolean
 }
+
+/** How {@link openBlock} reads layers; by default experts are read at each use, and all layers expanded. */
+export type BlockOptions = Pick<Block, 'keepsExperts' | 'keepsPacked'>
 
 /** The norms of a block, as far as it has them. */
 export interface BlockNorms {
@@ -47,13 +52,12 @@ export function assertNormTensors(source: WeightSource, { weights, biases, size 
 /**
  * Opens a block: reads its norms and all linear layers but those of experts, which {@link withLinears} reads.
  *
- * @param keepsExperts reads experts too, and keeps them; default false
  * @throws CheckpointError when a tensor is missing or of another shape, NumericError when a value is NaN or infinite
  */
 export async function openBlock(
   source: WeightSource,
   description: BlockDescription,
-  keepsExperts = false,
+  options: BlockOptions = {},
 ): Promise<Block> {
   const norms = Object.fromEntries(
     await Promise.all(
@@ -63,10 +67,10 @@ export async function openBlock(
       ]),
     ),
   ) as BlockNorms
-  const block: Block = { description, source, norms, linears: new Map(), keepsExperts }
+  const block: Block = { description, source, norms, linears: new Map(), ...options }
   await load(
     block,
-    blockLinears(description).filter((linear) => keepsExperts || !isExpert(description, linear)),
+    blockLinears(description).filter((linear) => options.keepsExperts || !isExpert(description, linear)),
   )
   return block
 }
@@ -137,7 +141,8 @@ async function readRuns(source: WeightSource, names: readonly string[], size: nu
 async function load(block: Omit<Block, 'norms'>, linears: readonly LinearDescription[]): Promise<void> {
   for (const { kind, module, rows, cols, bias } of linears) {
     if (block.linears.has(kind)) continue
-    const weight = await readTensor(block.source, `${module}.weight`, [rows, cols], shapeOf(kind))
+    const packed = block.keepsPacked ? await block.source.packed?.(`${module}.weight`) : undefined
+    const weight = packed ?? (await readTensor(block.source, `${module}.weight`, [rows, cols], shapeOf(kind)))
     const biases = bias
       ? await readTensor(block.source, `${module}.bias`, [rows], `the rows of ${kind}`)
       : undefined

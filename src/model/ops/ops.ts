@@ -1,4 +1,5 @@
 import type { Activation } from '../decoder/description.js'
+import type { LinearWeight } from './weight-forms.js'
 
 /** A linear layer's values: `y = x W^T + b`. */
 export interface LinearWeights {
@@ -6,8 +7,8 @@ export interface LinearWeights {
   readonly kind: string
   readonly rows: number
   readonly cols: number
-  /** rows x cols, as in the checkpoint. */
-  readonly weight: Float32Array
+  /** Dense or packed. */
+  readonly weight: LinearWeight
   readonly bias: Float32Array | undefined
 }
 

@@ -19,6 +19,8 @@ export interface Decoder {
 export interface LoadOptions {
   /** Experts stay in memory too; default false: they are read again at each use. */
   readonly keepsExperts?: boolean
+  /** Quantized layers stay as they are stored, where the source has them; default false: they are expanded. */
+  readonly keepsPacked?: boolean
   /** Is called before each block with the share that is done; what it throws stops the loading. */
   readonly onBlock?: (done: number) => void
 }
@@ -31,13 +33,13 @@ export interface LoadOptions {
 export async function loadDecoder(
   source: WeightSource,
   config: DecoderDescription,
-  { keepsExperts = false, onBlock }: LoadOptions = {},
+  { onBlock, ...kept }: LoadOptions = {},
 ): Promise<Decoder> {
   const blocks: Block[] = []
   try {
     for (const [index, description] of config.blocks.entries()) {
       onBlock?.(index / config.blocks.length)
-      const block = await openBlock(source, description, keepsExperts)
+      const block = await openBlock(source, description, kept)
       blocks.push(block)
       holdBlock(block)
     }

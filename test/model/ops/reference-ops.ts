@@ -9,6 +9,7 @@ import type {
   Routes,
   TokenRows,
 } from '../../../src/model/ops/ops.js'
+import { expandedWeight } from '../../../src/model/ops/weight-forms.js'
 
 /** A matrix in float64, row-major. */
 export interface Doubles {
@@ -125,7 +126,9 @@ function erf(x: number): number {
   return (2 / Math.sqrt(Math.PI)) * total
 }
 
-function linear(x: Doubles, { rows, cols, weight, bias }: LinearWeights): Doubles {
+function linear(x: Doubles, weights: LinearWeights): Doubles {
+  const { rows, cols, bias } = weights
+  const weight = expandedWeight(weights)
   return made(x.rows, rows, (i, j) => sum(cols, (k) => at(x, i, k) * weight[j * cols + k]) + (bias?.[j] ?? 0))
 }
 
