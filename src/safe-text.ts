@@ -16,9 +16,9 @@ export function safeLine(text: string): string {
   return text.replace(UNSAFE, escaped)
 }
 
-/** {@link safeLine} of each line; tabs stay. */
+/** {@link safeLine} of each line. */
 export function safeLines(text: string): string {
-  return text.replace(UNSAFE, (found) => (found === '\n' || found === '\t' ? found : escaped(found)))
+  return text.replace(UNSAFE, (found) => (found === '\n' ? found : escaped(found)))
 }
 
 /** The same of text that a model writes: its tabs stay too. */

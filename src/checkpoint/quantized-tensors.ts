@@ -193,9 +193,7 @@ export async function readQuantizedLayer(
   record: ModuleRecord,
 ): Promise<QuantizedLayer> {
   const packed = await readPackedLayer(source, module, record)
-  const layer = fitting(module, () => unpack(packed))
-  if ('layout' in layer) requireFiniteCentroids(module, layer)
-  return layer
+  return fitting(module, () => unpack(packed))
 }
 
 /**
