@@ -30,7 +30,7 @@ export const PERMUTATION: usize = 84
 export const SPREAD: usize = 96
 export const LIFT: usize = 112
 
-/** With a trellis: how to take apart the codes of every 4 columns of vectors, see `packed-codes.ts`; 0 without. */
+/** With a trellis: how to take apart the codes of every 4 or 8 columns of vectors, see `packed-codes.ts`; 0 without. */
 export const SPLITS: usize = 88
 /** `2^w` of each column of vectors, 16 bits. */
 export const POWERS: usize = 92
@@ -38,8 +38,8 @@ export const POWERS: usize = 92
 export const FACTORS: usize = 128
 /** How many rows above tell of a row's numbers. */
 export const LEAD: usize = 132
-/** By how many bits lifted codes of a trellis are brought down: that leaves them times the dimensions of a vector. */
-export const LIFTED: usize = 136
+/** Whether no code of a trellis has more than 7 bits. */
+export const IS_NARROW: usize = 136
 
 export const BYTES: i32 = 0
 export const FLOATS: i32 = 1
