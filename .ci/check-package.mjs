@@ -32,6 +32,7 @@ try {
     'dist/model.d.ts',
     'dist/report.d.ts',
     'dist/export.d.ts',
+    'dist/generate.d.ts',
     'dist/cli/main.js',
   ]) {
     if (!packed.files.some(({ path }) => path === needed)) fail(`the tarball lacks ${needed}`)
@@ -46,6 +47,7 @@ try {
     join(app, 'use.ts'),
     `import { bitsPerValue, dequantizeLayer, HessianAccumulator, matrix, packLayer, quantizeLayer, type VqLayer } from 'gptvq'
 import { evaluateModel, inspectModel, quantizeModel, startEngine } from 'gptvq/model'
+import { type Generator, openGenerator, startServer } from 'gptvq/generate'
 import { codebookGroup, codebookPlot, type ReportData, reportHtml } from 'gptvq/report'
 const random = (rows: number, cols: number) =>
   matrix(rows, cols, Float32Array.from({ length: rows * cols }, (_, i) => Math.sin(i * i)))
@@ -55,7 +57,8 @@ const layer: VqLayer = await quantizeLayer(random(256, 128), inputs.hessian(), {
 const bits: number = bitsPerValue(packLayer(layer)).total
 if (!(bits > 2 && bits <= 2.125) || dequantizeLayer(layer).rows !== 256) throw new Error(\`\${bits} bits\`)
 if ((await startEngine('wasm')) !== 'wasm') throw new Error('no engine')
-if ([evaluateModel, inspectModel, quantizeModel].some((f) => typeof f !== 'function')) throw new Error('exports')
+const open: (options: { model: string }) => Promise<Generator> = openGenerator
+if ([evaluateModel, inspectModel, open, quantizeModel, startServer].some((f) => typeof f !== 'function')) throw new Error('exports')
 if (!codebookPlot(codebookGroup(layer, 0)).startsWith('<svg')) throw new Error('no picture')
 const data: ReportData = {
   model: 'app', method: 'gptvq', settings: {}, kept: { tensors: 0, bytes: 0 },

@@ -42,29 +42,52 @@ const steps: readonly (readonly [label: string, options: Partial<QuantizeModelOp
   ['drift correction', { driftCorrection: 1 }],
 ]
 
-const defaults = Object.assign(
-  {},
-  published,
-  ...steps.map(([, options]) => options),
-) as Partial<QuantizeModelOptions>
+/** Takes back what belongs to plain codebooks. */
+const fixedCodebook = {
+  kmeansInit: undefined,
+  kmeansTolerance: undefined,
+  restarts: undefined,
+  codebookUpdateSteps: undefined,
+} as const
+
+/** From codebooks fitted to each layer to a constant one, named by a trellis. */
+const trellisSteps: readonly (readonly [label: string, options: Partial<QuantizeModelOptions>])[] = [
+  ['trellis of 12 bits', { ...fixedCodebook, trellisBits: 8, indexWidths: 'same', scaleBlockSize: 32 }],
+  ['index widths by column, block scales of 64', { indexWidths: 'fitted', scaleBlockSize: 64 }],
+  ['mixed bits (default where bpv is given)', { bits: 'mixed' }],
+]
 
 /** One setting of each kind that the reference has. */
 const settings: readonly AblationRow[] = [
-  { label: '1-D 2 bits', options: { vectorDim: 1, bpv: 2.125 }, reference: 'gptvq 1d 2.125' },
-  { label: '2-D 2 bits', options: { bpv: 2.125 }, reference: 'gptvq 2d 2.125' },
-  { label: '2-D 2 bits', options: { bpv: 2.25 }, reference: 'gptvq 2d 2.25' },
+  { label: '1-D 2 bits', options: { vectorDim: 1, bits: 2, bpv: 2.125 }, reference: 'gptvq 1d 2.125' },
+  { label: '2-D 2 bits', options: { bits: 2, bpv: 2.125 }, reference: 'gptvq 2d 2.125' },
+  { label: '2-D 2 bits', options: { bits: 2, bpv: 2.25 }, reference: 'gptvq 2d 2.25' },
   { label: '2-D 3 bits', options: { bits: 3, bpv: 3.125 }, reference: 'gptvq 2d 3.125' },
   {
-    label: '4-D 2 bits, a codebook per 65536 weights',
-    options: { vectorDim: 4, groupSize: 65536 },
+    label: '4-D 2 bits',
+    options: { vectorDim: 4, bits: 2, bpv: 2.25 },
     reference: 'gptvq 4d 2.25 (10 EM iterations)',
   },
   {
     label: '2-D 2 bits, scales of 32',
-    options: { scaleBlockSize: 32, bpv: 2.1875 },
+    options: { bits: 2, scaleBlockSize: 32, bpv: 2.1875 },
     reference: 'gptvq 2d 2.125 scales32',
   },
 ]
+
+/** The same with codebooks fitted to each layer. */
+const plainSettings: readonly AblationRow[] = [
+  ...settings.filter(({ options }) => options.vectorDim !== 4),
+  {
+    label: '4-D 2 bits, a codebook per 65536 weights',
+    options: { vectorDim: 4 as const, bits: 2, groupSize: 65536 },
+    reference: 'gptvq 4d 2.25 (10 EM iterations)',
+  },
+].map(({ label, options, ...row }) => ({
+  ...row,
+  label: `plain ${label}`,
+  options: { ...options, trellisBits: 0 },
+}))
 
 /** All tables, the targets first. */
 export const ablationTables: readonly AblationTable[] = [
@@ -75,15 +98,11 @@ export const ablationTables: readonly AblationTable[] = [
     windows: 200,
     rows: [
       ...settings,
+      ...plainSettings,
       {
         label: '2-D 2 bits, no scales',
-        options: { bpv: 2.125, scaleBlockSize: 'none' },
+        options: { bits: 2, bpv: 2.125, scaleBlockSize: 'none' },
         reference: 'gptvq 2d 2.125',
-      },
-      {
-        label: '4-D 2 bits, no scales',
-        options: { vectorDim: 4, groupSize: 32768, scaleBlockSize: 'none' },
-        reference: 'gptvq 4d 2.25 (10 EM iterations)',
       },
     ],
   },
@@ -93,10 +112,14 @@ export const ablationTables: readonly AblationTable[] = [
     seeds: [0, 1],
     windows: 100,
     rows: [
-      { label: 'as published', options: published },
-      ...steps.map(([label], i) => ({
+      { label: 'as published', options: { ...published, bits: 2 } },
+      ...[...steps, ...trellisSteps].map(([label], i, all) => ({
         label: `+ ${label}`,
-        options: Object.assign({}, published, ...steps.slice(0, i + 1).map(([, options]) => options)),
+        options: Object.assign(
+          { bits: 2, bpv: 2.125 },
+          published,
+          ...all.slice(0, i + 1).map(([, options]) => options),
+        ),
       })),
     ],
   },
@@ -107,7 +130,7 @@ export const ablationTables: readonly AblationTable[] = [
     windows: 100,
     rows: [0, 0.3, 0.6, 0.8, 1].map((driftCorrection) => ({
       label: `${driftCorrection}`,
-      options: { ...defaults, driftCorrection },
+      options: { bits: 2, driftCorrection },
     })),
   },
   {
@@ -142,24 +165,24 @@ export const ablationTables: readonly AblationTable[] = [
     rows: [
       {
         label: '256 calibration sequences',
-        options: { bpv: 2.125 },
+        options: { bits: 2, bpv: 2.125 },
         sequences: 256,
         reference: 'gptvq 2d 2.125',
       },
       {
-        label: '256, tuned on these',
-        options: { bpv: 2.125, tuningEpochs: 2, tuningSequences: 0 },
+        label: '256, plain, tuned on these',
+        options: { bits: 2, bpv: 2.125, tuningEpochs: 2, tuningSequences: 0 },
         sequences: 256,
         reference: 'gptvq 2d 2.125',
       },
       {
-        label: '64, tuned on these alone',
-        options: { bpv: 2.125, tuningEpochs: 2, tuningSequences: 0 },
+        label: '64, plain, tuned on these alone',
+        options: { bits: 2, bpv: 2.125, tuningEpochs: 2, tuningSequences: 0 },
         reference: 'gptvq 2d 2.125',
       },
       {
-        label: '64, tuned on 256 that the model wrote',
-        options: { bpv: 2.125, tuningEpochs: 2 },
+        label: '64, plain, tuned on 256 that the model wrote',
+        options: { bits: 2, bpv: 2.125, tuningEpochs: 2 },
         reference: 'gptvq 2d 2.125',
       },
     ],

@@ -15,7 +15,9 @@ import { type Evaluation, evaluateModel, type QuantizeModelOptions, quantizeMode
 const settings: Readonly<Record<string, Partial<QuantizeModelOptions>>> = {
   'RTN 2 bits': { method: 'rtn', bits: 2 },
   'GPTQ 2 bits': { method: 'gptq', bits: 2 },
+  'GPTVQ 2-D 2 bits, plain codebooks': { bits: 2, trellisBits: 0 },
   'GPTVQ 2-D 2 bits': { bits: 2 },
+  'GPTVQ 2-D, 2.125 mixed': { bpv: 2.125 },
   'RTN 3 bits': { method: 'rtn', bits: 3 },
   'GPTQ 3 bits': { method: 'gptq', bits: 3 },
   'GPTVQ 2-D 3 bits': { bits: 3 },

@@ -207,7 +207,7 @@ async function row(
   let [bits, weights, error, heldOutError] = [0, 0, 0, 0]
   for (const { weight, hessian, heldOut } of measured) {
     for (const seed of seeds) {
-      const layer = await quantizeLayer(weight, hessian, { ...options, seed })
+      const layer = await quantizeLayer(weight, hessian, { trellisBits: 0, ...options, seed })
       const quantized = dequantizeLayer(layer)
       bits += bitsPerValue(packLayer(layer)).total * weight.data.length
       weights += weight.data.length

@@ -31,4 +31,8 @@ export const suites: Readonly<Record<string, Suite>> = {
     summary: "the quickstart's phases: seconds and tokens per second",
     load: () => import('./model.js'),
   },
+  packed: {
+    summary: 'products with packed weights against those with float32 weights and copies',
+    load: () => import('./packed.js'),
+  },
 }

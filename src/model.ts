@@ -43,6 +43,7 @@ export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
 export { dequantize, type QuantizedLayer } from './packing/quantized-layer.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
 export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
+export type { Continuations } from './pipeline/evaluate/continuations.js'
 export {
   type EvaluateModelOptions,
   type Evaluation,

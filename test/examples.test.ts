@@ -75,6 +75,14 @@ it('examples/embedding-table.ts: the packed bytes are those of the formula, and 
   expect(isRising(rows.map(([, , , same]) => same))).toBe(true)
 })
 
+it('examples/generate.ts writes the likeliest text, and a different one for each seed', async () => {
+  const lines = (await run('generate')).trimEnd().split('\n')
+  expect(lines[0]).toMatch(/^likeliest: "\s*\S.*" \((end|length)\)$/)
+  const drawn = lines.slice(1).map((line) => /^seed (\d): "(.*)", log-probability -[\d.]+$/.exec(line)!)
+  expect(drawn.map(([, seed]) => seed)).toEqual(['1', '2', '3'])
+  expect(new Set(drawn.map(([, , text]) => text)).size).toBe(3)
+})
+
 it('examples/progress-and-cancel.ts stops halfway, leaves nothing half-written, and finishes when it may', async () => {
   const lines = (await run('progress-and-cancel')).trimEnd().split('\n')
   const bars = lines.map((line) => /^(#*)\.* block \d/.exec(line)?.[1].length).filter((n) => n !== undefined)

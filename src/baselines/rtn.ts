@@ -1,4 +1,4 @@
-import { requireWhole } from '../check-option.js'
+import { requireObject, requireWhole } from '../check-option.js'
 import { NumericError } from '../errors.js'
 import { halfToFloat } from '../kernels/half.js'
 import { assertFinite, type Matrix } from '../matrix.js'
@@ -43,6 +43,7 @@ export function quantizeRtn(weight: Matrix, options: ScalarOptions, name = 'weig
 
 /** Checks the options and the weights and makes a layer to be filled. */
 export function emptyScalarLayer(weight: Matrix, options: ScalarOptions, name: string): ScalarLayer {
+  requireObject('options', options)
   const { bits, groupSize = 128 } = options
   requireWhole('bits', bits, 1, 8)
   requireWhole('groupSize', groupSize, 1)

@@ -1,3 +1,4 @@
+import { requirePath } from '../check-option.js'
 import { openGgufModel } from '../gguf/open-gguf-model.js'
 import { isGgufPath } from '../gguf/read-gguf.js'
 import { resolveModel } from '../hub/resolve-model.js'
@@ -18,9 +19,10 @@ export type { Checkpoint } from './model-folder.js'
  * @throws UnsupportedError for a GGUF file of a kind that is not read
  */
 export async function openCheckpoint(name: string): Promise<Checkpoint> {
+  requirePath('folder', name)
   const model = await resolveModel(name)
   if (!isGgufPath(model)) return openModelFolder(model)
   const { files, config, ...source } = await openGgufModel(model)
   const configText = `${JSON.stringify(config, null, 2)}\n`
-  return { ...source, folder: model, config, configText, otherFiles: [], madeFiles: files }
+  return { ...source, folder: model, config, configText, otherFiles: [], metadata: new Map(), madeFiles: files }
 }

@@ -22,6 +22,8 @@ export interface Checkpoint extends TensorSource {
    * model card, licence), sorted. Neither weights nor `config.json`. Of a GGUF file none: see `madeFiles`.
    */
   readonly otherFiles: readonly string[]
+  /** The `__metadata__` of each weights file, by its path. Of a GGUF file none. */
+  readonly metadata: ReadonlyMap<string, ReadonlyMap<string, string>>
   /** Of a GGUF file: the same files as far as its metadata has what is in them, by name. */
   madeFiles?(): ReadonlyMap<string, string>
 }
@@ -57,7 +59,11 @@ export async function openModelFolder(folder: string): Promise<Checkpoint> {
   }
 }
 
-async function openWeights(folder: string, names: readonly string[], pool: FilePool): Promise<TensorSource> {
+async function openWeights(
+  folder: string,
+  names: readonly string[],
+  pool: FilePool,
+): Promise<TensorSource & Pick<Checkpoint, 'metadata'>> {
   const weights = await findWeightFiles(folder, names)
   const byPath = new Map<string, SafetensorsFile>()
   for (const name of weights.files) {
@@ -66,12 +72,13 @@ async function openWeights(folder: string, names: readonly string[], pool: FileP
   }
   const found = [...byPath.values()].map((file) => file.tensors)
   const tensors = joinTensors(folder, weights, found)
-  return tensorSource(
+  const source = tensorSource(
     folder,
     tensors,
     (name, start, end) => byPath.get(findTensor(tensors, name, folder).file)!.readRange(name, start, end),
     pool.close,
   )
+  return { ...source, metadata: new Map([...byPath].map(([path, file]) => [path, file.metadata])) }
 }
 
 /** Names of the plain files in `folder`, links to files among them, sorted. */

@@ -1,9 +1,14 @@
-import { join } from 'node:path'
-import { CheckpointError } from '../errors.js'
-import { dequantize, dequantizeRows, type QuantizedLayer } from '../packing/quantized-layer.js'
+import {
+  dequantize,
+  dequantizeRows,
+  type PackedQuantizedLayer,
+  type QuantizedLayer,
+  requirePacked,
+} from '../packing/quantized-layer.js'
 import type { Checkpoint } from './checkpoint.js'
-import { type ModuleRecord, parseQuantizationConfig, type QuantizationConfig } from './quantized-config.js'
-import { readQuantizedLayer } from './quantized-tensors.js'
+import { readQuantization } from './quantization.js'
+import type { ModuleRecord, QuantizationConfig } from './quantized-config.js'
+import { fitting, readPackedLayer, readQuantizedLayer } from './quantized-tensors.js'
 import { requireFloats } from './tensor-source.js'
 
 /** The weights of a checkpoint as float32, whether it is quantized or plain; layers are dequantized when asked for. */
@@ -16,22 +21,20 @@ export interface CheckpointWeights {
   floats(name: string): Promise<Float32Array>
   /** Rows `first` to `first + count - 1` of a 2-D tensor. */
   rows(name: string, first: number, count: number): Promise<Float32Array>
+  /** A quantized layer as it is stored; undefined for a plain tensor. */
+  packed(name: string): Promise<PackedQuantizedLayer | undefined>
 }
 
 /** Reads plain tensors and quantized layers by the names that the plain model has. */
 export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
-  const quantization = parseQuantizationConfig(checkpoint.config, join(checkpoint.folder, 'config.json'))
+  const quantization = readQuantization(checkpoint)
   const records = new Map<string, ModuleRecord>()
   for (const [module, record] of Object.entries(quantization?.modules ?? {})) {
-    if (checkpoint.tensors.has(`${module}.weight`)) {
-      throw new CheckpointError(
-        `${checkpoint.folder}: ${module} is stored both quantized and plain; expected one of the two. Quantize the model again`,
-      )
-    }
     records.set(`${module}.weight`, record)
   }
+  const moduleOf = (name: string) => name.slice(0, -'.weight'.length)
   const layerOf = (name: string, record: ModuleRecord) =>
-    readQuantizedLayer(checkpoint, name.slice(0, -'.weight'.length), record)
+    readQuantizedLayer(checkpoint, moduleOf(name), record)
   // rows are asked for run by run: of an embedding, or of a head
   let last: { readonly name: string; readonly layer: Promise<QuantizedLayer> } | undefined
   return {
@@ -53,6 +56,14 @@ export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
       if (!record) return checkpoint.readRows(name, first, count)
       if (last?.name !== name) last = { name, layer: layerOf(name, record) }
       return dequantizeRows(await last.layer, first, count)
+    },
+    async packed(name) {
+      const record = records.get(name)
+      if (!record) return undefined
+      const module = moduleOf(name)
+      const layer = await readPackedLayer(checkpoint, module, record)
+      fitting(module, () => requirePacked(layer))
+      return layer
     },
   }
 }

@@ -13,9 +13,12 @@ import {
   blocksPerRow,
   centroidsOf,
   columnGroupsOf,
+  decodeCodebooks,
   isTrellis,
   rowGroupsOf,
+  type VqLayer,
   type VqLayout,
+  vectorsPerRow,
 } from '../packing/vq-layer.js'
 import type { Dtype } from './dtype.js'
 import type { ModuleRecord, ScalarRecord, VqRecord } from './quantized-config.js'
@@ -126,6 +129,46 @@ export function recordOf(
   }
 }
 
+/** Whether a tensor of this name is part of a quantized layer. */
+export function isStoredName(name: string): boolean {
+  return Object.values(SUFFIXES).some((suffix) => name.endsWith(suffix))
+}
+
+/** The tensors that store a layer of this record, as their headers must state them. */
+export function expectedTensors(module: string, record: ModuleRecord): Omit<StoredTensor, 'bytes'>[] {
+  const [rows, cols] = record.shape
+  if (record.format === 'scalar') {
+    const { bits, group_size: groupSize } = record
+    const groups = groupsPerRow(cols, groupSize)
+    return [
+      { name: module + SUFFIXES.codes, dtype: 'U8', shape: [rows, packedRowBytes(cols, bits)] },
+      { name: module + SUFFIXES.scales, dtype: 'F16', shape: [rows, groups] },
+      { name: module + SUFFIXES.zeros, dtype: 'U8', shape: [packedRowBytes(rows * groups, bits)] },
+    ]
+  }
+  const layout = plainLayout(record)
+  const vectors = vectorsPerRow(layout)
+  // the widths of a trellis add up to the bits of a row
+  const rowBytes = Math.ceil(Math.round(record.bits * layout.vectorDim * vectors) / 8)
+  const groups = [rowGroupsOf(layout), columnGroupsOf(layout)]
+  const shapes: Record<string, [Dtype, number[]]> = {
+    [SUFFIXES.indices]: ['U8', [rows, rowBytes]],
+    [SUFFIXES.codebooks]: [
+      record.codebook_bits === 8 ? 'I8' : 'F16',
+      [...groups, centroidsOf(layout), layout.vectorDim],
+    ],
+    [SUFFIXES.codebookScales]: ['BF16', groups],
+    [SUFFIXES.blockScales]: ['U8', [rows, packedRowBytes(blocksPerRow(layout), SCALE_BITS)]],
+    [SUFFIXES.scaleRatio]: ['F32', [1]],
+    [SUFFIXES.permutation]: ['U8', [permutationBytes(cols)]],
+    [SUFFIXES.widths]: ['U8', [widthBytes(vectors)]],
+  }
+  return storedNames(module, record).map((name) => {
+    const [dtype, shape] = shapes[name.slice(module.length)]
+    return { name, dtype, shape }
+  })
+}
+
 /** Names of the tensors that store a layer of this record. */
 export function storedNames(module: string, record: ModuleRecord): string[] {
   const { indices, codebooks, codebookScales, blockScales, scaleRatio, permutation, widths } = SUFFIXES
@@ -151,12 +194,30 @@ export async function readQuantizedLayer(
   module: string,
   record: ModuleRecord,
 ): Promise<QuantizedLayer> {
+  const packed = await readPackedLayer(source, module, record)
+  const layer = fitting(module, () => unpack(packed))
+  if ('layout' in layer) requireFiniteCentroids(module, layer)
+  return layer
+}
+
+/**
+ * Reads the arrays of a quantized layer as they are stored. That their lengths fit together is found out when they are
+ * used: see {@link fitting}.
+ *
+ * @throws CheckpointError as {@link readQuantizedLayer}
+ */
+export function readPackedLayer(
+  source: TensorSource,
+  module: string,
+  record: ModuleRecord,
+): Promise<PackedQuantizedLayer> {
+  return record.format === 'vq' ? readVq(source, module, record) : readScalar(source, module, record)
+}
+
+/** Uses the arrays of a layer. @throws CheckpointError naming the layer when they do not fit together */
+export function fitting<T>(module: string, use: () => T): T {
   try {
-    return unpack(
-      record.format === 'vq'
-        ? await readVq(source, module, record)
-        : await readScalar(source, module, record),
-    )
+    return use()
   } catch (error) {
     if (!(error instanceof ShapeError)) throw error
     throw new CheckpointError(
@@ -169,15 +230,9 @@ export async function readQuantizedLayer(
 async function readVq(source: TensorSource, module: string, record: VqRecord): Promise<PackedLayer> {
   const widths = record.key_bits === undefined ? undefined : await readWidths(source, module, record)
   const layout: VqLayout = {
-    rows: record.shape[0],
-    cols: record.shape[1],
-    vectorDim: record.vector_dim,
-    bits: record.bits,
+    ...plainLayout(record),
     ...(record.key_bits !== undefined &&
       widths && { trellis: { keyBits: record.key_bits, widths: widths.widths } }),
-    columnsPerGroup: record.columns_per_group,
-    rowsPerGroup: record.rows_per_group,
-    ...(record.scale_block_size !== undefined && { scaleBlockSize: record.scale_block_size }),
   }
   const codebookScales = new Uint16Array(await read(source, module + SUFFIXES.codebookScales, 'BF16'))
   if (!codebookScales.every((scale) => Number.isFinite(bfloatToFloat(scale))))
@@ -190,6 +245,19 @@ async function readVq(source: TensorSource, module: string, record: VqRecord): P
     ...(layout.scaleBlockSize !== undefined && { blockScales: await readScales(source, module, layout) }),
     ...(record.permuted && { permutation: await readPermutation(source, module, layout.cols) }),
     ...(widths && { widths: widths.packed }),
+  }
+}
+
+/** What the record alone tells of a layout: all but the widths of a trellis. */
+function plainLayout(record: VqRecord): VqLayout {
+  return {
+    rows: record.shape[0],
+    cols: record.shape[1],
+    vectorDim: record.vector_dim,
+    bits: record.bits,
+    columnsPerGroup: record.columns_per_group,
+    rowsPerGroup: record.rows_per_group,
+    ...(record.scale_block_size !== undefined && { scaleBlockSize: record.scale_block_size }),
   }
 }
 
@@ -288,6 +356,15 @@ async function read(
     )
   }
   return Uint8Array.from(await source.readBytes(name)).buffer
+}
+
+/** Elements and scales are finite, their products need not be; the scales of blocks are 1 at most. */
+function requireFiniteCentroids(module: string, layer: VqLayer): void {
+  if (decodeCodebooks(layer).every((value) => Number.isFinite(value))) return
+  throw new CheckpointError(
+    `${module}${SUFFIXES.codebookScales}: a scale makes infinite weights of the codebook's elements; the file is damaged. ` +
+      'Quantize the model again',
+  )
 }
 
 function isFiniteHalf(half: number): boolean {

@@ -1,13 +1,30 @@
 import type { OnProgress } from '../pipeline/progress.js'
 import type { FlagTable, FlagValues } from './flags.js'
 
+/** Where a command reads what is typed, or comes from a pipe. */
+export type Input = NodeJS.ReadableStream & { readonly isTTY?: boolean }
+
+/** A person at a terminal. */
+export interface Terminal {
+  readonly stdin: Input
+  write(text: string): void
+}
+
 /** What a command gets beside its arguments. */
 export interface CommandContext {
   readonly onProgress: OnProgress
   readonly signal: AbortSignal | undefined
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly stdin: Input | undefined
+  /** Writes to standard output at once, but for `--json`. */
+  print(text: string): void
+  /** Writes a line to standard error, but for `--quiet`. */
+  note(text: string): void
+  /** Where both sides are a terminal, and not `--json`. */
+  readonly terminal: Terminal | undefined
 }
 
-/** What a command has to say on standard output: `json` for machines, `text` for people. */
+/** What a command has to say on standard output at its end: `json` for machines, `text` for people, empty for nothing. */
 export interface CommandResult {
   readonly json: unknown
   readonly text: string

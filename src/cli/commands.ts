@@ -5,6 +5,8 @@ import { exportCommand } from './export.js'
 import { inspectCommand } from './inspect.js'
 import { quantizeCommand } from './quantize.js'
 import { reportCommand } from './report.js'
+import { runCommand } from './run.js'
+import { serveCommand } from './serve.js'
 
 /** All commands, in the order of the help. */
 export const commands: readonly Command[] = [
@@ -14,4 +16,6 @@ export const commands: readonly Command[] = [
   reportCommand,
   dequantizeCommand,
   exportCommand,
+  runCommand,
+  serveCommand,
 ]

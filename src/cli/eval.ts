@@ -1,3 +1,4 @@
+import type { Continuations } from '../pipeline/evaluate/continuations.js'
 import type { Evaluation } from '../pipeline/evaluate/evaluate-model.js'
 import type { Scores } from '../pipeline/evaluate/evaluation-scores.js'
 import { defineCommand } from './command.js'
@@ -38,5 +39,14 @@ function scoreTable(evaluation: Evaluation, model: string, reference: string | u
     rows.push(row(`${reference} (reference)`, evaluation.reference))
   }
   const windows = `${formatCount(evaluation.windows, 'window')} of ${formatCount(evaluation.context, 'token')}`
-  return `${formatTable(rows, ['left', 'right', 'right', 'right', 'right'])}\n\n${windows}`
+  const parts = [formatTable(rows, ['left', 'right', 'right', 'right', 'right']), windows]
+  if (evaluation.continuations) parts.push(continuationLine(evaluation.continuations))
+  return parts.join('\n\n')
+}
+
+function continuationLine({ count, promptTokens, mostTokens, mean, median, same }: Continuations): string {
+  return (
+    `${formatCount(count, 'continuation')} of ${formatCount(promptTokens, 'token')} of the text: both models write the same ` +
+    `for ${mean.toFixed(1)} tokens in the mean, ${median} in the median; ${formatShare(same)} of them to the end at ${mostTokens}`
+  )
 }

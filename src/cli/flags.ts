@@ -24,13 +24,13 @@ export type Flag = FlagKind & {
 type FlagKind =
   | { readonly kind: 'switch'; readonly short?: string }
   | { readonly kind: 'path'; readonly value: 'DIR' | 'FILE' | 'MODEL' }
-  | { readonly kind: 'number' | 'bytes' }
+  | { readonly kind: 'bytes' | 'text' }
   /** Can be given several times. */
-  | { readonly kind: 'patterns' }
+  | { readonly kind: 'patterns' | 'texts' }
   /** `PATTERN:option=value,...`, by the flags of `table`; can be given several times. */
   | { readonly kind: 'settings'; readonly table: FlagTable }
   /** `word` may stand in place of the number. */
-  | { readonly kind: 'whole'; readonly word?: string }
+  | { readonly kind: 'whole' | 'number'; readonly word?: string }
   | { readonly kind: 'choice'; readonly choices: readonly (string | number)[] }
 
 /** Flags by the name of the library's option; `flagName` gives the spelling on the command line. */
@@ -39,15 +39,15 @@ export type FlagTable = Readonly<Record<string, Flag>>
 /** What a flag becomes. */
 export type FlagValue<F extends Flag> = F extends { kind: 'switch' }
   ? boolean
-  : F extends { kind: 'path' }
+  : F extends { kind: 'path' | 'text' }
     ? string
-    : F extends { kind: 'patterns' }
+    : F extends { kind: 'patterns' | 'texts' }
       ? string[]
       : F extends { kind: 'settings' }
         ? LayerSetting[]
         : F extends { kind: 'choice'; choices: readonly (infer Choice)[] }
           ? Choice
-          : F extends { kind: 'whole'; word: infer Word }
+          : F extends { kind: 'whole' | 'number'; word: infer Word }
             ? number | Word
             : number
 
@@ -66,9 +66,10 @@ export function flagName(option: string): string {
 }
 
 /** A flag for every option but the paths that a command names itself and what no flag can give. */
-type FlagsOf<Options> = FlagTable & Record<Exclude<keyof Options, 'model' | 'output' | CallerOnly>, Flag>
+export type FlagsOf<Options> = FlagTable &
+  Record<Exclude<keyof Options, 'model' | 'output' | CallerOnly>, Flag>
 
-type CallerOnly = 'onProgress' | 'onLayer' | 'signal'
+export type CallerOnly = 'onProgress' | 'onLayer' | 'signal'
 
 /** Flags that every command takes. */
 export const commonFlags = {
@@ -77,14 +78,14 @@ export const commonFlags = {
   help: { kind: 'switch', short: 'h', help: 'show this help' },
 } as const satisfies FlagTable
 
-const engine = {
+export const engine = {
   kind: 'choice',
   choices: ['auto', 'wasm', 'cpu', 'tensorflow'] satisfies readonly EngineName[],
   help: 'what runs the model: wasm (embedded), cpu (plain JavaScript, slow), tensorflow (needs @tensorflow/tfjs-node)',
   default: 'auto: tensorflow when it loads, else wasm',
 } as const satisfies Flag
 
-const threads = {
+export const threads = {
   kind: 'whole',
   help: 'threads; the result does not depend on them',
   default: 'GPTVQ_THREADS, else the cores there are',
@@ -100,19 +101,19 @@ const vectorFlags = {
     default: '2',
   },
   bits: {
-    kind: 'whole',
+    kind: 'number',
     word: 'mixed',
     help:
-      'index bits per weight, 1 to 8; mixed: each layer gets its own, by its effect on the predictions, and --bpv (then ' +
-      '2.125 by default) is the budget of all layers together',
-    default: '2',
+      'index bits per weight, 1 to 8, with a trellis any number such as 2.5; mixed: each layer gets its own, by its effect ' +
+      'on the predictions, and --bpv (then 2.125 by default) is the budget of all layers together',
+    default: '2; mixed where --bpv is given',
   },
   trellisBits: {
     kind: 'whole',
     help:
       'a trellis code: so many bits of the indices above name a centroid together with its own, up to 12 in all; ' +
-      '0: plain codebooks',
-    default: '0',
+      '0: plain codebooks, fitted to each layer',
+    default: '12 less those of an index; 0 with flags that only plain codebooks have a use for',
   },
   indexWidths: {
     kind: 'choice',
@@ -201,7 +202,7 @@ const vectorFlags = {
 
 const { seed: _, ...ofLayers } = vectorFlags
 /** Flags that single layers can have. */
-const layerFlags: FlagTable = { ...ofLayers, bits: { kind: 'whole', help: vectorFlags.bits.help } }
+const layerFlags: FlagTable = { ...ofLayers, bits: { kind: 'number', help: vectorFlags.bits.help } }
 
 export const quantizeFlags = {
   out: { kind: 'path', value: 'DIR', required: true, help: 'the folder to write' },
@@ -288,6 +289,11 @@ export const evalFlags = {
   },
   context: { kind: 'whole', help: 'tokens per window', default: "the model's context, 2048 at most" },
   windows: { kind: 'whole', help: 'windows at most, from the start of the text on', default: 'all' },
+  continuations: {
+    kind: 'whole',
+    help: 'so many texts that both models write on, up to where they part; needs --reference',
+    default: '0',
+  },
   engine,
   threads,
 } as const satisfies FlagsOf<EvaluateModelOptions>

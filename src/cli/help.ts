@@ -87,6 +87,9 @@ function placeholder(flag: Flag): string {
       return flag.value
     case 'choice':
       return flag.choices.join('|')
+    case 'text':
+    case 'texts':
+      return 'TEXT'
     case 'patterns':
       return 'PATTERN'
     case 'settings':
@@ -96,6 +99,6 @@ function placeholder(flag: Flag): string {
     case 'whole':
       return flag.word === undefined ? 'N' : `N|${flag.word}`
     default:
-      return 'X'
+      return flag.kind === 'number' && flag.word !== undefined ? `X|${flag.word}` : 'X'
   }
 }

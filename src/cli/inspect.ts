@@ -1,4 +1,5 @@
 import type { InspectedWeight, Inspection } from '../pipeline/folders/inspect-model.js'
+import { safeLine, shortened } from '../safe-text.js'
 import { defineCommand } from './command.js'
 import { inspectFlags } from './flags.js'
 import { formatBits, formatBytes, formatCount, formatError } from './format.js'
@@ -45,7 +46,7 @@ function weightTable({ model, architecture, method, settings, weights }: Inspect
   }
   rows.push(totals('together', weights))
   const table = formatTable(rows, ['left', 'left', 'left', 'right', 'right', 'right'])
-  return [`${model}: ${architecture}`, ...wrapText(state, 79), '', table].join('\n')
+  return [safeLine(`${model}: ${shortened(architecture, 160)}`), ...wrapText(state, 79), '', table].join('\n')
 }
 
 /** Sums over weights, and the mean of their errors where all have one. */

@@ -95,6 +95,9 @@ function expectation(flag: Flag): string {
       return flag.value === 'FILE' ? 'the path of a file' : 'the path of a folder'
     case 'whole':
       return flag.word === undefined ? 'a whole number' : `a whole number or ${flag.word}`
+    case 'text':
+    case 'texts':
+      return 'a text'
     case 'patterns':
       return "a pattern over layers' names, e.g. '*.down_proj'"
     case 'settings':
@@ -102,7 +105,7 @@ function expectation(flag: Flag): string {
     case 'bytes':
       return 'a number of bytes, e.g. 5e9, 500MB or 2GiB'
     default:
-      return 'a number'
+      return flag.kind === 'number' && flag.word !== undefined ? `a number or ${flag.word}` : 'a number'
   }
 }
 
@@ -111,8 +114,10 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): Parse
     case 'choice':
       return flag.choices.find((choice) => String(choice) === text)
     case 'path':
+    case 'text':
       return text
     case 'patterns':
+    case 'texts':
       return [text]
     case 'settings':
       return readSetting(flag.table, text)
@@ -122,7 +127,7 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): Parse
       return Number.isInteger(value) ? value : undefined
     }
     case 'number':
-      return readNumber(text)
+      return flag.word !== undefined && flag.word === text ? text : readNumber(text)
     case 'bytes':
       return readBytes(text)
   }

@@ -1,4 +1,5 @@
 import type { OnProgress } from '../pipeline/progress.js'
+import { safeLine } from '../safe-text.js'
 import { formatSeconds } from './format.js'
 
 /** Where progress is written: a terminal, a pipe, or what a test hands in. */
@@ -96,7 +97,7 @@ function barLine(
   const filled = Math.round(width * done)
   const blocks = '█'.repeat(filled)
   const bar = (colour && filled > 0 ? `\x1b[32m${blocks}\x1b[0m` : blocks) + '░'.repeat(width - filled)
-  const parts = [percent(done), ...(left === undefined ? [] : [`${left} left`]), step]
+  const parts = [percent(done), ...(left === undefined ? [] : [`${left} left`]), safeLine(step)]
   const text = parts.join('  ')
   const room = Math.max(1, columns - 1 - (width > 0 ? width + 1 : 0))
   const fitting = text.length > room ? `${text.slice(0, room - 1)}…` : text
@@ -117,7 +118,7 @@ function lineDisplay(
       part = newPart
       wroteAt = now()
       const left = timeLeft(done)
-      stream.write(`${percent(done)}  ${step}${left === undefined ? '' : `, ${left} left`}\n`)
+      stream.write(`${percent(done)}  ${safeLine(step)}${left === undefined ? '' : `, ${left} left`}\n`)
     },
     note: (text) => stream.write(`${text}\n`),
     close: () => {},

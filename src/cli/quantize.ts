@@ -99,13 +99,23 @@ export function describeSettings(settings: Readonly<Record<string, unknown>>): s
     .join(', ')
 }
 
+/** Numbers of bits that are listed one by one. */
+const MOST_LISTED = 4
+
 function describeMixed({ mixed }: QuantizationReport): string[][] {
   if (mixed === null) return []
   const counts = new Map<number, number>()
-  for (const { bits } of mixed.layers) counts.set(bits, (counts.get(bits) ?? 0) + 1)
-  const list = Array.from(counts)
-    .sort(([a], [b]) => a - b)
-    .map(([bits, count]) => `${formatCount(bits, 'bit')} in ${formatCount(count, 'layer')}`)
+  for (const layer of mixed.layers) {
+    const bits = Number(layer.bits.toFixed(2))
+    counts.set(bits, (counts.get(bits) ?? 0) + 1)
+  }
+  const sorted = Array.from(counts).sort(([a], [b]) => a - b)
+  const list =
+    sorted.length > MOST_LISTED
+      ? [
+          `${sorted[0][0]} to ${sorted[sorted.length - 1][0]} bits in ${formatCount(mixed.layers.length, 'layer')}`,
+        ]
+      : sorted.map(([bits, count]) => `${formatCount(bits, 'bit')} in ${formatCount(count, 'layer')}`)
   return labelled('mixed bits', [list.join(', '), `predicted KL ${formatError(mixed.divergence)}`])
 }
 

@@ -1,7 +1,9 @@
 import { resolveModel } from '../hub/resolve-model.js'
+import { finiteJson } from '../finite-json.js'
 import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
-import type { Command } from './command.js'
+import { safeJson, safeLines, safeText } from '../safe-text.js'
+import type { Command, Input } from './command.js'
 import { commands } from './commands.js'
 import { describeFailure, exitCodes, UsageError } from './errors.js'
 import { commonFlags, type FlagTable } from './flags.js'
@@ -13,6 +15,7 @@ import { createProgress, type ProgressStream, quietProgress } from './progress-b
 export interface CliStreams {
   readonly stdout: ProgressStream
   readonly stderr: ProgressStream
+  readonly stdin?: Input
   readonly env: Readonly<Record<string, string | undefined>>
   /** Its reason is the name of the signal, e.g. `'SIGINT'`. */
   readonly signal?: AbortSignal
@@ -34,14 +37,14 @@ export async function runCli(args: readonly string[], streams: CliStreams): Prom
     const debug = Boolean(streams.env.GPTVQ_DEBUG) && streams.env.GPTVQ_DEBUG !== '0'
     const flags: FlagTable = command?.flags ?? {}
     const failure = describeFailure(error, command?.name, flags, streams.signal?.reason, debug)
-    streams.stderr.write(`${failure.message}\n`)
+    streams.stderr.write(`${safeLines(failure.message)}\n`)
     return failure.exitCode
   }
 }
 
 async function runWithoutCommand(args: readonly string[], { stdout }: CliStreams): Promise<void> {
   const [first, topic] = args
-  const print = (text: string) => stdout.write(`${text}\n`)
+  const print = (text: string) => stdout.write(`${safeLines(text)}\n`)
   if (first === '--version' || first === '-v') print(await packageVersion())
   else if (first === '--help' || first === '-h' || (first === 'help' && topic === undefined)) {
     print(programHelp(commands, helpWidth(stdout)))
@@ -81,9 +84,34 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
   signal?.addEventListener('abort', announceStop)
   try {
     const place = await resolveModel(path, { onProgress: progress.report, ...(signal && { signal }) })
-    const result = await command.run(place, values, { onProgress: progress.report, signal })
+    const { stdin } = streams
+    const result = await command.run(place, values, {
+      onProgress: progress.report,
+      signal,
+      env,
+      stdin,
+      print(text) {
+        progress.close()
+        if (!json) stdout.write(stdout.isTTY ? safeText(text) : text)
+      },
+      note(text) {
+        if (!quiet) progress.note(text)
+      },
+      terminal:
+        stdin?.isTTY && stdout.isTTY && !json
+          ? {
+              stdin,
+              write(text) {
+                progress.close()
+                stdout.write(text)
+              },
+            }
+          : undefined,
+    })
     progress.close()
-    stdout.write(`${json ? JSON.stringify(result.json, null, 2) : result.text}\n`)
+    const document = finiteJson(result.json, 2)
+    if (json) stdout.write(`${safeJson(document)}\n`)
+    else if (result.text !== '') stdout.write(`${safeLines(result.text)}\n`)
   } finally {
     progress.close()
     signal?.removeEventListener('abort', announceStop)

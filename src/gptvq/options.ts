@@ -5,6 +5,7 @@ import {
   requireShare,
   requireWhole,
 } from '../check-option.js'
+import { MOST_KEY_BITS } from '../codebook/constant-codebook.js'
 import { type KmeansInit, kmeansInits } from '../codebook/seeds.js'
 import { OptionError } from '../errors.js'
 import { type LayoutOptions, type LayoutSettings, resolveLayoutOptions } from '../packing/layout-options.js'
@@ -80,13 +81,56 @@ export interface VqSettings extends LayoutSettings {
   readonly seed: number
 }
 
+/** Options that only codebooks fitted to a layer have a use for. */
+const PLAIN_ONLY = [
+  'kmeansIterations',
+  'kmeansTolerance',
+  'kmeansInit',
+  'restarts',
+  'codebookUpdateSteps',
+] as const satisfies readonly (keyof VqOptions)[]
+
+/** Bits of an index above which the rows above have too few to add. */
+const MOST_TRELLIS_INDEX_BITS = 10
+
+/** The settings of a layer as options that give them again. */
+export function optionsOf(settings: VqSettings): VqOptions {
+  const { groupSize, bpv, scaleBlockSize, ...others } = settings
+  const options: VqOptions = {
+    ...others,
+    scaleBlockSize: scaleBlockSize ?? 'none',
+    ...(groupSize !== undefined && { groupSize }),
+    ...(bpv !== undefined && { bpv }),
+  }
+  if (settings.trellisBits > 0) for (const name of PLAIN_ONLY) delete options[name]
+  return options
+}
+
+function trellisBitsOf(options: VqOptions): number {
+  const { vectorDim = 2, bits = 2, trellisBits, codebookBits } = options
+  const plain = PLAIN_ONLY.find((name) => options[name] !== undefined)
+  if (trellisBits === undefined) {
+    const indexBits = Math.round(bits * vectorDim)
+    const isInReach = indexBits >= 1 && indexBits <= MOST_TRELLIS_INDEX_BITS
+    const isPlain = plain !== undefined || codebookBits === 16 || !isInReach
+    return isPlain ? 0 : MOST_KEY_BITS - indexBits
+  }
+  if (trellisBits > 0 && plain !== undefined) {
+    throw new OptionError(
+      plain,
+      `belongs to plain codebooks, and the codebook of a trellis is fixed; leave it out, or set trellisBits to 0`,
+    )
+  }
+  return trellisBits
+}
+
 /**
  * Checks every option and fills in the defaults.
  *
  * @throws OptionError naming the option, what it is, and what it can be
  */
 export function resolveVqOptions(options: VqOptions): VqSettings {
-  const layout = resolveLayoutOptions(options)
+  const layout = resolveLayoutOptions({ ...options, trellisBits: trellisBitsOf(options) })
   const { kmeansIterations = 100, kmeansTolerance = 1e-4, kmeansInit = 'kmeans++' } = options
   const { restarts = kmeansInit === 'kmeans++' ? 3 : 1, damping = 0.1, seed = 0 } = options
   const { vectorMetric = 'full', codebookUpdateSteps = 32, refinementRounds = 8 } = options

@@ -1,7 +1,7 @@
 import { NumericError, ShapeError } from '../errors.js'
 import { wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
-import type { Matrix } from '../matrix.js'
+import { type Matrix, requireMatrix } from '../matrix.js'
 
 /** Floats of a panel of rows; bounds the memory of the losses of a large layer. */
 const PANEL_VALUES = 2 ** 20
@@ -29,6 +29,9 @@ export function reconstructionError(
   hessian: Matrix,
   name = 'a layer',
 ): ReconstructionError {
+  requireMatrix(weight, 'weight')
+  requireMatrix(quantized, 'quantized')
+  requireMatrix(hessian, 'hessian')
   const { rows, cols } = weight
   if (quantized.rows !== rows || quantized.cols !== cols || hessian.rows !== cols || hessian.cols !== cols) {
     throw new ShapeError(

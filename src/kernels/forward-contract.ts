@@ -1,4 +1,5 @@
 import type { ProductKernels } from './contract.js'
+import type { PackedKernels } from './packed-contract.js'
 
 /** What comes between two products, element by element: `gelu` by the error function, `gelu-tanh` by its approximation. */
 export type ElementActivation = 'silu' | 'gelu' | 'gelu-tanh' | 'relu'
@@ -84,7 +85,7 @@ export interface Predictions {
  * `gemm` is that of the other kernels, bit for bit, for arrays of any kind; in the forms 'AB' and 'ABt' it reads A and writes
  * C in place where both are such arrays, and B too where that is one.
  */
-export interface ForwardKernels extends Pick<ProductKernels, 'gemm'> {
+export interface ForwardKernels extends Pick<ProductKernels, 'gemm'>, PackedKernels {
   /** An array of float32 whose content is unspecified; memory is taken until {@link release}. */
   allocate(length: number): Float32Array
   /** Gives back what {@link allocate} made; the array must not be used any more. */

@@ -1,10 +1,12 @@
 import { join } from 'node:path'
+import { requirePath } from '../check-option.js'
 import { readModelText } from '../checkpoint/model-text.js'
 import { CheckpointError, GptvqError, TextError, UnsupportedError } from '../errors.js'
 import { addedTokenSplitter, readAddedTokens } from './tokenizer/added-tokens.js'
 import { readDecoder } from './tokenizer/decoders.js'
 import { readModel } from './tokenizer/model.js'
 import { readNormalizer } from './tokenizer/normalizers.js'
+import { readLeadingIds } from './tokenizer/post-processor.js'
 import { readPreTokenizer } from './tokenizer/pre-tokenizers.js'
 import { readSection, type Section } from './tokenizer/section.js'
 
@@ -18,6 +20,10 @@ export interface Tokenizer {
   readonly vocabSize: number
   /** One more than the largest id that is not an added token's. */
   readonly learnedVocabSize: number
+  /** Tokens that mark something, such as the end of a text, rather than being text. */
+  readonly specialIds: ReadonlySet<number>
+  /** What the file's post-processor puts in front of a text; {@link encode} does not. */
+  readonly leadingIds: readonly number[]
   /**
    * The ids of a whole text. No token is put before or after it; special tokens written out in it are recognised.
    *
@@ -37,6 +43,7 @@ export interface Tokenizer {
  * @throws UnsupportedError for a rule that is not there, naming the field and what is supported
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
+  requirePath('folder', folder)
   const file = join(folder, TOKENIZER_FILE)
   return createTokenizer(readSection(await readJson(folder, file), file), file)
 }
@@ -90,6 +97,8 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
   return {
     file,
     vocabSize: tokens.length,
+    specialIds: new Set(added.filter(({ special }) => special).map(({ id }) => id)),
+    leadingIds: readLeadingIds(definition.part('post_processor')),
     learnedVocabSize: learnedSize(tokens.length, new Set(added.map(({ id }) => id))),
     encode: (text) => {
       const ids: number[] = []

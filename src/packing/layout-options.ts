@@ -20,10 +20,12 @@ export interface LayoutOptions {
    */
   bits?: number
   /**
-   * A trellis code where above 0 (default 0: none): a centroid is named by a vector's own index and by as many bits of
-   * those of the rows above it. The codebook of `2^(bits * vectorDim + trellisBits)` centroids (the exponent rounded), at
-   * most 4096, is one that the library has, so that a group stores its scale alone; a group then has 256 rows where
-   * nothing else is said. `bpv` is met by the bits of indices.
+   * A trellis code where above 0: a centroid is named by a vector's own index and by as many bits of those of the rows
+   * above it. The codebook of `2^(bits * vectorDim + trellisBits)` centroids (the exponent rounded), at most 4096, is one
+   * that the library has, so that a group stores its scale alone; a group then has 256 rows where nothing else is said,
+   * and the bits of indices are what meets `bpv`. 0: plain codebooks, fitted to the layer. `quantizeLayer` and
+   * `quantizeModel` take 12 bits in all by default; 0 with more than 10 bits an index, or where an option is given that
+   * belongs to plain codebooks (`kmeans...`, `restarts`, `codebookUpdateSteps`, 16 `codebookBits`, `tuningEpochs`).
    */
   trellisBits?: number
   /**
@@ -87,6 +89,7 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
   const { vectorDim = 2, bits = 2, trellisBits = 0, groupSize, bpv, codebookBits = 8 } = options
   const { columnOrder = 'natural', indexWidths = 'fitted' } = options
   requireOneOf('vectorDim', vectorDim, [1, 2, 4])
+  requireOneOf('codebookBits', codebookBits, [8, 16])
   requireWhole('trellisBits', trellisBits, 0, MOST_KEY_BITS - 1)
   requireOneOf('indexWidths', indexWidths, ['fitted', 'same'])
   if (trellisBits > 0) requireTrellis(bits, vectorDim, trellisBits, codebookBits, indexWidths)
@@ -105,7 +108,6 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
         `use ${16 / vectorDim} bits or fewer, or a smaller vectorDim`,
     )
   }
-  requireOneOf('codebookBits', codebookBits, [8, 16])
   requireOneOf('columnOrder', columnOrder, ['natural', 'activation'])
   const stored = trellisBits > 0 ? 1 : 2 ** indexBits
   if (groupSize !== undefined) requireGroupSize(groupSize, vectorDim, stored, bpv)

@@ -64,10 +64,13 @@ function withTrellis(layout: VqLayout, settings: LayoutSettings, allowed: number
   const least = storedBits(of(fewest), settings)
   if (bpv !== undefined && least > allowed) throw unreachable(of(fewest), settings, least)
   if (indexWidths === 'same') return of(fewest)
-  if (groupSize !== undefined) return of(Math.round(bits * vectors * layout.vectorDim))
+  const nominal = Math.round(bits * vectors * layout.vectorDim)
+  if (groupSize !== undefined) return of(nominal)
   // rows are whole bytes
   const rowBytes = indexRowBytes(of(fewest)) + Math.floor((allowed - least) / (8 * layout.rows))
-  return of(Math.max(fewest, Math.min(8 * rowBytes, vectors * keyBits)))
+  const total = Math.min(8 * rowBytes, vectors * keyBits)
+  // where nobody asked for less, a small layer takes more bits per value
+  return of(bpv === undefined ? Math.max(nominal, total) : total)
 }
 
 /** Widths of `total` bits that differ by one at most. */

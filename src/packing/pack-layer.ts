@@ -1,3 +1,4 @@
+import { requireFields } from '../check-option.js'
 import { constantCodebook } from '../codebook/constant-codebook.js'
 import type { CodebookElements } from '../codebook/store-codebook.js'
 import { packedRowBytes, packIndices, packRagged, unpackIndices, unpackRagged } from '../kernels/bits.js'
@@ -51,6 +52,12 @@ export interface PackedScales {
  * @throws ShapeError for keys of a trellis that do not follow from each other
  */
 export function packLayer(layer: VqLayer): PackedLayer {
+  requireFields(layer, 'a layer that quantizeLayer gave', [
+    'layout',
+    'indices',
+    'codebooks',
+    'codebookScales',
+  ])
   const { layout, codebooks, codebookScales, blockScales, permutation } = layer
   const indices = new Uint8Array(layout.rows * indexRowBytes(layout))
   if (layout.trellis) {
@@ -70,21 +77,43 @@ export function packLayer(layer: VqLayer): PackedLayer {
 }
 
 /**
+ * Checks that the lengths of all arrays follow from the layout.
+ *
+ * @throws ShapeError naming the array that has another
+ */
+export function requirePackedLayer({
+  layout,
+  indices,
+  codebooks,
+  codebookScales,
+  blockScales,
+  permutation,
+}: PackedLayer): void {
+  const { rows, cols } = layout
+  const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
+  const owner =
+    `a ${rows} x ${cols} layer of ${layout.vectorDim}-D vectors with ${layout.bits} bits and groups of ` +
+    `${layout.rowsPerGroup} x ${layout.columnsPerGroup}`
+  requireLength('indices', indices.length, rows * indexRowBytes(layout), owner)
+  const stored = isTrellis(layout) ? 0 : groups * centroidsOf(layout) * layout.vectorDim
+  requireLength('codebooks', codebooks.length, stored, owner)
+  requireLength('codebook scales', codebookScales.length, groups, owner)
+  const scaleBytes = rows * packedRowBytes(blocksPerRow(layout), SCALE_BITS)
+  requireLength('block scales', blockScales?.codes.length ?? 0, scaleBytes, owner)
+  if (blockScales) requireLength('scale ratio', blockScales.ratio.length, 1, owner)
+  if (permutation) requireLength('permutation', permutation.length, permutationBytes(cols), owner)
+}
+
+/**
  * The inverse of {@link packLayer}.
  *
  * @throws ShapeError when an array's length does not follow from the layout, or the permutation is none
  */
 export function unpackLayer(packed: PackedLayer): VqLayer {
+  requireFields(packed, 'a layer that packLayer gave', ['layout', 'indices', 'codebooks', 'codebookScales'])
+  requirePackedLayer(packed)
   const { layout } = packed
   const perRow = vectorsPerRow(layout)
-  const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
-  const owner =
-    `a ${layout.rows} x ${layout.cols} layer of ${layout.vectorDim}-D vectors with ${layout.bits} bits and groups of ` +
-    `${layout.rowsPerGroup} x ${layout.columnsPerGroup}`
-  requireLength('indices', packed.indices.length, layout.rows * indexRowBytes(layout), owner)
-  const stored = isTrellis(layout) ? 0 : groups * centroidsOf(layout) * layout.vectorDim
-  requireLength('codebooks', packed.codebooks.length, stored, owner)
-  requireLength('codebook scales', packed.codebookScales.length, groups, owner)
   const indices = new Uint16Array(layout.rows * perRow)
   if (layout.trellis) {
     unpackRagged(packed.indices, layout.rows, layout.trellis.widths, indices)
@@ -93,17 +122,13 @@ export function unpackLayer(packed: PackedLayer): VqLayer {
   const codebooks = isTrellis(layout)
     ? constantCodebook(layout.vectorDim, centroidsOf(layout))
     : packed.codebooks
-  const blockScales = unpackScales(layout, packed.blockScales, owner)
-  const codebookBits = codebooks instanceof Int8Array ? 8 : 16
-  const codebookScales = new Float32Array(groups)
+  const blockScales = packed.blockScales && unpackScales(layout, packed.blockScales)
+  const codebookScales = new Float32Array(packed.codebookScales.length)
   decodeBfloats(packed.codebookScales, codebookScales)
-  if (packed.permutation) {
-    requireLength('permutation', packed.permutation.length, permutationBytes(layout.cols), owner)
-  }
   return {
     layout,
     indices,
-    codebookBits,
+    codebookBits: codebooks instanceof Int8Array ? 8 : 16,
     codebooks,
     codebookScales,
     ...(blockScales && { blockScales }),
@@ -138,16 +163,8 @@ function packScales(layout: VqLayout, { codes, ratio }: BlockScales): PackedScal
   return { codes: packed, ratio: Float32Array.of(ratio) }
 }
 
-function unpackScales(
-  layout: VqLayout,
-  packed: PackedScales | undefined,
-  owner: string,
-): BlockScales | undefined {
+function unpackScales(layout: VqLayout, packed: PackedScales): BlockScales {
   const perRow = blocksPerRow(layout)
-  const needed = layout.rows * packedRowBytes(perRow, SCALE_BITS)
-  requireLength('block scales', packed?.codes.length ?? 0, needed, owner)
-  if (packed === undefined) return undefined
-  requireLength('scale ratio', packed.ratio.length, 1, owner)
   const codes = new Uint8Array(layout.rows * perRow)
   unpackIndices(packed.codes, layout.rows, perRow, SCALE_BITS, codes)
   return { codes, ratio: packed.ratio[0] }

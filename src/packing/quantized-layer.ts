@@ -1,9 +1,10 @@
 import type { Matrix } from '../matrix.js'
-import { type PackedLayer, packLayer, unpackLayer } from './pack-layer.js'
+import { type PackedLayer, packLayer, requirePackedLayer, unpackLayer } from './pack-layer.js'
 import {
   dequantizeScalar,
   type PackedScalarLayer,
   packScalar,
+  requirePackedScalar,
   type ScalarLayer,
   scalarRows,
   unpackScalar,
@@ -36,4 +37,10 @@ export function pack(layer: QuantizedLayer): PackedQuantizedLayer {
 /** The inverse of {@link pack}. */
 export function unpack(packed: PackedQuantizedLayer): QuantizedLayer {
   return 'layout' in packed ? unpackLayer(packed) : unpackScalar(packed)
+}
+
+/** Checks that the arrays of a packed layer fit together. @throws ShapeError naming the one that does not */
+export function requirePacked(packed: PackedQuantizedLayer): void {
+  if ('layout' in packed) requirePackedLayer(packed)
+  else requirePackedScalar(packed)
 }

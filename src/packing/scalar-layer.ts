@@ -1,3 +1,4 @@
+import { requireFields } from '../check-option.js'
 import { NumericError } from '../errors.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
 import { floatToHalf, halfToFloat } from '../kernels/half.js'
@@ -78,6 +79,7 @@ export function nearestCode(weight: number, scale: number, zero: number, bits: n
 
 /** The float32 weights (rows x cols) that a scalar layer stands for. */
 export function dequantizeScalar(layer: ScalarLayer): Matrix {
+  requireFields(layer, 'a layer that quantizeRtn gave', ['codes', 'scales', 'zeros'])
   const { rows, cols, groupSize, codes, scales, zeros } = layer
   const result = matrix(rows, cols)
   const { data } = result
@@ -109,6 +111,7 @@ export function scalarRows(layer: ScalarLayer, first: number, count: number): Sc
 
 /** Packs codes and zero points; {@link unpackScalar} gives back the same layer. */
 export function packScalar(layer: ScalarLayer): PackedScalarLayer {
+  requireFields(layer, 'a layer that quantizeRtn gave', ['codes', 'scales', 'zeros'])
   const { rows, cols, bits, groupSize, scales } = layer
   const groups = groupsPerRow(cols, groupSize)
   const codes = new Uint8Array(rows * packedRowBytes(cols, bits))
@@ -119,20 +122,44 @@ export function packScalar(layer: ScalarLayer): PackedScalarLayer {
 }
 
 /**
+ * Checks that the lengths of all arrays follow from shape, bits and group size.
+ *
+ * @throws ShapeError naming the array that has another
+ */
+export function requirePackedScalar({
+  rows,
+  cols,
+  bits,
+  groupSize,
+  codes,
+  scales,
+  zeros,
+}: PackedScalarLayer): void {
+  const groups = groupsPerRow(cols, groupSize)
+  const owner = `a ${rows} x ${cols} layer with ${bits} bits and groups of ${groupSize}`
+  requireLength('codes', codes.length, rows * packedRowBytes(cols, bits), owner)
+  requireLength('scales', scales.length, rows * groups, owner)
+  requireLength('zeros', zeros.length, packedRowBytes(rows * groups, bits), owner)
+}
+
+/** The zero points of a packed layer, rows x groups per row. */
+export function unpackZeros({ rows, cols, bits, groupSize, zeros }: PackedScalarLayer): Uint8Array {
+  const count = rows * groupsPerRow(cols, groupSize)
+  const unpacked = new Uint8Array(count)
+  unpackIndices(zeros, 1, count, bits, unpacked)
+  return unpacked
+}
+
+/**
  * The inverse of {@link packScalar}.
  *
  * @throws ShapeError when an array's length does not follow from shape, bits and group size
  */
 export function unpackScalar(packed: PackedScalarLayer): ScalarLayer {
+  requireFields(packed, 'a layer that packScalar gave', ['codes', 'scales', 'zeros'])
+  requirePackedScalar(packed)
   const { rows, cols, bits, groupSize, scales } = packed
-  const groups = groupsPerRow(cols, groupSize)
-  const owner = `a ${rows} x ${cols} layer with ${bits} bits and groups of ${groupSize}`
-  requireLength('codes', packed.codes.length, rows * packedRowBytes(cols, bits), owner)
-  requireLength('scales', scales.length, rows * groups, owner)
-  requireLength('zeros', packed.zeros.length, packedRowBytes(rows * groups, bits), owner)
   const codes = new Uint8Array(rows * cols)
   unpackIndices(packed.codes, rows, cols, bits, codes)
-  const zeros = new Uint8Array(rows * groups)
-  unpackIndices(packed.zeros, 1, rows * groups, bits, zeros)
-  return { rows, cols, bits, groupSize, codes, scales, zeros }
+  return { rows, cols, bits, groupSize, codes, scales, zeros: unpackZeros(packed) }
 }

@@ -9,6 +9,8 @@ import { formatNumber, formatWhole } from './text.js'
 /** Bars at most; of more centroids several share a bar. */
 const MOST_BARS = 128
 const HEIGHT = 240
+/** Below, only few numbers of four digits stand side by side. */
+const NARROW = 420
 const MARGIN = { marginLeft: 56, marginRight: 16, marginTop: 14, marginBottom: 42 }
 
 /**
@@ -22,7 +24,7 @@ const MARGIN = { marginLeft: 56, marginRight: 16, marginTop: 14, marginBottom: 4
 export function indexHistogram(usage: IndexUsage, options: PictureOptions = {}): string {
   checkUsage(usage)
   const width = pictureWidth(options, 560)
-  const { shares, storedBits, entropyBits, unused } = usage
+  const { shares, storedBits, entropyBits, unused, isTrellis } = usage
   const k = shares.length
   const perBar = Math.ceil(k / MOST_BARS)
   const bars = Array.from({ length: Math.ceil(k / perBar) }, (_, i) => {
@@ -31,10 +33,13 @@ export function indexHistogram(usage: IndexUsage, options: PictureOptions = {}):
     return { from: i * perBar, to: i * perBar + members.length, percent }
   })
   const saving = storedBits > 0 ? Math.max(0, 1 - entropyBits / storedBits) : 0
+  const need = isTrellis
+    ? `A centroid's number has ${formatNumber(storedBits)} bits, those of the rows above included; by their use ` +
+      `${formatNumber(entropyBits)} would do. `
+    : `An index takes ${formatNumber(storedBits)} bits and needs ${formatNumber(entropyBits)}: ` +
+      `an entropy code could save ${formatNumber(100 * saving, 2)} % of the index bits. `
   const notes = [
-    `An index takes ${formatNumber(storedBits)} bits and needs ${formatNumber(entropyBits)}: ` +
-      `an entropy code could save ${formatNumber(100 * saving, 2)} % of the index bits. ` +
-      `${unused === 0 ? 'Every centroid is used.' : `${formatNumber(100 * unused, 2)} % of the centroids are unused.`}`,
+    `${need}${unused === 0 ? 'Every centroid is used.' : `${formatNumber(100 * unused, 2)} % of the centroids are unused.`}`,
   ]
   const canvas = createCanvas(width, {
     title: options.title ?? `How ${formatWhole(k)} centroids are used`,
@@ -58,7 +63,7 @@ export function indexHistogram(usage: IndexUsage, options: PictureOptions = {}):
       labelAnchor: 'center',
       labelArrow: 'none',
       tickFormat: (value: number) => formatWhole(value),
-      ...(k <= 4 ? { ticks: Array.from({ length: k + 1 }, (_, i) => i) } : { ticks: 6 }),
+      ...(k <= 4 ? { ticks: Array.from({ length: k + 1 }, (_, i) => i) } : { ticks: width < NARROW ? 3 : 6 }),
     },
     y: {
       label: null,

@@ -1,6 +1,6 @@
 import { requireWhole } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { columnGroupsOf, rowGroupsOf, type VqLayer } from '../packing/vq-layer.js'
+import { columnGroupsOf, isTrellis, rowGroupsOf, type VqLayer } from '../packing/vq-layer.js'
 import { groupCounts } from './codebook-group.js'
 
 /** How evenly a layer uses its centroids. */
@@ -16,13 +16,16 @@ export interface IndexUsage {
   readonly entropyBits: number
   /** Share of the centroids of all groups that no index names. */
   readonly unused: number
+  /** Where `true`, an index is a part of the number only: nothing can be saved by an entropy code of these. */
+  readonly isTrellis?: boolean
 }
 
 /** Counts how often each centroid is used in its group. */
 export function indexUsage(layer: VqLayer): IndexUsage {
   const { layout } = layer
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
-  return usageOfCounts(Array.from({ length: groups }, (_, group) => groupCounts(layer, group)))
+  const usage = usageOfCounts(Array.from({ length: groups }, (_, group) => groupCounts(layer, group)))
+  return isTrellis(layout) ? { ...usage, isTrellis: true } : usage
 }
 
 /**
@@ -92,5 +95,6 @@ export function meanUsage(usages: readonly IndexUsage[], weights: readonly numbe
     storedBits: mean(({ storedBits }) => storedBits),
     entropyBits: mean(({ entropyBits }) => entropyBits),
     unused: mean(({ unused }) => unused),
+    ...(usages.some(({ isTrellis }) => isTrellis) && { isTrellis: true }),
   }
 }

@@ -17,9 +17,9 @@ it('reads settings of layers, several of one flag and of several flags', () => {
 })
 
 it.each([
-  ['*:bits=2=3', "--set: expected a whole number, got '2=3'"],
-  ['*:bits', '--set: expected a whole number, got nothing'],
-  ['*:bits=', '--set: expected a whole number, got nothing'],
+  ['*:bits=2=3', "--set: expected a number, got '2=3'"],
+  ['*:bits', '--set: expected a number, got nothing'],
+  ['*:bits=', '--set: expected a number, got nothing'],
   ['*:=3', "--set: there is no setting '' of a layer"],
   ['*:', "--set: there is no setting '' of a layer"],
   [':bits=3', '--set: expected PATTERN:option=value'],

@@ -32,13 +32,8 @@ describe('gptvq quantize --bits mixed', () => {
     expect(ofAll).toBe(wholeModel.bitsPerValue.toFixed(3))
     const listed = /^mixed bits +(.*)\n +predicted KL (.*)$/m.exec(stdout)!
     expect(listed[2]).toBe(mixed!.divergence.toPrecision(3))
-    const counts = listed[1]
-      .split(', ')
-      .map((part) => /^(\d) bits? in (\d+) layers?$/.exec(part)!.slice(1).map(Number))
-    for (const [bits, count] of counts) {
-      expect(mixed!.layers.filter((layer) => layer.bits === bits).length).toBe(count)
-    }
-    expect(counts.reduce((sum, [, count]) => sum + count, 0)).toBe(14)
+    const bits = mixed!.layers.map((layer) => Number(layer.bits.toFixed(2)))
+    expect(listed[1]).toBe(`${Math.min(...bits)} to ${Math.max(...bits)} bits in 14 layers`)
     expect(stdout).toMatch(/^time +.*sensitivity [\d.]+ s/m)
   })
 
@@ -52,7 +47,7 @@ describe('gptvq quantize --bits mixed', () => {
 
   test('refuses a budget that cannot be met, and a group size, in the words of the flags', async () => {
     for (const [flags, says] of [
-      [['--bpv', '1'], '--bpv: 1 cannot be met: with --vector-dim 2 the layers take'],
+      [['--bpv', '0.5'], '--bpv: 0.5 cannot be met: with --vector-dim 2 the layers take'],
       [['--group-size', '512'], "--group-size: bits 'mixed' chooses the group size of each layer"],
       [['--method', 'gptq'], "--bits: 'mixed' works with method 'gptvq' only"],
     ] as const) {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll } from 'vitest'
+import type { Input } from '../../src/cli/command.js'
 import { runCli } from '../../src/cli/run-cli.js'
 
 /** What a call of the command line left behind. */
@@ -18,6 +19,11 @@ interface CliSetting {
   readonly signal?: AbortSignal
   /** Sees every text written to stderr, e.g. to stop at a certain point. */
   readonly onStderr?: (text: string) => void
+  /** The same for stdout. */
+  readonly onStdout?: (text: string) => void
+  readonly stdin?: Input
+  /** Whether stdout is a terminal. */
+  readonly terminal?: boolean
 }
 
 /** Runs the command line in this process, its output collected; stderr is a pipe, not a terminal. */
@@ -25,7 +31,14 @@ export async function cli(args: readonly string[], setting: CliSetting = {}): Pr
   let stdout = ''
   let stderr = ''
   const code = await runCli(args, {
-    stdout: { write: (text) => (stdout += text) },
+    stdout: {
+      write(text) {
+        stdout += text
+        setting.onStdout?.(text)
+      },
+      isTTY: setting.terminal ?? false,
+    },
+    ...(setting.stdin && { stdin: setting.stdin }),
     stderr: {
       write(text) {
         stderr += text

@@ -14,6 +14,7 @@ import { readQuantizedFolder } from './format-reader.js'
 
 const page = new URL('../../docs/file-format.md', import.meta.url)
 const quick = { calibration: { text: tinyText(600) }, sequences: 4, sequenceLength: 32, kmeansIterations: 3 }
+const { kmeansIterations: _, ...trellis } = quick
 const cases: Record<string, Partial<QuantizeModelOptions>> = {
   '2-D, 8-bit codebooks': quick,
   '1-D, 16-bit codebooks, in shards': {
@@ -39,16 +40,16 @@ const cases: Record<string, Partial<QuantizeModelOptions>> = {
     columnsPerGroup: 32,
     columnOrder: 'activation',
   },
-  'a trellis, with block scales': { ...quick, trellisBits: 3, scaleBlockSize: 16, columnsPerGroup: 32 },
+  'a trellis, with block scales': { ...trellis, trellisBits: 3, scaleBlockSize: 16, columnsPerGroup: 32 },
   'a trellis, 1.5 bits, starts every 20 rows, activation order': {
-    ...quick,
+    ...trellis,
     bits: 1.5,
     trellisBits: 4,
     columnsPerGroup: 32,
     groupSize: 640,
     columnOrder: 'activation',
   },
-  'a trellis of single weights': { ...quick, vectorDim: 1, bits: 1, trellisBits: 5 },
+  'a trellis of single weights': { ...trellis, vectorDim: 1, bits: 1, trellisBits: 5 },
   'GPTQ, 3 bits, groups that do not divide': {
     ...{ calibration: quick.calibration, sequences: 4, sequenceLength: 32 },
     ...{ method: 'gptq', bits: 3, groupSize: 20 },

@@ -27,7 +27,8 @@ const settings: readonly VqOptions[] = [
 ]
 const builds: readonly KernelName[] = bestBuild() === 'relaxed' ? ['baseline', 'relaxed'] : ['baseline']
 
-const quantize = (options: VqOptions) => quantizeLayer(weight, hessian, { ...options, kmeansIterations: 10 })
+const quantize = (options: VqOptions) =>
+  quantizeLayer(weight, hessian, { ...options, ...(!options.trellisBits && { kmeansIterations: 10 }) })
 
 describe.each(settings)(
   'a whole layer, vectorDim $vectorDim, scales $scaleBlockSize, trellis $trellisBits',

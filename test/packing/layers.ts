@@ -37,7 +37,12 @@ export const layouts: fc.Arbitrary<VqLayout> = fc
     ...(scaleBlockSize && { scaleBlockSize }),
   }))
 
-function trellisOf(vectors: number, vectorDim: number, { keyBits, seed }: { keyBits: number; seed: number }) {
+/** A trellis of random widths, and what it makes of the bits of a layout. */
+export function trellisOf(
+  vectors: number,
+  vectorDim: number,
+  { keyBits, seed }: { keyBits: number; seed: number },
+) {
   const random = randomGenerator(seed)
   const widths = Uint8Array.from({ length: vectors }, () => 1 + Math.floor(random() * keyBits))
   const bits = widths.reduce((sum, width) => sum + width, 0) / (vectors * vectorDim)

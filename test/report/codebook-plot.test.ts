@@ -133,7 +133,7 @@ describe('what cannot be drawn is refused by name', () => {
   const group = groupOf(2, 2)
   const cases: [string, CodebookGroup][] = [
     ['vectorDim', { ...group, vectorDim: 5 }],
-    ['bits', { ...group, bits: 9 }],
+    ['bits', { ...group, bits: 17 }],
     ['centroids', { ...group, centroids: new Float32Array(7) }],
     ['centroids', { ...group, centroids: new Float32Array(0) }],
     ['centroids', { ...group, centroids: group.centroids.map((value, i) => (i === 3 ? Number.NaN : value)) }],

@@ -9,6 +9,9 @@ import { boundPositionTile, plantCodebookTile } from './columns-search'
 import { activateTile, addTile, softCapTile } from './elements'
 import { multiplyFewTile } from './few-rows'
 import { DONE, KIND, LEFT, LIMIT, PAGES, STOP, scratchOf, TOTAL, WAKE } from './job'
+import { roundActivationsTile } from './packed-activations'
+import { expandPackedTile } from './packed-panel'
+import { multiplyPackedTile } from './packed-product'
 import { multiplyTile, packRight } from './product'
 import { normalizeTile, rotateTile } from './rows'
 import { compareTile, predictTile } from './scores'
@@ -123,6 +126,12 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return softCapTile(tile)
     case 38:
       return attendDirectTile(tile, scratchOf(thread))
+    case 50:
+      return roundActivationsTile(tile, scratchOf(thread))
+    case 51:
+      return multiplyPackedTile(tile, scratchOf(thread))
+    case 52:
+      return expandPackedTile(tile, scratchOf(thread))
     default:
       unreachable()
   }

@@ -62,3 +62,11 @@ function storePart(at: usize, end: usize, values: v128): void {
   if (at + 4 < end) v128.store_lane<f32>(at + 4, values, 1)
   if (at + 8 < end) v128.store_lane<f32>(at + 8, values, 2)
 }
+
+/** Bytes of a table of 16, by indices below 16. */
+// @ts-ignore: decorator
+@inline
+export function chosen(table: v128, indices: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(table, indices)
+  return i8x16.swizzle(table, indices)
+}

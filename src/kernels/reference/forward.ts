@@ -2,12 +2,14 @@ import type { ForwardKernels } from '../forward-contract.js'
 import { referenceActivations, softCapped } from './activation.js'
 import { attend, rotate } from './attention.js'
 import { referenceKernels } from './kernels.js'
+import { referencePacked } from './packed.js'
 
 /** The plain kernels of the forward pass, in float64 between input and output. */
 export const referenceForwardKernels: ForwardKernels = {
   allocate: (length) => new Float32Array(length),
   release: () => {},
   gemm: referenceKernels.gemm,
+  ...referencePacked,
 
   normalize({ runs, size, kind, epsilon, scale, shift, x, y }) {
     for (let run = 0; run < runs; run++) {

@@ -3,6 +3,7 @@ import { attentionKernels } from './attention.js'
 import { elementKernels } from './elements.js'
 import { inPlaceProducts } from './in-place-product.js'
 import { jobKinds } from './job.js'
+import { packedKernels } from './packed.js'
 import { type Pool, runJob } from './pool.js'
 import { productKernels } from './product.js'
 import { residentArrays } from './resident.js'
@@ -16,10 +17,12 @@ export function wasmForwardKernels(pool: Pool): ForwardKernels {
   const { heap } = pool.runtime
   const arrays = residentArrays(heap)
   const { allocate, release, addressOf } = arrays
+  const products = inPlaceProducts(pool, arrays, productKernels(pool))
   return {
     allocate,
     release,
-    ...inPlaceProducts(pool, arrays, productKernels(pool)),
+    ...products,
+    ...packedKernels(pool, arrays),
     ...attentionKernels(pool, arrays),
     ...elementKernels(pool, arrays),
 

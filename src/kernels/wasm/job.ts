@@ -48,4 +48,7 @@ export const jobKinds = {
   searchTrellis: 41,
   quantizeTrellis: 42,
   refineTrellis: 43,
+  roundActivations: 50,
+  multiplyPacked: 51,
+  expandPacked: 52,
 } as const

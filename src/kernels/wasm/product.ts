@@ -183,10 +183,23 @@ export function multiplySlice(
   n: number,
   depth: number,
   packed: number,
-  { a, b, c, alpha, adds, diagonal = NO_DIAGONAL }: Slice,
+  slice: Slice,
 ): void {
+  const { b } = slice
   const packing = [b.at, b.stride, depth, n, Number(b.isTransposed ?? false), packed]
   runJob(pool, jobKinds.packRight, Math.ceil(n / PACKED_COLUMNS), packing, 0)
+  multiplyStrips(pool, m, n, depth, packed, slice)
+}
+
+/** As {@link multiplySlice} for a B that is packed already. */
+export function multiplyStrips(
+  pool: Pool,
+  m: number,
+  n: number,
+  depth: number,
+  packed: number,
+  { a, c, alpha, adds, diagonal = NO_DIAGONAL }: Omit<Slice, 'b'>,
+): void {
   const tiles = Math.ceil(m / TILE_ROWS) * Math.ceil(n / TILE_COLUMNS)
   const params = [
     ...[a.at, a.stride, Number(a.isTransposed ?? false), packed, c.at, c.stride, m, n, depth],

@@ -1,6 +1,6 @@
-import type { NormWeights } from '../ops/ops.js'
+import type { NormWeights, Ops } from '../ops/ops.js'
 import { type Block, weightsOf } from './block.js'
-import type { BlockRun, BlockState, Stage } from './block-state.js'
+import { type BlockRun, type BlockState, rowsOf, type Stage, type Stretch } from './block-state.js'
 import { gatedBy, sharesInput } from './dense-stages.js'
 import type { AttentionDescription, BlockDescription, LinearDescription } from './description.js'
 import { entranceOf, projectionsOf } from './linears.js'
@@ -50,12 +50,8 @@ function addPart<T>(
 }
 
 /** What attention gives, tokens x (heads * headDim), for its normed input. */
-function attend<T>(
-  { ops, block, tokens, span, cache }: BlockRun<T>,
-  attention: AttentionDescription,
-  input: T,
-): T {
-  const { heads, kvHeads, headDim, scale, softCap, window, rotary, clip } = attention
+function attend<T>({ ops, block, stretches }: BlockRun<T>, attention: AttentionDescription, input: T): T {
+  const { clip } = attention
   const projected = project({ ops, block }, attention, input)
   const limited = (x: T) => (clip === undefined ? x : ops.clip(x, clip))
   const withNorm = (x: T, norm: NormWeights | undefined) => limited(norm ? ops.norm(x, norm) : x)
@@ -63,15 +59,30 @@ function attend<T>(
     queries: withNorm(projected.queries, block.norms.queries),
     keys: withNorm(projected.keys, block.norms.keys),
   }
+  const all = { ...normed, values: limited(projected.values) }
+  if (stretches.length === 1) return attendStretch(ops, stretches[0], attention, all)
+  let first = 0
+  return ops.stack(
+    stretches.map((stretch) => {
+      const rows = Int32Array.from({ length: rowsOf(stretch) }, (_, i) => first + i)
+      first += rows.length
+      const own = (x: T) => ops.pick(x, rows)
+      const part = { queries: own(all.queries), keys: own(all.keys), values: own(all.values) }
+      return attendStretch(ops, stretch, attention, part)
+    }),
+  )
+}
+
+function attendStretch<T>(
+  ops: Ops<T>,
+  { tokens, span, cache }: Stretch,
+  { heads, kvHeads, headDim, scale, softCap, window, rotary }: AttentionDescription,
+  { queries, keys, values }: { queries: T; keys: T; values: T },
+): T {
   const tables = rotary && rotaryTables(rotary, span)
-  const turned = tables
-    ? {
-        queries: ops.rotate(normed.queries, tokens, heads, tables),
-        keys: ops.rotate(normed.keys, tokens, kvHeads, tables),
-      }
-    : normed
+  const turned = (x: T, count: number) => (tables ? ops.rotate(x, tokens, count, tables) : x)
   const shape = { heads, kvHeads, headDim, scale, softCap, window }
-  return ops.attend(turned.queries, turned.keys, limited(projected.values), tokens, shape, cache)
+  return ops.attend(turned(queries, heads), turned(keys, kvHeads), values, tokens, shape, cache)
 }
 
 function project<T>(

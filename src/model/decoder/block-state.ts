@@ -19,15 +19,26 @@ export interface BlockState<T> {
   readonly routes?: Routes<T> | undefined
 }
 
-/** What a stage runs on. */
-export interface BlockRun<T> {
-  readonly ops: Ops<T>
-  readonly block: Block
+/** Consecutive rows of a pass, and where their tokens stand. */
+export interface Stretch {
   readonly tokens: TokenRows
   /** The length that the sequences have or will have: some rotary settings depend on it. */
   readonly span: number
   /** Keys and values of the positions before those of `tokens`. */
   readonly cache?: KeyValueCache | undefined
+}
+
+/** How many rows a stretch has. */
+export function rowsOf({ tokens }: Stretch): number {
+  return tokens.sequences * tokens.length
+}
+
+/** What a stage runs on. */
+export interface BlockRun<T> {
+  readonly ops: Ops<T>
+  readonly block: Block
+  /** All rows, one stretch behind the other; only attention tells them apart. */
+  readonly stretches: readonly Stretch[]
 }
 
 /** Part of a block: linear layers that read the same input, and what comes between it and the next such group. */

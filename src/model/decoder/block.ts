@@ -12,7 +12,14 @@ export interface Block {
   readonly norms: BlockNorms
   /** The linear layers in memory, by kind. */
   readonly linears: Map<string, LinearWeights>
+  /** Whether experts stay in memory too. */
+  readonly keepsExperts?: boolean
+  /** Whether quantized layers stay as they are stored. */
+  readonly keepsPacked?: boolean
 }
+
+/** How {@link openBlock} reads layers; by default experts are read at each use, and all layers expanded. */
+export type BlockOptions = Pick<Block, 'keepsExperts' | 'keepsPacked'>
 
 /** The norms of a block, as far as it has them. */
 export interface BlockNorms {
@@ -47,7 +54,11 @@ export function assertNormTensors(source: WeightSource, { weights, biases, size 
  *
  * @throws CheckpointError when a tensor is missing or of another shape, NumericError when a value is NaN or infinite
  */
-export async function openBlock(source: WeightSource, description: BlockDescription): Promise<Block> {
+export async function openBlock(
+  source: WeightSource,
+  description: BlockDescription,
+  options: BlockOptions = {},
+): Promise<Block> {
   const norms = Object.fromEntries(
     await Promise.all(
       Object.entries(normsOf(description)).map(async ([place, norm]) => [
@@ -56,10 +67,10 @@ export async function openBlock(source: WeightSource, description: BlockDescript
       ]),
     ),
   ) as BlockNorms
-  const block: Block = { description, source, norms, linears: new Map() }
+  const block: Block = { description, source, norms, linears: new Map(), ...options }
   await load(
     block,
-    blockLinears(description).filter((linear) => !isExpert(description, linear)),
+    blockLinears(description).filter((linear) => options.keepsExperts || !isExpert(description, linear)),
   )
   return block
 }
@@ -79,7 +90,9 @@ export async function withLinears<R>(
   try {
     return await use()
   } finally {
-    for (const linear of linears) if (isExpert(block.description, linear)) forget(block, linear.kind)
+    if (!block.keepsExperts) {
+      for (const linear of linears) if (isExpert(block.description, linear)) forget(block, linear.kind)
+    }
   }
 }
 
@@ -128,7 +141,8 @@ async function readRuns(source: WeightSource, names: readonly string[], size: nu
 async function load(block: Omit<Block, 'norms'>, linears: readonly LinearDescription[]): Promise<void> {
   for (const { kind, module, rows, cols, bias } of linears) {
     if (block.linears.has(kind)) continue
-    const weight = await readTensor(block.source, `${module}.weight`, [rows, cols], shapeOf(kind))
+    const packed = block.keepsPacked ? await block.source.packed?.(`${module}.weight`) : undefined
+    const weight = packed ?? (await readTensor(block.source, `${module}.weight`, [rows, cols], shapeOf(kind)))
     const biases = bias
       ? await readTensor(block.source, `${module}.bias`, [rows], `the rows of ${kind}`)
       : undefined

@@ -54,7 +54,7 @@ export function assertHead(source: WeightSource, config: DecoderDescription): vo
  * Opens the head of a model: its final norm and its output projection. That is multiplied by slices of the vocabulary,
  * so that it never has to be in memory as a whole.
  *
- * @param holds whether the engine prepares what stays in memory for many uses, default false
+ * @param holds whether all of it stays in memory, prepared by the engine for many uses; default false
  * @throws CheckpointError when a tensor is missing or of another shape
  */
 export async function openHead(
@@ -66,7 +66,7 @@ export async function openHead(
   assertHead(source, config)
   const norm = await readNorm(source, config.finalNorm)
   const sliceRows = Math.max(1, Math.floor(sliceBytes / (4 * hiddenSize)))
-  const kept = 4 * vocabSize * hiddenSize <= keptBytes ? new Map<number, LinearWeights>() : undefined
+  const kept = holds || 4 * vocabSize * hiddenSize <= keptBytes ? new Map<number, LinearWeights>() : undefined
 
   const weightsFrom = async (first: number): Promise<LinearWeights> => {
     const known = kept?.get(first)

@@ -79,7 +79,7 @@ interface KnownTables {
 const known = new WeakMap<RotaryDescription, Map<number, KnownTables>>()
 
 /** Sequences of the same class share their frequencies. */
-function lengthClass({ scaling }: RotaryDescription, length: number): number {
+export function lengthClass({ scaling }: RotaryDescription, length: number): number {
   if (scaling.kind === 'dynamic') return Math.max(length, scaling.originalMaxPositions)
   return scaling.kind === 'longrope' && length > scaling.originalMaxPositions ? 1 : 0
 }

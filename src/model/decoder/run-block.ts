@@ -3,7 +3,7 @@ import { type Matrix, matrix } from '../../matrix.js'
 import type { KeyValueCache } from '../ops/ops.js'
 import { type Handle, runningOps } from '../ops/running.js'
 import { type Block, withLinears } from './block.js'
-import type { BlockRun, BlockState, Stage } from './block-state.js'
+import { type BlockRun, type BlockState, rowsOf, type Stage, type Stretch } from './block-state.js'
 import { blockStages, runStage } from './stages.js'
 
 /**
@@ -33,12 +33,28 @@ export async function runBlock(
   length: number,
   { cache, onInput }: PassPlace = {},
 ): Promise<Float32Array> {
+  const tokens = { sequences: batch, length, position: cache?.positions ?? 0 }
+  return runStretches(block, hidden, [{ tokens, cache, span: cache?.capacity ?? length }], onInput)
+}
+
+/**
+ * Runs a block over several stretches of tokens at once, each after what its own cache holds.
+ *
+ * @param hidden rows of all stretches, one behind the other, x hiddenSize
+ * @returns the block's output, of the same shape
+ * @throws NumericError when the output holds NaN or infinity, naming the block and the position
+ */
+export async function runStretches(
+  block: Block,
+  hidden: Float32Array,
+  stretches: readonly Stretch[],
+  onInput?: InputListener,
+): Promise<Float32Array> {
   const ops = runningOps()
-  const cols = columnsOf(block, hidden, batch * length)
-  const position = cache?.positions ?? 0
-  const tokens = { sequences: batch, length, position }
-  const run: BlockRun<Handle> = { ops, block, tokens, cache, span: cache?.capacity ?? length }
-  let state: BlockState<Handle> = { residual: ops.upload(hidden, batch * length, cols) }
+  const rows = stretches.reduce((sum, stretch) => sum + rowsOf(stretch), 0)
+  const cols = columnsOf(block, hidden, rows)
+  const run: BlockRun<Handle> = { ops, block, stretches }
+  let state: BlockState<Handle> = { residual: ops.upload(hidden, rows, cols) }
   try {
     for (const stage of blockStages(block.description)) {
       state = await passStage(run, stage, state, onInput)
@@ -48,7 +64,13 @@ export async function runBlock(
     throw error
   }
   const output = await ops.take(state.residual)
-  assertFiniteHidden(output, block, length, position)
+  let first = 0
+  for (const stretch of stretches) {
+    const end = first + rowsOf(stretch)
+    const { length, position } = stretch.tokens
+    assertFiniteHidden(output.subarray(first * cols, end * cols), block, length, position)
+    first = end
+  }
   return output
 }
 

@@ -1,5 +1,6 @@
 import { CheckpointError } from '../../errors.js'
 import { assertFinite, matrix } from '../../matrix.js'
+import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
 
 /** The weights of a model as float32; quantized layers come out dequantized. */
 export interface WeightSource {
@@ -9,6 +10,8 @@ export interface WeightSource {
   floats(name: string): Promise<Float32Array>
   /** Rows `first` to `first + count - 1` of a 2-D tensor. */
   rows(name: string, first: number, count: number): Promise<Float32Array>
+  /** A quantized layer as it is stored, for engines that multiply by it as it is; undefined for one that is not quantized. */
+  packed?(name: string): Promise<PackedQuantizedLayer | undefined>
 }
 
 /**

@@ -1,3 +1,4 @@
+import { requireObject, requirePath } from '../../check-option.js'
 import { UnsupportedError } from '../../errors.js'
 import type { DecoderDescription } from '../decoder/description.js'
 import { gemma } from './gemma.js'
@@ -66,6 +67,8 @@ export function describeDecoder(
   where: string,
   notes: string[] = [],
 ): DecoderDescription {
+  requireObject('config', config)
+  requirePath('where', where)
   const family = findFamily(config, where)
   const read = configReader(config, family.name, where, notes)
   const description = family.describe(read)

@@ -1,4 +1,5 @@
 import type { Activation } from '../decoder/description.js'
+import type { LinearWeight } from './weight-forms.js'
 
 /** A linear layer's values: `y = x W^T + b`. */
 export interface LinearWeights {
@@ -6,8 +7,8 @@ export interface LinearWeights {
   readonly kind: string
   readonly rows: number
   readonly cols: number
-  /** rows x cols, as in the checkpoint. */
-  readonly weight: Float32Array
+  /** Dense or packed. */
+  readonly weight: LinearWeight
   readonly bias: Float32Array | undefined
 }
 
@@ -116,12 +117,19 @@ export interface Ops<T> {
   attend(queries: T, keys: T, values: T, tokens: TokenRows, shape: AttentionShape, cache?: KeyValueCache): T
   /** An empty cache. */
   openCache(sequences: number, capacity: number, shape: AttentionShape): KeyValueCache
+  /**
+   * A new cache with the first `positions` positions of another one of the same shape, and room for `capacity`; that
+   * one stays as it is.
+   */
+  copyCache(cache: KeyValueCache, positions: number, capacity: number): KeyValueCache
   closeCache(cache: KeyValueCache): void
 
   /** The `active` experts with the highest logits (the first of equal ones) and their shares of the softmax over all. */
   route(logits: T, active: number, sumToOne: boolean): Routes<T>
   /** These rows of a matrix. */
   pick(x: T, tokens: Int32Array): T
+  /** The rows of all these matrices, one behind the other. */
+  stack(parts: readonly T[]): T
   /** `sum` with the rows of `x` added at the rows `tokens`, each times its weight for the expert. */
   mix(sum: T, x: T, routes: Routes<T>, expert: number): T
 }

@@ -46,7 +46,8 @@ export async function backwardBlock(
   columnsOf(block, outputGradient, rows)
   const routed = new Map<string, Int32Array>()
   const forward = <T>(ops: Ops<T>, residual: T): T => {
-    const run: BlockRun<T> = { ops, block, span: length, tokens: { sequences: batch, length, position: 0 } }
+    const tokens = { sequences: batch, length, position: 0 }
+    const run: BlockRun<T> = { ops, block, stretches: [{ tokens, span: length }] }
     let state: BlockState<T> = { residual }
     for (const stage of blockStages(block.description)) {
       const tokens = stage.expert === undefined ? undefined : state.routes?.tokens[stage.expert]

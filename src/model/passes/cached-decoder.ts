@@ -2,7 +2,7 @@ import { type Block, disposeBlock, holdBlock, openBlock } from '../decoder/block
 import type { DecoderDescription } from '../decoder/description.js'
 import { type Embedding, openEmbedding } from '../decoder/embedding.js'
 import { assertFiniteLogits, type Head, openHead } from '../decoder/head.js'
-import { runBlock } from '../decoder/run-block.js'
+import { runBlock, runStretches } from '../decoder/run-block.js'
 import type { WeightSource } from '../decoder/weights.js'
 import type { KeyValueCache } from '../ops/ops.js'
 import { runningOps } from '../ops/running.js'
@@ -15,16 +15,31 @@ export interface Decoder {
   readonly head: Head
 }
 
+/** How {@link loadDecoder} loads. */
+export interface LoadOptions {
+  /** Experts stay in memory too; default false: they are read again at each use. */
+  readonly keepsExperts?: boolean
+  /** Quantized layers stay as they are stored, where the source has them; default false: they are expanded. */
+  readonly keepsPacked?: boolean
+  /** Is called before each block with the share that is done; what it throws stops the loading. */
+  readonly onBlock?: (done: number) => void
+}
+
 /**
  * Loads all blocks of a model.
  *
  * @throws UnsupportedError when the running engine cannot hold them at once
  */
-export async function loadDecoder(source: WeightSource, config: DecoderDescription): Promise<Decoder> {
+export async function loadDecoder(
+  source: WeightSource,
+  config: DecoderDescription,
+  { onBlock, ...kept }: LoadOptions = {},
+): Promise<Decoder> {
   const blocks: Block[] = []
   try {
-    for (const description of config.blocks) {
-      const block = await openBlock(source, description)
+    for (const [index, description] of config.blocks.entries()) {
+      onBlock?.(index / config.blocks.length)
+      const block = await openBlock(source, description, kept)
       blocks.push(block)
       holdBlock(block)
     }
@@ -55,10 +70,17 @@ export function cacheBytes({ blocks }: DecoderDescription, capacity: number): nu
  * sequence's length take it to be `capacity`, so that what is cached stays as it is. Close them with {@link closeCaches}.
  */
 export function openCaches({ config }: Decoder, sequences: number, capacity: number): KeyValueCache[] {
-  return config.blocks.map(({ attention }) => {
-    const { softCap, window, ...shape } = attention
-    return runningOps().openCache(sequences, capacity, { ...shape, softCap, window })
-  })
+  const caches: KeyValueCache[] = []
+  try {
+    for (const { attention } of config.blocks) {
+      const { softCap, window, ...shape } = attention
+      caches.push(runningOps().openCache(sequences, capacity, { ...shape, softCap, window }))
+    }
+    return caches
+  } catch (error) {
+    closeCaches(caches)
+    throw error
+  }
 }
 
 /** Frees caches. */
@@ -89,4 +111,58 @@ export async function decodeTokens(
   // a draw from NaN would always give the last token
   assertFiniteLogits(logits, decoder.head.vocabSize)
   return logits
+}
+
+/** The next tokens of one sequence. */
+export interface SequenceStep {
+  /** Of one sequence; a cache per block. */
+  readonly caches: readonly KeyValueCache[]
+  /** Those that follow what the caches hold. */
+  readonly tokens: Int32Array
+  /** The length that rotary settings take the sequence to have. */
+  readonly span: number
+  /** Whether the logits behind the last of the tokens are wanted. */
+  readonly predicts: boolean
+}
+
+/**
+ * Runs tokens of several sequences through the model in one pass, each after those that its own caches hold.
+ *
+ * @param target receives the logits; default: a new array
+ * @returns a row of logits for each step that predicts: rows x vocabSize
+ * @throws NumericError when an activation or a logit is NaN or infinite; what the caches hold is then unspecified
+ */
+export async function decodeSteps(
+  decoder: Decoder,
+  steps: readonly SequenceStep[],
+  target?: Float32Array,
+): Promise<Float32Array> {
+  const { hiddenSize, vocabSize } = decoder.config
+  const tokens = Int32Array.from(steps.flatMap((step) => Array.from(step.tokens)))
+  let hidden = await decoder.embed(tokens)
+  for (const [index, block] of decoder.blocks.entries()) {
+    const stretches = steps.map(({ caches, tokens: { length }, span }) => {
+      const cache = caches[index]
+      return { tokens: { sequences: 1, length, position: cache.positions }, span, cache }
+    })
+    hidden = await runStretches(block, hidden, stretches)
+  }
+  const last = lastRows(steps, hidden, hiddenSize)
+  if (last.length === 0) return new Float32Array(0)
+  const logits = await decoder.head.logits(last, target)
+  assertFiniteLogits(logits, vocabSize)
+  return logits
+}
+
+/** The hidden states behind the last tokens of the steps that predict. */
+function lastRows(steps: readonly SequenceStep[], hidden: Float32Array, hiddenSize: number): Float32Array {
+  const rows: Float32Array[] = []
+  let end = 0
+  for (const { tokens, predicts } of steps) {
+    end += tokens.length
+    if (predicts) rows.push(hidden.subarray((end - 1) * hiddenSize, end * hiddenSize))
+  }
+  const last = new Float32Array(rows.length * hiddenSize)
+  for (const [i, row] of rows.entries()) last.set(row, i * hiddenSize)
+  return last
 }

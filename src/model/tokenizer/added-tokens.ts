@@ -16,6 +16,8 @@ export interface AddedToken {
   readonly rstrip: boolean
   /** Found in the normalized text, not in the text as it stands. */
   readonly normalized: boolean
+  /** Marks something, rather than being text. */
+  readonly special: boolean
 }
 
 /**
@@ -60,6 +62,7 @@ export function readAddedTokens(
         lstrip: section.flag('lstrip', false),
         rstrip: section.flag('rstrip', false),
         normalized,
+        special,
       }
     })
 }

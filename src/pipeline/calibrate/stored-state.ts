@@ -75,7 +75,8 @@ function lift(
   }
   const read = stage.reads ? onlyKeys(state, stage.reads) : state
   const lifted = mapState(read as BlockState<Matrix>, raise)
-  const run: BlockRun<Handle> = { ops, block, span: length, tokens: { sequences, length, position: 0 } }
+  const tokens = { sequences, length, position: 0 }
+  const run: BlockRun<Handle> = { ops, block, stretches: [{ tokens, span: length }] }
   return { run, lifted, stored }
 }
 

@@ -1,9 +1,16 @@
-import { type OptionNames, refuseUnknown } from '../../check-option.js'
+import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
+import { OptionError } from '../../errors.js'
 import { setThreads } from '../../kernels/kernels.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import { readTokens, type TextSource } from '../calibrate/text-source.js'
 import { type OpenModel, openModel } from '../folders/open-model.js'
 import type { OnProgress } from '../progress.js'
+import {
+  type ContinuationOptions,
+  type Continuations,
+  compareContinuations,
+  cutPrompts,
+} from './continuations.js'
 import { type Scores, scoreModels } from './evaluation.js'
 import { cutWindows } from './windows.js'
 
@@ -19,6 +26,11 @@ export interface EvaluateModelOptions {
   context?: number
   /** Windows at most, from the start of the text on; default all. */
   windows?: number
+  /**
+   * Continuations to compare with the reference's, from prompts that are spread over the text; default 0. Both models are
+   * then in memory as a whole, one after the other.
+   */
+  continuations?: number
   /** What runs the forward pass, default `'auto'`. */
   engine?: EngineName
   /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
@@ -35,6 +47,7 @@ const optionNames: OptionNames<EvaluateModelOptions> = {
   text: true,
   context: true,
   windows: true,
+  continuations: true,
   engine: true,
   threads: true,
   onProgress: true,
@@ -45,6 +58,8 @@ const optionNames: OptionNames<EvaluateModelOptions> = {
 export interface Evaluation extends Scores {
   /** Scores of the reference on the same windows. */
   readonly reference?: Scores
+  /** Where continuations were asked for. */
+  readonly continuations?: Continuations
   /** Tokens per window; all but the first are scored. */
   readonly context: number
   /** Windows scored. */
@@ -60,6 +75,8 @@ export interface Evaluation extends Scores {
  */
 export async function evaluateModel(options: EvaluateModelOptions): Promise<Evaluation> {
   refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  if (options.reference !== undefined) requirePath('reference', options.reference)
   if (options.threads !== undefined) setThreads(options.threads)
   const model = await openModel(options.model)
   let reference: OpenModel | undefined
@@ -68,17 +85,24 @@ export async function evaluateModel(options: EvaluateModelOptions): Promise<Eval
     const context = options.context ?? Math.min(2048, model.config.maxPositions)
     const tokens = await readTokens(options.text, options.model, model.config)
     const windows = cutWindows(tokens, context, options.windows)
+    const asked = continuationsOf(options, reference, tokens, model)
+    const share = asked === undefined ? 1 : 0.5
     await startEngine(options.engine)
     const scores = await scoreModels({
       ...(reference && { reference }),
       candidates: [model],
       windows,
-      onProgress: ({ done, total }) => options.onProgress?.({ step: 'evaluating', done: done / total }),
+      onProgress: ({ done, total }) =>
+        options.onProgress?.({ step: 'evaluating', done: (share * done) / total }),
       ...(options.signal && { signal: options.signal }),
     })
+    const onContinued = (done: number) =>
+      options.onProgress?.({ step: 'writing continuations', done: share + (1 - share) * done })
+    const continuations = asked && (await compareContinuations({ ...asked, onProgress: onContinued }))
     return {
       ...scores.candidates[0],
       ...(scores.reference && { reference: scores.reference }),
+      ...(continuations && { continuations }),
       context,
       windows: windows.length,
     }
@@ -86,4 +110,18 @@ export async function evaluateModel(options: EvaluateModelOptions): Promise<Eval
     await model.close()
     await reference?.close()
   }
+}
+
+function continuationsOf(
+  { continuations = 0, context, signal }: EvaluateModelOptions,
+  reference: OpenModel | undefined,
+  text: Int32Array,
+  model: OpenModel,
+): ContinuationOptions | undefined {
+  if (continuations === 0) return undefined
+  if (reference === undefined) {
+    throw new OptionError('continuations', 'needs a reference to compare them with; give one')
+  }
+  const longest = Math.min(context ?? 2048, model.config.maxPositions, reference.config.maxPositions)
+  return { reference, model, ...cutPrompts(text, continuations, longest), signal }
 }

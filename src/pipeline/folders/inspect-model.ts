@@ -1,10 +1,6 @@
-import { join } from 'node:path'
 import { openCheckpoint } from '../../checkpoint/checkpoint.js'
-import {
-  type ModuleRecord,
-  parseQuantizationConfig,
-  type VqRecord,
-} from '../../checkpoint/quantized-config.js'
+import { readQuantization } from '../../checkpoint/quantization.js'
+import type { ModuleRecord, VqRecord } from '../../checkpoint/quantized-config.js'
 import { storedNames } from '../../checkpoint/quantized-tensors.js'
 import { findTensor, type TensorInfo } from '../../checkpoint/tensor-source.js'
 
@@ -52,7 +48,7 @@ export interface Inspection {
 export async function inspectModel(model: string): Promise<Inspection> {
   const checkpoint = await openCheckpoint(model)
   try {
-    const quantization = parseQuantizationConfig(checkpoint.config, join(model, 'config.json'))
+    const quantization = readQuantization(checkpoint)
     const stored = new Set<string>()
     const weights: InspectedWeight[] = []
     for (const [module, record] of Object.entries(quantization?.modules ?? {})) {
@@ -87,7 +83,7 @@ export function architectureOf({ architectures, model_type: modelType }: Record<
 /** How a quantized layer is stored, in a few words. */
 export function recordFormat(record: ModuleRecord): string {
   return record.format === 'vq'
-    ? `vq ${record.vector_dim}-D, ${record.bits} bits${scalesOf(record)}${record.permuted ? ', reordered' : ''}`
+    ? `vq ${record.vector_dim}-D, ${Number(record.bits.toFixed(2))} bits${scalesOf(record)}${record.permuted ? ', reordered' : ''}`
     : `scalar, ${record.bits} bits, group ${record.group_size}`
 }
 

@@ -20,6 +20,7 @@ import {
   versionOf,
 } from '../../checkpoint/quantized-config.js'
 import { recordOf, storedTensors } from '../../checkpoint/quantized-tensors.js'
+import { DIGEST_KEY, recordsDigest } from '../../checkpoint/records-digest.js'
 import { findTensor } from '../../checkpoint/tensor-source.js'
 import { throwIfAborted } from '../../errors.js'
 import { nonFiniteError } from '../../matrix.js'
@@ -64,8 +65,18 @@ export async function createQuantizedOutput(
   options: OutputOptions & { readonly signal?: AbortSignal },
 ): Promise<QuantizedOutput> {
   await requireDistinctFolders(checkpoint.folder, folder)
-  const writer = await createCheckpointWriter(folder, options)
   const modules = new Map<string, ModuleRecord>()
+  const owners = new Map<string, string>()
+  const metadata = (names: readonly string[]) => {
+    const own = new Map<string, ModuleRecord>()
+    for (const name of names) {
+      const module = owners.get(name)
+      if (module !== undefined) own.set(module, modules.get(module)!)
+    }
+    return { format: 'pt', [DIGEST_KEY]: recordsDigest(own) }
+  }
+  const { force, maxShardBytes } = options
+  const writer = await createCheckpointWriter(folder, { force, maxShardBytes, metadata })
   try {
     await copyTensors(checkpoint, writer, (name) => !replaced.has(name), options.signal)
     await copyFiles(checkpoint, writer)
@@ -80,6 +91,7 @@ export async function createQuantizedOutput(
       const { dtype } = findTensor(checkpoint.tensors, `${module}.weight`, checkpoint.folder)
       modules.set(module, recordOf(packed, isFloatDtype(dtype) ? dtype : 'F32', relativeError, drift?.move))
       for (const { name, dtype, shape, bytes } of storedTensors(module, packed)) {
+        owners.set(name, module)
         await writer.add(name, dtype, shape, bytes)
       }
     },
@@ -114,7 +126,13 @@ export async function copyTensors(
   }
 }
 
-function assertFiniteBytes(name: string, dtype: Dtype, shape: readonly number[], bytes: Uint8Array): void {
+/** Refuses a tensor that holds NaN or infinity. @throws NumericError naming it, the row and the column */
+export function assertFiniteBytes(
+  name: string,
+  dtype: Dtype,
+  shape: readonly number[],
+  bytes: Uint8Array,
+): void {
   const at = firstNonFinite(dtype, bytes)
   if (at < 0) return
   const width = bytesPerElement(dtype)

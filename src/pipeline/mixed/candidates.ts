@@ -1,11 +1,17 @@
 import { SCALE_BITS } from '../../packing/block-scales.js'
 import { layoutOf, storedBits } from '../../packing/layout.js'
 import type { LayoutSettings } from '../../packing/layout-options.js'
-import { centroidsOf, rowGroupsOf, type VqLayout } from '../../packing/vq-layer.js'
+import {
+  centroidsOf,
+  indexRowBytes,
+  rowGroupsOf,
+  type VqLayout,
+  vectorsPerRow,
+} from '../../packing/vq-layer.js'
 import type { LayerBits } from './options.js'
 
 /** One way to quantize a layer, and what it takes. */
-export interface LayerCandidate extends LayerBits {
+export interface LayerCandidate extends Required<LayerBits> {
   readonly bytes: number
 }
 
@@ -23,11 +29,11 @@ const MOST_SINGLE_OVERHEAD = 1
 
 /**
  * What a layer of rows x cols can be quantized to: each number of bits around the budget with several sizes of groups,
- * each size half of the one before.
+ * each size half of the one before. With a trellis one list: indices of more and more bits on average.
  *
  * @param settings of the layout; its `bits`, `bpv` and `groupSize` count for nothing
  * @param budget bits per value of the whole model
- * @returns a list for each number of bits, bytes rising in each
+ * @returns a list for each number of bits, with a trellis a single one, bytes rising in each
  */
 export function layerCandidates(
   rows: number,
@@ -35,6 +41,7 @@ export function layerCandidates(
   settings: LayoutSettings,
   budget: number,
 ): LayerCandidate[][] {
+  if (settings.trellisBits > 0) return [widthsOfTrellis(rows, cols, settings, budget)]
   const most = Math.min(
     Math.floor(MOST_INDEX_BITS / settings.vectorDim),
     Math.floor(budget) + MOST_BITS_ABOVE,
@@ -42,6 +49,30 @@ export function layerCandidates(
   return Array.from({ length: most }, (_, i) => groupSizes(rows, cols, settings, i + 1)).filter(
     (sizes) => sizes.length > 0,
   )
+}
+
+/** Index bits per weight between two candidates. */
+const WIDTH_STEP = 1 / 16
+
+function widthsOfTrellis(
+  rows: number,
+  cols: number,
+  settings: LayoutSettings,
+  budget: number,
+): LayerCandidate[] {
+  const layout = layoutOf(rows, cols, { ...settings, bpv: undefined, groupSize: undefined })
+  const { keyBits } = layout.trellis!
+  const vectors = vectorsPerRow(layout)
+  const others = storedBits(layout, settings) / 8 - rows * indexRowBytes(layout)
+  const most = Math.min(keyBits, (budget + MOST_BITS_ABOVE) * settings.vectorDim)
+  const step = Math.max(1, Math.round((WIDTH_STEP * cols) / 8))
+  const candidates: LayerCandidate[] = []
+  for (let rowBytes = Math.ceil(vectors / 8); rowBytes <= Math.ceil((most * vectors) / 8); rowBytes += step) {
+    const bytes = others + rows * rowBytes
+    const bits = Math.min(8 * rowBytes, vectors * keyBits) / (vectors * settings.vectorDim)
+    candidates.push({ bits, bpv: (8 * bytes) / (rows * cols), bytes })
+  }
+  return candidates
 }
 
 function groupSizes(rows: number, cols: number, settings: LayoutSettings, bits: number): LayerCandidate[] {

@@ -60,7 +60,13 @@ export async function shareBudget(
     onProgress: (done) => onProgress('measuring the sensitivity of layers', done),
     isTried: (name) => candidates.has(name),
     tryLayer: ({ name }, weight, hessian) =>
-      tryCandidates(weight, hessian, candidates.get(name)!, options, { name, ...(signal && { signal }) }),
+      tryCandidates(
+        weight,
+        hessian,
+        candidates.get(name)!,
+        { ...options, bpv },
+        { name, ...(signal && { signal }) },
+      ),
   })
   const shares = chooseShares(planned, effects, budgetBytes)
   const sum = (pick: (share: LayerShare) => number) => shares.reduce((total, share) => total + pick(share), 0)
@@ -71,7 +77,10 @@ export async function shareBudget(
     divergence: sum(({ divergence }) => divergence),
     sequences: { count: sequences.length, length: sequences[0].length },
   }
-  const layers = shares.map(({ bits, bpv }, i) => [planned[i].linear.name, { bits, bpv }] as const)
+  // of a trellis, bits per value say all; its bits stay those that its codebook goes by
+  const layers = shares.map(({ bits, bpv }, i) => {
+    return [planned[i].linear.name, options.trellisBits ? { bpv } : { bits, bpv }] as const
+  })
   return { layers: new Map(layers), report }
 }
 

@@ -1,13 +1,17 @@
+import { widthError } from '../../codebook/constant-codebook.js'
 import type { VqOptions } from '../../gptvq/options.js'
 import { quantizeLayer } from '../../gptvq/quantize-layer.js'
 import { reconstructionError } from '../../gptvq/reconstruction-error.js'
 import type { Matrix } from '../../matrix.js'
 import { dequantizeLayer } from '../../packing/vq-layer.js'
 import type { LayerCandidate } from './candidates.js'
+import { DEFAULT_BUDGET } from './options.js'
 
 /** Settings of a trial: a fraction of the time of the real thing, and nearly its ratio of errors between candidates. */
 const TRIAL = { codebookUpdateSteps: 4, refinementRounds: 1, restarts: 1 } as const
 const MOST_ITERATIONS = 10
+/** The same with a trellis, whose codebook is fixed. */
+const TRELLIS_TRIAL = { refinementRounds: 0 } as const
 
 /** A layer quantized for trial. */
 export interface Trial {
@@ -20,16 +24,16 @@ export interface Trial {
 export interface LayerTrials {
   /** Relative errors of the candidates, list by list as they were given. */
   readonly errors: readonly (readonly number[])[]
-  /** One trial for each number of bits. */
+  /** One trial for each list. */
   readonly trials: readonly Trial[]
 }
 
 /**
  * Finds the relative errors of a layer's candidates by quantizing it quickly, for each number of bits with the largest
- * and the smallest groups; between the two the error falls by the same factor with each halving.
+ * and the smallest groups; between the two the error falls by the same factor with each halving. With a trellis once.
  *
  * @param candidates a list for each number of bits, each group size half of the one before
- * @param options the settings that all candidates share
+ * @param options the settings that all candidates share; `bpv` is the budget
  * @throws NumericError, AbortedError as `quantizeLayer`
  */
 export async function tryCandidates(
@@ -41,13 +45,15 @@ export async function tryCandidates(
 ): Promise<LayerTrials> {
   const kmeansIterations = Math.min(MOST_ITERATIONS, options.kmeansIterations ?? MOST_ITERATIONS)
   const quantize = async ({ bits, bpv }: LayerCandidate): Promise<Trial> => {
-    const settings = { ...options, ...TRIAL, kmeansIterations, bits, bpv }
+    const effort = options.trellisBits ? TRELLIS_TRIAL : { ...TRIAL, kmeansIterations, bits }
+    const settings = { ...options, ...effort, bpv }
     const values = dequantizeLayer(await quantizeLayer(weight, hessian, { ...settings, ...task }))
     const { relative: error } = reconstructionError(weight, values, hessian, task.name)
     const change = values.data
     for (let i = 0; i < change.length; i++) change[i] -= weight.data[i]
     return { error, change }
   }
+  if (options.trellisBits) return tryTrellis(candidates[0], options, quantize)
   const errors: number[][] = []
   const trials: Trial[] = []
   for (const sizes of candidates) {
@@ -57,6 +63,31 @@ export async function tryCandidates(
     trials.push(smallest)
   }
   return { errors, trials }
+}
+
+/**
+ * One trial, at the number of bits nearest to the budget: that of the others follows from the errors of the constant
+ * codebook on a normal source, which all layers share.
+ */
+async function tryTrellis(
+  candidates: readonly LayerCandidate[],
+  { bpv: budget = DEFAULT_BUDGET, vectorDim = 2 }: VqOptions,
+  quantize: (candidate: LayerCandidate) => Promise<Trial>,
+): Promise<LayerTrials> {
+  const distance = ({ bpv }: LayerCandidate) => Math.abs(bpv - budget)
+  const tried = candidates.reduce((a, b) => (distance(b) < distance(a) ? b : a))
+  const trial = await quantize(tried)
+  const share = (bits: number) => errorOfBits(vectorDim, bits)
+  const errors = candidates.map(({ bits }) => (trial.error * share(bits)) / share(tried.bits))
+  return { errors: [errors], trials: [trial] }
+}
+
+/** The error of the constant codebook on a normal source, at a number of bits per weight that need not be whole. */
+function errorOfBits(vectorDim: number, bits: number): number {
+  const width = bits * vectorDim
+  const below = Math.floor(width)
+  if (below === width) return widthError(vectorDim, width)
+  return between(widthError(vectorDim, below), widthError(vectorDim, below + 1), width - below)
 }
 
 /** From `first` at share 0 to `last` at share 1 by equal factors; by equal steps where one of them is 0. */

@@ -6,7 +6,7 @@ import { assertHead } from '../../model/decoder/head.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { layoutOf } from '../../packing/layout.js'
 import { resolveLayoutOptions } from '../../packing/layout-options.js'
-import { centroidsOf, type VqLayout } from '../../packing/vq-layer.js'
+import { centroidsOf, isTrellis, type VqLayout } from '../../packing/vq-layer.js'
 import { planBudget } from '../mixed/plan.js'
 import type { LayerPlan } from './layer-plan.js'
 
@@ -47,7 +47,7 @@ export function checkModel(
 /** A codebook larger than what it stands for would make the model larger, after hours of clustering. */
 function requireEnoughVectors(layout: VqLayout): void {
   const vectors = layout.rowsPerGroup * (layout.columnsPerGroup / layout.vectorDim)
-  if (centroidsOf(layout) <= vectors) return
+  if (isTrellis(layout) || centroidsOf(layout) <= vectors) return
   throw new OptionError(
     'bits',
     `${layout.bits} bits in ${layout.vectorDim} dimensions make ${centroidsOf(layout)} centroids, the largest group of ` +

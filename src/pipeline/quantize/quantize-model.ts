@@ -1,8 +1,8 @@
 import { join } from 'node:path'
-import { type OptionNames, refuseUnknown } from '../../check-option.js'
+import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError, orNothingWritten } from '../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
 import { setThreads } from '../../kernels/kernels.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
@@ -11,6 +11,7 @@ import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from '../folders/output.js'
+import { requireWholeModel } from '../folders/whole-model.js'
 import type { MixedBitsOptions } from '../mixed/options.js'
 import type { OnProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
@@ -20,7 +21,7 @@ import { type EndTensorOptions, endTensors } from './end-tensors.js'
 import type { LayerOrderOptions } from './layer-order.js'
 import { type LayerPlanOptions, planLayers } from './layer-plan.js'
 import { type ModelRun, quantizePhases } from './phases.js'
-import { type QuantizationMethod, resolveMethod } from './quantize-options.js'
+import { defaultBits, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
 import { statedSettings } from './stated-settings.js'
 
@@ -90,8 +91,15 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
  */
 export async function quantizeModel(options: QuantizeModelOptions): Promise<QuantizationReport> {
   refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  if (options.output !== undefined) requirePath('output', options.output)
+  return options.output === undefined ? quantize(options) : orNothingWritten(() => quantize(options))
+}
+
+async function quantize(options: QuantizeModelOptions): Promise<QuantizationReport> {
   const total = stopwatch()
-  const settings = resolveMethod(options.method ?? 'gptvq', options)
+  const method = options.method ?? 'gptvq'
+  const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
   if (options.threads !== undefined) setThreads(options.threads)
   const checkpoint = await openCheckpoint(options.model)
   let output: QuantizedOutput | undefined
@@ -99,6 +107,7 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
     const notes: string[] = []
     const config = describeDecoder(checkpoint.config, join(options.model, 'config.json'), notes)
     const weights = plainWeights(checkpoint)
+    requireWholeModel(checkpoint, config, undefined)
     const plan = planLayers(config, settings, options)
     const ends = endTensors(config, options)
     const stated = statedSettings(settings, options)

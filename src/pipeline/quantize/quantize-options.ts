@@ -1,7 +1,7 @@
 import type { ScalarOptions } from '../../baselines/rtn.js'
 import { requireDamping, requireOneOf, requireWhole } from '../../check-option.js'
 import { OptionError } from '../../errors.js'
-import { resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
+import { optionsOf, resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
 import { defaultBpv } from '../../packing/layout.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
@@ -23,6 +23,8 @@ export type ModelMethodOptions = Omit<MethodOptions, 'bits'> & MixedBitsOptions
 /** Options of a single layer that the scalar methods have no use for. */
 const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
   'vectorDim',
+  'trellisBits',
+  'indexWidths',
   'columnsPerGroup',
   'bpv',
   'codebookBits',
@@ -77,6 +79,21 @@ export type MethodSettings =
     }
 
 /**
+ * Bits of a model where only `bpv` is given: `'mixed'`, as far as all layers have a trellis, for which that is cheap, and
+ * none has settings of its own.
+ */
+export function defaultBits(
+  method: QuantizationMethod,
+  options: ModelMethodOptions & { readonly set?: readonly unknown[] },
+): MixedBitsOptions['bits'] {
+  const { bits, bpv, groupSize, set = [] } = options
+  if (method !== 'gptvq' || bits !== undefined || bpv === undefined) return bits
+  if (groupSize !== undefined || set.length > 0) return bits
+  const uniform = resolveUniform(method, { ...options, bits: undefined, bpv: undefined })
+  return uniform.method === 'gptvq' && uniform.options.trellisBits ? 'mixed' : bits
+}
+
+/**
  * Checks all options of a method before any work is done.
  *
  * @throws OptionError also for an option that the method has no use for, rather than ignoring it
@@ -102,15 +119,13 @@ export function resolveMethod(method: QuantizationMethod, options: ModelMethodOp
 function resolveUniform(method: QuantizationMethod, options: MethodOptions): MethodSettings {
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
-    const resolved = resolveVqOptions(options)
-    const { groupSize, bpv, ...settings } = resolved
-    const scales = { scaleBlockSize: resolved.scaleBlockSize ?? 'none' } as const
-    const target = groupSize === undefined ? { bpv: bpv ?? defaultBpv(resolved) } : { groupSize }
-    const order = resolveLayerOrder(options)
     const tuning = resolveModelTuning(options)
-    const stated = { ...settings, ...scales, ...target, ...order, ...(tuning.tuningEpochs > 0 && tuning) }
-    const given = { ...(bpv !== undefined && { bpv }), ...(groupSize !== undefined && { groupSize }) }
-    return { method, options: { ...settings, ...scales, ...given }, order, tuning, stated }
+    const resolved = resolveVqOptions(withCodebooks(options, tuning.tuningEpochs))
+    const given = optionsOf(resolved)
+    const target = resolved.groupSize === undefined && { bpv: resolved.bpv ?? defaultBpv(resolved) }
+    const order = resolveLayerOrder(options)
+    const stated = { ...given, ...target, ...order, ...(tuning.tuningEpochs > 0 && tuning) }
+    return { method, options: given, order, tuning, stated }
   }
   refuseUseless(method, options, [...VECTOR_ONLY, ...MODEL_ONLY], "'gptvq'")
   if (method === 'rtn') refuseUseless(method, options, CALIBRATED_ONLY, "'gptq' or 'gptvq'")
@@ -125,6 +140,17 @@ function resolveUniform(method: QuantizationMethod, options: MethodOptions): Met
     order: PUBLISHED_ORDER,
     stated: method === 'rtn' ? { bits, groupSize } : scalar,
   }
+}
+
+/** Tuning moves codebooks, so that layers have their own where nothing else is said. */
+function withCodebooks(options: MethodOptions, tuningEpochs: number): MethodOptions {
+  if (tuningEpochs === 0) return options
+  const { trellisBits = 0 } = options
+  if (trellisBits === 0) return { ...options, trellisBits }
+  throw new OptionError(
+    'tuningEpochs',
+    'the codebook of a trellis is fixed; set tuningEpochs or trellisBits to 0',
+  )
 }
 
 function refuseUseless(

@@ -1,6 +1,7 @@
+import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { writeAt } from '../../checkpoint/file-system.js'
 import { requireOutputPlace, writeOutputFile } from '../../checkpoint/output-file.js'
-import { throwIfAborted } from '../../errors.js'
+import { orNothingWritten, throwIfAborted } from '../../errors.js'
 import { turnOfEventLoop } from '../../event-loop.js'
 import type { ReportData } from '../../report/report-data.js'
 import { reportHtml } from '../../report/report-html.js'
@@ -13,6 +14,17 @@ export interface WriteReportOptions extends ReportDataOptions {
   output: string
   /** Replace a report that is already there. Default false. */
   force?: boolean
+}
+
+const optionNames: OptionNames<WriteReportOptions> = {
+  model: true,
+  reference: true,
+  codebooks: true,
+  run: true,
+  output: true,
+  force: true,
+  onProgress: true,
+  signal: true,
 }
 
 /** A report that was written. */
@@ -38,6 +50,13 @@ const REPORT_FILE = { signature: '<!doctype html>', kind: 'a report' } as const
  *   kept then. AbortedError when `signal` fires
  */
 export async function writeReport(options: WriteReportOptions): Promise<WrittenReport> {
+  refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  requirePath('output', options.output)
+  return orNothingWritten(() => writePage(options))
+}
+
+async function writePage(options: WriteReportOptions): Promise<WrittenReport> {
   const { output, force = false, onProgress, signal } = options
   await requireReportPlace(output, force)
   const reading = partOf(onProgress, 0, READING_SHARE)

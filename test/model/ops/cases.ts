@@ -266,6 +266,16 @@ export const forwardCases: Readonly<Record<string, fc.Arbitrary<OpCase>>> = {
         (ops, logits) => ops.route(logits, 1 + (active % experts), sumToOne).weights,
       ),
     ),
+  stack: fc.tuple(fc.array(few, { minLength: 1, maxLength: 4 }), few, seeds).map(([rows, cols, seed]) => ({
+    inputs: rows.map((count, i) => normalMatrix(count, cols, seed + i)),
+    weights: [],
+    run: (ops, parts) => ops.stack(parts),
+  })),
+  'attend after a copy of the first positions of a cache': fc
+    .tuple(attentionShapes, fc.integer({ min: 1, max: 3 }), few, few, fc.nat(9), fc.nat(3), seeds)
+    .map(([shape, sequences, before, after, kept, spare, seed]) =>
+      copiedCase(shape, sequences, { before, after, kept: kept % (before + 1), spare }, seed),
+    ),
   'attend with a cache, some tokens at a time': fc
     .tuple(
       attentionShapes,
@@ -300,6 +310,31 @@ export function cachedCase(
       })
       ops.closeCache(cache)
       return outputs[outputs.length - 1]
+    },
+  }
+}
+
+/** Gives what attention does to `after` tokens behind the first `kept` of the `before` tokens that a cache holds. */
+function copiedCase(
+  shape: AttentionShape,
+  sequences: number,
+  { before, after, kept, spare }: Readonly<Record<'before' | 'after' | 'kept' | 'spare', number>>,
+  seed: number,
+): OpCase {
+  const parts = [before, after].map((length, i) => attentionCase(shape, sequences, length, seed + 3 * i))
+  return {
+    inputs: parts.flatMap(({ inputs }) => inputs),
+    weights: [],
+    run: (ops, inputs) => {
+      const cache = ops.openCache(sequences, before + 1, shape)
+      const tokens = { sequences, length: before, position: 0 }
+      ops.attend(inputs[0], inputs[1], inputs[2], tokens, shape, cache)
+      const copy = ops.copyCache(cache, kept, kept + after + spare)
+      ops.closeCache(cache)
+      const behind = { sequences, length: after, position: kept }
+      const output = ops.attend(inputs[3], inputs[4], inputs[5], behind, shape, copy)
+      ops.closeCache(copy)
+      return output
     },
   }
 }

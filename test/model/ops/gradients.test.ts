@@ -6,6 +6,7 @@ import { startEngine } from '../../../src/model/ops/engine.js'
 import type { LinearWeights, Ops, TokenRows } from '../../../src/model/ops/ops.js'
 import { tensorOps } from '../../../src/model/ops/tensors/tensor-ops.js'
 import { type LinearListener, vectorJacobian } from '../../../src/model/ops/tensors/vector-jacobian.js'
+import { expandedWeight } from '../../../src/model/ops/weight-forms.js'
 import { randomGenerator } from '../../../src/random.js'
 import { thrownBy } from '../../support/tolerance.js'
 import {
@@ -198,7 +199,7 @@ describe.each(engines)('gradients on the engine %s', (engine) => {
           const away = (weight: Float32Array) =>
             Float64Array.from(weight, (value, i) => value + by * direction[i]) as unknown as Float32Array
           const there = mixture(true, (weights) =>
-            weights.kind === kind ? { ...weights, weight: away(weights.weight) } : weights,
+            weights.kind === kind ? { ...weights, weight: away(expandedWeight(weights)) } : weights,
           )
           return dot(there.run(referenceOps, there.inputs.map(doubles)).values, upstream)
         })

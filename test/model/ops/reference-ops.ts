@@ -9,6 +9,7 @@ import type {
   Routes,
   TokenRows,
 } from '../../../src/model/ops/ops.js'
+import { expandedWeight } from '../../../src/model/ops/weight-forms.js'
 
 /** A matrix in float64, row-major. */
 export interface Doubles {
@@ -43,9 +44,23 @@ export const referenceOps: Ops<Doubles> = {
   rotate,
   attend,
   openCache,
+  copyCache: (cache, positions, capacity) => {
+    const copy = openCache(cache.sequences, capacity)
+    const first = ({ keys, values }: { keys: Float64Array[]; values: Float64Array[] }) => ({
+      keys: keys.slice(0, positions),
+      values: values.slice(0, positions),
+    })
+    caches.set(copy, caches.get(cache)!.map(first))
+    copy.positions = positions
+    return copy
+  },
   closeCache: () => {},
   route,
   pick: (x, tokens) => made(tokens.length, x.cols, (i, j) => at(x, tokens[i], j)),
+  stack: (parts) => {
+    const rows = parts.flatMap((part) => Array.from({ length: part.rows }, (_, i) => ({ part, i })))
+    return made(rows.length, parts[0].cols, (row, j) => at(rows[row].part, rows[row].i, j))
+  },
   mix: (sum, x, { tokens, weights }, expert) => {
     const mixed = { ...sum, values: sum.values.slice() }
     for (const [i, token] of tokens[expert].entries()) {
@@ -111,7 +126,9 @@ function erf(x: number): number {
   return (2 / Math.sqrt(Math.PI)) * total
 }
 
-function linear(x: Doubles, { rows, cols, weight, bias }: LinearWeights): Doubles {
+function linear(x: Doubles, weights: LinearWeights): Doubles {
+  const { rows, cols, bias } = weights
+  const weight = expandedWeight(weights)
   return made(x.rows, rows, (i, j) => sum(cols, (k) => at(x, i, k) * weight[j * cols + k]) + (bias?.[j] ?? 0))
 }
 

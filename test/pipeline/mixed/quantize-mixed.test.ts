@@ -81,7 +81,7 @@ describe("quantizeModel with bits 'mixed'", () => {
     await checkpoint.close()
     const formats = new Map((await inspectModel(output)).weights.map(({ name, format }) => [name, format]))
     for (const { name, bits } of report.mixed!.layers) {
-      expect(formats.get(`${name}.weight`)).toMatch(new RegExp(`^vq 2-D, ${bits} bits`))
+      expect(formats.get(`${name}.weight`)).toMatch(new RegExp(`^vq 2-D, ${Number(bits.toFixed(2))} bits`))
     }
   })
 
@@ -117,8 +117,8 @@ describe("quantizeModel with bits 'mixed'", () => {
 
   it('refuses options that contradict it, before any work', async () => {
     const refusals: [Partial<QuantizeModelOptions>, RegExp][] = [
-      [{ bpv: 1 }, /^bpv: 1 cannot be met/],
-      [{ bpv: 7 }, /^bpv: 7 is more than/],
+      [{ bpv: 0.5 }, /^bpv: 0\.5 cannot be met/],
+      [{ bpv: 12 }, /^bpv: 12 is more than/],
       [{ groupSize: 1024 }, /^groupSize: bits 'mixed' chooses the group size/],
       [{ method: 'rtn', calibration: undefined }, /^bits: 'mixed' works with method 'gptvq' only/],
       [{ method: 'gptq' }, /^bits: 'mixed' works with method 'gptvq' only/],

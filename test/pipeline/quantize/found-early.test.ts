@@ -84,7 +84,7 @@ it.each([
 
 it('an option that does not fit one layer names it', () => {
   const config = describeDecoder({ ...smallConfig }, 'config.json')
-  const set = [{ match: '*.1.*.v_proj', options: { bits: 3, bpv: 2.5 } }]
+  const set = [{ match: '*.1.*.v_proj', options: { bits: 3, bpv: 2.5, trellisBits: 0 } }]
   const plan = () => planLayers(config, resolveMethod('gptvq', {}), { set })
   expect(plan).toThrow(/^bpv: expected more than the 3 .*\(set for model\.layers\.1\.self_attn\.v_proj\)$/)
 })

@@ -75,7 +75,7 @@ describe('what is read from a quantized folder', () => {
     expect(new Set(shown)).toEqual(new Set([byError[0].name, byError[byError.length - 1].name]))
     expect(data.source).toBe(at('model'))
     for (const { weights, centroids, counts } of data.codebooks ?? []) {
-      expect(centroids.length).toBe(32)
+      expect(centroids.length).toBe(2 * 4096)
       expect(weights?.length).toBe(2 * Array.from(counts ?? []).reduce((sum, count) => sum + count, 0))
     }
   })

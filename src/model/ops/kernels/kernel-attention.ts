@@ -5,6 +5,8 @@ import { type KernelRows, newRows } from './kernel-scope.js'
 
 /** Keys and values, each sequences x capacity x (kvHeads * headDim). */
 interface KernelCache extends KeyValueCache {
+  /** kvHeads * headDim. */
+  readonly cols: number
   readonly keys: Float32Array
   readonly values: Float32Array
 }
@@ -17,17 +19,41 @@ export function openKernelCache(
   capacity: number,
   { kvHeads, headDim }: AttentionShape,
 ): KeyValueCache {
-  const { allocate } = forwardKernels()
-  const size = sequences * capacity * kvHeads * headDim
-  const cache: KernelCache = {
-    sequences,
-    capacity,
-    positions: 0,
-    keys: allocate(size),
-    values: allocate(size),
+  return newCache(sequences, capacity, kvHeads * headDim)
+}
+
+function newCache(sequences: number, capacity: number, cols: number): KernelCache {
+  const { allocate, release } = forwardKernels()
+  const keys = allocate(sequences * capacity * cols)
+  try {
+    const values = allocate(keys.length)
+    const cache: KernelCache = { sequences, capacity, positions: 0, cols, keys, values }
+    caches.add(cache)
+    return cache
+  } catch (error) {
+    release(keys)
+    throw error
   }
-  caches.add(cache)
-  return cache
+}
+
+/** See `Ops.copyCache`. */
+export function copyKernelCache(cache: KeyValueCache, positions: number, capacity: number): KeyValueCache {
+  if (!isKernelCache(cache) || positions > cache.positions || positions > capacity) {
+    throw new ShapeError(
+      `${positions} positions cannot be copied into a cache of ${capacity} from one with ${cache.positions}` +
+        `${isKernelCache(cache) ? '' : ', which is closed'}`,
+    )
+  }
+  const { sequences, cols } = cache
+  const copy = newCache(sequences, capacity, cols)
+  for (let sequence = 0; sequence < sequences; sequence++) {
+    const from = sequence * cache.capacity * cols
+    const to = sequence * capacity * cols
+    copy.keys.set(cache.keys.subarray(from, from + positions * cols), to)
+    copy.values.set(cache.values.subarray(from, from + positions * cols), to)
+  }
+  copy.positions = positions
+  return copy
 }
 
 /** Gives back a cache's memory. */

@@ -1,10 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { wholeBlock } from '../../../kernels/contract.js'
 import { forwardKernels } from '../../../kernels/forward-kernels.js'
-import type { LinearWeights, NormWeights, Ops } from '../ops.js'
-import { attendRows, closeKernelCache, openKernelCache } from './kernel-attention.js'
-import { mixRows, pickRows, routeRows } from './kernel-routing.js'
+import type { Ops } from '../ops.js'
+import { attendRows, closeKernelCache, copyKernelCache, openKernelCache } from './kernel-attention.js'
+import { mixRows, pickRows, routeRows, stackRows } from './kernel-routing.js'
 import { freeRows, type KernelRows, newRows, tidyRows } from './kernel-scope.js'
+import { holdWeights, multiplyWeights, releaseHeld } from './kernel-weights.js'
 
 /** The operations of a forward pass by the kernels of this package, in their memory, on all their threads. */
 export const kernelOps: Ops<KernelRows> = {
@@ -27,15 +27,10 @@ export const kernelOps: Ops<KernelRows> = {
   hold: holdWeights,
   release: releaseHeld,
 
-  linear(x, { rows, cols, weight, bias }) {
-    const y = newRows(x.rows, rows)
-    const [input, weights, output] = [
-      wholeBlock(x.data, cols),
-      wholeBlock(weight, cols),
-      wholeBlock(y.data, rows),
-    ]
-    forwardKernels().gemm('ABt', x.rows, rows, cols, 1, input, weights, 0, output)
-    if (bias) addToRows(y, bias)
+  linear(x, weights) {
+    const y = newRows(x.rows, weights.rows)
+    multiplyWeights(x, weights, y)
+    if (weights.bias) addToRows(y, weights.bias)
     return y
   },
   norm: (x, weights) =>
@@ -86,10 +81,12 @@ export const kernelOps: Ops<KernelRows> = {
     }),
   attend: attendRows,
   openCache: openKernelCache,
+  copyCache: copyKernelCache,
   closeCache: closeKernelCache,
 
   route: routeRows,
   pick: pickRows,
+  stack: stackRows,
   mix: mixRows,
 }
 
@@ -104,30 +101,4 @@ function addToRows({ data, cols }: KernelRows, bias: Float32Array): void {
   for (let row = 0; row < data.length; row += cols) {
     for (let j = 0; j < cols; j++) data[row + j] += bias[j]
   }
-}
-
-/** Bytes of weights in the kernels' memory at most: 2 GiB are all there is, and activations need room too. */
-const HELD_BYTES = 2 ** 30
-
-const held = new Map<Float32Array, number>()
-let heldBytes = 0
-
-/** Weights in the kernels' memory, where there is room: products with few rows then read them without a copy. */
-function holdWeights(weights: LinearWeights): LinearWeights {
-  const { weight } = weights
-  if (heldBytes + weight.byteLength > HELD_BYTES) return weights
-  const copy = forwardKernels().allocate(weight.length)
-  copy.set(weight)
-  held.set(copy, weight.byteLength)
-  heldBytes += weight.byteLength
-  return { ...weights, weight: copy }
-}
-
-function releaseHeld(weights: LinearWeights | NormWeights): void {
-  if (!('weight' in weights)) return
-  const bytes = held.get(weights.weight)
-  if (bytes === undefined) return
-  held.delete(weights.weight)
-  heldBytes -= bytes
-  forwardKernels().release(weights.weight)
 }

@@ -55,6 +55,21 @@ export function pickRows({ data, cols }: KernelRows, tokens: Int32Array): Kernel
   return picked
 }
 
+/** See `Ops.stack`. */
+export function stackRows(parts: readonly KernelRows[]): KernelRows {
+  const { cols } = parts[0]
+  const all = newRows(
+    parts.reduce((sum, { rows }) => sum + rows, 0),
+    cols,
+  )
+  let at = 0
+  for (const { data, rows } of parts) {
+    all.data.set(data.subarray(0, rows * cols), at)
+    at += rows * cols
+  }
+  return all
+}
+
 /** See `Ops.mix`. */
 export function mixRows(
   sum: KernelRows,

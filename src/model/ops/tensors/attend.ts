@@ -21,6 +21,25 @@ export function openCache(sequences: number, capacity: number): KeyValueCache {
 }
 
 /** See `Ops`. */
+export function copyCache(cache: KeyValueCache, positions: number, capacity: number): KeyValueCache {
+  if (!caches.has(cache) || positions > cache.positions || positions > capacity) {
+    throw new ShapeError(
+      `${positions} positions cannot be copied into a cache of ${capacity} from one with ${cache.positions}` +
+        `${caches.has(cache) ? '' : ', which is closed'}`,
+    )
+  }
+  const copy = openCache(cache.sequences, capacity)
+  const held = caches.get(cache)
+  if (held !== undefined && positions > 0) {
+    const first = (x: tf.Tensor4D) =>
+      tf.keep(tf.slice(x, [0, 0, 0, 0], [x.shape[0], x.shape[1], positions, x.shape[3]]))
+    caches.set(copy, { keys: first(held.keys), values: first(held.values) })
+  }
+  copy.positions = positions
+  return copy
+}
+
+/** See `Ops`. */
 export function closeCache(cache: KeyValueCache): void {
   const held = caches.get(cache)
   if (held !== undefined) tf.dispose([held.keys, held.values])

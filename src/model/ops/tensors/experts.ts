@@ -60,6 +60,11 @@ export function pick(x: tf.Tensor2D, tokens: Int32Array): tf.Tensor2D {
 }
 
 /** See `Ops`. */
+export function stack(parts: readonly tf.Tensor2D[]): tf.Tensor2D {
+  return tf.concat([...parts], 0)
+}
+
+/** See `Ops`. */
 export function mix(
   sum: tf.Tensor2D,
   x: tf.Tensor2D,

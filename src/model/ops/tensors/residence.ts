@@ -1,11 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { assertEngineHolds } from '../engine.js'
 import type { LinearWeights, NormWeights } from '../ops.js'
+import { expandedWeight } from '../weight-forms.js'
 
 /** The tensors of weights, by the arrays that they were made of. */
-const tensors = new WeakMap<Float32Array, tf.Tensor>()
+const tensors = new WeakMap<object, tf.Tensor>()
 
-function resident<T extends tf.Tensor>(values: Float32Array, make: () => T): T {
+function resident<T extends tf.Tensor>(values: object, make: () => T): T {
   const known = tensors.get(values)
   if (known !== undefined) return known as T
   const tensor = tf.keep(make())
@@ -14,10 +15,11 @@ function resident<T extends tf.Tensor>(values: Float32Array, make: () => T): T {
 }
 
 /** The transposed weight, cols x rows: the engines multiply untransposed matrices fastest. */
-export function transposedWeight({ weight, rows, cols, kind }: LinearWeights): tf.Tensor2D {
+export function transposedWeight(weights: LinearWeights): tf.Tensor2D {
+  const { weight, rows, cols, kind } = weights
   return resident(weight, () => {
     assertEngineHolds(4 * rows * cols, kind)
-    return tf.tidy(() => tf.transpose(tf.tensor2d(weight, [rows, cols])))
+    return tf.tidy(() => tf.transpose(tf.tensor2d(expandedWeight(weights), [rows, cols])))
   })
 }
 

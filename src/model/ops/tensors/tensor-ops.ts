@@ -1,9 +1,9 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { Ops } from '../ops.js'
 import { activate, gate } from './activations.js'
-import { attend, closeCache, openCache } from './attend.js'
+import { attend, closeCache, copyCache, openCache } from './attend.js'
 import { add, clip, columns, gateRows, scale, softCap } from './elementwise.js'
-import { mix, pick, route } from './experts.js'
+import { mix, pick, route, stack } from './experts.js'
 import { type LinearGradientListener, linear } from './linear.js'
 import { norm } from './norm.js'
 import { biasTensor, releaseTensors, transposedWeight } from './residence.js'
@@ -16,7 +16,7 @@ export interface TensorHooks {
   readonly onLinearGradient?: LinearGradientListener
 }
 
-/** The operations on tensors of the running tfjs engine; all but those with a cache have gradients. */
+/** The operations on tensors of the running tfjs engine; all but `stack` and those with a cache have gradients. */
 export function tensorOps({ onLinearGradient }: TensorHooks = {}): Ops<tf.Tensor2D> {
   return {
     upload: (values, rows, cols) => tf.tensor2d(values, [rows, cols]),
@@ -44,9 +44,11 @@ export function tensorOps({ onLinearGradient }: TensorHooks = {}): Ops<tf.Tensor
     rotate,
     attend,
     openCache,
+    copyCache,
     closeCache,
     route,
     pick,
+    stack,
     mix,
   }
 }

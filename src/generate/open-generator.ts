@@ -1,0 +1,192 @@
+import { type OptionNames, refuseUnknown, requireWhole } from '../check-option.js'
+import { OptionError } from '../errors.js'
+import { setThreads } from '../kernels/kernels.js'
+import type { DecoderDescription } from '../model/decoder/description.js'
+import { assertTokenIds } from '../model/decoder/embedding.js'
+import { type EngineName, startEngine } from '../model/ops/engine.js'
+import { cacheBytes, type Decoder, disposeDecoder } from '../model/passes/cached-decoder.js'
+import { checkVocabulary, loadTokenizer, type Tokenizer } from '../model/tokenizer.js'
+import { type OpenModel, openModel } from '../pipeline/folders/open-model.js'
+import type { OnProgress } from '../pipeline/progress.js'
+import { type AnswerTask, type GeneratedToken, writeAnswer } from './answer.js'
+import { type ChatTemplate, compileChatTemplate, withoutChatTemplate } from './chat-template.js'
+import { type GenerateOptions, type PromptOptions, requireRoom, resolveOptions } from './generate-options.js'
+import { loadWeights } from './load-weights.js'
+import { type ModelSettings, readModelSettings } from './model-settings.js'
+import { createScheduler, type SchedulerLoad } from './scheduler.js'
+
+/** Which model to load, and how much memory and work it may take. */
+export interface OpenGeneratorOptions {
+  /** A model folder, quantized or plain. */
+  readonly model: string
+  /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
+  readonly threads?: number
+  /** Tokens of a prompt and its answer together at most; default the model's context, as far as `cacheBytes` allow it. */
+  readonly context?: number
+  /** What runs the forward pass, for the whole process from now on; default `'wasm'`. */
+  readonly engine?: EngineName
+  /** Sequences that are computed together at most, others wait; default 8. */
+  readonly sequences?: number
+  /** Bytes of cached keys and values, those kept for prompts that begin alike included; default 512 MiB. */
+  readonly cacheBytes?: number
+  /** Receives how far the weights are loaded. */
+  readonly onProgress?: OnProgress
+  /** Stops the loading with an AbortedError. */
+  readonly signal?: AbortSignal
+}
+
+const optionNames: OptionNames<OpenGeneratorOptions> = {
+  model: true,
+  threads: true,
+  context: true,
+  engine: true,
+  sequences: true,
+  cacheBytes: true,
+  onProgress: true,
+  signal: true,
+}
+
+const DEFAULT_SEQUENCES = 8
+const MOST_SEQUENCES = 256
+const DEFAULT_CACHE_BYTES = 2 ** 29
+/** Tokens of prompts in one pass: enough for the products to run at full speed, few enough not to keep others waiting. */
+const PROMPT_TOKENS = 256
+
+/** A model in memory that writes text. */
+export interface Generator {
+  /** The folder it was loaded from, as given. */
+  readonly model: string
+  /** Its architecture. */
+  readonly config: DecoderDescription
+  /** Tokens of a prompt and its answer together at most. */
+  readonly context: number
+  /** Sequences that are computed together at most. */
+  readonly sequences: number
+  /** Whether it takes `messages`. */
+  readonly hasChatTemplate: boolean
+  /** Text to token ids and back. */
+  readonly tokenizer: Tokenizer
+  /**
+   * The tokens that a prompt or a chat is for the model.
+   *
+   * @throws TextError, UnsupportedError as {@link generate}
+   */
+  encode(options: PromptOptions): number[]
+  /**
+   * Writes on. Answers that are asked for at the same time are computed together. Leaving the loop stops the work.
+   *
+   * @throws OptionError for an option that cannot work, TextError for a prompt that does not fit the context or a chat
+   * that the model's template refuses, UnsupportedError for messages without a chat template; while it writes
+   * AbortedError when `signal` fires or the generator is closed, NumericError when an activation is not finite
+   */
+  generate(options: GenerateOptions): AsyncIterable<GeneratedToken>
+  /** How much there is to do at the moment. */
+  load(): SchedulerLoad
+  /** Stops all answers and frees the memory; can be called again. */
+  close(): Promise<void>
+}
+
+/**
+ * Loads a model that writes text. Weights are expanded to float32, 4 bytes each.
+ *
+ * @throws OptionError, CheckpointError, UnsupportedError, NumericError, each naming what is wrong; AbortedError
+ */
+export async function openGenerator(options: OpenGeneratorOptions): Promise<Generator> {
+  refuseUnknown(options, optionNames)
+  const { sequences = DEFAULT_SEQUENCES, cacheBytes: budget = DEFAULT_CACHE_BYTES } = options
+  requireWhole('sequences', sequences, 1, MOST_SEQUENCES)
+  if (options.threads !== undefined) setThreads(options.threads)
+  const model = await openModel(options.model)
+  try {
+    const context = contextOf(model.config, options.context, budget)
+    const tokenizer = await loadTokenizer(options.model)
+    checkVocabulary(tokenizer, model.config)
+    const settings = await readModelSettings(model.checkpoint, model.config, tokenizer)
+    const chat = settings.chatTemplate && compileChatTemplate(settings.chatTemplate)
+    await startEngine(options.engine ?? 'wasm')
+    const decoder = await loadWeights(model, options.onProgress, options.signal)
+    const limits = { sequences, promptTokens: PROMPT_TOKENS, cacheBytes: budget }
+    return createGenerator({ model, decoder, tokenizer, settings, chat, context }, limits)
+  } catch (error) {
+    await model.close()
+    throw error
+  }
+}
+
+function contextOf(config: DecoderDescription, wanted: number | undefined, budget: number): number {
+  requireWhole('cacheBytes', budget, 1)
+  const room = Math.floor(budget / cacheBytes(config, 1))
+  if (wanted !== undefined) requireWhole('context', wanted, 2, config.maxPositions)
+  const context = wanted ?? Math.min(config.maxPositions, room)
+  if (context <= room && context >= 2) return context
+  throw new OptionError(
+    'cacheBytes',
+    `found ${budget}; a context of ${Math.max(2, context)} tokens takes ${cacheBytes(config, Math.max(2, context))} bytes. ` +
+      'Allow more, or ask for a smaller context',
+  )
+}
+
+interface GeneratorParts {
+  readonly model: OpenModel
+  readonly decoder: Decoder
+  readonly tokenizer: Tokenizer
+  readonly settings: ModelSettings
+  readonly chat: ChatTemplate | undefined
+  readonly context: number
+}
+
+function createGenerator(
+  { model, decoder, tokenizer, settings, chat, context }: GeneratorParts,
+  limits: Parameters<typeof createScheduler>[1],
+): Generator {
+  const scheduler = createScheduler(decoder, limits)
+  const written = chat ?? withoutChatTemplate(model.folder)
+  let closing: Promise<void> | undefined
+  const encode = ({ prompt, messages }: PromptOptions): number[] => {
+    const ids = promptIds(tokenizer, settings, written, prompt, messages)
+    assertTokenIds(Int32Array.from(ids), model.config.vocabSize)
+    return ids
+  }
+  return {
+    model: model.folder,
+    config: model.config,
+    context,
+    sequences: limits.sequences,
+    hasChatTemplate: chat !== undefined,
+    tokenizer,
+    encode,
+    generate(options) {
+      const resolved = resolveOptions(options, settings.defaults)
+      const prompt = encode(options)
+      const task: AnswerTask = {
+        ...resolved,
+        prompt,
+        most: requireRoom(prompt.length, options.maxTokens, context),
+        before: options.messages === undefined ? prompt : [],
+        endTokens: settings.endTokens,
+      }
+      return writeAnswer(scheduler, tokenizer, task, options.signal)
+    },
+    load: scheduler.load,
+    close() {
+      closing ??= scheduler.close().then(() => {
+        disposeDecoder(decoder)
+        return model.close()
+      })
+      return closing
+    },
+  }
+}
+
+function promptIds(
+  tokenizer: Tokenizer,
+  { leadingIds }: ModelSettings,
+  chat: ChatTemplate,
+  prompt: PromptOptions['prompt'],
+  messages: PromptOptions['messages'],
+): number[] {
+  if (messages !== undefined) return Array.from(tokenizer.encode(chat(messages)))
+  if (typeof prompt !== 'string') return Array.from(prompt ?? [])
+  const ids = Array.from(tokenizer.encode(prompt))
+  return leadingIds.every((id, i) => ids[i] === id) ? ids : [...leadingIds, ...ids]
+}

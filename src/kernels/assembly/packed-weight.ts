@@ -1,0 +1,131 @@
+/** What the host writes of a packed weight (`wasm/packed-weight.ts`): addresses and sizes, 4 bytes each, by their offsets. */
+export const ROWS: usize = 0
+export const COLS: usize = 4
+const CODES: usize = 8
+const ROW_BYTES: usize = 12
+export const CODE_BITS: usize = 16
+/** Bits of the number of a centroid. */
+export const STATE_BITS: usize = 20
+export const VECTOR_DIM: usize = 24
+export const ROWS_PER_GROUP: usize = 28
+export const COLUMNS_PER_GROUP: usize = 32
+export const COLUMN_GROUPS: usize = 36
+const ELEMENTS: usize = 40
+/** Between the elements of two groups; 0 where all share them. */
+const GROUP_BYTES: usize = 44
+/** One of the kinds below. */
+export const KIND: usize = 48
+const SCALES: usize = 52
+/** 0: no blocks. */
+const BLOCK_SIZE: usize = 56
+const BLOCK_CODES: usize = 60
+const BLOCK_ROW_BYTES: usize = 64
+const LEVELS: usize = 68
+/** Start, end, group and block of each segment. */
+const SEGMENTS: usize = 72
+export const SEGMENT_COUNT: usize = 76
+const ZEROS: usize = 80
+export const PERMUTATION: usize = 84
+/** For 8 codes in a row: the two bytes that each is in, and what brings it to the top of them. */
+export const SPREAD: usize = 96
+export const LIFT: usize = 112
+
+/** With a trellis: how to take apart the codes of every 4 columns of vectors, see `packed-codes.ts`; 0 without. */
+export const SPLITS: usize = 88
+/** `2^w` of each column of vectors, 16 bits. */
+export const POWERS: usize = 92
+/** What a trellis multiplies each column by, float32. */
+export const FACTORS: usize = 128
+/** How many rows above tell of a row's numbers. */
+export const LEAD: usize = 132
+/** By how many bits lifted codes of a trellis are brought down: that leaves them times the dimensions of a vector. */
+export const LIFTED: usize = 136
+
+export const BYTES: i32 = 0
+export const FLOATS: i32 = 1
+export const GRID: i32 = 2
+
+// @ts-ignore: decorator
+@inline
+export function field(weight: usize, offset: usize): i32 {
+  return load<i32>(weight + offset)
+}
+
+// @ts-ignore: decorator
+@inline
+export function isTrellis(weight: usize): boolean {
+  return field(weight, SPLITS) != 0
+}
+
+/** Where the codes of a row start. */
+// @ts-ignore: decorator
+@inline
+export function rowAt(weight: usize, row: i32): usize {
+  return load<usize>(weight, CODES) + <usize>row * load<usize>(weight, ROW_BYTES)
+}
+
+/** Where those from a vector on that starts on a byte. */
+// @ts-ignore: decorator
+@inline
+export function codesAt(weight: usize, row: i32, vector: i32): usize {
+  const bits = vector * field(weight, CODE_BITS)
+  return rowAt(weight, row) + <usize>(bits >> 3)
+}
+
+/** Number of the first group of a row; its other groups follow. */
+// @ts-ignore: decorator
+@inline
+export function groupsOf(weight: usize, row: i32): i32 {
+  return (row / field(weight, ROWS_PER_GROUP)) * field(weight, COLUMN_GROUPS)
+}
+
+/** The elements of the centroids of a group. */
+// @ts-ignore: decorator
+@inline
+export function elementsAt(weight: usize, group: i32): usize {
+  return load<usize>(weight, ELEMENTS) + <usize>group * load<usize>(weight, GROUP_BYTES)
+}
+
+/** The address of a segment's start, end, group and block. */
+// @ts-ignore: decorator
+@inline
+export function segmentAt(weight: usize, segment: i32): usize {
+  return load<usize>(weight, SEGMENTS) + (<usize>segment << 4)
+}
+
+/** What the elements of a row in a segment are multiplied by: first this, `groups` being those of the row, */
+// @ts-ignore: decorator
+@inline
+export function scaleAt(weight: usize, groups: i32, segment: usize): f32 {
+  const group = <usize>(groups + load<i32>(segment, 8))
+  if (field(weight, KIND) == GRID) return ofHalf(load<u16>(load<usize>(weight, SCALES) + (group << 1)))
+  return load<f32>(load<usize>(weight, SCALES) + (group << 2))
+}
+
+/** then this. */
+// @ts-ignore: decorator
+@inline
+export function levelAt(weight: usize, row: i32, segment: usize): f32 {
+  if (field(weight, BLOCK_SIZE) == 0) return 1
+  const block = load<i32>(segment, 12)
+  const codes = load<usize>(weight, BLOCK_CODES) + <usize>row * load<usize>(weight, BLOCK_ROW_BYTES)
+  const code = (<i32>load<u8>(codes + <usize>(block >> 1)) >> ((block & 1) << 2)) & 15
+  return load<f32>(load<usize>(weight, LEVELS) + (<usize>code << 2))
+}
+
+/** What is taken off the elements of a grid. */
+// @ts-ignore: decorator
+@inline
+export function zeroAt(weight: usize, groups: i32, segment: usize): i32 {
+  const zero = <i32>load<u8>(load<usize>(weight, ZEROS) + <usize>(groups + load<i32>(segment, 8)))
+  // codes of 8 bits are decoded as signed numbers
+  return field(weight, CODE_BITS) == 8 ? zero - 128 : zero
+}
+
+/** A finite half: its exponent is moved by a product, which knows what is below the normal numbers. */
+// @ts-expect-error: decorator
+@inline
+function ofHalf(half: u16): f32 {
+  const magnitude = reinterpret<f32>((<u32>half & 0x7fff) << 13) * reinterpret<f32>(0x77800000)
+  return half & 0x8000 ? -magnitude : magnitude
+}

@@ -1,0 +1,87 @@
+import fc from 'fast-check'
+import { widthFactor } from '../../src/codebook/constant-codebook.js'
+import type { PackedSource } from '../../src/kernels/packed-contract.js'
+import { matrix } from '../../src/matrix.js'
+import { packedSourceOf } from '../../src/packing/packed-source.js'
+import { permuteColumns } from '../../src/packing/permutation.js'
+import { dequantize, pack, type QuantizedLayer } from '../../src/packing/quantized-layer.js'
+import type { VqLayout } from '../../src/packing/vq-layer.js'
+import { layers, randomLayer, randomPermutation, trellisOf } from '../packing/layers.js'
+import { scalarLayers } from '../packing/scalar-layers.js'
+
+/** A layer of any method, some of them with their columns in another order. */
+export const anyLayers: fc.Arbitrary<QuantizedLayer> = fc.oneof(
+  scalarLayers,
+  layers,
+  fc.tuple(layers, fc.nat(1e6)).map(([layer, seed]) => ({
+    ...layer,
+    permutation: randomPermutation(layer.layout.cols, seed),
+  })),
+)
+
+/** Dimensions and bits. */
+const shapes = [
+  ...([
+    [1, 1],
+    [1, 2],
+    [1, 3],
+    [1, 4],
+    [1, 8],
+    [2, 1],
+    [2, 2],
+    [2, 3],
+    [2, 4],
+    [2, 5],
+    [4, 1],
+    [4, 2],
+  ] as const),
+] as const
+
+/** Layouts whose vectors, groups and blocks fill whole registers, as those of models do, with ends that do not. */
+const evenLayouts: fc.Arbitrary<VqLayout> = fc
+  .record({
+    rows: fc.integer({ min: 1, max: 40 }),
+    cols: fc.integer({ min: 60, max: 600 }),
+    shape: fc.constantFrom(...shapes),
+    widths: fc.option(fc.record({ keyBits: fc.integer({ min: 6, max: 12 }), seed: fc.nat(1e6) }), {
+      nil: undefined,
+    }),
+    columnsPerGroup: fc.constantFrom(64, 128, 256, 768),
+    rowsPerGroup: fc.integer({ min: 1, max: 40 }),
+    scaleBlockSize: fc.constantFrom(undefined, 16, 32, 64),
+  })
+  .map(({ shape, scaleBlockSize, widths, ...sizes }) => ({
+    ...sizes,
+    vectorDim: shape[0],
+    bits: shape[1],
+    ...(scaleBlockSize && { scaleBlockSize }),
+    ...(widths && trellisOf(Math.ceil(sizes.cols / shape[0]), shape[0], widths)),
+  }))
+
+/** Layers as models have them. */
+export const evenLayers: fc.Arbitrary<QuantizedLayer> = fc
+  .tuple(evenLayouts, fc.nat(1e6))
+  .map(([layout, seed]) => randomLayer(layout, 8, seed))
+
+export function sourceOf(layer: QuantizedLayer): PackedSource {
+  return packedSourceOf(pack(layer))
+}
+
+/** What a layer stands for, and its columns in stored order. */
+export function weightsOf(layer: QuantizedLayer): { natural: Float32Array; stored: Float32Array } {
+  const natural = dequantize(layer).data
+  const permutation = 'layout' in layer ? layer.permutation : undefined
+  return { natural, stored: permutation ? permuteColumns(natural, permutation) : natural }
+}
+
+export const shapeOf = (layer: QuantizedLayer) => {
+  const { rows, cols } = 'layout' in layer ? layer.layout : layer
+  return matrix(rows, cols)
+}
+
+/** What the trellis of a layer multiplies a column by. */
+export function factorOf(layer: QuantizedLayer, column: number): number {
+  if (!('layout' in layer) || !layer.layout.trellis) return 1
+  const { vectorDim, trellis } = layer.layout
+  return widthFactor(vectorDim, trellis.widths[Math.floor(column / vectorDim)])
+}
