@@ -1,10 +1,11 @@
 import type { FileHandle } from 'node:fs/promises'
+import { type OptionNames, refuseUnknown, requirePath } from '../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { encodeFloats } from '../checkpoint/dtype.js'
 import { writeAt } from '../checkpoint/file-system.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
 import { requireOutputPlace, writeOutputFile } from '../checkpoint/output-file.js'
-import { throwIfAborted } from '../errors.js'
+import { orNothingWritten, throwIfAborted } from '../errors.js'
 import { requireRepresentable } from '../gguf/representable.js'
 import { rotaryTensors } from '../gguf/rotary-tensors.js'
 import { ggufTensors, type NamedTensor } from '../gguf/tensor-names.js'
@@ -38,6 +39,16 @@ export interface ExportGgufOptions {
   onProgress?: OnProgress
   /** Stops the work with an AbortedError; nothing is written then. */
   signal?: AbortSignal
+}
+
+const optionNames: OptionNames<ExportGgufOptions> = {
+  model: true,
+  output: true,
+  type: true,
+  preTokenizer: true,
+  force: true,
+  onProgress: true,
+  signal: true,
 }
 
 /** The tensors that were written in one type. */
@@ -91,6 +102,13 @@ const GGUF_FILE = { signature: 'GGUF', kind: 'a GGUF file' } as const
  *   What was at the place before is kept then
  */
 export async function exportGguf(options: ExportGgufOptions): Promise<ExportedGguf> {
+  refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  requirePath('output', options.output)
+  return orNothingWritten(() => exportModel(options))
+}
+
+async function exportModel(options: ExportGgufOptions): Promise<ExportedGguf> {
   const { model, output, type = 'auto', preTokenizer, force = false, onProgress } = options
   requireExportType(type)
   requireKnownRule(preTokenizer)

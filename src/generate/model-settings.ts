@@ -45,8 +45,12 @@ export async function readModelSettings(
   config: DecoderDescription,
   tokenizer: Tokenizer,
 ): Promise<ModelSettings> {
-  const read = (name: string): Promise<Fields> | Fields =>
-    checkpoint.otherFiles.includes(name) ? readJsonObject(join(checkpoint.folder, name)) : {}
+  const made = checkpoint.madeFiles?.()
+  const read = (name: string): Promise<Fields> | Fields => {
+    const text = made?.get(name)
+    if (text !== undefined) return JSON.parse(text)
+    return checkpoint.otherFiles.includes(name) ? readJsonObject(join(checkpoint.folder, name)) : {}
+  }
   const generation = await read('generation_config.json')
   const ofTokenizer = await read('tokenizer_config.json')
   const specialTokens = readSpecialTokens(ofTokenizer)
