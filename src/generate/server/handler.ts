@@ -1,29 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Generator } from '../open-generator.js'
 import { type Guard, isLoopback, keyGuard, loopbackGuard } from './access.js'
+import type { AnsweredRequest } from './answered-request.js'
 import { ApiError, asApiError, errorBody } from './api-error.js'
 import { complete, sendJson, type TokenCounts } from './complete.js'
 import { createMetrics } from './metrics.js'
 import { parseChatRequest, parseTextRequest } from './parse-request.js'
 import { readJsonBody } from './read-body.js'
-
-/** A request that was answered. */
-export interface AnsweredRequest {
-  /** `GET` or `POST`. */
-  readonly method: string
-  /** Path without what follows a question mark. */
-  readonly path: string
-  /** Status of the response; 499 where the client went away before it. */
-  readonly status: number
-  /** From its headers to the end of the response. */
-  readonly seconds: number
-  /** Tokens of its prompts. */
-  readonly promptTokens: number
-  /** Tokens that were written for it. */
-  readonly completionTokens: number
-  /** What went wrong, where the server is to blame. */
-  readonly error?: unknown
-}
 
 /** What a handler answers from, and its limits. */
 export interface HandlerOptions {

@@ -4,7 +4,8 @@ import { basename, resolve } from 'node:path'
 import { type OptionNames, refuseUnknown, requireWhole } from '../../check-option.js'
 import { OptionError, UnsupportedError } from '../../errors.js'
 import { type OpenGeneratorOptions, openGenerator } from '../open-generator.js'
-import { type AnsweredRequest, createHandler } from './handler.js'
+import type { AnsweredRequest } from './answered-request.js'
+import { createHandler } from './handler.js'
 
 /** Which model to serve, where, and within which limits. */
 export interface StartServerOptions extends OpenGeneratorOptions {
