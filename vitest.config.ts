@@ -10,6 +10,7 @@ export default defineConfig({
       { find: /^gptvq\/model$/, replacement: source('./src/model.ts') },
       { find: /^gptvq\/generate$/, replacement: source('./src/generate.ts') },
       { find: /^gptvq\/report$/, replacement: source('./src/report.ts') },
+      { find: /^gptvq\/export$/, replacement: source('./src/export.ts') },
     ],
   },
   test: {

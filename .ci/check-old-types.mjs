@@ -7,7 +7,7 @@ const [folder, compiler] = process.argv.slice(2)
 const ts = createRequire(join(resolve(folder), 'package.json'))(compiler)
 const root = resolve(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '..')
 const program = ts.createProgram(
-  ['index', 'model', 'generate', 'report'].map((entry) => join(root, 'dist', `${entry}.d.ts`)),
+  ['index', 'model', 'generate', 'report', 'export'].map((entry) => join(root, 'dist', `${entry}.d.ts`)),
   {
     strict: true,
     noEmit: true,

@@ -1,15 +1,54 @@
-import { OptionError } from './errors.js'
+import { OptionError, ShapeError } from './errors.js'
 import { suggestion } from './nearest-name.js'
+import { shownValue } from './shown-value.js'
 
 /** Names of options, as keys: so that the compiler sees that none of a type is missing. */
 export type OptionNames<T> = Readonly<Record<keyof T & string, true>>
 
-/** Refuses an option that there is not, for callers whom no compiler tells. */
+/** Refuses what is no object of options, and an option that there is not, for callers whom no compiler tells. */
 export function refuseUnknown(options: object, known: Readonly<Record<string, true>>): void {
+  requireObject('options', options)
+  const { signal, ...others } = options as { readonly signal?: unknown }
+  if (signal !== undefined && typeof (signal as Partial<AbortSignal> | null)?.aborted !== 'boolean') {
+    throw new OptionError('signal', `expected an AbortSignal, got ${shownValue(signal)}`)
+  }
+  for (const [option, value] of Object.entries(others)) {
+    if (/^on[A-Z]/.test(option) && value !== undefined && typeof value !== 'function')
+      throw new OptionError(option, `expected a function, got ${shownValue(value)}`)
+  }
   for (const option of Object.keys(options)) {
     if (Object.hasOwn(known, option)) continue
     throw new OptionError(option, `there is no such option${suggestion(option, Object.keys(known))}`)
   }
+}
+
+/** Checks that a value is an object with fields. */
+export function requireObject(option: string, value: object): void {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value))
+    return
+  throw new OptionError(option, `expected an object, got ${shownValue(value)}`)
+}
+
+/**
+ * Checks that a value is an object with these fields, e.g. a layer, for callers whom no compiler tells.
+ *
+ * @param what it should be, e.g. `'a layer that quantizeLayer gave'`
+ * @throws ShapeError saying what was given
+ */
+export function requireFields(value: object, what: string, fields: readonly string[]): void {
+  const given = typeof value === 'object' && value !== null
+  const missing = given ? fields.find((field) => typeof (value as Fields)[field] !== 'object') : undefined
+  if (given && missing === undefined) return
+  const lacking = missing === undefined ? '' : `, without ${missing}`
+  throw new ShapeError(`expected ${what}, got ${shownValue(value)}${lacking}`)
+}
+
+type Fields = Readonly<Record<string, unknown>>
+
+/** Checks the path of a file or folder. */
+export function requirePath(option: string, value: string): void {
+  if (typeof value === 'string' && value !== '' && !value.includes('\0')) return
+  throw new OptionError(option, `expected a path, got ${shownValue(value)}`)
 }
 
 /** Checks a whole number from `least` to `most`. */
@@ -21,31 +60,37 @@ export function requireWhole(
 ): void {
   if (!Number.isSafeInteger(value) || value < least || value > most) {
     const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`
-    throw new OptionError(option, `expected a whole number ${range}, got ${value}`)
+    throw new OptionError(option, `expected a whole number ${range}, got ${shownValue(value)}`)
   }
 }
 
 /** Checks that a value is one of a few. */
 export function requireOneOf<T>(option: string, value: T, choices: readonly T[]): void {
   if (!choices.includes(value)) {
-    throw new OptionError(option, `expected one of ${choices.join(', ')}, got ${value}`)
+    throw new OptionError(option, `expected one of ${choices.join(', ')}, got ${shownValue(value)}`)
   }
 }
 
-/** Damping must be a finite number, not negative. */
+/** A larger share of the diagonal leaves nothing of the Hessian. */
+const MOST_DAMPING = 1e6
+
+/** Damping must be a number from 0 to a million. */
 export function requireDamping(damping: number): void {
-  if (!Number.isFinite(damping) || damping < 0) {
-    throw new OptionError('damping', `expected a number not below 0, e.g. 0.01, got ${damping}`)
+  if (!(damping >= 0 && damping <= MOST_DAMPING)) {
+    throw new OptionError(
+      'damping',
+      `expected a number from 0 to ${MOST_DAMPING}, e.g. 0.01, got ${shownValue(damping)}`,
+    )
   }
 }
 
 /** Checks a number from 0 to 1. */
 export function requireShare(option: string, value: number): void {
   if (!(value >= 0 && value <= 1))
-    throw new OptionError(option, `expected a number from 0 to 1, got ${value}`)
+    throw new OptionError(option, `expected a number from 0 to 1, got ${shownValue(value)}`)
 }
 
 /** Checks a number above 0. */
 export function requirePositive(option: string, value: number): void {
-  if (!(value > 0)) throw new OptionError(option, `expected a number above 0, got ${value}`)
+  if (!(value > 0)) throw new OptionError(option, `expected a number above 0, got ${shownValue(value)}`)
 }

@@ -1,13 +1,15 @@
+import { safeMessage } from './safe-text.js'
+
 /**
  * Errors that a caller can tell apart by class or by `code`. Every message names the thing (option, tensor, file),
- * what was found, what was expected and what to do.
+ * what was found, what was expected and what to do; what it quotes of files is made safe to show and cut where it is long.
  */
 export class GptvqError extends Error {
   /** Stable name of the kind of failure, e.g. `'OPTION'`. */
   readonly code: string
 
   constructor(code: string, message: string, options?: ErrorOptions) {
-    super(message, options)
+    super(safeMessage(message), options)
     this.code = code
     this.name = new.target.name
   }
@@ -26,8 +28,8 @@ export class OptionError extends GptvqError {
 
 /** Two arrays do not fit together, or a shape is impossible. */
 export class ShapeError extends GptvqError {
-  constructor(message: string) {
-    super('SHAPE', message)
+  constructor(message: string, options?: ErrorOptions) {
+    super('SHAPE', message, options)
   }
 }
 
@@ -59,14 +61,32 @@ export class TextError extends GptvqError {
   }
 }
 
-/** The caller's `AbortSignal` fired. Nothing was written. */
+/**
+ * The caller's `AbortSignal` fired. Its `name` is `'AbortError'`, as that of the platform's own. Where the work would
+ * have written something, the message says that nothing was.
+ */
 export class AbortedError extends GptvqError {
-  constructor(message = 'stopped by the caller before it was done; nothing was written') {
-    super('ABORTED', message)
+  /** What the signal was aborted with: `signal.reason`. */
+  readonly reason: unknown
+
+  constructor(message = 'stopped by the caller before it was done', reason?: unknown) {
+    super('ABORTED', message, reason === undefined ? undefined : { cause: reason })
+    this.name = 'AbortError'
+    this.reason = reason
   }
 }
 
 /** Throws {@link AbortedError} when `signal` has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new AbortedError()
+  if (signal?.aborted) throw new AbortedError(undefined, signal.reason)
+}
+
+/** Runs what leaves nothing behind when it is stopped, and has the error say so. */
+export async function orNothingWritten<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof AbortedError) || error.message.includes('nothing was written')) throw error
+    throw new AbortedError(`${error.message}; nothing was written`, error.reason)
+  }
 }

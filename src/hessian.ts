@@ -1,7 +1,8 @@
 import { NumericError, ShapeError } from './errors.js'
 import { wholeBlock } from './kernels/contract.js'
 import { kernels } from './kernels/kernels.js'
-import { assertFinite, type Matrix, matrix } from './matrix.js'
+import { assertFinite, type Matrix, matrix, requireMatrix } from './matrix.js'
+import { shownValue } from './shown-value.js'
 
 /** Tokens whose products are summed in float32; what panels give is summed with its rounding errors. */
 const TOKENS_PER_PANEL = 2048
@@ -44,6 +45,7 @@ export class HessianAccumulator {
    * @throws NumericError on NaN, infinity or values whose squares float32 cannot hold; the sum so far is left as it was
    */
   add(activations: Matrix): void {
+    requireMatrix(activations, 'activations')
     if (activations.cols !== this.inFeatures) {
       throw new ShapeError(
         `activations have ${activations.cols} columns, the accumulator was made for ${this.inFeatures} input features`,
@@ -64,13 +66,14 @@ export class HessianAccumulator {
    * @throws NumericError on NaN or infinity
    */
   addGram(gram: Matrix, tokens: number): void {
+    requireMatrix(gram, 'the product X^T X')
     if (gram.rows !== this.inFeatures || gram.cols !== this.inFeatures) {
       throw new ShapeError(
         `the product X^T X is ${gram.rows} x ${gram.cols}, expected ${this.inFeatures} x ${this.inFeatures}`,
       )
     }
     if (!Number.isSafeInteger(tokens) || tokens < 1) {
-      throw new ShapeError(`tokens of a batch must be a positive whole number, got ${tokens}`)
+      throw new ShapeError(`tokens of a batch must be a positive whole number, got ${shownValue(tokens)}`)
     }
     assertFinite(gram, 'X^T X of the activations')
     this.#addUpper(gram.data)

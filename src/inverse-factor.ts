@@ -1,7 +1,7 @@
 import { inverseFactorInPlace } from './cholesky.js'
 import { NumericError, ShapeError } from './errors.js'
 import type { Pause } from './event-loop.js'
-import { assertFinite, type Matrix, matrix } from './matrix.js'
+import { assertFinite, type Matrix, matrix, requireMatrix } from './matrix.js'
 
 /** Two halves of a Hessian may differ by this share of `sqrt(H_ii H_jj)`. */
 const ASYMMETRY_TOLERANCE = 1e-3
@@ -90,6 +90,8 @@ export function requireSymmetric(hessian: Matrix, layer: string): void {
  * @throws ShapeError, NumericError naming the layer
  */
 export function requireFit(weight: Matrix, hessian: Matrix, name: string): void {
+  requireMatrix(weight, name)
+  requireMatrix(hessian, `${name}: Hessian`)
   if (hessian.rows !== weight.cols || hessian.cols !== weight.cols) {
     throw new ShapeError(
       `${name}: the Hessian is ${hessian.rows} x ${hessian.cols}, a ${weight.rows} x ${weight.cols} layer needs ` +

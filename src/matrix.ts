@@ -1,4 +1,5 @@
 import { NumericError, ShapeError } from './errors.js'
+import { shownValue } from './shown-value.js'
 
 /** A dense matrix, row-major: element (i, j) is `data[i * cols + j]`. */
 export interface Matrix {
@@ -17,15 +18,53 @@ export interface Matrix {
  */
 export function matrix(rows: number, cols: number, data?: Float32Array): Matrix {
   if (!Number.isSafeInteger(rows) || !Number.isSafeInteger(cols) || rows < 1 || cols < 1) {
-    throw new ShapeError(`a matrix needs positive whole dimensions, got ${rows} x ${cols}`)
+    throw new ShapeError(
+      `a matrix needs positive whole dimensions, got ${shownValue(rows)} x ${shownValue(cols)}`,
+    )
   }
-  if (data === undefined) return { rows, cols, data: new Float32Array(rows * cols) }
+  if (data === undefined) return { rows, cols, data: zeros(rows, cols) }
+  requireFloats(data, 'data of a matrix')
   if (data.length !== rows * cols) {
     throw new ShapeError(
       `a ${rows} x ${cols} matrix needs ${rows * cols} values, the array given has ${data.length}`,
     )
   }
   return { rows, cols, data }
+}
+
+function zeros(rows: number, cols: number): Float32Array {
+  try {
+    return new Float32Array(rows * cols)
+  } catch (cause) {
+    throw new ShapeError(
+      `a matrix of ${rows} x ${cols} float32 values, ${((4 * rows * cols) / 2 ** 30).toFixed(1)} GiB, does not fit into memory`,
+      { cause },
+    )
+  }
+}
+
+function requireFloats(data: unknown, name: string): void {
+  if (data instanceof Float32Array) return
+  throw new ShapeError(
+    `${name}: expected a Float32Array, got ${shownValue(data)}; Float32Array.from(values) makes one`,
+  )
+}
+
+/**
+ * Checks that a value is a matrix, for callers whom no compiler tells.
+ *
+ * @param name how the error names it
+ * @throws ShapeError saying what was given
+ */
+export function requireMatrix(value: Matrix, name: string): void {
+  const { rows, cols, data } = (value ?? {}) as Partial<Matrix>
+  if (rows === undefined && cols === undefined) {
+    throw new ShapeError(
+      `${name}: expected a matrix { rows, cols, data }, got ${shownValue(value)}; matrix(rows, cols, data) makes one`,
+    )
+  }
+  requireFloats(data, `${name}.data`)
+  matrix(rows as number, cols as number, data)
 }
 
 /** A copy that shares nothing with the original. */
@@ -40,6 +79,7 @@ export function copyMatrix(source: Matrix): Matrix {
  * @throws NumericError naming the first offending element by row and column
  */
 export function assertFinite(m: Matrix, name: string): void {
+  requireMatrix(m, name)
   const { data, cols } = m
   for (let i = 0; i < data.length; i++) {
     if (!Number.isFinite(data[i])) throw nonFiniteError(data[i], i, cols, name)

@@ -18,6 +18,7 @@ export type {
   VqRecord,
 } from './checkpoint/quantized-config.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
+export { type ResolveOptions, resolveModel } from './hub/resolve-model.js'
 export type {
   Activation,
   AttentionDescription,

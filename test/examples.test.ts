@@ -102,3 +102,12 @@ it('examples/progress-and-cancel.ts stops halfway, leaves nothing half-written, 
   expect(existsSync(join(root, 'out/progress-and-cancel/model.safetensors'))).toBe(true)
   expect(readdirSync(join(root, 'out')).filter((name) => name.includes('partial'))).toEqual([])
 })
+
+it('examples/export-gguf.ts: fewer bits make a smaller file and add more error; the file is read back', async () => {
+  const text = await run('export-gguf')
+  const written = figures(text, /^\w+: (\d+) bytes, added error ([\d.]+)$/gm)
+  expect(written).toHaveLength(3)
+  expect(isRising(written.map(([bytes]) => -bytes))).toBe(true)
+  expect(isRising(written.map(([, error]) => error))).toBe(true)
+  expect(text).toMatch(/^LlamaForCausalLM, \d+ tensors, .*q_proj\.weight as Q4_0$/m)
+})

@@ -1,4 +1,4 @@
-import { requireDamping } from '../check-option.js'
+import { requireDamping, requireObject } from '../check-option.js'
 import { pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { copyMatrix, type Matrix } from '../matrix.js'
@@ -29,6 +29,7 @@ export async function quantizeGptq(
   hessian: Matrix,
   options: GptqOptions,
 ): Promise<ScalarLayer> {
+  requireObject('options', options)
   const { damping = 0.01, name = 'weight', signal } = options
   requireDamping(damping)
   const pause = pacer(signal)

@@ -1,5 +1,5 @@
 import { kmeans } from 'ml-kmeans'
-import { requireWhole } from '../check-option.js'
+import { requireObject, requireWhole } from '../check-option.js'
 import { storeCodebook } from '../codebook/store-codebook.js'
 import { OptionError } from '../errors.js'
 import { assertFinite, type Matrix } from '../matrix.js'
@@ -37,6 +37,7 @@ export type KmeansOptions = Omit<LayoutOptions, 'scaleBlockSize' | 'columnOrder'
  * @throws OptionError, NumericError naming the layer
  */
 export function quantizeKmeans(weight: Matrix, options: KmeansOptions = {}, name = 'weight'): VqLayer {
+  requireObject('options', options)
   const given: LayoutOptions = options
   for (const option of USELESS) {
     if (given[option] === undefined) continue

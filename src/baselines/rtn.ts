@@ -1,8 +1,21 @@
-import { requireWhole } from '../check-option.js'
+import { requireObject, requireWhole } from '../check-option.js'
 import { NumericError } from '../errors.js'
 import { halfToFloat } from '../kernels/half.js'
 import { assertFinite, type Matrix } from '../matrix.js'
 import { groupsPerRow, nearestCode, type ScalarLayer, scalarGrid } from '../packing/scalar-layer.js'
+
+/** Scales below this lose digits as a half: it is subnormal there. */
+const LEAST_SCALE = 2 ** -18
+
+/** Refuses a layer whose scales all underflow: its weights would come out as 0, or nearly so. */
+function requireScalesFit({ data }: Matrix, bits: number, name: string): void {
+  const largest = data.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  if (largest === 0 || largest / (2 ** bits - 1) >= LEAST_SCALE) return
+  throw new NumericError(
+    `${name}: its largest weight is ${largest}; with ${bits} bits its scales are below what a half holds well ` +
+      `(${LEAST_SCALE}). Use gptvq, fewer bits, or multiply the layer by a power of two`,
+  )
+}
 
 /** Options of {@link quantizeRtn}. */
 export interface ScalarOptions {
@@ -43,10 +56,12 @@ export function quantizeRtn(weight: Matrix, options: ScalarOptions, name = 'weig
 
 /** Checks the options and the weights and makes a layer to be filled. */
 export function emptyScalarLayer(weight: Matrix, options: ScalarOptions, name: string): ScalarLayer {
+  requireObject('options', options)
   const { bits, groupSize = 128 } = options
   requireWhole('bits', bits, 1, 8)
   requireWhole('groupSize', groupSize, 1)
   assertFinite(weight, name)
+  requireScalesFit(weight, bits, name)
   const { rows, cols } = weight
   const groups = groupsPerRow(cols, groupSize)
   return {

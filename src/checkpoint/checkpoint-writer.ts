@@ -1,4 +1,5 @@
 import { basename, join } from 'node:path'
+import { requireObject, requirePath } from '../check-option.js'
 import { CheckpointError, OptionError, ShapeError } from '../errors.js'
 import { DTYPES, type Dtype, isDtype, tensorBytes } from './dtype.js'
 import { fileError } from './file-errors.js'
@@ -7,7 +8,7 @@ import { isPlainFileName, WEIGHTS_INDEX_FILE } from './folder-names.js'
 import { isWellFormed, MAX_DIMENSIONS, quoted } from './header-text.js'
 import { prepareOutputFolder } from './output-folder.js'
 import { buildHeader, type HeaderEntry } from './safetensors-header.js'
-import { createWeightsWriter, WORKING_FILE_PREFIX } from './weights-writer.js'
+import { createWeightsWriter, type FileMetadata, metadataOf, WORKING_FILE_PREFIX } from './weights-writer.js'
 import { takeTurns } from './write-turns.js'
 
 /** Options of {@link createCheckpointWriter}. */
@@ -16,8 +17,11 @@ export interface CheckpointWriterOptions {
   readonly force?: boolean
   /** Bytes of tensors in one file; a larger tensor has a file of its own. Default 5e9. */
   readonly maxShardBytes?: number
-  /** The `__metadata__` of every safetensors file. Default `{ format: 'pt' }`, which transformers asks for. */
-  readonly metadata?: Readonly<Record<string, string>>
+  /**
+   * The `__metadata__` of every safetensors file, or what gives it for a file of the tensors named. Default
+   * `{ format: 'pt' }`, which transformers asks for.
+   */
+  readonly metadata?: FileMetadata
 }
 
 /** What was written. */
@@ -97,12 +101,14 @@ export async function createCheckpointWriterOn(
   folder: string,
   options: CheckpointWriterOptions = {},
 ): Promise<CheckpointWriter> {
+  requirePath('folder', folder)
+  requireObject('options', options)
   const { force = false, maxShardBytes = 5e9, metadata = { format: 'pt' } } = options
   if (!(maxShardBytes >= 1)) {
     throw new OptionError('maxShardBytes', `expected a positive number of bytes, got ${maxShardBytes}`)
   }
   // metadata that cannot be written is refused now, not after hours of work
-  buildHeader([], metadata)
+  buildHeader([], metadataOf(metadata, []))
   const output = await prepareOutputFolder(system, folder, force)
   const weights = createWeightsWriter(system, output.partial, maxShardBytes, metadata)
   const turns = takeTurns(folder, output, weights.close)

@@ -1,114 +1,29 @@
-import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
-import { CheckpointError } from '../errors.js'
-import { createFilePool, type FilePool } from './byte-source.js'
-import { fileError, systemErrorCode } from './file-errors.js'
-import { CONFIG_FILE, isCompanionFile } from './folder-names.js'
-import { readJsonText } from './json-file.js'
-import { readSafetensors, type SafetensorsFile } from './safetensors-reader.js'
-import { findTensor, type TensorSource, tensorSource } from './tensor-source.js'
-import { findWeightFiles, joinTensors } from './weight-files.js'
+import { requirePath } from '../check-option.js'
+import { openGgufModel } from '../gguf/open-gguf-model.js'
+import { isGgufPath } from '../gguf/read-gguf.js'
+import { resolveModel } from '../hub/resolve-model.js'
+import { type Checkpoint, openModelFolder } from './model-folder.js'
 
-/** An open model folder in the Hugging Face layout. */
-export interface Checkpoint extends TensorSource {
-  /** Its path, as given. */
-  readonly folder: string
-  /** `config.json` as parsed. */
-  readonly config: Record<string, unknown>
-  /** `config.json` as it is written. */
-  readonly configText: string
-  /**
-   * Names of the small files that belong to any copy of the model (tokenizer, generation settings, chat template,
-   * model card, licence), sorted. Neither weights nor `config.json`.
-   */
-  readonly otherFiles: readonly string[]
-}
-
-/** Weight files open at a time. */
-const MAX_OPEN_FILES = 4
-
-/** Larger files are not companions of the weights; the largest tokenizers have about 40 MB. */
-const MAX_OTHER_FILE_BYTES = 256 * 2 ** 20
+export type { Checkpoint } from './model-folder.js'
 
 /**
- * Opens a model folder: reads `config.json`, the index if there is one and the header of every safetensors file, and
- * of the weights nothing. Call `close()` when done.
+ * Opens a model: a folder, of which it reads `config.json`, the index if there is one and the header of every
+ * safetensors file, or a GGUF file, of which it reads the header; of the weights nothing. Call `close()` when done.
  *
- * @param folder path of a folder with `config.json` and `model.safetensors`, or `model.safetensors.index.json` and shards
- * @throws CheckpointError when the folder or one of these is missing, damaged, or they contradict each other
+ * The tensors of a GGUF file have the names and the order of rows of the model on the hub, and are read as F32:
+ * exactly the values that their blocks stand for.
+ *
+ * @param name path of a folder with `config.json` and `model.safetensors`, or `model.safetensors.index.json` and
+ *   shards; or of a `.gguf` file; or the name of a model on the hub, `org/name` or `org/name@revision`
+ * @throws CheckpointError when one of these is missing, damaged, or they contradict each other
+ * @throws UnsupportedError for a GGUF file of a kind that is not read
  */
-export async function openCheckpoint(folder: string): Promise<Checkpoint> {
-  const names = await listFiles(folder)
-  if (!names.includes(CONFIG_FILE)) {
-    throw new CheckpointError(
-      `${folder}: holds no ${CONFIG_FILE}, so it is not a model folder. Give the folder that the model was downloaded or saved to`,
-    )
-  }
-  const { value: config, text: configText } = await readJsonText(join(folder, CONFIG_FILE))
-  const otherFiles = await smallFiles(folder, names.filter(isCompanionFile))
-  const pool = createFilePool(MAX_OPEN_FILES)
-  try {
-    return { ...(await openWeights(folder, names, pool)), folder, config, configText, otherFiles }
-  } catch (error) {
-    await pool.close()
-    throw error
-  }
-}
-
-async function openWeights(folder: string, names: readonly string[], pool: FilePool): Promise<TensorSource> {
-  const weights = await findWeightFiles(folder, names)
-  const byPath = new Map<string, SafetensorsFile>()
-  for (const name of weights.files) {
-    const path = join(folder, name)
-    byPath.set(path, await readSafetensors(await pool.open(path), pool.close))
-  }
-  const found = [...byPath.values()].map((file) => file.tensors)
-  const tensors = joinTensors(folder, weights, found)
-  return tensorSource(
-    folder,
-    tensors,
-    (name, start, end) => byPath.get(findTensor(tensors, name, folder).file)!.readRange(name, start, end),
-    pool.close,
-  )
-}
-
-/** Names of the plain files in `folder`, links to files among them, sorted. */
-async function listFiles(folder: string): Promise<string[]> {
-  try {
-    const entries = await readdir(folder, { withFileTypes: true })
-    return entries
-      .filter((entry) => !entry.isDirectory())
-      .map((entry) => entry.name)
-      .sort()
-  } catch (error) {
-    const code = systemErrorCode(error)
-    if (code === 'ENOENT') {
-      throw new CheckpointError(
-        `${folder}: there is no such folder. Give the path of a model folder on this machine (nothing is downloaded)`,
-        { cause: error },
-      )
-    }
-    if (code === 'ENOTDIR') {
-      throw new CheckpointError(
-        `${folder}: is a file, expected a model folder. Give the folder that holds it`,
-        {
-          cause: error,
-        },
-      )
-    }
-    throw fileError(`cannot read the folder ${folder}`, error)
-  }
-}
-
-async function smallFiles(folder: string, names: readonly string[]): Promise<string[]> {
-  const small: string[] = []
-  for (const name of names) {
-    try {
-      const found = await stat(join(folder, name))
-      if (found.isFile() && found.size <= MAX_OTHER_FILE_BYTES) small.push(name)
-    } catch (error) {
-      throw fileError(`cannot read ${join(folder, name)}`, error)
-    }
-  }
-  return small
+export async function openCheckpoint(name: string): Promise<Checkpoint> {
+  requirePath('folder', name)
+  const model = await resolveModel(name)
+  if (!isGgufPath(model)) return openModelFolder(model)
+  const { files, config, ...source } = await openGgufModel(model)
+  const configText = `${JSON.stringify(config, null, 2)}\n`
+  const made = { otherFiles: [], madeFiles: files, metadata: new Map() }
+  return { ...source, folder: model, config, configText, ...made }
 }

@@ -1,4 +1,5 @@
 import { CheckpointError } from '../errors.js'
+import { shortened } from '../safe-text.js'
 
 /** One tensor as the header states it, not yet checked against anything. */
 export interface StatedTensor {
@@ -22,9 +23,9 @@ export const MAX_DIMENSIONS = 64
 const LONGEST_NUMBER = 20
 const SHOWN_NAME_LENGTH = 200
 
-/** A name from an untrusted file as errors show it: escaped, in quotes, cut when very long. */
+/** A name from an untrusted file as errors show it: in quotes, cut when very long. */
 export function quoted(name: string): string {
-  return JSON.stringify(name.length > SHOWN_NAME_LENGTH ? `${name.slice(0, SHOWN_NAME_LENGTH)}...` : name)
+  return JSON.stringify(shortened(name, SHOWN_NAME_LENGTH))
 }
 
 /**

@@ -1,8 +1,12 @@
 import { CheckpointError } from '../errors.js'
+import { shortened } from '../safe-text.js'
 import { createFilePool } from './byte-source.js'
 
 /** Largest JSON file that is read whole: config and index files have at most a few megabytes. */
 const MAX_JSON_BYTES = 100_000_000
+
+/** Deepest nesting of lists and objects; the files of a model have fewer than ten. */
+const MAX_DEPTH = 100
 
 /**
  * Reads a JSON file that holds one object.
@@ -27,6 +31,12 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** A value of a file as an error shows it: its JSON, cut when long. */
+export function shownJson(value: unknown): string {
+  if (typeof value === 'number') return String(value)
+  return shortened(JSON.stringify(value) ?? 'missing', 200)
+}
+
 const REPLACE = 'Replace it by the file of the original model'
 
 async function readSmallFile(path: string): Promise<Uint8Array> {
@@ -47,11 +57,47 @@ async function readSmallFile(path: string): Promise<Uint8Array> {
 function parseJson(bytes: Uint8Array, path: string): { value: unknown; text: string } {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-    return { value: JSON.parse(text), text }
+    requireShallow(text, path)
+    const value: unknown = JSON.parse(text)
+    requireFinite(value, path)
+    return { value, text }
   } catch (cause) {
+    if (cause instanceof CheckpointError) throw cause
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new CheckpointError(`${path}: is not valid JSON: ${reason}. ${REPLACE}`, { cause })
   }
+}
+
+/**
+ * Refuses text nested deeper than any file of a model: whatever walks its values would run out of stack.
+ *
+ * @throws CheckpointError
+ */
+export function requireShallow(text: string, path: string): void {
+  let depth = 0
+  let inText = false
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at]
+    if (inText && character === '\\') at++
+    else if (character === '"') inText = !inText
+    else if (inText) continue
+    else if (character === '{' || character === '[') depth++
+    else if (character === '}' || character === ']') depth--
+    if (depth > MAX_DEPTH) {
+      throw new CheckpointError(
+        `${path}: values are nested more than ${MAX_DEPTH} deep; the file is damaged. ${REPLACE}`,
+      )
+    }
+  }
+}
+
+/** Refuses numbers that overflow, e.g. 1e999. */
+function requireFinite(value: unknown, path: string): void {
+  if (typeof value === 'number' && !Number.isFinite(value)) {
+    throw new CheckpointError(`${path}: holds a number beyond the range of float64. ${REPLACE}`)
+  }
+  if (typeof value === 'object' && value !== null)
+    for (const member of Object.values(value)) requireFinite(member, path)
 }
 
 function kindOf(value: unknown): string {

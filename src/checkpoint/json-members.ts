@@ -1,3 +1,5 @@
+import { finiteJson } from '../finite-json.js'
+
 /**
  * The members of the one object that a JSON text holds, each value as it is written there. What is copied this way keeps
  * the spelling of its numbers: `30.0` read and written again is `30`, which strict readers take for another type.
@@ -32,5 +34,5 @@ export function joinMembers(members: ReadonlyMap<string, string>): string {
 
 /** A value as {@link joinMembers} wants it, indented as a member is. */
 export function memberOf(value: unknown): string {
-  return JSON.stringify(value, null, 2).replaceAll('\n', '\n  ')
+  return finiteJson(value, 2).replaceAll('\n', '\n  ')
 }

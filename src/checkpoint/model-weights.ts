@@ -1,5 +1,3 @@
-import { join } from 'node:path'
-import { CheckpointError } from '../errors.js'
 import {
   dequantize,
   dequantizeRows,
@@ -8,7 +6,8 @@ import {
   requirePacked,
 } from '../packing/quantized-layer.js'
 import type { Checkpoint } from './checkpoint.js'
-import { type ModuleRecord, parseQuantizationConfig, type QuantizationConfig } from './quantized-config.js'
+import { readQuantization } from './quantization.js'
+import type { ModuleRecord, QuantizationConfig } from './quantized-config.js'
 import { fitting, readPackedLayer, readQuantizedLayer } from './quantized-tensors.js'
 import { requireFloats } from './tensor-source.js'
 
@@ -28,14 +27,9 @@ export interface CheckpointWeights {
 
 /** Reads plain tensors and quantized layers by the names that the plain model has. */
 export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
-  const quantization = parseQuantizationConfig(checkpoint.config, join(checkpoint.folder, 'config.json'))
+  const quantization = readQuantization(checkpoint)
   const records = new Map<string, ModuleRecord>()
   for (const [module, record] of Object.entries(quantization?.modules ?? {})) {
-    if (checkpoint.tensors.has(`${module}.weight`)) {
-      throw new CheckpointError(
-        `${checkpoint.folder}: ${module} is stored both quantized and plain; expected one of the two. Quantize the model again`,
-      )
-    }
     records.set(`${module}.weight`, record)
   }
   const moduleOf = (name: string) => name.slice(0, -'.weight'.length)

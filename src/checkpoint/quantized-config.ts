@@ -1,6 +1,7 @@
 import { CONSTANT_CODEBOOK, MOST_KEY_BITS } from '../codebook/constant-codebook.js'
 import { CheckpointError } from '../errors.js'
 import { type FloatDtype, isDtype, isFloatDtype } from './dtype.js'
+import { shownJson } from './json-file.js'
 
 export const QUANT_METHOD = 'gptvq'
 /** Versions of the format that this release reads. A folder has the least that its layers can be read by. */
@@ -65,6 +66,8 @@ export interface QuantizationConfig {
   readonly method: string
   /** The options the folder was made with. */
   readonly settings: Readonly<Record<string, unknown>>
+  /** What it was made of, and by what: hashes of the model and of the calibration text, versions, engine. */
+  readonly run?: Readonly<Record<string, unknown>>
   /** By the name of the weight less `.weight`. */
   readonly modules: Readonly<Record<string, ModuleRecord>>
 }
@@ -81,16 +84,20 @@ export function parseQuantizationConfig(
 ): QuantizationConfig | undefined {
   const stated = config.quantization_config
   if (stated === undefined || stated === null) return undefined
-  const { quant_method, version, method, settings, modules } = fieldsOf(stated, where, 'quantization_config')
+  const { quant_method, version, method, settings, run, modules } = fieldsOf(
+    stated,
+    where,
+    'quantization_config',
+  )
   if (quant_method !== QUANT_METHOD) {
     throw new CheckpointError(
-      `${where}: quant_method is ${JSON.stringify(quant_method)}, expected "${QUANT_METHOD}" or no quantization_config. ` +
+      `${where}: quant_method is ${shownJson(quant_method)}, expected "${QUANT_METHOD}" or no quantization_config. ` +
         'Give the model as it was before another tool quantized it',
     )
   }
   if (version !== 1 && version !== 2) {
     throw new CheckpointError(
-      `${where}: the quantized format has version ${JSON.stringify(version)}, this release reads ` +
+      `${where}: the quantized format has version ${shownJson(version)}, this release reads ` +
         `${FORMAT_VERSIONS.join(' and ')}; ` +
         'use a newer release of gptvq',
     )
@@ -105,8 +112,9 @@ export function parseQuantizationConfig(
   return {
     quant_method,
     version,
-    method: String(method),
+    method: methodName(method, where),
     settings: fieldsOf(settings ?? {}, where, 'settings'),
+    ...(run !== undefined && { run: fieldsOf(run, where, 'run') }),
     modules: Object.fromEntries(records),
   }
 }
@@ -127,9 +135,9 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
   if (typeof dtype !== 'string' || !isDtype(dtype) || !isFloatDtype(dtype)) {
     throw damaged(where, 'dtype', dtype, 'F64, F32, F16 or BF16')
   }
-  if (error !== null && typeof error !== 'number')
-    throw damaged(where, 'relative_error', error, 'a number or null')
-  if (move !== undefined && typeof move !== 'number') throw damaged(where, 'drift_move', move, 'a number')
+  if (error !== null && !isMeasured(error))
+    throw damaged(where, 'relative_error', error, 'a number from 0, or null')
+  if (move !== undefined && !isMeasured(move)) throw damaged(where, 'drift_move', move, 'a number from 0')
   const common = {
     shape: [whole('shape', shape[0]), whole('shape', shape[1])] as const,
     dtype,
@@ -174,6 +182,15 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
   }
 }
 
+function isMeasured(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0
+}
+
+function methodName(value: unknown, where: string): string {
+  if (typeof value === 'string') return value
+  throw damaged(where, 'method', value, '"gptvq", "gptq" or "rtn"')
+}
+
 function meanBits(value: unknown, where: string): number {
   if (typeof value === 'number' && value > 0 && value <= MOST_KEY_BITS) return value
   throw damaged(where, 'bits', value, `a number above 0, at most ${MOST_KEY_BITS}`)
@@ -197,7 +214,7 @@ function fieldsOf(value: unknown, where: string, field: string): Record<string, 
 
 function damaged(where: string, field: string, found: unknown, expected: string): CheckpointError {
   return new CheckpointError(
-    `${where}: ${field} is ${JSON.stringify(found)}, expected ${expected}. ` +
+    `${where}: ${field} is ${shownJson(found)}, expected ${expected}. ` +
       'The file was changed or damaged; quantize the model again',
   )
 }

@@ -2,7 +2,7 @@ import { CONSTANT_CODEBOOK } from '../codebook/constant-codebook.js'
 import type { CodebookElements } from '../codebook/store-codebook.js'
 import { CheckpointError, ShapeError } from '../errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
-import { bfloatToFloat } from '../kernels/half.js'
+import { bfloatToFloat, halfToFloat } from '../kernels/half.js'
 import { SCALE_BITS } from '../packing/block-scales.js'
 import { type PackedLayer, type PackedScales, unpackWidths } from '../packing/pack-layer.js'
 import { permutationBytes, unpackPermutation } from '../packing/permutation.js'
@@ -16,6 +16,7 @@ import {
   isTrellis,
   rowGroupsOf,
   type VqLayout,
+  vectorsPerRow,
 } from '../packing/vq-layer.js'
 import type { Dtype } from './dtype.js'
 import type { ModuleRecord, ScalarRecord, VqRecord } from './quantized-config.js'
@@ -126,6 +127,46 @@ export function recordOf(
   }
 }
 
+/** Whether a tensor of this name is part of a quantized layer. */
+export function isStoredName(name: string): boolean {
+  return Object.values(SUFFIXES).some((suffix) => name.endsWith(suffix))
+}
+
+/** The tensors that store a layer of this record, as their headers must state them. */
+export function expectedTensors(module: string, record: ModuleRecord): Omit<StoredTensor, 'bytes'>[] {
+  const [rows, cols] = record.shape
+  if (record.format === 'scalar') {
+    const { bits, group_size: groupSize } = record
+    const groups = groupsPerRow(cols, groupSize)
+    return [
+      { name: module + SUFFIXES.codes, dtype: 'U8', shape: [rows, packedRowBytes(cols, bits)] },
+      { name: module + SUFFIXES.scales, dtype: 'F16', shape: [rows, groups] },
+      { name: module + SUFFIXES.zeros, dtype: 'U8', shape: [packedRowBytes(rows * groups, bits)] },
+    ]
+  }
+  const layout = plainLayout(record)
+  const vectors = vectorsPerRow(layout)
+  // the widths of a trellis add up to the bits of a row
+  const rowBytes = Math.ceil(Math.round(record.bits * layout.vectorDim * vectors) / 8)
+  const groups = [rowGroupsOf(layout), columnGroupsOf(layout)]
+  const shapes: Record<string, [Dtype, number[]]> = {
+    [SUFFIXES.indices]: ['U8', [rows, rowBytes]],
+    [SUFFIXES.codebooks]: [
+      record.codebook_bits === 8 ? 'I8' : 'F16',
+      [...groups, centroidsOf(layout), layout.vectorDim],
+    ],
+    [SUFFIXES.codebookScales]: ['BF16', groups],
+    [SUFFIXES.blockScales]: ['U8', [rows, packedRowBytes(blocksPerRow(layout), SCALE_BITS)]],
+    [SUFFIXES.scaleRatio]: ['F32', [1]],
+    [SUFFIXES.permutation]: ['U8', [permutationBytes(cols)]],
+    [SUFFIXES.widths]: ['U8', [widthBytes(vectors)]],
+  }
+  return storedNames(module, record).map((name) => {
+    const [dtype, shape] = shapes[name.slice(module.length)]
+    return { name, dtype, shape }
+  })
+}
+
 /** Names of the tensors that store a layer of this record. */
 export function storedNames(module: string, record: ModuleRecord): string[] {
   const { indices, codebooks, codebookScales, blockScales, scaleRatio, permutation, widths } = SUFFIXES
@@ -185,27 +226,36 @@ export function fitting<T>(module: string, use: () => T): T {
 async function readVq(source: TensorSource, module: string, record: VqRecord): Promise<PackedLayer> {
   const widths = record.key_bits === undefined ? undefined : await readWidths(source, module, record)
   const layout: VqLayout = {
-    rows: record.shape[0],
-    cols: record.shape[1],
-    vectorDim: record.vector_dim,
-    bits: record.bits,
+    ...plainLayout(record),
     ...(record.key_bits !== undefined &&
       widths && { trellis: { keyBits: record.key_bits, widths: widths.widths } }),
-    columnsPerGroup: record.columns_per_group,
-    rowsPerGroup: record.rows_per_group,
-    ...(record.scale_block_size !== undefined && { scaleBlockSize: record.scale_block_size }),
   }
   const codebookScales = new Uint16Array(await read(source, module + SUFFIXES.codebookScales, 'BF16'))
   if (!codebookScales.every((scale) => Number.isFinite(bfloatToFloat(scale))))
     throw notFinite(module + SUFFIXES.codebookScales)
+  const codebooks = isTrellis(layout) ? new Int8Array(0) : await readCodebooks(source, module, record)
+  requireFiniteCentroids(module, codebooks, codebookScales)
   return {
     layout,
     indices: new Uint8Array(await read(source, module + SUFFIXES.indices, 'U8')),
-    codebooks: isTrellis(layout) ? new Int8Array(0) : await readCodebooks(source, module, record),
+    codebooks,
     codebookScales,
     ...(layout.scaleBlockSize !== undefined && { blockScales: await readScales(source, module, layout) }),
     ...(record.permuted && { permutation: await readPermutation(source, module, layout.cols) }),
     ...(widths && { widths: widths.packed }),
+  }
+}
+
+/** What the record alone tells of a layout: all but the widths of a trellis. */
+function plainLayout(record: VqRecord): VqLayout {
+  return {
+    rows: record.shape[0],
+    cols: record.shape[1],
+    vectorDim: record.vector_dim,
+    bits: record.bits,
+    columnsPerGroup: record.columns_per_group,
+    rowsPerGroup: record.rows_per_group,
+    ...(record.scale_block_size !== undefined && { scaleBlockSize: record.scale_block_size }),
   }
 }
 
@@ -304,6 +354,24 @@ async function read(
     )
   }
   return Uint8Array.from(await source.readBytes(name)).buffer
+}
+
+/** Elements and scales are finite, their products need not be; the scales of blocks are 1 at most. */
+function requireFiniteCentroids(module: string, elements: CodebookElements, scales: Uint16Array): void {
+  const size = elements.length / scales.length
+  for (const [group, scale] of scales.entries()) {
+    // of a constant codebook the largest element is known
+    let largest = size === 0 ? 127 : 0
+    for (let i = group * size; i < (group + 1) * size; i++) {
+      const value = elements instanceof Int8Array ? elements[i] : halfToFloat(elements[i])
+      if (value > largest || -value > largest) largest = Math.abs(value)
+    }
+    if (Number.isFinite(Math.fround(largest * bfloatToFloat(scale)))) continue
+    throw new CheckpointError(
+      `${module}${SUFFIXES.codebookScales}: a scale makes infinite weights of the codebook's elements; the file is damaged. ` +
+        'Quantize the model again',
+    )
+  }
 }
 
 function isFiniteHalf(half: number): boolean {

@@ -21,6 +21,13 @@ export interface TensorInfo {
   readonly bytes: number
   /** Path of the file that holds it. */
   readonly file: string
+  /** How it is stored where that is no dtype: in a GGUF file, whose tensors are read as F32. */
+  readonly stored?: {
+    /** Its type there, e.g. `'Q4_K'`. */
+    readonly type: string
+    /** Bytes of its data there. */
+    readonly bytes: number
+  }
 }
 
 /** Tensors by name, each read from disk when asked for and never kept. */

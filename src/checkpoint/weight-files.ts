@@ -116,6 +116,13 @@ function noWeights(folder: string, names: readonly string[]): CheckpointError {
   if (others.length === 0) {
     return new CheckpointError(`${folder}: holds no weights; ${expected}. Fetch the whole model`)
   }
+  const file = others.find((name) => /\.gguf$/i.test(name))
+  if (file !== undefined) {
+    return new CheckpointError(
+      `${folder}: its weights are not in the safetensors format: found ${listed(others)}; ${expected}. ` +
+        `Give the GGUF file itself as the model: ${folder}/${file}`,
+    )
+  }
   return new CheckpointError(
     `${folder}: its weights are not in the safetensors format: found ${listed(others)}; ${expected}. ` +
       'Convert it with Python: from transformers import AutoModelForCausalLM; ' +

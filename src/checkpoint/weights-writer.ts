@@ -7,6 +7,19 @@ import { createShardWriter, type ShardWriter } from './shard-writer.js'
 /** Names of files that only this writer makes begin so, until it knows how many shards there are. */
 export const WORKING_FILE_PREFIX = '.shard-'
 
+/** The `__metadata__` of a file, or what gives it for a file of the tensors named. */
+export type FileMetadata =
+  | Readonly<Record<string, string>>
+  | ((tensors: readonly string[]) => Readonly<Record<string, string>>)
+
+/** The `__metadata__` of a file of these tensors. */
+export function metadataOf(
+  metadata: FileMetadata,
+  tensors: readonly string[],
+): Readonly<Record<string, string>> {
+  return typeof metadata === 'function' ? metadata(tensors) : metadata
+}
+
 /** The weights of a model folder being written: one file, or shards and their index. */
 export interface WeightsWriter {
   /** Writes a tensor to disk. Not to be called again before it is done. */
@@ -22,7 +35,7 @@ export function createWeightsWriter(
   system: FileSystem,
   folder: string,
   maxShardBytes: number,
-  metadata: Readonly<Record<string, string>>,
+  metadata: FileMetadata,
 ): WeightsWriter {
   const complete: { readonly path: string; readonly size: number; readonly names: readonly string[] }[] = []
   let totalSize = 0
@@ -35,7 +48,7 @@ export function createWeightsWriter(
   }
   const completeShard = async () => {
     const { finish, names } = await openShard()
-    complete.push({ path: path(), size: await finish(metadata), names })
+    complete.push({ path: path(), size: await finish(metadataOf(metadata, names)), names })
     shard = undefined
   }
 

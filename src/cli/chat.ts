@@ -4,6 +4,7 @@ import { AbortedError, GptvqError } from '../errors.js'
 import type { ChatMessage } from '../generate/chat-template.js'
 import type { GenerateOptions } from '../generate/generate-options.js'
 import type { Generator } from '../generate/open-generator.js'
+import { safeText } from '../safe-text.js'
 import type { Terminal } from './command.js'
 import { type WritingSpeed, writeText } from './write-text.js'
 
@@ -67,7 +68,7 @@ export async function runChat(
       const items = generator.generate({ ...options, ...given, signal: answering.signal })
       await writeText(items, speed, (part) => {
         said += part
-        write(part)
+        write(safeText(part))
       })
     } catch (error) {
       if (!(error instanceof GptvqError)) throw error

@@ -39,6 +39,8 @@ export interface Command {
   readonly summary: string
   /** What it does, for its own help. */
   readonly about: string
+  /** What it does in each case, for its own help: a heading, then rows. */
+  readonly table?: readonly (readonly string[])[]
   /** Calls that work, without the leading `gptvq`. */
   readonly examples: readonly string[]
   readonly flags: FlagTable

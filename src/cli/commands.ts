@@ -1,6 +1,7 @@
 import type { Command } from './command.js'
 import { dequantizeCommand } from './dequantize.js'
 import { evalCommand } from './eval.js'
+import { exportCommand } from './export.js'
 import { inspectCommand } from './inspect.js'
 import { quantizeCommand } from './quantize.js'
 import { reportCommand } from './report.js'
@@ -14,6 +15,7 @@ export const commands: readonly Command[] = [
   inspectCommand,
   reportCommand,
   dequantizeCommand,
+  exportCommand,
   runCommand,
   serveCommand,
 ]

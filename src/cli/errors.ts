@@ -1,4 +1,5 @@
 import { AbortedError, GptvqError, OptionError } from '../errors.js'
+import { safeMessage } from '../safe-text.js'
 import { type FlagTable, flagName } from './flags.js'
 
 /** What the process exits with: done, failed, or called wrongly. */
@@ -15,7 +16,7 @@ export class UsageError extends Error {
   readonly command: string | undefined
 
   constructor(message: string, command?: string) {
-    super(message)
+    super(safeMessage(message))
     this.name = 'UsageError'
     this.command = command
   }
@@ -57,8 +58,8 @@ function nameFailure(
   if (error instanceof UsageError) return usageFailure(error.message, error.command)
   if (error instanceof OptionError) return usageFailure(inFlags(error, flags), command)
   if (error instanceof AbortedError) {
-    const said = error.message === new AbortedError().message ? 'stopped; nothing was written' : 'stopped'
-    return { message: `gptvq: ${said}`, exitCode: exitCodeOfSignal(stoppedBy) }
+    const [, left = ''] = /^stopped[^;]*(; .*)$/.exec(error.message) ?? []
+    return { message: `gptvq: stopped${left}`, exitCode: exitCodeOfSignal(stoppedBy) }
   }
   if (error instanceof GptvqError) return failed(error.message.replace(/ \(option \w+\)/g, ''))
   if (isSystemError(error)) return failed(error.message)

@@ -33,6 +33,7 @@ export function commandHelp(command: Command, width: number): string {
     '',
     ...wrapText(command.about, width),
     '',
+    ...(command.table ? [...tableLines(command.table, width), ''] : []),
     'Flags:',
     ...flagLines({ ...command.flags, ...commonFlags }, width),
     '',
@@ -41,6 +42,21 @@ export function commandHelp(command: Command, width: number): string {
     '',
     exitCodeHelp,
   ].join('\n')
+}
+
+/** A table whose last column is wrapped. */
+function tableLines(table: readonly (readonly string[])[], width: number): string[] {
+  const columns = (table[0]?.length ?? 1) - 1
+  const widths = Array.from({ length: columns }, (_, i) =>
+    Math.max(...table.map((row) => row[i]?.length ?? 0)),
+  )
+  const indent = 2 + widths.reduce((sum, one) => sum + one + 2, 0)
+  return table.flatMap((row) => {
+    if (row.length === 0) return ['']
+    const head = widths.map((one, i) => row[i].padEnd(one + 2)).join('')
+    const [first, ...rest] = wrapText(row[columns], Math.max(20, width - indent))
+    return [`  ${head}${first}`, ...rest.map((line) => ' '.repeat(indent) + line)]
+  })
 }
 
 function flagLines(flags: FlagTable, width: number): string[] {

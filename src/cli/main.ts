@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { safeLine } from '../safe-text.js'
 import { exitCodes } from './errors.js'
 import { abortOnSignals } from './interrupt.js'
 import { runCli } from './run-cli.js'
@@ -6,7 +7,7 @@ import { runCli } from './run-cli.js'
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // a reader such as `head` has seen enough
   if (error.code === 'EPIPE') return
-  process.stderr.write(`gptvq: cannot write to standard output: ${error.message}\n`)
+  process.stderr.write(`gptvq: cannot write to standard output: ${safeLine(error.message)}\n`)
   process.exitCode = exitCodes.failed
 })
 // nobody reads progress and errors any more; the work and its exit code are not touched

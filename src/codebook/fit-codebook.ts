@@ -1,7 +1,7 @@
-import { requireOneOf, requireWhole } from '../check-option.js'
+import { requireObject, requireOneOf, requireWhole } from '../check-option.js'
 import { OptionError } from '../errors.js'
 import { kernels } from '../kernels/kernels.js'
-import { assertFinite, type Matrix, matrix } from '../matrix.js'
+import { assertFinite, type Matrix, matrix, requireMatrix } from '../matrix.js'
 import { runEm } from './em.js'
 import { identityMetric, readMetric } from './metric.js'
 import { type KmeansInit, kmeansInits, seedCodebooks } from './seeds.js'
@@ -43,6 +43,8 @@ export interface FittedCodebook {
  *   NumericError for NaN or infinity
  */
 export function fitCodebook(vectors: Matrix, options: CodebookOptions): FittedCodebook {
+  requireObject('options', options)
+  requireMatrix(vectors, 'vectors')
   const { k, metric, init = 'mahalanobis', iterations = 100, seed = 0 } = options
   const { rows: n, cols: d } = vectors
   requireWhole('k', k, 1, 65536)

@@ -1,6 +1,7 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { CheckpointError, TextError, UnsupportedError } from '../errors.js'
+import { requirePath } from '../check-option.js'
+import { readModelText } from '../checkpoint/model-text.js'
+import { CheckpointError, GptvqError, TextError, UnsupportedError } from '../errors.js'
 import { addedTokenSplitter, readAddedTokens } from './tokenizer/added-tokens.js'
 import { readDecoder } from './tokenizer/decoders.js'
 import { readModel } from './tokenizer/model.js'
@@ -8,6 +9,8 @@ import { readNormalizer } from './tokenizer/normalizers.js'
 import { readLeadingIds } from './tokenizer/post-processor.js'
 import { readPreTokenizer } from './tokenizer/pre-tokenizers.js'
 import { readSection, type Section } from './tokenizer/section.js'
+
+const TOKENIZER_FILE = 'tokenizer.json'
 
 /** Text to token ids and back, without special tokens of its own. */
 export interface Tokenizer {
@@ -32,15 +35,17 @@ export interface Tokenizer {
 }
 
 /**
- * Loads the tokenizer of a Hugging Face model folder from its `tokenizer.json`. The ids are those of Hugging Face's own
- * library for that file, without special tokens put before or after and nothing cut off or filled up.
+ * Loads the tokenizer of a Hugging Face model folder from its `tokenizer.json`, or the one in a GGUF file. The ids are
+ * those of Hugging Face's own library for that file, without special tokens put before or after and nothing cut off or
+ * filled up.
  *
  * @throws CheckpointError when `tokenizer.json` is missing or damaged, naming the field
  * @throws UnsupportedError for a rule that is not there, naming the field and what is supported
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const file = join(folder, 'tokenizer.json')
-  return createTokenizer(readSection(await readJson(file), file), file)
+  requirePath('folder', folder)
+  const file = join(folder, TOKENIZER_FILE)
+  return createTokenizer(readSection(await readJson(folder, file), file), file)
 }
 
 /**
@@ -58,18 +63,19 @@ export function checkVocabulary(tokenizer: Tokenizer, config: { readonly vocabSi
   )
 }
 
-async function readJson(file: string): Promise<unknown> {
-  let text: string
+async function readJson(model: string, file: string): Promise<unknown> {
+  let text: string | undefined
   try {
-    text = await readFile(file, 'utf8')
+    text = await readModelText(model, TOKENIZER_FILE)
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw new CheckpointError(
-        `${file}: no such file; expected the tokenizer in the format of Hugging Face. A folder with tokenizer.model ` +
-          'alone has to be saved once by AutoTokenizer(...).save_pretrained of transformers',
-      )
-    }
+    if (cause instanceof GptvqError) throw cause
     throw new CheckpointError(`${file}: cannot be read (${reason(cause)})`, { cause })
+  }
+  if (text === undefined) {
+    throw new CheckpointError(
+      `${file}: no such file; expected the tokenizer in the format of Hugging Face. A folder with tokenizer.model ` +
+        'alone has to be saved once by AutoTokenizer(...).save_pretrained of transformers',
+    )
   }
   try {
     return JSON.parse(text)

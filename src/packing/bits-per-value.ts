@@ -1,3 +1,4 @@
+import { requireFields } from '../check-option.js'
 import type { PackedLayer } from './pack-layer.js'
 import type { PackedScalarLayer } from './scalar-layer.js'
 
@@ -17,6 +18,7 @@ export interface BitsPerValue {
 
 /** Bits per value of a layer, counted from the bytes of its packed arrays, so that nothing is left out. */
 export function bitsPerValue(packed: PackedLayer | PackedScalarLayer): BitsPerValue {
+  requirePacked(packed)
   if ('layout' in packed) {
     const { layout, indices, codebooks } = packed
     return share(layout.rows * layout.cols, [indices], [codebooks], scalesOf(packed), othersOf(packed))
@@ -26,6 +28,7 @@ export function bitsPerValue(packed: PackedLayer | PackedScalarLayer): BitsPerVa
 
 /** Bytes of all packed arrays of a layer. */
 export function packedBytes(packed: PackedLayer | PackedScalarLayer): number {
+  requirePacked(packed)
   return 'layout' in packed
     ? bytesOf([packed.indices, packed.codebooks, ...scalesOf(packed), ...othersOf(packed)])
     : bytesOf([packed.codes, packed.scales, packed.zeros])
@@ -55,4 +58,11 @@ function share(
   const bits = (stored: Stored) => (8 * bytesOf(stored)) / weights
   const [index, codebook, scale, other] = [indices, codebooks, scales, others].map(bits)
   return { index, codebook, scale, other, total: index + codebook + scale + other }
+}
+
+function requirePacked(packed: PackedLayer | PackedScalarLayer): void {
+  requireFields(packed, 'a layer that packLayer or packScalar gave', [])
+  const fields =
+    'layout' in packed ? ['layout', 'indices', 'codebooks', 'codebookScales'] : ['codes', 'scales', 'zeros']
+  requireFields(packed, 'a layer that packLayer or packScalar gave', fields)
 }

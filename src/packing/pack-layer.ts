@@ -1,3 +1,4 @@
+import { requireFields } from '../check-option.js'
 import { constantCodebook } from '../codebook/constant-codebook.js'
 import type { CodebookElements } from '../codebook/store-codebook.js'
 import { packedRowBytes, packIndices, packRagged, unpackIndices, unpackRagged } from '../kernels/bits.js'
@@ -51,6 +52,12 @@ export interface PackedScales {
  * @throws ShapeError for keys of a trellis that do not follow from each other
  */
 export function packLayer(layer: VqLayer): PackedLayer {
+  requireFields(layer, 'a layer that quantizeLayer gave', [
+    'layout',
+    'indices',
+    'codebooks',
+    'codebookScales',
+  ])
   const { layout, codebooks, codebookScales, blockScales, permutation } = layer
   const indices = new Uint8Array(layout.rows * indexRowBytes(layout))
   if (layout.trellis) {
@@ -103,6 +110,7 @@ export function requirePackedLayer({
  * @throws ShapeError when an array's length does not follow from the layout, or the permutation is none
  */
 export function unpackLayer(packed: PackedLayer): VqLayer {
+  requireFields(packed, 'a layer that packLayer gave', ['layout', 'indices', 'codebooks', 'codebookScales'])
   requirePackedLayer(packed)
   const { layout } = packed
   const perRow = vectorsPerRow(layout)

@@ -1,3 +1,4 @@
+import { requireFields } from '../check-option.js'
 import { NumericError } from '../errors.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
 import { floatToHalf, halfToFloat } from '../kernels/half.js'
@@ -78,6 +79,7 @@ export function nearestCode(weight: number, scale: number, zero: number, bits: n
 
 /** The float32 weights (rows x cols) that a scalar layer stands for. */
 export function dequantizeScalar(layer: ScalarLayer): Matrix {
+  requireFields(layer, 'a layer that quantizeRtn gave', ['codes', 'scales', 'zeros'])
   const { rows, cols, groupSize, codes, scales, zeros } = layer
   const result = matrix(rows, cols)
   const { data } = result
@@ -109,6 +111,7 @@ export function scalarRows(layer: ScalarLayer, first: number, count: number): Sc
 
 /** Packs codes and zero points; {@link unpackScalar} gives back the same layer. */
 export function packScalar(layer: ScalarLayer): PackedScalarLayer {
+  requireFields(layer, 'a layer that quantizeRtn gave', ['codes', 'scales', 'zeros'])
   const { rows, cols, bits, groupSize, scales } = layer
   const groups = groupsPerRow(cols, groupSize)
   const codes = new Uint8Array(rows * packedRowBytes(cols, bits))
@@ -153,6 +156,7 @@ export function unpackZeros({ rows, cols, bits, groupSize, zeros }: PackedScalar
  * @throws ShapeError when an array's length does not follow from shape, bits and group size
  */
 export function unpackScalar(packed: PackedScalarLayer): ScalarLayer {
+  requireFields(packed, 'a layer that packScalar gave', ['codes', 'scales', 'zeros'])
   requirePackedScalar(packed)
   const { rows, cols, bits, groupSize, scales } = packed
   const codes = new Uint8Array(rows * cols)

@@ -1,3 +1,4 @@
+import { requireFields } from '../check-option.js'
 import { constantCodebook, widthFactor } from '../codebook/constant-codebook.js'
 import {
   type CodebookBits,
@@ -190,6 +191,12 @@ export function decodeBlockScales({ layout, blockScales }: VqLayer): Float32Arra
  * @throws ShapeError when layout and block scales do not belong together, or the permutation is none
  */
 export function dequantizeLayer(layer: VqLayer): Matrix {
+  requireFields(layer, 'a layer that quantizeLayer gave', [
+    'layout',
+    'indices',
+    'codebooks',
+    'codebookScales',
+  ])
   const { layout, indices, permutation } = layer
   if (permutation) requirePermutation(permutation, layout.cols)
   const result = matrix(layout.rows, layout.cols)

@@ -59,10 +59,9 @@ describe('what a failure says', () => {
     ['SIGTERM', 143],
     ['SIGHUP', 129],
   ])('a run stopped by %s exits with %i', (signal, exitCode) => {
-    expect(describeIn(new AbortedError(), signal)).toEqual({
-      message: 'gptvq: stopped; nothing was written',
-      exitCode,
-    })
+    expect(describeIn(new AbortedError(), signal)).toEqual({ message: 'gptvq: stopped', exitCode })
+    const halfway = new AbortedError('stopped halfway; nothing was written')
+    expect(describeIn(halfway, signal).message).toBe('gptvq: stopped; nothing was written')
   })
 
   test('a usage error points to the help of its command, or to that of the program', () => {

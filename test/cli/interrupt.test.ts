@@ -77,7 +77,11 @@ describe('a command that is stopped', () => {
       const onStderr = () => controller.abort(name)
       const { stdout, stderr, ...rest } = await cli(args, { signal: controller.signal, onStderr })
       expect({ args, code: rest.code, stdout }).toEqual({ args, code, stdout: '' })
-      expect(stderr).toMatch(/\nstopping.*\ngptvq: stopped; nothing was written\n$/)
+      expect(stderr).toMatch(
+        args[0] === 'eval'
+          ? /\nstopping.*\ngptvq: stopped\n$/
+          : /\nstopping.*\ngptvq: stopped; nothing was written\n$/,
+      )
       expect(await tree(folder)).toEqual(before)
     }
   })

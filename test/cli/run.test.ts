@@ -1,6 +1,7 @@
 import { PassThrough, Readable } from 'node:stream'
 import { openGenerator } from 'gptvq/generate'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { safeText } from '../../src/safe-text.js'
 import { writeChatModel } from '../generate/chat-model.js'
 import { cli, folderOfFile, resultOf, startCli } from './support.js'
 
@@ -122,10 +123,10 @@ describe('gptvq run in a terminal', () => {
     const { code, stdout, stderr } = await chat(
       [
         ['> ', 'hello\r'],
-        [`${first}\n> `, 'again\r'],
-        [`${second}\n> `, '/clear\r'],
+        [`${safeText(first)}\n> `, 'again\r'],
+        [`${safeText(second)}\n> `, '/clear\r'],
         ['> ', 'again\r'],
-        [`${fresh}\n> `, '/exit\r'],
+        [`${safeText(fresh)}\n> `, '/exit\r'],
       ],
       short,
     )

@@ -282,7 +282,7 @@ export const badOptions: Record<string, BadInput> = {
     'multiple of 64',
   ),
   'codebooks of 7 bits': option({ codebookBits: 7 }, 'codebookBits', '8, 16', 'got 7'),
-  'a negative damping': option({ damping: -0.1 }, 'damping', 'not below 0', 'got -0.1'),
+  'a negative damping': option({ damping: -0.1 }, 'damping', 'a number from 0', 'got -0.1'),
   'a damping of NaN': option({ damping: Number.NaN }, 'damping', 'got NaN'),
   'seeds by CDF in 2 dimensions': option({ kmeansInit: 'cdf' }, 'kmeansInit', 'vectorDim 1 only'),
   'unknown seeds': option({ kmeansInit: 'random' }, 'kmeansInit', 'got random'),

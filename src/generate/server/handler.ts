@@ -73,6 +73,7 @@ export function createHandler(options: HandlerOptions): Handler {
   const completion =
     (parse: typeof parseChatRequest): Route =>
     async (request, response, { controller, counts }) => {
+      const body = await readJsonBody(request, bodyBytes)
       if (draining) throw new ApiError(503, 'the server is about to stop', { code: 'stopping' })
       if (completions >= generator.sequences + queue) {
         throw new ApiError(429, `${completions} requests are waiting already; try again later`, {
@@ -83,8 +84,7 @@ export function createHandler(options: HandlerOptions): Handler {
       const timeUp = new ApiError(504, `the answer took longer than ${seconds} seconds`, { code: 'timeout' })
       const timer = setTimeout(() => controller.abort(timeUp), 1000 * seconds)
       try {
-        const asked = parse(await readJsonBody(request, bodyBytes))
-        await complete(generator, model, asked, response, controller.signal, counts)
+        await complete(generator, model, parse(body), response, controller.signal, counts)
       } finally {
         clearTimeout(timer)
         completions--

@@ -3,6 +3,8 @@ import { UnsupportedError } from '../../errors.js'
 const PAGE = 65536
 /** Largest memory of the modules; what they work on is copied in by panels that are far smaller. */
 const MOST_PAGES = 32768
+/** Where address space is short the memory may be smaller, but not less than what one panel needs. */
+const LEAST_PAGES = 2048
 /** The job board and the modules' own data. */
 const RESERVED = 2 * PAGE
 const ALIGNMENT = 64
@@ -21,9 +23,27 @@ export interface KernelMemory {
   readonly taken: Map<number, number>
 }
 
+/**
+ * Memory that starts small and grows.
+ *
+ * @throws UnsupportedError when the system grants no address space for it
+ */
 export function createMemory(): KernelMemory {
-  const memory = new WebAssembly.Memory({ initial: RESERVED / PAGE, maximum: MOST_PAGES, shared: true })
-  return { memory, free: [], taken: new Map() }
+  let refusal: unknown
+  for (let maximum = MOST_PAGES; maximum >= LEAST_PAGES; maximum /= 4) {
+    try {
+      const memory = new WebAssembly.Memory({ initial: RESERVED / PAGE, maximum, shared: true })
+      return { memory, free: [], taken: new Map() }
+    } catch (error) {
+      refusal = error
+    }
+  }
+  throw new UnsupportedError(
+    'the kernels get no memory from the system: its address space for this process is limited (ulimit -v), or used up. ' +
+      'Raise the limit, or start Node with the environment variable NODE_OPTIONS=--disable-wasm-trap-handler: it then ' +
+      'reserves 2 GB where it reserves 10 GB otherwise, and runs slower',
+    { cause: refusal },
+  )
 }
 
 /** How large the memory is now. */
@@ -69,7 +89,7 @@ function grow(heap: KernelMemory, wanted: number): void {
     heap.memory.grow(pages)
   } catch (cause) {
     throw new UnsupportedError(
-      `the kernels are out of memory: ${wanted} bytes wanted, ${end} in use of at most ${MOST_PAGES * PAGE}; ` +
+      `the kernels are out of memory: ${wanted} bytes wanted, ${end} in use already; ` +
         'quantize fewer layers at once, or use shorter sequences',
       { cause },
     )

@@ -1,3 +1,4 @@
+import { requireObject, requirePath } from '../../check-option.js'
 import { UnsupportedError } from '../../errors.js'
 import type { DecoderDescription } from '../decoder/description.js'
 import { gemma } from './gemma.js'
@@ -46,6 +47,11 @@ const families: readonly Family[] = [
 /** Values of `model_type` that the forward pass knows. */
 export const supportedFamilies: readonly string[] = families.map(({ name }) => name)
 
+/** The class of transformers that runs a family, the entry of `architectures`; undefined for one that is not supported. */
+export function architectureOfFamily(modelType: string): string | undefined {
+  return families.find(({ name }) => name === modelType)?.architecture
+}
+
 /**
  * Describes the decoder of a Hugging Face `config.json`. Fields that Hugging Face lets out get its defaults; those that
  * change what a model computes are understood or refused.
@@ -61,6 +67,8 @@ export function describeDecoder(
   where: string,
   notes: string[] = [],
 ): DecoderDescription {
+  requireObject('config', config)
+  requirePath('where', where)
   const family = findFamily(config, where)
   const read = configReader(config, family.name, where, notes)
   const description = family.describe(read)

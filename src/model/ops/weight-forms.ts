@@ -14,11 +14,17 @@ export function isPrepared(weight: LinearWeight): weight is PackedWeight {
 }
 
 /**
- * The values of a weight of the layer `kind`, rows x cols.
+ * The values of a weight, rows x cols.
  *
  * @throws ShapeError for one that the kernels hold
  */
-export function expandedWeight(weight: LinearWeight, kind: string): Float32Array {
+export function expandedWeight({
+  kind,
+  weight,
+}: {
+  readonly kind: string
+  readonly weight: LinearWeight
+}): Float32Array {
   if (weight instanceof Float32Array) return weight
   if (!isPrepared(weight)) return dequantize(unpack(weight)).data
   throw new ShapeError(`${kind}: the weight is held by the kernels; only they can multiply by it. Release it`)

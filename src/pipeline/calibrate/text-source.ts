@@ -3,6 +3,7 @@ import { TextError } from '../../errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertTokenIds } from '../../model/decoder/embedding.js'
 import { checkVocabulary, loadTokenizer } from '../../model/tokenizer.js'
+import { shownValue } from '../../shown-value.js'
 
 /** Text by the path of a UTF-8 file, text itself, or the token ids of a text. */
 export type TextSource =
@@ -28,6 +29,7 @@ export async function readTokens(
   modelFolder: string,
   config: DecoderDescription,
 ): Promise<Int32Array> {
+  requireTextSource(source)
   if (typeof source === 'object' && 'tokens' in source) {
     assertTokenIds(source.tokens, config.vocabSize)
     return source.tokens
@@ -38,6 +40,15 @@ export async function readTokens(
   const tokens = tokenizer.encode(text)
   assertTokenIds(tokens, config.vocabSize)
   return tokens
+}
+
+function requireTextSource(source: TextSource): void {
+  if (typeof source === 'string' && source !== '') return
+  const { text, tokens } = (source ?? {}) as { text?: unknown; tokens?: unknown }
+  if (typeof text === 'string' || tokens instanceof Int32Array) return
+  throw new TextError(
+    `expected the path of a text file, { text } or { tokens } as Int32Array, got ${shownValue(source)}`,
+  )
 }
 
 async function readText(path: string): Promise<string> {

@@ -1,4 +1,4 @@
-import { type OptionNames, refuseUnknown } from '../../check-option.js'
+import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { OptionError } from '../../errors.js'
 import { setThreads } from '../../kernels/kernels.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
@@ -75,6 +75,8 @@ export interface Evaluation extends Scores {
  */
 export async function evaluateModel(options: EvaluateModelOptions): Promise<Evaluation> {
   refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  if (options.reference !== undefined) requirePath('reference', options.reference)
   if (options.threads !== undefined) setThreads(options.threads)
   const model = await openModel(options.model)
   let reference: OpenModel | undefined

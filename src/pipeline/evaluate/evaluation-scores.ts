@@ -28,9 +28,19 @@ export function emptySums(): ScoreSums {
   return { tokens: 0, nll: 0, kl: 0, agreements: 0 }
 }
 
-/** Means of the sums; the comparison with a reference only where `compared`. */
+/**
+ * Means of the sums; the comparison with a reference only where `compared`.
+ *
+ * @throws NumericError when the perplexity is beyond float64, or a mean is NaN or infinite
+ */
 export function meanScores({ tokens, nll, kl, agreements }: ScoreSums, compared: boolean): Scores {
   const plain = { perplexity: Math.exp(nll / tokens), nll: nll / tokens, tokens }
+  if (!Number.isFinite(plain.perplexity) || !Number.isFinite(kl)) {
+    throw new NumericError(
+      `the model's predictions are too far off to be scored: ${plain.nll} nats per token make a perplexity of ` +
+        `${plain.perplexity}. The weights are damaged, or the config.json is of another model`,
+    )
+  }
   if (!compared) return plain
   return { ...plain, klDivergence: kl / tokens, top1Agreement: agreements / tokens }
 }

@@ -1,15 +1,15 @@
-import { join } from 'node:path'
-import { requireOneOf } from '../../check-option.js'
+import { type OptionNames, refuseUnknown, requireOneOf, requirePath } from '../../check-option.js'
 import { openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { createCheckpointWriter, type WrittenCheckpoint } from '../../checkpoint/checkpoint-writer.js'
 import { encodeFloats, type FloatDtype } from '../../checkpoint/dtype.js'
-import { parseQuantizationConfig } from '../../checkpoint/quantized-config.js'
+import { readQuantization } from '../../checkpoint/quantization.js'
 import { readQuantizedLayer, storedNames } from '../../checkpoint/quantized-tensors.js'
-import { CheckpointError, NumericError, throwIfAborted } from '../../errors.js'
+import { CheckpointError, NumericError, orNothingWritten, throwIfAborted } from '../../errors.js'
+import type { Matrix } from '../../matrix.js'
 import { dequantize } from '../../packing/quantized-layer.js'
 import type { OnProgress } from '../progress.js'
 import { requireDistinctFolders } from './distinct-folders.js'
-import { addConfig, copyFiles, copyTensors, type OutputOptions } from './output.js'
+import { addConfig, assertFiniteBytes, copyFiles, copyTensors, type OutputOptions } from './output.js'
 
 /** Dtypes that a dequantized weight can be written in. */
 export type PlainDtype = Exclude<FloatDtype, 'F64'>
@@ -30,30 +30,50 @@ export interface DequantizeModelOptions extends OutputOptions {
   signal?: AbortSignal
 }
 
+const optionNames: OptionNames<DequantizeModelOptions> = {
+  model: true,
+  output: true,
+  dtype: true,
+  force: true,
+  maxShardBytes: true,
+  onProgress: true,
+  signal: true,
+}
+
 /**
  * Writes a quantized folder as a plain one, which any Hugging Face runtime loads.
  *
  * @throws CheckpointError, OptionError; AbortedError when `signal` fires. Nothing is written then
  */
 export async function dequantizeModel(options: DequantizeModelOptions): Promise<WrittenCheckpoint> {
+  refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  requirePath('output', options.output)
+  return orNothingWritten(() => dequantizeFolder(options))
+}
+
+async function dequantizeFolder(options: DequantizeModelOptions): Promise<WrittenCheckpoint> {
   const { dtype, onProgress, signal } = options
   if (dtype !== undefined) requireOneOf('dtype', dtype, plainDtypes)
   const checkpoint = await openCheckpoint(options.model)
   try {
-    const quantization = parseQuantizationConfig(checkpoint.config, join(options.model, 'config.json'))
+    const quantization = readQuantization(checkpoint)
     if (quantization === undefined) {
       throw new CheckpointError(`${options.model}: is not quantized, so there is nothing to undo`)
     }
     const modules = Object.entries(quantization.modules)
     await requireDistinctFolders(options.model, options.output)
-    const writer = await createCheckpointWriter(options.output, options)
+    const writer = await createCheckpointWriter(options.output, {
+      force: options.force,
+      maxShardBytes: options.maxShardBytes,
+    })
     try {
       const stored = new Set<string>()
       for (const [i, [module, record]] of modules.entries()) {
         throwIfAborted(signal)
         onProgress?.({ step: `dequantizing ${module}`, done: i / modules.length })
         const layer = await readQuantizedLayer(checkpoint, module, record)
-        const values = encodeWeights(module, dtype ?? record.dtype, dequantize(layer).data)
+        const values = encodeWeights(module, dtype ?? record.dtype, dequantize(layer))
         await writer.add(`${module}.weight`, dtype ?? record.dtype, record.shape, values)
         for (const name of storedNames(module, record)) stored.add(name)
       }
@@ -71,7 +91,8 @@ export async function dequantizeModel(options: DequantizeModelOptions): Promise<
   }
 }
 
-function encodeWeights(module: string, dtype: FloatDtype, values: Float32Array): Uint8Array {
+function encodeWeights(module: string, dtype: FloatDtype, { rows, cols, data: values }: Matrix): Uint8Array {
+  const shape = [rows, cols]
   const largestHalf = 65504
   if (dtype === 'F16') {
     const at = values.findIndex((value) => Math.abs(value) > largestHalf)
@@ -81,5 +102,7 @@ function encodeWeights(module: string, dtype: FloatDtype, values: Float32Array):
       )
     }
   }
-  return encodeFloats(dtype, values)
+  const bytes = encodeFloats(dtype, values)
+  assertFiniteBytes(`${module}.weight`, dtype, shape, bytes)
+  return bytes
 }

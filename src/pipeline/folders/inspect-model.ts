@@ -1,10 +1,6 @@
-import { join } from 'node:path'
 import { openCheckpoint } from '../../checkpoint/checkpoint.js'
-import {
-  type ModuleRecord,
-  parseQuantizationConfig,
-  type VqRecord,
-} from '../../checkpoint/quantized-config.js'
+import { readQuantization } from '../../checkpoint/quantization.js'
+import type { ModuleRecord, VqRecord } from '../../checkpoint/quantized-config.js'
 import { storedNames } from '../../checkpoint/quantized-tensors.js'
 import { findTensor, type TensorInfo } from '../../checkpoint/tensor-source.js'
 
@@ -14,7 +10,7 @@ export interface InspectedWeight {
   readonly name: string
   /** Sizes of the dimensions; rows x columns of a quantized layer. */
   readonly shape: readonly number[]
-  /** The dtype, or for a quantized layer its settings, e.g. `'vq 2-D 2 bits'`. */
+  /** The dtype, the type in a GGUF file, or for a quantized layer its settings, e.g. `'vq 2-D 2 bits'`. */
   readonly format: string
   /** Whether it is a quantized layer. */
   readonly quantized: boolean
@@ -52,7 +48,7 @@ export interface Inspection {
 export async function inspectModel(model: string): Promise<Inspection> {
   const checkpoint = await openCheckpoint(model)
   try {
-    const quantization = parseQuantizationConfig(checkpoint.config, join(model, 'config.json'))
+    const quantization = readQuantization(checkpoint)
     const stored = new Set<string>()
     const weights: InspectedWeight[] = []
     for (const [module, record] of Object.entries(quantization?.modules ?? {})) {
@@ -113,10 +109,12 @@ function scalesOf({ scale_block_size: size }: VqRecord): string {
   return size === undefined ? '' : `, scale per ${size}`
 }
 
-function plainWeight({ name, shape, dtype, bytes }: TensorInfo): InspectedWeight {
+function plainWeight({ name, shape, dtype, bytes: read, stored }: TensorInfo): InspectedWeight {
+  const bytes = stored?.bytes ?? read
+  const format = stored?.type ?? dtype
   const values = shape.reduce((product, size) => product * size, 1)
   const bitsPerValue = values > 0 ? (8 * bytes) / values : 0
-  return { name, shape, format: dtype, quantized: false, bitsPerValue, bytes, relativeError: null }
+  return { name, shape, format, quantized: false, bitsPerValue, bytes, relativeError: null }
 }
 
 function bytesOf(weights: readonly { readonly bytes: number }[]): number {

@@ -6,6 +6,7 @@ import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'
 import { dequantize, dequantizeRows, type QuantizedLayer } from '../../packing/quantized-layer.js'
+import { requireWholeModel } from './whole-model.js'
 
 /** A model folder, plain or quantized, ready to be run; weights are read from disk when they are needed. */
 export interface OpenModel {
@@ -33,6 +34,7 @@ export async function openModel(folder: string): Promise<OpenModel> {
   try {
     const config = describeDecoder(checkpoint.config, join(folder, 'config.json'))
     const weights = checkpointWeights(checkpoint)
+    requireWholeModel(checkpoint, config, weights.quantization)
     return {
       folder,
       config,

@@ -20,6 +20,7 @@ import {
   versionOf,
 } from '../../checkpoint/quantized-config.js'
 import { recordOf, storedTensors } from '../../checkpoint/quantized-tensors.js'
+import { DIGEST_KEY, recordsDigest } from '../../checkpoint/records-digest.js'
 import { findTensor } from '../../checkpoint/tensor-source.js'
 import { throwIfAborted } from '../../errors.js'
 import { nonFiniteError } from '../../matrix.js'
@@ -60,12 +61,22 @@ export async function createQuantizedOutput(
   folder: string,
   checkpoint: Checkpoint,
   replaced: ReadonlySet<string>,
-  { method, stated }: { readonly method: string; readonly stated: Readonly<Record<string, unknown>> },
+  made: Pick<QuantizationConfig, 'method' | 'run'> & { readonly stated: QuantizationConfig['settings'] },
   options: OutputOptions & { readonly signal?: AbortSignal },
 ): Promise<QuantizedOutput> {
   await requireDistinctFolders(checkpoint.folder, folder)
-  const writer = await createCheckpointWriter(folder, options)
   const modules = new Map<string, ModuleRecord>()
+  const owners = new Map<string, string>()
+  const metadata = (names: readonly string[]) => {
+    const own = new Map<string, ModuleRecord>()
+    for (const name of names) {
+      const module = owners.get(name)
+      if (module !== undefined) own.set(module, modules.get(module)!)
+    }
+    return { format: 'pt', [DIGEST_KEY]: recordsDigest(own) }
+  }
+  const { force, maxShardBytes } = options
+  const writer = await createCheckpointWriter(folder, { force, maxShardBytes, metadata })
   try {
     await copyTensors(checkpoint, writer, (name) => !replaced.has(name), options.signal)
     await copyFiles(checkpoint, writer)
@@ -80,6 +91,7 @@ export async function createQuantizedOutput(
       const { dtype } = findTensor(checkpoint.tensors, `${module}.weight`, checkpoint.folder)
       modules.set(module, recordOf(packed, isFloatDtype(dtype) ? dtype : 'F32', relativeError, drift?.move))
       for (const { name, dtype, shape, bytes } of storedTensors(module, packed)) {
+        owners.set(name, module)
         await writer.add(name, dtype, shape, bytes)
       }
     },
@@ -87,8 +99,9 @@ export async function createQuantizedOutput(
       const quantization: QuantizationConfig = {
         quant_method: QUANT_METHOD,
         version: versionOf(modules.values()),
-        method,
-        settings: stated,
+        method: made.method,
+        settings: made.stated,
+        ...(made.run && { run: made.run }),
         modules: Object.fromEntries(modules),
       }
       await addConfig(writer, checkpoint, quantization)
@@ -114,7 +127,13 @@ export async function copyTensors(
   }
 }
 
-function assertFiniteBytes(name: string, dtype: Dtype, shape: readonly number[], bytes: Uint8Array): void {
+/** Refuses a tensor that holds NaN or infinity. @throws NumericError naming it, the row and the column */
+export function assertFiniteBytes(
+  name: string,
+  dtype: Dtype,
+  shape: readonly number[],
+  bytes: Uint8Array,
+): void {
   const at = firstNonFinite(dtype, bytes)
   if (at < 0) return
   const width = bytesPerElement(dtype)
@@ -122,8 +141,9 @@ function assertFiniteBytes(name: string, dtype: Dtype, shape: readonly number[],
   throw nonFiniteError(value, at, shape.at(-1) ?? 1, name)
 }
 
-/** Copies the tokenizer and the other files that belong to any copy of a model. */
+/** Copies the tokenizer and the other files that belong to any copy of a model, or writes those a GGUF file stands for. */
 export async function copyFiles(checkpoint: Checkpoint, writer: CheckpointWriter): Promise<void> {
+  for (const [name, text] of checkpoint.madeFiles?.() ?? []) await writer.addFile(name, text)
   for (const name of checkpoint.otherFiles) await writer.copyFile(join(checkpoint.folder, name))
 }
 

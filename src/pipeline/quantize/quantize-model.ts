@@ -1,8 +1,8 @@
 import { join } from 'node:path'
-import { type OptionNames, refuseUnknown } from '../../check-option.js'
+import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError, orNothingWritten } from '../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
 import { setThreads } from '../../kernels/kernels.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
@@ -11,6 +11,7 @@ import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from '../folders/output.js'
+import { requireWholeModel } from '../folders/whole-model.js'
 import type { MixedBitsOptions } from '../mixed/options.js'
 import type { OnProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
@@ -22,6 +23,7 @@ import { type LayerPlanOptions, planLayers } from './layer-plan.js'
 import { type ModelRun, quantizePhases } from './phases.js'
 import { defaultBits, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
+import { runRecord } from './run-record.js'
 import { statedSettings } from './stated-settings.js'
 
 /** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
@@ -90,6 +92,12 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
  */
 export async function quantizeModel(options: QuantizeModelOptions): Promise<QuantizationReport> {
   refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  if (options.output !== undefined) requirePath('output', options.output)
+  return options.output === undefined ? quantize(options) : orNothingWritten(() => quantize(options))
+}
+
+async function quantize(options: QuantizeModelOptions): Promise<QuantizationReport> {
   const total = stopwatch()
   const method = options.method ?? 'gptvq'
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
@@ -100,16 +108,24 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
     const notes: string[] = []
     const config = describeDecoder(checkpoint.config, join(options.model, 'config.json'), notes)
     const weights = plainWeights(checkpoint)
+    requireWholeModel(checkpoint, config, undefined)
     const plan = planLayers(config, settings, options)
     const ends = endTensors(config, options)
     const stated = statedSettings(settings, options)
     checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
+    const engine = settings.method === 'rtn' ? null : await startEngine(options.engine)
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
-      output = await createQuantizedOutput(options.output, checkpoint, replaced, { method, stated }, options)
+      const made = await runRecord(checkpoint, options, engine, options.signal)
+      output = await createQuantizedOutput(
+        options.output,
+        checkpoint,
+        replaced,
+        { method, stated, run: made },
+        options,
+      )
     }
-    if (settings.method !== 'rtn') await startEngine(options.engine)
     const { onProgress, onLayer, signal } = options
     const run: ModelRun = {
       model: options.model,

@@ -1,13 +1,9 @@
-import { join } from 'node:path'
-import { requireWhole } from '../../check-option.js'
+import { requireObject, requirePath, requireWhole } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { bytesPerElement } from '../../checkpoint/dtype.js'
 import { type CheckpointWeights, checkpointWeights } from '../../checkpoint/model-weights.js'
-import {
-  type ModuleRecord,
-  parseQuantizationConfig,
-  type QuantizationConfig,
-} from '../../checkpoint/quantized-config.js'
+import { readQuantization } from '../../checkpoint/quantization.js'
+import type { ModuleRecord, QuantizationConfig } from '../../checkpoint/quantized-config.js'
 import { readQuantizedLayer, storedNames } from '../../checkpoint/quantized-tensors.js'
 import { findTensor } from '../../checkpoint/tensor-source.js'
 import { CheckpointError } from '../../errors.js'
@@ -47,6 +43,8 @@ export interface ReportDataOptions {
  *   too; OptionError; AbortedError when `signal` fires
  */
 export async function reportData(options: ReportDataOptions): Promise<ReportData> {
+  requireObject('options', options)
+  requirePath('model', options.model)
   const { model, reference, codebooks: shownCodebooks = 3, run, onProgress, signal } = options
   requireWhole('codebooks', shownCodebooks, 0, 100)
   const pause = pacer(signal)
@@ -75,6 +73,7 @@ export async function reportData(options: ReportDataOptions): Promise<ReportData
       architecture: architectureOf(checkpoint.config),
       method: quantization.method,
       settings: quantization.settings,
+      ...(quantization.run && { made: quantization.run }),
       layers,
       kept: keptTensors(checkpoint, modules),
       codebooks,
@@ -89,7 +88,7 @@ export async function reportData(options: ReportDataOptions): Promise<ReportData
 }
 
 function quantizationOf(checkpoint: Checkpoint): QuantizationConfig {
-  const quantization = parseQuantizationConfig(checkpoint.config, join(checkpoint.folder, 'config.json'))
+  const quantization = readQuantization(checkpoint)
   if (quantization !== undefined) return quantization
   throw new CheckpointError(
     `${checkpoint.folder}: is not quantized, so there is nothing to report; make a quantized folder with \`gptvq quantize\``,

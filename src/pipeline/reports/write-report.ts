@@ -1,8 +1,7 @@
-import { randomBytes } from 'node:crypto'
-import { basename, dirname, join, resolve } from 'node:path'
-import { fileError, systemErrorCode } from '../../checkpoint/file-errors.js'
-import { nodeFileSystem, writeAt, writeNewFile } from '../../checkpoint/file-system.js'
-import { CheckpointError, throwIfAborted } from '../../errors.js'
+import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
+import { writeAt } from '../../checkpoint/file-system.js'
+import { requireOutputPlace, writeOutputFile } from '../../checkpoint/output-file.js'
+import { orNothingWritten, throwIfAborted } from '../../errors.js'
 import { turnOfEventLoop } from '../../event-loop.js'
 import type { ReportData } from '../../report/report-data.js'
 import { reportHtml } from '../../report/report-html.js'
@@ -15,6 +14,17 @@ export interface WriteReportOptions extends ReportDataOptions {
   output: string
   /** Replace a report that is already there. Default false. */
   force?: boolean
+}
+
+const optionNames: OptionNames<WriteReportOptions> = {
+  model: true,
+  reference: true,
+  codebooks: true,
+  run: true,
+  output: true,
+  force: true,
+  onProgress: true,
+  signal: true,
 }
 
 /** A report that was written. */
@@ -31,7 +41,7 @@ export interface WrittenReport {
 const READING_SHARE = 0.7
 
 /** How every report begins: what `force` may replace. */
-const SIGNATURE = '<!doctype html>'
+const REPORT_FILE = { signature: '<!doctype html>', kind: 'a report' } as const
 
 /**
  * Writes the report of a quantized folder as one HTML file. It is written beside its place and moved there when whole.
@@ -40,8 +50,14 @@ const SIGNATURE = '<!doctype html>'
  *   kept then. AbortedError when `signal` fires
  */
 export async function writeReport(options: WriteReportOptions): Promise<WrittenReport> {
+  refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  requirePath('output', options.output)
+  return orNothingWritten(() => writePage(options))
+}
+
+async function writePage(options: WriteReportOptions): Promise<WrittenReport> {
   const { output, force = false, onProgress, signal } = options
-  const target = resolve(output)
   await requireReportPlace(output, force)
   const reading = partOf(onProgress, 0, READING_SHARE)
   const data = await reportData({ ...options, onProgress: ({ step, done }) => reading(step, done) })
@@ -49,20 +65,7 @@ export async function writeReport(options: WriteReportOptions): Promise<WrittenR
   await turnOfEventLoop()
   const bytes = Buffer.from(reportHtml(data))
   throwIfAborted(signal)
-  const partial = join(
-    dirname(target),
-    `.${basename(target).slice(0, 50)}.partial-${randomBytes(6).toString('hex')}`,
-  )
-  try {
-    await nodeFileSystem.mkdir(dirname(target), { recursive: true })
-    await writeNewFile(nodeFileSystem, partial, (handle) => writeAt(handle, bytes, 0))
-    await requireReportPlace(output, force)
-    await nodeFileSystem.rename(partial, target)
-  } catch (error) {
-    throw fileError(`cannot write ${output}, choose another output`, error)
-  } finally {
-    await nodeFileSystem.rm(partial, { force: true })
-  }
+  await writeOutputFile(output, { ...REPORT_FILE, force }, (handle) => writeAt(handle, bytes, 0))
   onProgress?.({ step: `writing ${output}`, done: 1 })
   return { output, bytes: bytes.length, data }
 }
@@ -72,34 +75,6 @@ export async function writeReport(options: WriteReportOptions): Promise<WrittenR
  *
  * @throws CheckpointError
  */
-export async function requireReportPlace(output: string, force: boolean): Promise<void> {
-  const beginning = await beginningOf(resolve(output), output)
-  if (beginning === undefined) return
-  if (!force) {
-    throw new CheckpointError(
-      `${output}: exists. Choose another output, or replace it with --force (option force)`,
-    )
-  }
-  if (beginning !== SIGNATURE) {
-    throw new CheckpointError(
-      `${output}: exists and does not look like a report, so --force (option force) does not replace it. ` +
-        'Choose another output, or remove it yourself',
-    )
-  }
-}
-
-/** The first bytes of a file, undefined when there is none. */
-async function beginningOf(target: string, output: string): Promise<string | undefined> {
-  try {
-    const handle = await nodeFileSystem.open(target, 'r')
-    try {
-      const { buffer, bytesRead } = await handle.read(Buffer.alloc(SIGNATURE.length), 0, SIGNATURE.length, 0)
-      return buffer.subarray(0, bytesRead).toString('latin1')
-    } finally {
-      await handle.close()
-    }
-  } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return undefined
-    throw fileError(`cannot write ${output}, choose another output`, error)
-  }
+export function requireReportPlace(output: string, force: boolean): Promise<void> {
+  return requireOutputPlace(output, { ...REPORT_FILE, force })
 }

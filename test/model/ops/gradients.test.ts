@@ -199,9 +199,7 @@ describe.each(engines)('gradients on the engine %s', (engine) => {
           const away = (weight: Float32Array) =>
             Float64Array.from(weight, (value, i) => value + by * direction[i]) as unknown as Float32Array
           const there = mixture(true, (weights) =>
-            weights.kind === kind
-              ? { ...weights, weight: away(expandedWeight(weights.weight, kind)) }
-              : weights,
+            weights.kind === kind ? { ...weights, weight: away(expandedWeight(weights)) } : weights,
           )
           return dot(there.run(referenceOps, there.inputs.map(doubles)).values, upstream)
         })

@@ -43,7 +43,7 @@ describe.each(builds)('a packed weight on the kernels %s', (build) => {
     fc.assert(
       fc.property(...cases, (layer, tokens, seed) => {
         const weights = packedLinear(layer, seed)
-        const dense = { ...weights, weight: expandedWeight(weights.weight, weights.kind) }
+        const dense = { ...weights, weight: expandedWeight(weights) }
         const expected = multiply(kernelOps, dense, tokens, seed)
         const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 1)
         const actual = multiply(kernelOps, weights, tokens, seed)
@@ -62,7 +62,7 @@ describe.each(builds)('a packed weight on the kernels %s', (build) => {
     const [layer] = fc.sample(anyLayers, { numRuns: 1, seed: 2 })
     const held = kernelOps.hold(packedLinear(layer, 1))
     expect(isPrepared(held.weight)).toBe(true)
-    expect(() => expandedWeight(held.weight, held.kind)).toThrow('mlp.up_proj')
+    expect(() => expandedWeight(held)).toThrow('mlp.up_proj')
     kernelOps.release(held)
     expect(() => multiply(kernelOps, held, 1, 1)).toThrow(ShapeError)
   })
@@ -74,7 +74,7 @@ it('tensors expand a packed weight', async () => {
   fc.assert(
     fc.property(...cases, (layer, tokens, seed) => {
       const weights = packedLinear(layer, seed)
-      const dense = { ...weights, weight: expandedWeight(weights.weight, weights.kind) }
+      const dense = { ...weights, weight: expandedWeight(weights) }
       expect(multiply(ops, weights, tokens, seed)).toEqual(multiply(ops, dense, tokens, seed))
       ops.release(weights)
       ops.release(dense)

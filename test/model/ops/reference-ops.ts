@@ -128,7 +128,7 @@ function erf(x: number): number {
 
 function linear(x: Doubles, weights: LinearWeights): Doubles {
   const { rows, cols, bias } = weights
-  const weight = expandedWeight(weights.weight, weights.kind)
+  const weight = expandedWeight(weights)
   return made(x.rows, rows, (i, j) => sum(cols, (k) => at(x, i, k) * weight[j * cols + k]) + (bias?.[j] ?? 0))
 }
 

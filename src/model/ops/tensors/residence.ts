@@ -19,7 +19,7 @@ export function transposedWeight(weights: LinearWeights): tf.Tensor2D {
   const { weight, rows, cols, kind } = weights
   return resident(weight, () => {
     assertEngineHolds(4 * rows * cols, kind)
-    return tf.tidy(() => tf.transpose(tf.tensor2d(expandedWeight(weight, kind), [rows, cols])))
+    return tf.tidy(() => tf.transpose(tf.tensor2d(expandedWeight(weights), [rows, cols])))
   })
 }
 

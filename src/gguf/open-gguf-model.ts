@@ -1,0 +1,42 @@
+import type { TensorSource } from '../checkpoint/tensor-source.js'
+import { describeDecoder } from '../model/families/index.js'
+import { configOfGguf, readArchitecture } from './config-of-gguf.js'
+import { openGguf } from './read-gguf.js'
+import { ggufTensors } from './tensor-names.js'
+import { ggufTensorSource } from './tensor-source.js'
+import { type TokenizerFiles, tokenizerOfGguf } from './tokenizer-of-gguf.js'
+
+/** A GGUF file seen as a model folder. */
+export interface GgufModel extends TensorSource {
+  /** What its `config.json` would say. */
+  readonly config: Record<string, unknown>
+  /** Its tokenizer and the like, as the files they would be; undefined until asked for, for a tokenizer takes a second. */
+  files(): TokenizerFiles
+}
+
+/**
+ * Opens a GGUF file as a model: the configuration and the names of the tensors as the hub has them, weights dequantized
+ * when they are read.
+ *
+ * @throws CheckpointError when the file is missing or damaged; UnsupportedError when it is of a kind that is not read
+ */
+export async function openGgufModel(path: string): Promise<GgufModel> {
+  const file = await openGguf(path)
+  try {
+    const config = await configOfGguf(file)
+    const decoder = describeDecoder(config, path)
+    const named = ggufTensors(decoder, readArchitecture(file).neighbours)
+    let files: TokenizerFiles | undefined
+    return {
+      ...ggufTensorSource(file, named),
+      config,
+      files: () => {
+        files ??= tokenizerOfGguf(file.metadata)
+        return files
+      },
+    }
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}

@@ -1,0 +1,187 @@
+import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { inspectModel, openCheckpoint, resolveModel } from 'gptvq/model'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { hubSettings, parseHubName } from '../../src/hub/hub-settings.js'
+import { writeTinyModel } from '../support/tiny-model.js'
+import { commit, type HubServer, startHub } from './hub-server.js'
+
+let root: string
+let hub: HubServer
+let env: Record<string, string>
+
+async function filesOf(folder: string): Promise<Map<string, Uint8Array>> {
+  const names = await readdir(folder)
+  return new Map(
+    await Promise.all(names.map(async (name) => [name, await readFile(join(folder, name))] as const)),
+  )
+}
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'gptvq-hub-'))
+  await writeTinyModel(join(root, 'model'))
+  const files = await filesOf(join(root, 'model'))
+  files.set('pytorch_model.bin', new Uint8Array(2000))
+  files.set('README.md', new TextEncoder().encode('# tiny'))
+  hub = await startHub(files)
+  env = { HF_ENDPOINT: hub.url, HF_HUB_CACHE: join(root, 'cache') }
+})
+
+afterEach(async () => {
+  vi.unstubAllEnvs()
+  await hub.close()
+  await rm(root, { recursive: true, force: true })
+})
+
+const resolve = (name = 'org/tiny', more: object = {}) => resolveModel(name, { env, patience: 1, ...more })
+const repo = () => join(root, 'cache', 'models--org--tiny')
+const weights = 'model.safetensors'
+
+describe('a model is fetched into the cache that other tools use', () => {
+  it('blobs by hash, links in the snapshot of the commit, a reference; only the files that are needed', async () => {
+    const seen: number[] = []
+    const snapshot = await resolve('org/tiny@v1', {
+      onProgress: ({ done }: { done: number }) => seen.push(done),
+    })
+    expect(snapshot).toBe(join(repo(), 'snapshots', commit))
+    expect(await readdir(snapshot)).toEqual(['README.md', 'config.json', weights, 'tokenizer.json'])
+    expect(await readFile(join(repo(), 'refs', 'v1'), 'utf8')).toBe(commit)
+    const link = await readlink(join(snapshot, weights))
+    expect(link).toMatch(/^\.\.\/\.\.\/blobs\/[0-9a-f]{64}$/)
+    expect(await readlink(join(snapshot, 'config.json'))).toMatch(/^\.\.\/\.\.\/blobs\/[0-9a-f]{40}$/)
+    const [fetched, original] = [
+      await readFile(join(snapshot, weights)),
+      await readFile(join(root, 'model', weights)),
+    ]
+    expect(fetched.equals(original)).toBe(true)
+    expect(seen.at(-1)).toBeCloseTo(1)
+    expect(seen.every((value, i) => i === 0 || value >= seen[i - 1])).toBe(true)
+  })
+
+  it('stands wherever a folder can', async () => {
+    for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value)
+    const checkpoint = await openCheckpoint('org/tiny')
+    await checkpoint.close()
+    expect((await inspectModel('org/tiny')).architecture).toBe('LlamaForCausalLM')
+  })
+
+  it('is not fetched again, and is found without a network', async () => {
+    const snapshot = await resolve()
+    const requests = hub.log.filter((line) => line.includes('/resolve/')).length
+    expect(await resolve('org/tiny@main')).toBe(snapshot)
+    expect(hub.log.filter((line) => line.includes('/resolve/'))).toHaveLength(requests)
+    await hub.close()
+    // another spelling, so that nothing is remembered
+    expect(await resolve(`org/tiny@${commit}`, { env: { ...env, HF_HUB_OFFLINE: '1' } })).toBe(snapshot)
+  })
+
+  it('with a token, which does not follow to another host', async () => {
+    await resolve('org/tiny', { env: { ...env, HF_TOKEN: 'secret' } })
+    expect(
+      hub.log.filter((line) => line.startsWith('/org/')).every((line) => line.endsWith('Bearer secret')),
+    ).toBe(true)
+  })
+})
+
+describe('what goes wrong on the way', () => {
+  it('a connection that is cut is gone on from where it was', async () => {
+    hub.trouble = (path, count) =>
+      path === `/store/${weights}` && count <= 2 ? { cutAfter: 5000 } : undefined
+    const snapshot = await resolve()
+    const ranges = hub.log.filter((line) => line.startsWith('/store/model')).map((line) => line.split(' ')[1])
+    // what was on its way when the connection was cut may be lost
+    expect(ranges).toHaveLength(3)
+    expect(ranges[2]).toMatch(/^bytes=\d+-$/)
+    const original = await readFile(join(root, 'model', weights))
+    expect((await readFile(join(snapshot, weights))).equals(original)).toBe(true)
+  })
+
+  it('a fetch that failed is gone on from by the next one', async () => {
+    hub.trouble = (path) => (path.startsWith('/store/model') ? { cutAfter: 100 } : undefined)
+    await expect(resolve()).rejects.toThrow(/cannot be reached/)
+    hub.trouble = () => undefined
+    await resolve()
+    expect(hub.log.at(-1)).toMatch(/^\/store\/model\.safetensors bytes=\d+- -$/)
+  })
+
+  it('answers of 429 and 5xx are tried again', async () => {
+    hub.trouble = (path, count) => {
+      if (!path.endsWith(`resolve/${commit}/config.json`)) return undefined
+      return count === 1 ? { status: 429 } : count === 2 ? { status: 503 } : undefined
+    }
+    await expect(resolve()).resolves.toContain(commit)
+  })
+
+  it('content of another hash is refused and removed', async () => {
+    hub.trouble = (path) => (path === `/store/${weights}` ? { spoil: true } : undefined)
+    await expect(resolve()).rejects.toThrow(/model\.safetensors was fetched with the hash/)
+    const blobs = await readdir(join(repo(), 'blobs'))
+    expect(blobs.filter((name) => name.endsWith('.incomplete'))).toEqual([])
+  })
+
+  it.each([
+    [403, { 'X-Error-Code': 'GatedRepo' }, /is gated: its owner asks for consent/],
+    [401, {}, /refuses access \(401\).*HF_TOKEN/],
+    [404, { 'X-Error-Code': 'RevisionNotFound' }, /no such revision/],
+    [404, {}, /there is no such model/],
+    [500, {}, /answers with an error \(500\)/],
+  ])('an answer of %i %o is told in words', async (status, headers, message) => {
+    hub.trouble = (path) => (path.startsWith('/api/') ? { status, headers } : undefined)
+    await expect(resolve()).rejects.toThrow(message)
+  })
+
+  it('a hub that cannot be reached', async () => {
+    await hub.close()
+    await expect(resolve()).rejects.toThrow(
+      /there is no folder of this name.*cannot be reached.*HF_HUB_OFFLINE=1/,
+    )
+  })
+
+  it('a model that is not in the cache, offline', async () => {
+    await expect(resolve('org/tiny', { env: { ...env, HF_HUB_OFFLINE: '1' } })).rejects.toThrow(
+      /is not in the cache/,
+    )
+  })
+
+  it('a model without safetensors', async () => {
+    await hub.close()
+    const files = await filesOf(join(root, 'model'))
+    files.delete(weights)
+    hub = await startHub(files)
+    await expect(resolve('org/tiny', { env: { ...env, HF_ENDPOINT: hub.url } })).rejects.toThrow(
+      /has no safetensors weights/,
+    )
+  })
+
+  it('a stop leaves what was fetched', async () => {
+    const controller = new AbortController()
+    const onProgress = ({ done }: { done: number }) => done > 0.2 && controller.abort()
+    await expect(resolve('org/tiny', { signal: controller.signal, onProgress })).rejects.toMatchObject({
+      code: 'ABORTED',
+    })
+  })
+})
+
+describe('names', () => {
+  it.each(['org/name', 'org/name@main', 'a.b-c/d_e.f@refs/pr/1'])('%s is a name', (name) => {
+    expect(parseHubName(name)).toBeDefined()
+  })
+
+  it.each(['name', './org/name', '/org/name', 'a/b/c', 'org/model.gguf', 'org/..', 'org/name@'])(
+    '%s is a path',
+    (name) => {
+      expect(parseHubName(name)).toBeUndefined()
+    },
+  )
+
+  it('a folder of that name comes first', async () => {
+    expect(await resolveModel('src/hub')).toBe('src/hub')
+  })
+
+  it('the cache is where the variables say', () => {
+    expect(hubSettings({ HF_HOME: '/h' }).cache).toBe(join('/h', 'hub'))
+    expect(hubSettings({ HF_HOME: '/h', HF_HUB_CACHE: '/c' }).cache).toBe('/c')
+    expect(hubSettings({ HF_ENDPOINT: 'http://x/' }).endpoint).toBe('http://x')
+  })
+})
