@@ -46,7 +46,7 @@ export { setThreads, threadCount } from './kernels/kernels.js'
 export { type Matrix, matrix } from './matrix.js'
 export { type BitsPerValue, bitsPerValue, packedBytes } from './packing/bits-per-value.js'
 export type { BlockScales, ScaleBlockSize } from './packing/block-scales.js'
-export type { ColumnOrder, LayoutOptions } from './packing/layout-options.js'
+export type { ColumnOrder, IndexWidths, LayoutOptions } from './packing/layout-options.js'
 export { type PackedLayer, type PackedScales, packLayer, unpackLayer } from './packing/pack-layer.js'
 export {
   dequantizeScalar,
@@ -55,4 +55,10 @@ export {
   type ScalarLayer,
   unpackScalar,
 } from './packing/scalar-layer.js'
-export { decodeCodebooks, dequantizeLayer, type VqLayer, type VqLayout } from './packing/vq-layer.js'
+export {
+  decodeCodebooks,
+  dequantizeLayer,
+  type Trellis,
+  type VqLayer,
+  type VqLayout,
+} from './packing/vq-layer.js'

@@ -11,6 +11,7 @@ export {
   type WrittenCheckpoint,
 } from './checkpoint/checkpoint-writer.js'
 export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
+export type { FileMetadata } from './checkpoint/file-metadata.js'
 export type {
   ModuleRecord,
   QuantizationConfig,
@@ -40,7 +41,7 @@ export type { WeightSource } from './model/decoder/weights.js'
 export { describeDecoder, supportedFamilies } from './model/families/index.js'
 export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
 export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
-export { dequantize, type QuantizedLayer } from './packing/quantized-layer.js'
+export { dequantize, type PackedQuantizedLayer, type QuantizedLayer } from './packing/quantized-layer.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
 export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
 export type { Continuations } from './pipeline/evaluate/continuations.js'
