@@ -24,5 +24,13 @@ export async function openCheckpoint(name: string): Promise<Checkpoint> {
   if (!isGgufPath(model)) return openModelFolder(model)
   const { files, config, ...source } = await openGgufModel(model)
   const configText = `${JSON.stringify(config, null, 2)}\n`
-  return { ...source, folder: model, config, configText, otherFiles: [], metadata: new Map(), madeFiles: files }
+  return {
+    ...source,
+    folder: model,
+    config,
+    configText,
+    otherFiles: [],
+    metadata: new Map(),
+    madeFiles: files,
+  }
 }

@@ -1,5 +1,5 @@
-import { resolveModel } from '../hub/resolve-model.js'
 import { finiteJson } from '../finite-json.js'
+import { resolveModel } from '../hub/resolve-model.js'
 import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
 import { safeJson, safeLines, safeText } from '../safe-text.js'
