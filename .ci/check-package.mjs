@@ -1,7 +1,7 @@
 // Packs the package, installs the tarball into an empty folder and uses it there as a stranger would: imported in
 // plain JavaScript, type-checked under both module resolutions, bundled for a browser, and from its command line.
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { build } from 'esbuild'
@@ -17,11 +17,14 @@ function fail(message) {
 }
 
 const root = resolve(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '..')
+const manifest = join(root, 'scripts', 'publish-manifest.mjs')
 const folder = mkdtempSync(join(tmpdir(), 'gptvq-package-'))
 try {
+  run(process.execPath, [manifest, '--write'], root)
   const [packed] = JSON.parse(
     run(npm, ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], root),
   )
+  run(process.execPath, [manifest, '--restore'], root)
   if (packed.size > MOST_BYTES) fail(`the tarball has ${packed.size} bytes, expected at most ${MOST_BYTES}`)
   const stray = packed.files.find(({ path }) => /safetensors$|^examples|^test|^src/.test(path))
   if (stray) fail(`the tarball holds ${stray.path}`)
@@ -31,8 +34,8 @@ try {
     'dist/index.js',
     'dist/model.d.ts',
     'dist/report.d.ts',
-    'dist/export.d.ts',
     'dist/generate.d.ts',
+    'dist/export.d.ts',
     'dist/cli/main.js',
   ]) {
     if (!packed.files.some(({ path }) => path === needed)) fail(`the tarball lacks ${needed}`)
@@ -42,6 +45,17 @@ try {
   mkdirSync(app)
   writeFileSync(join(app, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module' }))
   run(npm, ['install', '--no-audit', '--no-fund', join(folder, packed.filename)], app)
+
+  const installed = JSON.parse(readFileSync(join(app, 'node_modules', 'gptvq', 'package.json'), 'utf8'))
+  if (installed.scripts) fail(`the published package.json has scripts: ${Object.keys(installed.scripts)}`)
+  // Node 20.19 and 22.12 on
+  if (process.features.require_module) {
+    writeFileSync(
+      join(app, 'use.cjs'),
+      "console.log(require('gptvq').matrix(2, 2).rows, typeof require('gptvq/model').quantizeModel)",
+    )
+    if (run(process.execPath, ['use.cjs'], app).trim() !== '2 function') fail('require() does not work')
+  }
 
   writeFileSync(
     join(app, 'use.ts'),
@@ -106,5 +120,6 @@ console.log('imported', bits)
     `package: ${packed.files.length} files, ${packed.size} bytes; imports, types, bundles and command line work`,
   )
 } finally {
+  run(process.execPath, [manifest, '--restore'], root)
   rmSync(folder, { recursive: true, force: true })
 }

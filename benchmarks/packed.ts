@@ -9,7 +9,7 @@ import { preparePackedWeight } from '../src/packing/packed-weight.js'
 import { type PackedQuantizedLayer, pack } from '../src/packing/quantized-layer.js'
 import { groupsPerRow } from '../src/packing/scalar-layer.js'
 import { keysOfIndices } from '../src/packing/trellis-keys.js'
-import { emptyLayer, indexBitsOf, isTrellis, vectorsPerRow } from '../src/packing/vq-layer.js'
+import { emptyLayer, indexBitsOf, isTrellis, type VqLayout, vectorsPerRow } from '../src/packing/vq-layer.js'
 import { randomGenerator, randomNormal } from '../src/random.js'
 import { type Contender, hasty, spreadOf, type Timing, thorough, timeTogether } from './harness.js'
 import type { Row, Table } from './report.js'
@@ -186,7 +186,7 @@ function rowOf(
 }
 
 function vectorLayer(rows: number, cols: number, options: LayoutOptions): PackedQuantizedLayer {
-  const layout = layoutOf(rows, cols, resolveLayoutOptions(options))
+  const layout = withMixedWidths(layoutOf(rows, cols, resolveLayoutOptions(options)))
   const layer = emptyLayer(layout, 8, 0.75)
   const random = randomGenerator(3)
   const below = (count: number) => Math.floor(random() * count)
@@ -199,6 +199,13 @@ function vectorLayer(rows: number, cols: number, options: LayoutOptions): Packed
   const codes = layer.blockScales?.codes
   for (let i = 0; codes && i < codes.length; i++) codes[i] = below(16)
   return pack(layer)
+}
+
+/** A trellis as quantization makes it: indices of some columns have more bits, of others fewer. */
+function withMixedWidths(layout: VqLayout): VqLayout {
+  if (!layout.trellis) return layout
+  const widths = layout.trellis.widths.map((width, i) => width + ((i * 7) % 3) - 1)
+  return { ...layout, trellis: { ...layout.trellis, widths } }
 }
 
 function scalarLayer(rows: number, cols: number, bits: number, groupSize: number): PackedQuantizedLayer {

@@ -4,6 +4,19 @@ import { halfToFloat } from '../kernels/half.js'
 import { assertFinite, type Matrix } from '../matrix.js'
 import { groupsPerRow, nearestCode, type ScalarLayer, scalarGrid } from '../packing/scalar-layer.js'
 
+/** Scales below this lose digits as a half: it is subnormal there. */
+const LEAST_SCALE = 2 ** -18
+
+/** Refuses a layer whose scales all underflow: its weights would come out as 0, or nearly so. */
+function requireScalesFit({ data }: Matrix, bits: number, name: string): void {
+  const largest = data.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  if (largest === 0 || largest / (2 ** bits - 1) >= LEAST_SCALE) return
+  throw new NumericError(
+    `${name}: its largest weight is ${largest}; with ${bits} bits its scales are below what a half holds well ` +
+      `(${LEAST_SCALE}). Use gptvq, fewer bits, or multiply the layer by a power of two`,
+  )
+}
+
 /** Options of {@link quantizeRtn}. */
 export interface ScalarOptions {
   /** Bits per weight, 1 to 8. */
@@ -48,6 +61,7 @@ export function emptyScalarLayer(weight: Matrix, options: ScalarOptions, name: s
   requireWhole('bits', bits, 1, 8)
   requireWhole('groupSize', groupSize, 1)
   assertFinite(weight, name)
+  requireScalesFit(weight, bits, name)
   const { rows, cols } = weight
   const groups = groupsPerRow(cols, groupSize)
   return {

@@ -24,13 +24,6 @@ export async function openCheckpoint(name: string): Promise<Checkpoint> {
   if (!isGgufPath(model)) return openModelFolder(model)
   const { files, config, ...source } = await openGgufModel(model)
   const configText = `${JSON.stringify(config, null, 2)}\n`
-  return {
-    ...source,
-    folder: model,
-    config,
-    configText,
-    otherFiles: [],
-    metadata: new Map(),
-    madeFiles: files,
-  }
+  const made = { otherFiles: [], madeFiles: files, metadata: new Map() }
+  return { ...source, folder: model, config, configText, ...made }
 }

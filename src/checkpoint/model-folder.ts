@@ -22,7 +22,7 @@ export interface Checkpoint extends TensorSource {
    * model card, licence), sorted. Neither weights nor `config.json`. Of a GGUF file none: see `madeFiles`.
    */
   readonly otherFiles: readonly string[]
-  /** The `__metadata__` of each weights file, by its path. Of a GGUF file none. */
+  /** The `__metadata__` of each weights file, by its path. */
   readonly metadata: ReadonlyMap<string, ReadonlyMap<string, string>>
   /** Of a GGUF file: the same files as far as its metadata has what is in them, by name. */
   madeFiles?(): ReadonlyMap<string, string>

@@ -66,6 +66,8 @@ export interface QuantizationConfig {
   readonly method: string
   /** The options the folder was made with. */
   readonly settings: Readonly<Record<string, unknown>>
+  /** What it was made of, and by what: hashes of the model and of the calibration text, versions, engine. */
+  readonly run?: Readonly<Record<string, unknown>>
   /** By the name of the weight less `.weight`. */
   readonly modules: Readonly<Record<string, ModuleRecord>>
 }
@@ -82,7 +84,11 @@ export function parseQuantizationConfig(
 ): QuantizationConfig | undefined {
   const stated = config.quantization_config
   if (stated === undefined || stated === null) return undefined
-  const { quant_method, version, method, settings, modules } = fieldsOf(stated, where, 'quantization_config')
+  const { quant_method, version, method, settings, run, modules } = fieldsOf(
+    stated,
+    where,
+    'quantization_config',
+  )
   if (quant_method !== QUANT_METHOD) {
     throw new CheckpointError(
       `${where}: quant_method is ${shownJson(quant_method)}, expected "${QUANT_METHOD}" or no quantization_config. ` +
@@ -108,6 +114,7 @@ export function parseQuantizationConfig(
     version,
     method: methodName(method, where),
     settings: fieldsOf(settings ?? {}, where, 'settings'),
+    ...(run !== undefined && { run: fieldsOf(run, where, 'run') }),
     modules: Object.fromEntries(records),
   }
 }

@@ -2,7 +2,7 @@ import { CONSTANT_CODEBOOK } from '../codebook/constant-codebook.js'
 import type { CodebookElements } from '../codebook/store-codebook.js'
 import { CheckpointError, ShapeError } from '../errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
-import { bfloatToFloat } from '../kernels/half.js'
+import { bfloatToFloat, halfToFloat } from '../kernels/half.js'
 import { SCALE_BITS } from '../packing/block-scales.js'
 import { type PackedLayer, type PackedScales, unpackWidths } from '../packing/pack-layer.js'
 import { permutationBytes, unpackPermutation } from '../packing/permutation.js'
@@ -13,10 +13,8 @@ import {
   blocksPerRow,
   centroidsOf,
   columnGroupsOf,
-  decodeCodebooks,
   isTrellis,
   rowGroupsOf,
-  type VqLayer,
   type VqLayout,
   vectorsPerRow,
 } from '../packing/vq-layer.js'
@@ -195,9 +193,7 @@ export async function readQuantizedLayer(
   record: ModuleRecord,
 ): Promise<QuantizedLayer> {
   const packed = await readPackedLayer(source, module, record)
-  const layer = fitting(module, () => unpack(packed))
-  if ('layout' in layer) requireFiniteCentroids(module, layer)
-  return layer
+  return fitting(module, () => unpack(packed))
 }
 
 /**
@@ -237,10 +233,12 @@ async function readVq(source: TensorSource, module: string, record: VqRecord): P
   const codebookScales = new Uint16Array(await read(source, module + SUFFIXES.codebookScales, 'BF16'))
   if (!codebookScales.every((scale) => Number.isFinite(bfloatToFloat(scale))))
     throw notFinite(module + SUFFIXES.codebookScales)
+  const codebooks = isTrellis(layout) ? new Int8Array(0) : await readCodebooks(source, module, record)
+  requireFiniteCentroids(module, codebooks, codebookScales)
   return {
     layout,
     indices: new Uint8Array(await read(source, module + SUFFIXES.indices, 'U8')),
-    codebooks: isTrellis(layout) ? new Int8Array(0) : await readCodebooks(source, module, record),
+    codebooks,
     codebookScales,
     ...(layout.scaleBlockSize !== undefined && { blockScales: await readScales(source, module, layout) }),
     ...(record.permuted && { permutation: await readPermutation(source, module, layout.cols) }),
@@ -359,12 +357,21 @@ async function read(
 }
 
 /** Elements and scales are finite, their products need not be; the scales of blocks are 1 at most. */
-function requireFiniteCentroids(module: string, layer: VqLayer): void {
-  if (decodeCodebooks(layer).every((value) => Number.isFinite(value))) return
-  throw new CheckpointError(
-    `${module}${SUFFIXES.codebookScales}: a scale makes infinite weights of the codebook's elements; the file is damaged. ` +
-      'Quantize the model again',
-  )
+function requireFiniteCentroids(module: string, elements: CodebookElements, scales: Uint16Array): void {
+  const size = elements.length / scales.length
+  for (const [group, scale] of scales.entries()) {
+    // of a constant codebook the largest element is known
+    let largest = size === 0 ? 127 : 0
+    for (let i = group * size; i < (group + 1) * size; i++) {
+      const value = elements instanceof Int8Array ? elements[i] : halfToFloat(elements[i])
+      if (value > largest || -value > largest) largest = Math.abs(value)
+    }
+    if (Number.isFinite(Math.fround(largest * bfloatToFloat(scale)))) continue
+    throw new CheckpointError(
+      `${module}${SUFFIXES.codebookScales}: a scale makes infinite weights of the codebook's elements; the file is damaged. ` +
+        'Quantize the model again',
+    )
+  }
 }
 
 function isFiniteHalf(half: number): boolean {

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { type FileMetadata, metadataOf } from './file-metadata.js'
 import { type FileSystem, writeAt, writeNewFile } from './file-system.js'
 import { SINGLE_WEIGHTS_FILE, shardFile, WEIGHTS_INDEX_FILE } from './folder-names.js'
 import type { HeaderEntry } from './safetensors-header.js'
@@ -6,19 +7,6 @@ import { createShardWriter, type ShardWriter } from './shard-writer.js'
 
 /** Names of files that only this writer makes begin so, until it knows how many shards there are. */
 export const WORKING_FILE_PREFIX = '.shard-'
-
-/** The `__metadata__` of a file, or what gives it for a file of the tensors named. */
-export type FileMetadata =
-  | Readonly<Record<string, string>>
-  | ((tensors: readonly string[]) => Readonly<Record<string, string>>)
-
-/** The `__metadata__` of a file of these tensors. */
-export function metadataOf(
-  metadata: FileMetadata,
-  tensors: readonly string[],
-): Readonly<Record<string, string>> {
-  return typeof metadata === 'function' ? metadata(tensors) : metadata
-}
 
 /** The weights of a model folder being written: one file, or shards and their index. */
 export interface WeightsWriter {

@@ -58,8 +58,8 @@ function nameFailure(
   if (error instanceof UsageError) return usageFailure(error.message, error.command)
   if (error instanceof OptionError) return usageFailure(inFlags(error, flags), command)
   if (error instanceof AbortedError) {
-    const written = error.message.includes('nothing was written') ? '; nothing was written' : ''
-    return { message: `gptvq: stopped${written}`, exitCode: exitCodeOfSignal(stoppedBy) }
+    const [, left = ''] = /^stopped[^;]*(; .*)$/.exec(error.message) ?? []
+    return { message: `gptvq: stopped${left}`, exitCode: exitCodeOfSignal(stoppedBy) }
   }
   if (error instanceof GptvqError) return failed(error.message.replace(/ \(option \w+\)/g, ''))
   if (isSystemError(error)) return failed(error.message)

@@ -75,6 +75,12 @@ export type CallerOnly = 'onProgress' | 'onLayer' | 'signal'
 export const commonFlags = {
   json: { kind: 'switch', help: 'print one JSON document and nothing else on standard output' },
   quiet: { kind: 'switch', help: 'show no progress' },
+  progress: {
+    kind: 'choice',
+    choices: ['auto', 'json'],
+    help: 'json: progress as one JSON object a line on standard error, with step, done (0 to 1) and secondsLeft',
+    default: 'auto: a bar on a terminal, else lines',
+  },
   help: { kind: 'switch', short: 'h', help: 'show this help' },
 } as const satisfies FlagTable
 
@@ -195,7 +201,7 @@ const vectorFlags = {
   },
   seed: {
     kind: 'whole',
-    help: 'seed of all random choices; the same seed gives the same bytes',
+    help: 'seed of all random choices; the same seed gives the same bytes, on the same version of Node',
     default: '0',
   },
 } as const satisfies Record<keyof VqOptions, Flag>

@@ -27,26 +27,42 @@ function weightTable({ model, architecture, method, settings, weights }: Inspect
   const state = method === null ? 'not quantized' : `${method}, ${describeSettings(settings)}`
   const quantized = weights.filter((weight) => weight.quantized)
   const plain = weights.filter((weight) => !weight.quantized)
+  const prefix = commonPrefix(weights.map(({ name }) => name).filter((name) => /\.\d+\./.test(name)))
   const rows = [
-    ['', 'shape', 'format', 'bits/value', 'bytes', 'error'],
+    [prefix === '' ? '' : `… is ${prefix}`, 'shape', 'bits', 'bytes', 'error'],
     [],
-    ...weights.map((weight) => [
-      weight.name,
-      weight.shape.join(' x ') || 'scalar',
-      weight.format,
-      formatBits(weight.bitsPerValue),
-      formatBytes(weight.bytes),
-      formatError(weight.relativeError),
-    ]),
+    ...weights.flatMap((weight, i) => weightRows(weight, weights[i - 1], prefix)),
     [],
   ]
   if (quantized.length > 0) {
-    rows.push(totals(formatCount(quantized.length, 'quantized layer'), quantized))
+    rows.push(totals(`${formatCount(quantized.length, 'quantized layer')}, mean error`, quantized))
     rows.push(totals(formatCount(plain.length, 'other tensor'), plain))
   }
   rows.push(totals('together', weights))
-  const table = formatTable(rows, ['left', 'left', 'left', 'right', 'right', 'right'])
+  const table = formatTable(rows, ['left', 'left', 'right', 'right', 'right'])
   return [safeLine(`${model}: ${shortened(architecture, 160)}`), ...wrapText(state, 79), '', table].join('\n')
+}
+
+/** A row of the table; in front of it one with the format, where that is another than in the row above. */
+function weightRows(weight: InspectedWeight, above: InspectedWeight | undefined, prefix: string): string[][] {
+  const name = weight.quantized ? weight.name.replace(/\.weight$/, '') : weight.name
+  const row = [
+    prefix !== '' && name.startsWith(prefix) ? `…${name.slice(prefix.length)}` : name,
+    weight.shape.join(' x ') || 'scalar',
+    formatBits(weight.bitsPerValue),
+    formatBytes(weight.bytes),
+    formatError(weight.relativeError),
+  ]
+  return above?.format === weight.format ? [row] : [[`${weight.format}:`], row]
+}
+
+/** What all names begin with, up to a dot; empty for fewer than two. */
+function commonPrefix(names: readonly string[]): string {
+  const [first = '', ...others] = names
+  if (others.length === 0) return ''
+  let end = first.length
+  for (const name of others) while (!name.startsWith(first.slice(0, end))) end--
+  return first.slice(0, first.lastIndexOf('.', end - 1) + 1)
 }
 
 /** Sums over weights, and the mean of their errors where all have one. */
@@ -60,7 +76,6 @@ function totals(name: string, weights: readonly InspectedWeight[]): string[] {
     errors += weight.relativeError ?? Number.NaN
   }
   const bits = values > 0 ? formatBits((8 * bytes) / values) : '-'
-  const error =
-    Number.isNaN(errors) || weights.length === 0 ? '-' : `mean ${formatError(errors / weights.length)}`
-  return [name, '', '', bits, formatBytes(bytes), error]
+  const error = Number.isNaN(errors) || weights.length === 0 ? '-' : formatError(errors / weights.length)
+  return [name, '', bits, formatBytes(bytes), error]
 }

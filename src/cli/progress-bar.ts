@@ -1,5 +1,5 @@
 import type { OnProgress } from '../pipeline/progress.js'
-import { safeLine } from '../safe-text.js'
+import { safeJson, safeLine } from '../safe-text.js'
 import { formatSeconds } from './format.js'
 
 /** Where progress is written: a terminal, a pipe, or what a test hands in. */
@@ -39,11 +39,10 @@ export function createProgress(
   env: Readonly<Record<string, string | undefined>>,
   now: () => number,
 ): ProgressDisplay {
-  const started = now()
+  const secondsLeft = leftEstimator(now)
   const timeLeft = (done: number) => {
-    const elapsed = (now() - started) / 1000
-    if (done < leastShare || elapsed < leastSeconds || done >= 1) return undefined
-    return formatSeconds(Math.max(1, Math.round((elapsed * (1 - done)) / done)))
+    const left = secondsLeft(done)
+    return left === undefined ? undefined : formatSeconds(left)
   }
   return stream.isTTY && env.TERM !== 'dumb'
     ? barDisplay(stream, !env.NO_COLOR, now, timeLeft)
@@ -53,6 +52,36 @@ export function createProgress(
 /** Shows nothing but notes. */
 export function quietProgress(stream: ProgressStream): ProgressDisplay {
   return { report: () => {}, note: (text) => stream.write(`${text}\n`), close: () => {} }
+}
+
+/** Writes progress and notes as JSON, an object a line, at most ten of a step in a second. */
+export function jsonProgress(stream: ProgressStream, now: () => number): ProgressDisplay {
+  const secondsLeft = leftEstimator(now)
+  let last = ''
+  let wroteAt = Number.NEGATIVE_INFINITY
+  const line = (fields: object) => stream.write(`${safeJson(JSON.stringify(fields))}\n`)
+  return {
+    report({ step, done }) {
+      if (step === last && done < 1 && now() - wroteAt < drawEvery) return
+      last = step
+      wroteAt = now()
+      const [, block, blocks, phase] = /^block (\d+) of (\d+)(?:: (.*))?$/.exec(step) ?? []
+      const place = block === undefined ? {} : { block: Number(block), blocks: Number(blocks), phase }
+      line({ step, ...place, done, secondsLeft: secondsLeft(done) ?? null })
+    },
+    note: (text) => line({ note: text }),
+    close: () => {},
+  }
+}
+
+/** Whole seconds that are left, by what the work so far took; undefined while that cannot be told. */
+function leftEstimator(now: () => number): (done: number) => number | undefined {
+  const started = now()
+  return (done) => {
+    const elapsed = (now() - started) / 1000
+    if (done < leastShare || elapsed < leastSeconds || done >= 1) return undefined
+    return Math.max(1, Math.round((elapsed * (1 - done)) / done))
+  }
 }
 
 function barDisplay(
@@ -110,11 +139,15 @@ function lineDisplay(
   timeLeft: (done: number) => string | undefined,
 ): ProgressDisplay {
   let part = ''
+  let last = ''
   let wroteAt = Number.NEGATIVE_INFINITY
   return {
     report({ step, done }) {
       const newPart = partOfWork(step)
       if (newPart === part && now() - wroteAt < lineEvery) return
+      const said = `${percent(done)} ${step}`
+      if (said === last) return
+      last = said
       part = newPart
       wroteAt = now()
       const left = timeLeft(done)

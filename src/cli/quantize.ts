@@ -1,4 +1,5 @@
 import { readdir } from 'node:fs/promises'
+import { AbortedError } from '../errors.js'
 import { type OnProgress, partOf } from '../pipeline/progress.js'
 import type { QuantizationReport } from '../pipeline/quantize/report.js'
 import { runDetails } from '../pipeline/reports/run-details.js'
@@ -46,7 +47,20 @@ export const quantizeCommand = defineCommand({
     const run = runDetails(report)
     const drawing = shareOf(onProgress, 1 - REPORT_SHARE, 1)
     const { force } = options
-    await writeReport({ model: out, output: page, reference: model, run, force, onProgress: drawing, signal })
+    try {
+      await writeReport({
+        model: out,
+        output: page,
+        reference: model,
+        run,
+        force,
+        onProgress: drawing,
+        signal,
+      })
+    } catch (error) {
+      if (!(error instanceof AbortedError)) throw error
+      throw new AbortedError(`stopped; ${out} is written, the report ${page} is not`, error.reason)
+    }
     return { json: report, text: summary(report, await readdir(out), page) }
   },
 })
@@ -86,6 +100,7 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
     '',
     formatTable(rows, ['left', 'left']),
     '',
+    ...warnOfLittleText(report),
     ...warnOfDrift(report),
     'Next, on text that calibration has not seen:',
     `  ${evaluate}`,
@@ -154,6 +169,20 @@ function warnOfDrift({ layers }: QuantizationReport): string[] {
     `warning: drift correction was held back in ${formatCount(held.length, 'layer')}: ${named.join(', ')}${more}. ` +
       'Activations are very large, the calibration text is short, or the bits are few; ' +
       'compare with --drift-correction 0',
+    '',
+  ]
+}
+
+/** Says where the calibration text is too little for what is fitted to it. */
+function warnOfLittleText({ layers, method }: QuantizationReport): string[] {
+  if (method === 'rtn') return []
+  const short = layers.filter(({ tokens, pooled, cols }) => tokens !== null && !pooled && tokens < cols)
+  if (short.length === 0) return []
+  const least = short.reduce((a, b) => (b.tokens! / b.cols < a.tokens! / a.cols ? b : a))
+  return [
+    `warning: the calibration text is too little for ${formatCount(short.length, 'layer')}: ${least.name} has ` +
+      `${least.cols} inputs and saw ${formatCount(least.tokens!, 'token')}. Its error on other text is larger than ` +
+      'the one measured; give a longer text, more --sequences or a longer --sequence-length',
     '',
   ]
 }

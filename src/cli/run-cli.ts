@@ -1,3 +1,4 @@
+import { GptvqError, OptionError } from '../errors.js'
 import { finiteJson } from '../finite-json.js'
 import { resolveModel } from '../hub/resolve-model.js'
 import { suggestion } from '../nearest-name.js'
@@ -5,11 +6,11 @@ import { packageVersion } from '../pipeline/folders/package-version.js'
 import { safeJson, safeLines, safeText } from '../safe-text.js'
 import type { Command, Input } from './command.js'
 import { commands } from './commands.js'
-import { describeFailure, exitCodes, UsageError } from './errors.js'
+import { describeFailure, exitCodes, type Failure, UsageError } from './errors.js'
 import { commonFlags, type FlagTable } from './flags.js'
 import { commandHelp, programHelp } from './help.js'
 import { parseFlags, requireFlags } from './parse-flags.js'
-import { createProgress, type ProgressStream, quietProgress } from './progress-bar.js'
+import { createProgress, jsonProgress, type ProgressStream, quietProgress } from './progress-bar.js'
 
 /** What the command line touches of the process. */
 export interface CliStreams {
@@ -38,6 +39,7 @@ export async function runCli(args: readonly string[], streams: CliStreams): Prom
     const flags: FlagTable = command?.flags ?? {}
     const failure = describeFailure(error, command?.name, flags, streams.signal?.reason, debug)
     streams.stderr.write(`${safeLines(failure.message)}\n`)
+    if (asksForJson(args)) streams.stdout.write(`${safeJson(failureJson(error, failure))}\n`)
     return failure.exitCode
   }
 }
@@ -75,16 +77,18 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
   const parsed = parseFlags(command.name, args, { ...command.flags, ...commonFlags })
   const path = onlyPath(command, parsed.positionals)
   requireFlags(command.name, parsed, command.flags)
-  const { json, quiet, help: _, ...values } = parsed.values
-  const progress = quiet ? quietProgress(stderr) : createProgress(stderr, env, () => performance.now())
+  const { json, quiet, progress: style, help: _, ...values } = parsed.values
+  const now = () => performance.now()
+  const shown = style === 'json' ? jsonProgress(stderr, now) : createProgress(stderr, env, now)
+  const progress = quiet ? quietProgress(stderr) : shown
   const announceStop = () => {
     const again = signal?.reason === 'SIGINT' ? '; a second Ctrl-C ends the program at once' : ''
     progress.note(`stopping${again}`)
   }
   signal?.addEventListener('abort', announceStop)
   try {
-    const place = await resolveModel(path, { onProgress: progress.report, ...(signal && { signal }) })
     const { stdin } = streams
+    const place = await resolveModel(path, { onProgress: progress.report, ...(signal && { signal }) })
     const result = await command.run(place, values, {
       onProgress: progress.report,
       signal,
@@ -95,7 +99,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
         if (!json) stdout.write(stdout.isTTY ? safeText(text) : text)
       },
       note(text) {
-        if (!quiet) progress.note(text)
+        if (!quiet) progress.note(safeLines(text))
       },
       terminal:
         stdin?.isTTY && stdout.isTTY && !json
@@ -116,6 +120,18 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
     progress.close()
     signal?.removeEventListener('abort', announceStop)
   }
+}
+
+function asksForJson(args: readonly string[]): boolean {
+  const end = args.indexOf('--')
+  return (end < 0 ? args : args.slice(0, end)).includes('--json')
+}
+
+/** A failure for machines: what `--json` prints in the place of the result. */
+function failureJson(error: unknown, { message, exitCode }: Failure): string {
+  const code = error instanceof GptvqError ? error.code : error instanceof UsageError ? 'USAGE' : 'UNKNOWN'
+  const option = error instanceof OptionError ? { option: error.option } : {}
+  return JSON.stringify({ error: { code, ...option, message, exitCode } }, null, 2)
 }
 
 /** Whether `--help` is among the flags; it is answered even when others are wrong or missing. */

@@ -1,4 +1,4 @@
-import type { AnsweredRequest } from '../generate/server/handler.js'
+import type { AnsweredRequest } from '../generate/server/answered-request.js'
 import { defineCommand } from './command.js'
 import { formatSeconds } from './format.js'
 import { serveFlags } from './generation-flags.js'

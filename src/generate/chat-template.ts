@@ -26,7 +26,15 @@ export function compileChatTemplate({ file, text, specialTokens }: ChatTemplateT
   )
   return (messages) =>
     guarded(
-      () => template.render({ ...specialTokens, messages, add_generation_prompt: true }),
+      // what is null here is None where templates are written for
+      () =>
+        template.render({
+          ...specialTokens,
+          messages,
+          add_generation_prompt: true,
+          tools: null,
+          documents: null,
+        }),
       (reason, cause) =>
         new TextError(
           `${file}: refuses the messages with the roles ${messages.map(({ role }) => role).join(', ')}: ${reason}`,

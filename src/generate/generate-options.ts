@@ -37,7 +37,7 @@ export interface GenerateOptions extends PromptOptions {
   readonly repetitionPenalty?: number
   /** The answer ends in front of the first of these that it would hold; default none. */
   readonly stop?: string | readonly string[]
-  /** The same seed gives the same answer, whatever else is written meanwhile; default: another one each time. */
+  /** The same seed gives the same answer (to rounding, see the guide); default: another one each time. */
   readonly seed?: number
   /** Tells the log-probabilities of so many of the likeliest tokens too, 20 at most; default 0. */
   readonly topLogprobs?: number

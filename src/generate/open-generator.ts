@@ -87,7 +87,7 @@ export interface Generator {
 }
 
 /**
- * Loads a model that writes text. Weights are expanded to float32, 4 bytes each.
+ * Loads a model that writes text. Quantized layers stay as they are stored; plain weights become float32, 4 bytes each.
  *
  * @throws OptionError, CheckpointError, UnsupportedError, NumericError, each naming what is wrong; AbortedError
  */

@@ -25,7 +25,7 @@ export interface VqOptions extends LayoutOptions {
   restarts?: number
   /**
    * Share of the mean of the Hessian's diagonal that is added to the diagonal for error feedback and metrics, default
-   * 0.1; codebook update and index refinement see the Hessian as it is.
+   * 0.1; codebook update and index refinement see the Hessian as it is, unless it comes from few tokens.
    */
   damping?: number
   /** Default `'full'`. */

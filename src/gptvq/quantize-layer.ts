@@ -1,4 +1,5 @@
-import { type OptionNames, refuseUnknown } from '../check-option.js'
+import { type OptionNames, refuseUnknown, requireWhole } from '../check-option.js'
+import { NumericError } from '../errors.js'
 import { type Pause, pacer } from '../event-loop.js'
 import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
 import { type Matrix, matrix } from '../matrix.js'
@@ -11,6 +12,7 @@ import {
   isTrellis,
   type VqLayer,
 } from '../packing/vq-layer.js'
+import { inOrdinaryUnits } from '../unit-scale.js'
 import { scaleRatio } from './choose-scales.js'
 import { type OrderedColumns, orderColumns } from './column-order.js'
 import { wholeStrip } from './column-strip.js'
@@ -21,8 +23,9 @@ import { resolveVqOptions, type VqOptions, type VqSettings, vqOptionNames } from
 import { type OnPhase, type PhaseClock, phaseClock } from './phase-clock.js'
 import { quantizeColumnGroup } from './quantize-columns.js'
 import { refineOnce, refinePanel } from './refine-panel.js'
-import { rowPanels, stateOf } from './row-panel.js'
-import { snapshot, storePanel } from './store-panel.js'
+import { dampedHessian, ranAway, refinementHessian, weightError } from './refinement-hessian.js'
+import { type LayerPanel, rowPanels, stateOf } from './row-panel.js'
+import { keepIndices, restorePanel, snapshot, storePanel } from './store-panel.js'
 import { scaleColumnGroup } from './trellis-groups.js'
 import { updateCodebooks } from './update-codebooks.js'
 import { vectorMetrics } from './vector-metric.js'
@@ -35,6 +38,11 @@ export interface LayerTask {
   onProgress?: (done: number) => void
   /** Stops the work between two groups with an AbortedError. */
   signal?: AbortSignal
+  /**
+   * Rows of activations that the Hessian was made from (`tokens` of its HessianAccumulator). Where they are few for the
+   * columns, refinement is damped. Default: enough.
+   */
+  tokens?: number
   /** @internal */
   onPhase?: OnPhase
 }
@@ -47,11 +55,18 @@ const optionNames: OptionNames<VqOptions & LayerTask> = {
   name: true,
   onProgress: true,
   signal: true,
+  tokens: true,
   onPhase: true,
 }
 
 /** Conjugate-gradient steps in a round of refinement: the indices move on anyway, so that more of them gain nothing. */
 const STEPS_IN_A_ROUND = 1
+
+/** The least scale that a bfloat16 holds with all its digits. */
+const LEAST_SCALE = 2 ** -126
+
+/** Damping of a descent that has run away without, at least. */
+const LEAST_DAMPING = 0.01
 
 /**
  * Quantizes one linear layer with GPTVQ (van Baalen et al. 2024, algorithm 1).
@@ -68,20 +83,39 @@ export async function quantizeLayer(
   options: VqOptions & LayerTask = {},
 ): Promise<VqLayer> {
   refuseUnknown(options, optionNames)
-  const { name = 'weight', onProgress = () => {}, signal } = options
+  const { name = 'weight', onProgress = () => {}, signal, tokens } = options
+  if (tokens !== undefined) requireWhole('tokens', tokens, 1)
   const settings = resolveVqOptions(options)
   const pause = pacer(signal)
   const clock = phaseClock(options.onPhase)
   requireFit(weight, hessian, name)
-  const ordered = orderColumns(weight, hessian, settings.columnOrder, name)
+  const { scaled, exponent } = inOrdinaryUnits(weight)
+  const ordered = orderColumns(scaled, inOrdinaryUnits(hessian).scaled, settings.columnOrder, name)
   const where = ordered.permutation ? `${name}, columns in activation order` : name
   const { layer, codebooks } = await walkColumns(ordered, settings, where, pause, clock, (done) =>
     onProgress(COLUMNS_SHARE * done),
   )
-  await descendOnLoss(ordered, layer, codebooks, settings, pause, clock, (done) =>
+  const seen = { ...ordered, hessian: refinementHessian(ordered.hessian, settings.damping, tokens) }
+  await descendOnLoss(seen, layer, codebooks, settings, pause, clock, (done) =>
     onProgress(COLUMNS_SHARE + (1 - COLUMNS_SHARE) * done),
   )
+  multiplyScales(layer, exponent, name)
   return ordered.permutation ? { ...layer, permutation: ordered.permutation } : layer
+}
+
+/** Takes a layer back to the units of its weights. */
+function multiplyScales({ codebookScales, codebookBits }: VqLayer, exponent: number, name: string): void {
+  if (exponent === 0) return
+  for (const [group, scale] of codebookScales.entries()) {
+    const multiplied = scale * 2 ** exponent
+    codebookScales[group] = multiplied
+    const largest = multiplied * (codebookBits === 8 ? 127 : 1)
+    if (scale === 0 || (multiplied >= LEAST_SCALE && Number.isFinite(Math.fround(largest)))) continue
+    throw new NumericError(
+      `${name}: its weights, around 2^${exponent}, need a scale of ${multiplied}, which a bfloat16 does not hold; ` +
+        'multiply the layer by a power of two',
+    )
+  }
 }
 
 /** Quantizes all columns, one after the other. */
@@ -121,23 +155,38 @@ async function descendOnLoss(
   { weight, hessian }: OrderedColumns,
   layer: VqLayer,
   codebooks: Float32Array,
-  { codebookUpdateSteps, refinementRounds, refinementTolerance }: VqSettings,
+  settings: VqSettings,
   pause: Pause,
   clock: PhaseClock,
   onProgress: (done: number) => void,
 ): Promise<void> {
+  const { codebookUpdateSteps, refinementRounds, refinementTolerance, damping } = settings
   const isConstant = isTrellis(layer.layout)
   if ((codebookUpdateSteps === 0 || isConstant) && refinementRounds === 0) return onProgress(1)
   const codebookSteps = isConstant ? 0 : Math.min(codebookUpdateSteps, STEPS_IN_A_ROUND)
   const limits = { rounds: refinementRounds, tolerance: refinementTolerance, codebookSteps }
   const panels = rowPanels(weight, hessian, layer, codebooks)
+  let damped: Matrix | undefined
   for (const [i, panel] of panels.entries()) {
-    const state = stateOf(panel)
-    if (isConstant) {
-      await clock('refine', () => refinePanel(panel, state, limits, pause))
-      onProgress((i + 1) / panels.length)
-      continue
+    const walked = weightError(panel)
+    const goBack = isConstant ? await refineIndices(panel) : await descend(panel)
+    if (ranAway(walked, weightError(panel))) {
+      goBack()
+      damped ??= dampedHessian(hessian, Math.max(damping, LEAST_DAMPING))
+      const known = { ...panel, hessian: damped }
+      await (isConstant ? refineIndices(known) : descend(known))
     }
+    onProgress((i + 1) / panels.length)
+  }
+
+  async function refineIndices(panel: LayerPanel): Promise<() => void> {
+    const goBack = keepIndices(panel)
+    await clock('refine', () => refinePanel(panel, stateOf(panel), limits, pause))
+    return goBack
+  }
+
+  async function descend(panel: LayerPanel): Promise<() => void> {
+    const state = stateOf(panel)
     const before = snapshot(panel, layer, state.losses)
     if (refinementRounds === 0) {
       await clock('update', () => updateCodebooks(wholeStrip(panel, state), codebookUpdateSteps, pause))
@@ -147,7 +196,7 @@ async function descendOnLoss(
     }
     const stored = await clock('update', () => storePanel(panel, layer, before, state.residual))
     if (refinementRounds > 0) await clock('refine', () => refineOnce(panel, stored, 0, pause))
-    onProgress((i + 1) / panels.length)
+    return () => restorePanel(before, panel, layer)
   }
 }
 

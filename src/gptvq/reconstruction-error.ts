@@ -2,6 +2,7 @@ import { NumericError, ShapeError } from '../errors.js'
 import { wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
 import { type Matrix, requireMatrix } from '../matrix.js'
+import { inOrdinaryUnits } from '../unit-scale.js'
 
 /** Floats of a panel of rows; bounds the memory of the losses of a large layer. */
 const PANEL_VALUES = 2 ** 20
@@ -41,8 +42,11 @@ export function reconstructionError(
   }
   const difference = new Float32Array(weight.data.length)
   for (let i = 0; i < difference.length; i++) difference[i] = weight.data[i] - quantized.data[i]
-  const energy = hessianEnergy(weight.data, rows, hessian)
-  const loss = Math.max(0, hessianEnergy(difference, rows, hessian))
+  const { scaled, exponent } = inOrdinaryUnits(weight)
+  if (exponent !== 0) for (let i = 0; i < difference.length; i++) difference[i] *= 2 ** -exponent
+  const units = inOrdinaryUnits(hessian).scaled
+  const energy = hessianEnergy(scaled.data, rows, units)
+  const loss = Math.max(0, hessianEnergy(difference, rows, units))
   if (!Number.isFinite(energy) || !Number.isFinite(loss)) {
     throw new NumericError(
       `the error of ${name} cannot be measured: tr(W H W^T) is ${energy} and the loss ${loss}, expected finite numbers. ` +

@@ -50,6 +50,23 @@ export function storePanel(
   return stateOf(panel, residual)
 }
 
+/** Puts a panel back as it was at the snapshot. */
+export function restorePanel(before: Snapshot, panel: LayerPanel, layer: VqLayer): void {
+  for (let group = 0; group < rowGroupsOf(panel.layout); group++) restoreGroup(before, panel, layer, group)
+}
+
+/** Remembers indices and scales of a panel whose codebooks do not move. @returns what puts them back */
+export function keepIndices({ indices, scales }: RowPanel): () => void {
+  const [numbers, codes, values] = [indices.slice(), scales?.codes.slice(), scales?.values.slice()]
+  return () => {
+    indices.set(numbers)
+    if (scales && codes && values) {
+      scales.codes.set(codes)
+      scales.values.set(values)
+    }
+  }
+}
+
 function roundCodebooks(panel: LayerPanel, layer: VqLayer): void {
   const size = codebookSize(panel)
   const [first, last] = storedCodebooks(panel)

@@ -123,10 +123,14 @@ async function listModel(
     for await (const entry of listFiles({ ...request, repo: name.repo, revision: commit })) {
       if (entry.type !== 'file' || !isWanted(entry.path)) continue
       const { path, size, oid, lfs } = entry
-      files.push({ path, size, etag: lfs?.oid ?? oid, large: lfs !== undefined })
+      const etag = lfs?.oid ?? oid
+      if (etag === undefined)
+        throw new CheckpointError(`${name.repo}: the hub names no hash of ${path}; try again later`)
+      files.push({ path, size, etag, large: lfs !== undefined })
     }
     return { commit, files }
   } catch (error) {
+    if (error instanceof CheckpointError) throw error
     if (!(error instanceof HubApiError)) throw networkError(error, name, settings, signal)
     throw statusError({ status: error.statusCode, code }, name, settings)
   }

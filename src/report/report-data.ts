@@ -63,6 +63,8 @@ export interface ReportData {
   readonly codebooks?: readonly ReportCodebook[]
   /** The model that was quantized, where known; it stands in the command to reproduce. */
   readonly source?: string
+  /** What it was made of, and by what, as its `config.json` has it. */
+  readonly made?: Readonly<Record<string, unknown>>
   /** The text that the Hessians were summed over. */
   readonly calibration?: {
     /** The text file, where known. */

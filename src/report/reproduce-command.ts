@@ -1,8 +1,18 @@
 import type { ReportData } from './report-data.js'
 import { settingFlags } from './setting-flags.js'
 
-/** The call of the command line that makes the same folder; `MODEL` and `FILE` stand for what is not known. */
-export function reproduceCommand({ model, source, method, settings, calibration }: ReportData): string {
+/**
+ * The call of the command line that makes the same folder; `MODEL` and `FILE` stand for what is not known. The same
+ * model, text, version of the package and of Node, engine and kind of processor give the same bytes.
+ */
+export function reproduceCommand({
+  model,
+  source,
+  method,
+  settings,
+  calibration,
+  made = {},
+}: ReportData): string {
   const parts = [
     'gptvq quantize',
     quoted(source ?? 'MODEL'),
@@ -11,11 +21,16 @@ export function reproduceCommand({ model, source, method, settings, calibration 
     '--method',
     quoted(method),
   ]
-  if (method !== 'rtn') parts.push('--calibration', quoted(calibration?.file ?? 'FILE'))
-  if (calibration !== undefined) {
+  const text = (made.calibration ?? {}) as { readonly kind?: unknown; readonly file?: unknown }
+  const file = calibration?.file ?? (typeof text.file === 'string' ? text.file : 'FILE')
+  if (method !== 'rtn' && text.kind !== 'own') parts.push('--calibration', quoted(file))
+  if (calibration !== undefined && settings.sequences === undefined) {
     parts.push('--sequences', String(calibration.sequences), '--sequence-length', String(calibration.length))
   }
-  for (const [name, value] of settingFlags(settings)) parts.push(`--${name}`, quoted(value))
+  // defaults that are spelt out are checked more strictly than those left to each layer
+  const given = (made.options ?? settings) as Readonly<Record<string, unknown>>
+  for (const [name, value] of settingFlags(given)) parts.push(`--${name}`, quoted(value))
+  if (typeof made.engine === 'string') parts.push('--engine', quoted(made.engine))
   return parts.join(' ')
 }
 

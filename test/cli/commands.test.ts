@@ -144,6 +144,8 @@ describe('gptvq quantize', () => {
     settings.push(...lines.slice(heading, lines.indexOf('', heading)))
     expect(settings.filter((line) => line.includes('damping')).length).toBe(2)
     expect(settings.filter((line) => line.length >= 80)).toEqual([])
+    const [, ...inspected] = (await succeed('inspect', quantized)).split('\n')
+    expect(inspected.filter((line) => line.length >= 80)).toEqual([])
   })
 
   test('names the command that measures the result, which works', async () => {
@@ -281,16 +283,22 @@ describe('gptvq inspect', () => {
   test('lists every weight, and totals that add up', async () => {
     const { weights, bytes, quantizedBitsPerValue } = await inspectModel(quantized)
     const rows = table(await succeed('inspect', quantized))
-    for (const { name, shape, format, bitsPerValue } of weights) {
-      const row = rows.find(([first]) => first === name)
-      expect(row?.slice(1, 4)).toEqual([shape.join(' x '), format, bitsPerValue.toFixed(3)])
+    const listed = new Map<string, string[]>()
+    let format = ''
+    for (const [first, ...cells] of rows) {
+      if (cells.length === 0 && first.endsWith(':')) format = first.slice(0, -1)
+      else listed.set(first.replace('…', 'model.layers.'), [format, ...cells])
+    }
+    for (const { name, shape, format, bitsPerValue, quantized: isLayer } of weights) {
+      const row = listed.get(isLayer ? name.replace(/\.weight$/, '') : name)
+      expect(row?.slice(0, 3)).toEqual([format, shape.join(' x '), bitsPerValue.toFixed(3)])
     }
     const total = (name: string) => rows.find(([first]) => first === name)
-    expect(total('14 quantized layers')?.[1]).toBe(quantizedBitsPerValue?.toFixed(3))
+    expect(total('14 quantized layers, mean error')?.[1]).toBe(quantizedBitsPerValue?.toFixed(3))
     expect(total('7 other tensors')?.[1]).toBe('32.000')
     const errors = weights.flatMap(({ relativeError }) => relativeError ?? [])
     const mean = errors.reduce((sum, error) => sum + error) / errors.length
-    expect(total('14 quantized layers')?.at(-1)).toBe(`mean ${mean.toPrecision(3)}`)
+    expect(total('14 quantized layers, mean error')?.at(-1)).toBe(mean.toPrecision(3))
     expect(total('together')?.at(-1)).toBe('-')
     expect(total('together')?.[2]).toBe(`${(bytes / 1000).toPrecision(3)} kB`)
   })

@@ -46,17 +46,26 @@ const evenLayouts: fc.Arbitrary<VqLayout> = fc
     widths: fc.option(fc.record({ keyBits: fc.integer({ min: 6, max: 12 }), seed: fc.nat(1e6) }), {
       nil: undefined,
     }),
+    mostBits: fc.constantFrom(4, 7, 12),
     columnsPerGroup: fc.constantFrom(64, 128, 256, 768),
     rowsPerGroup: fc.integer({ min: 1, max: 40 }),
     scaleBlockSize: fc.constantFrom(undefined, 16, 32, 64),
   })
-  .map(({ shape, scaleBlockSize, widths, ...sizes }) => ({
+  .map(({ shape, scaleBlockSize, widths, mostBits, ...sizes }) => ({
     ...sizes,
     vectorDim: shape[0],
     bits: shape[1],
     ...(scaleBlockSize && { scaleBlockSize }),
-    ...(widths && trellisOf(Math.ceil(sizes.cols / shape[0]), shape[0], widths)),
+    ...(widths && trellisUpTo(mostBits, Math.ceil(sizes.cols / shape[0]), shape[0], widths)),
   }))
+
+/** A trellis whose codes have `mostBits` at most: short ones are taken apart in another way. */
+function trellisUpTo(mostBits: number, ...given: Parameters<typeof trellisOf>) {
+  const { trellis } = trellisOf(...given)
+  const widths = trellis.widths.map((width) => Math.min(width, mostBits))
+  const bits = widths.reduce((sum, width) => sum + width, 0) / (widths.length * given[1])
+  return { bits, trellis: { ...trellis, widths } }
+}
 
 /** Layers as models have them. */
 export const evenLayers: fc.Arbitrary<QuantizedLayer> = fc

@@ -1,29 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Generator } from '../open-generator.js'
 import { type Guard, isLoopback, keyGuard, loopbackGuard } from './access.js'
+import type { AnsweredRequest } from './answered-request.js'
 import { ApiError, asApiError, errorBody } from './api-error.js'
 import { complete, sendJson, type TokenCounts } from './complete.js'
 import { createMetrics } from './metrics.js'
 import { parseChatRequest, parseTextRequest } from './parse-request.js'
 import { readJsonBody } from './read-body.js'
-
-/** A request that was answered. */
-export interface AnsweredRequest {
-  /** `GET` or `POST`. */
-  readonly method: string
-  /** Path without what follows a question mark. */
-  readonly path: string
-  /** Status of the response; 499 where the client went away before it. */
-  readonly status: number
-  /** From its headers to the end of the response. */
-  readonly seconds: number
-  /** Tokens of its prompts. */
-  readonly promptTokens: number
-  /** Tokens that were written for it. */
-  readonly completionTokens: number
-  /** What went wrong, where the server is to blame. */
-  readonly error?: unknown
-}
 
 /** What a handler answers from, and its limits. */
 export interface HandlerOptions {
@@ -73,6 +56,7 @@ export function createHandler(options: HandlerOptions): Handler {
   const completion =
     (parse: typeof parseChatRequest): Route =>
     async (request, response, { controller, counts }) => {
+      const body = await readJsonBody(request, bodyBytes)
       if (draining) throw new ApiError(503, 'the server is about to stop', { code: 'stopping' })
       if (completions >= generator.sequences + queue) {
         throw new ApiError(429, `${completions} requests are waiting already; try again later`, {
@@ -83,8 +67,7 @@ export function createHandler(options: HandlerOptions): Handler {
       const timeUp = new ApiError(504, `the answer took longer than ${seconds} seconds`, { code: 'timeout' })
       const timer = setTimeout(() => controller.abort(timeUp), 1000 * seconds)
       try {
-        const asked = parse(await readJsonBody(request, bodyBytes))
-        await complete(generator, model, asked, response, controller.signal, counts)
+        await complete(generator, model, parse(body), response, controller.signal, counts)
       } finally {
         clearTimeout(timer)
         completions--

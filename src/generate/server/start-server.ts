@@ -4,7 +4,8 @@ import { basename, resolve } from 'node:path'
 import { type OptionNames, refuseUnknown, requireWhole } from '../../check-option.js'
 import { OptionError, UnsupportedError } from '../../errors.js'
 import { type OpenGeneratorOptions, openGenerator } from '../open-generator.js'
-import { type AnsweredRequest, createHandler } from './handler.js'
+import type { AnsweredRequest } from './answered-request.js'
+import { createHandler } from './handler.js'
 
 /** Which model to serve, where, and within which limits. */
 export interface StartServerOptions extends OpenGeneratorOptions {
@@ -56,6 +57,9 @@ export interface RunningServer {
   close(options?: { readonly now?: boolean }): Promise<void>
 }
 
+/** Connections beside those whose requests are answered or wait: idle ones, and those that ask for other things. */
+const SPARE_CONNECTIONS = 256
+
 const defaults = { host: '127.0.0.1', port: 8080, queue: 64, bodyBytes: 2 ** 22, seconds: 600 }
 
 /**
@@ -83,6 +87,7 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
   const model = basename(resolve(options.model))
   const handler = createHandler({ generator, model, ...address, ...limits, apiKey, onRequest })
   const server = createServer({ headersTimeout: 15_000, requestTimeout: 60_000 }, handler.handle)
+  server.maxConnections = generator.sequences + limits.queue + SPARE_CONNECTIONS
   let closing: Promise<void> | undefined
   try {
     await listen(server, address)

@@ -2,15 +2,18 @@ import { aligned, param } from './job'
 import { AS_FLOATS, AS_PIECES, lowIn, stepsIn } from './packed-activations'
 import { decodeRow, elementsIn, startRows } from './packed-decode'
 import {
+  blockCodesAt,
   COLS,
   field,
   GRID,
   groupsOf,
   KIND,
-  levelAt,
+  levelOf,
+  levelsAt,
   ROWS,
   SEGMENT_COUNT,
   scaleAt,
+  scalesAt,
   segmentAt,
   VECTOR_DIM,
   zeroAt,
@@ -56,13 +59,27 @@ export function multiplyPackedTile(tile: i32, scratch: usize): void {
 
 function writeFactors(weight: usize, row: i32, factors: usize, zeros: usize): void {
   const count = field(weight, SEGMENT_COUNT)
-  const isGrid = field(weight, KIND) == GRID
   const groups = groupsOf(weight, row)
-  for (let i = 0; i < count; i++) {
-    const segment = segmentAt(weight, i)
-    const at = <usize>i << 2
-    store<f32>(factors + at, scaleAt(weight, groups, segment) * levelAt(weight, row, segment))
-    if (isGrid) store<i32>(zeros + at, zeroAt(weight, groups, segment))
+  const end = segmentAt(weight, count)
+  if (field(weight, KIND) == GRID) {
+    for (let segment = segmentAt(weight, 0); segment < end; segment += 16, factors += 4, zeros += 4) {
+      store<f32>(factors, scaleAt(weight, groups, segment))
+      store<i32>(zeros, zeroAt(weight, groups, segment))
+    }
+    return
+  }
+  const scales = scalesAt(weight, groups)
+  const codes = blockCodesAt(weight, row)
+  if (codes == 0) {
+    for (let segment = segmentAt(weight, 0); segment < end; segment += 16, factors += 4) {
+      store<f32>(factors, load<f32>(scales + (load<usize>(segment, 8) << 2)))
+    }
+    return
+  }
+  const levels = levelsAt(weight)
+  for (let segment = segmentAt(weight, 0); segment < end; segment += 16, factors += 4) {
+    const scale = load<f32>(scales + (load<usize>(segment, 8) << 2))
+    store<f32>(factors, scale * levelOf(codes, levels, load<i32>(segment, 12)))
   }
 }
 
@@ -109,9 +126,9 @@ function multiplyWhole(weight: usize, x: usize, elements: usize, factors: usize,
   const isGrid = field(weight, KIND) == GRID
   const steps = stepsIn(x, field(weight, COLS))
   const bytes = <usize>count << 2
+  let segment = segmentAt(weight, 0)
   let total = f32x4.splat(0)
-  for (let i: usize = 0; i < bytes; i += 4) {
-    const segment = segmentAt(weight, i32(i >> 2))
+  for (let i: usize = 0; i < bytes; i += 4, segment += 16) {
     const end = <usize>load<i32>(segment, 4)
     let at = <usize>load<i32>(segment)
     let sums = i32x4.splat(0)
@@ -152,9 +169,9 @@ function multiplyPieces(weight: usize, x: usize, elements: usize, factors: usize
   const gap = lowIn(0, cols)
   const steps = stepsIn(x, cols)
   const bytes = <usize>count << 2
+  let segment = segmentAt(weight, 0)
   let total = f32x4.splat(0)
-  for (let i: usize = 0; i < bytes; i += 4) {
-    const segment = segmentAt(weight, i32(i >> 2))
+  for (let i: usize = 0; i < bytes; i += 4, segment += 16) {
     const end = <usize>load<i32>(segment, 4)
     let at = <usize>load<i32>(segment)
     let high = i32x4.splat(0)

@@ -30,7 +30,7 @@ export const PERMUTATION: usize = 84
 export const SPREAD: usize = 96
 export const LIFT: usize = 112
 
-/** With a trellis: how to take apart the codes of every 4 columns of vectors, see `packed-codes.ts`; 0 without. */
+/** With a trellis: how to take apart the codes of every 4 or 8 columns of vectors, see `packed-codes.ts`; 0 without. */
 export const SPLITS: usize = 88
 /** `2^w` of each column of vectors, 16 bits. */
 export const POWERS: usize = 92
@@ -38,8 +38,8 @@ export const POWERS: usize = 92
 export const FACTORS: usize = 128
 /** How many rows above tell of a row's numbers. */
 export const LEAD: usize = 132
-/** By how many bits lifted codes of a trellis are brought down: that leaves them times the dimensions of a vector. */
-export const LIFTED: usize = 136
+/** Whether no code of a trellis has more than 7 bits. */
+export const IS_NARROW: usize = 136
 
 export const BYTES: i32 = 0
 export const FLOATS: i32 = 1
@@ -106,11 +106,36 @@ export function scaleAt(weight: usize, groups: i32, segment: usize): f32 {
 // @ts-ignore: decorator
 @inline
 export function levelAt(weight: usize, row: i32, segment: usize): f32 {
-  if (field(weight, BLOCK_SIZE) == 0) return 1
-  const block = load<i32>(segment, 12)
-  const codes = load<usize>(weight, BLOCK_CODES) + <usize>row * load<usize>(weight, BLOCK_ROW_BYTES)
+  const codes = blockCodesAt(weight, row)
+  return codes == 0 ? 1 : levelOf(codes, levelsAt(weight), load<i32>(segment, 12))
+}
+
+/** The scales of a row's groups, where elements are those of codebooks. */
+// @ts-ignore: decorator
+@inline
+export function scalesAt(weight: usize, groups: i32): usize {
+  return load<usize>(weight, SCALES) + (<usize>groups << 2)
+}
+
+/** The codes of a row's blocks, 0 where it has none. */
+// @ts-ignore: decorator
+@inline
+export function blockCodesAt(weight: usize, row: i32): usize {
+  if (field(weight, BLOCK_SIZE) == 0) return 0
+  return load<usize>(weight, BLOCK_CODES) + <usize>row * load<usize>(weight, BLOCK_ROW_BYTES)
+}
+
+// @ts-ignore: decorator
+@inline
+export function levelsAt(weight: usize): usize {
+  return load<usize>(weight, LEVELS)
+}
+
+// @ts-ignore: decorator
+@inline
+export function levelOf(codes: usize, levels: usize, block: i32): f32 {
   const code = (<i32>load<u8>(codes + <usize>(block >> 1)) >> ((block & 1) << 2)) & 15
-  return load<f32>(load<usize>(weight, LEVELS) + (<usize>code << 2))
+  return load<f32>(levels + (<usize>code << 2))
 }
 
 /** What is taken off the elements of a grid. */

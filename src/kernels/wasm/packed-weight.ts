@@ -70,7 +70,7 @@ export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedW
     ...(trellis ? [places.splits, places.powers] : [0, 0]),
   ])
   new Int32Array(heap.memory.buffer, at + FACTORS, 3).set([
-    ...[trellis ? places.factors : 0, lead, 7 - Math.log2(vectorDim)],
+    ...[trellis ? places.factors : 0, lead, Number(trellis !== undefined && isNarrow(trellis))],
   ])
   if (!trellis && codeBits < 8) writeSpread(heap.memory.buffer, at, codeBits)
   return {
@@ -126,12 +126,38 @@ function writeSpread(memory: ArrayBufferLike, at: number, codeBits: number): voi
   }
 }
 
-/** Bytes of what takes the codes of 4 columns apart, see `assembly/packed-codes.ts`. */
+/** Bytes of what takes the codes of some columns of vectors apart, see `assembly/packed-codes.ts`. */
 const SPLIT_BYTES = 64
 
-/** For every 4 columns of vectors: the 4 bytes each code starts in, what lifts it to 7 bits above their start, its mask once it is brought
- * down to a multiple of `vectorDim`; where the bytes are. */
-function splitsOf({ widths }: TrellisColumns, vectorDim: number): Uint8Array {
+const isNarrow = ({ widths }: TrellisColumns) => widths.every((width) => width <= 7)
+
+function splitsOf(trellis: TrellisColumns, vectorDim: number): Uint8Array {
+  return isNarrow(trellis) ? narrowSplits(trellis) : wideSplits(trellis, vectorDim)
+}
+
+/** For every 8 columns: two bytes with each code, 1 to 8 bits above their start; what moves it down; its mask. */
+function narrowSplits({ widths }: TrellisColumns): Uint8Array {
+  const splits = new Uint8Array(SPLIT_BYTES * Math.ceil(widths.length / 8))
+  let bit = 0
+  for (let first = 0; first < widths.length; first += 8) {
+    const at = SPLIT_BYTES * (first / 8)
+    const [moves, masks] = [16, 32].map((part) => new Uint16Array(splits.buffer, at + part, 8))
+    const start = (bit - 1) >> 3
+    new Int32Array(splits.buffer, at + 48, 1)[0] = start
+    for (const [i, width] of widths.subarray(first, first + 8).entries()) {
+      const byte = (bit - 1) >> 3
+      const above = bit - 8 * byte
+      splits.set([byte - start, byte - start + 1], at + 2 * i)
+      moves[i] = 2 ** (15 - above)
+      masks[i] = (2 ** width - 1) << above
+      bit += width
+    }
+  }
+  return splits
+}
+
+/** For every 4 columns: the 4 bytes each code starts in, what lifts it by 7 bits, its mask once it is times `vectorDim`. */
+function wideSplits({ widths }: TrellisColumns, vectorDim: number): Uint8Array {
   const splits = new Uint8Array(SPLIT_BYTES * 2 * Math.ceil(widths.length / 8))
   let bit = 0
   for (let first = 0; first < widths.length; first += 4) {

@@ -13,7 +13,8 @@ import { copyIn, copyOut, withMemory } from './stage.js'
 const FEW_ROWS = 4
 /** Rows of W of a tile, and so many times what it looks at again. */
 const TILE_ROWS = 16
-const ROWS_PER_LEAD = 8
+const ROWS_PER_LEAD = 16
+const MOST_TILE_ROWS = 64
 /** Rows of W that are expanded at once, whole tiles of `assembly/packed-panel.ts`. */
 const PANEL_ROWS = 4096
 const PANEL_TILE_ROWS = 64
@@ -122,7 +123,7 @@ function multiplyFew(
   const { at, segments, vectors, lead, isFloat } = weight
   const kind = isFloat ? kinds.floats : kinds[activations]
   const rowBytes = isFloat ? aligned(4 * cols) : 2 * aligned(2 * cols + 32) + aligned(12 * segments)
-  const perTile = Math.max(TILE_ROWS, ROWS_PER_LEAD * lead)
+  const perTile = Math.min(MOST_TILE_ROWS, Math.max(TILE_ROWS, ROWS_PER_LEAD * lead))
   withMemory(pool.runtime.heap, [m * rowBytes], (input) => {
     runJob(pool, jobKinds.roundActivations, m, [at, input, rowBytes, kind, x.at, x.stride], 4 * cols)
     const params = [at, input, rowBytes, kind, m, y.at, y.stride, perTile]

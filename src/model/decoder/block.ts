@@ -141,6 +141,7 @@ async function readRuns(source: WeightSource, names: readonly string[], size: nu
 async function load(block: Omit<Block, 'norms'>, linears: readonly LinearDescription[]): Promise<void> {
   for (const { kind, module, rows, cols, bias } of linears) {
     if (block.linears.has(kind)) continue
+    assertTensorShape(block.source, `${module}.weight`, [rows, cols], shapeOf(kind))
     const packed = block.keepsPacked ? await block.source.packed?.(`${module}.weight`) : undefined
     const weight = packed ?? (await readTensor(block.source, `${module}.weight`, [rows, cols], shapeOf(kind)))
     const biases = bias

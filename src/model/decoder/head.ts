@@ -1,5 +1,6 @@
 import { NumericError, ShapeError } from '../../errors.js'
 import { turnOfEventLoop } from '../../event-loop.js'
+import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
 import type { LinearWeights, NormWeights, Ops } from '../ops/ops.js'
 import { releaseWeights, runningOps } from '../ops/running.js'
 import { assertNormTensors, readNorm } from './block.js'
@@ -28,6 +29,14 @@ export interface Head {
   dispose(): void
 }
 
+/** How a head is loaded. */
+export interface HeadOptions {
+  /** All of it stays in memory, prepared by the engine for many uses; default false. */
+  readonly holds?: boolean
+  /** With `holds`: a quantized one stays as it is stored; default false. */
+  readonly keepsPacked?: boolean
+}
+
 /** The head of some consecutive tokens of the vocabulary. */
 export interface HeadSlice {
   /** Tokens. */
@@ -54,26 +63,28 @@ export function assertHead(source: WeightSource, config: DecoderDescription): vo
  * Opens the head of a model: its final norm and its output projection. That is multiplied by slices of the vocabulary,
  * so that it never has to be in memory as a whole.
  *
- * @param holds whether all of it stays in memory, prepared by the engine for many uses; default false
  * @throws CheckpointError when a tensor is missing or of another shape
  */
 export async function openHead(
   source: WeightSource,
   config: DecoderDescription,
-  holds = false,
+  { holds = false, keepsPacked = false }: HeadOptions = {},
 ): Promise<Head> {
   const { vocabSize, hiddenSize } = config
   assertHead(source, config)
   const norm = await readNorm(source, config.finalNorm)
-  const sliceRows = Math.max(1, Math.floor(sliceBytes / (4 * hiddenSize)))
+  let stored = holds && keepsPacked ? await source.packed?.(config.head.tensor) : undefined
+  const sliceRows = stored ? vocabSize : Math.max(1, Math.floor(sliceBytes / (4 * hiddenSize)))
   const kept = holds || 4 * vocabSize * hiddenSize <= keptBytes ? new Map<number, LinearWeights>() : undefined
 
   const weightsFrom = async (first: number): Promise<LinearWeights> => {
     const known = kept?.get(first)
     if (known !== undefined) return known
-    const read = await readSlice(source, config, first, sliceRows)
+    const read = await readSlice(source, config, first, sliceRows, stored)
     const weights = kept && holds ? runningOps().hold(read) : read
     kept?.set(first, weights)
+    // the engine has it now
+    stored = undefined
     return weights
   }
   const forEachSlice: Head['forEachSlice'] = async (use) => {
@@ -135,9 +146,10 @@ async function readSlice(
   { vocabSize, hiddenSize, head }: DecoderDescription,
   first: number,
   most: number,
+  stored: PackedQuantizedLayer | undefined,
 ): Promise<LinearWeights> {
   const rows = Math.min(most, vocabSize - first)
-  const weight = await readRows(source, head.tensor, first, rows)
+  const weight = stored ?? (await readRows(source, head.tensor, first, rows))
   const biases =
     head.bias === undefined ? undefined : await readTensor(source, head.bias, [vocabSize], 'vocab_size')
   const bias = biases?.slice(first, first + rows)

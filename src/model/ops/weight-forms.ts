@@ -1,7 +1,6 @@
 import { ShapeError } from '../../errors.js'
 import type { PackedWeight } from '../../kernels/packed-contract.js'
 import { dequantize, type PackedQuantizedLayer, unpack } from '../../packing/quantized-layer.js'
-import type { LinearWeights } from './ops.js'
 
 /**
  * The weight of a linear layer: rows x cols values as in the checkpoint, a quantized layer as it is stored, or one that the
@@ -19,7 +18,13 @@ export function isPrepared(weight: LinearWeight): weight is PackedWeight {
  *
  * @throws ShapeError for one that the kernels hold
  */
-export function expandedWeight({ kind, weight }: LinearWeights): Float32Array {
+export function expandedWeight({
+  kind,
+  weight,
+}: {
+  readonly kind: string
+  readonly weight: LinearWeight
+}): Float32Array {
   if (weight instanceof Float32Array) return weight
   if (!isPrepared(weight)) return dequantize(unpack(weight)).data
   throw new ShapeError(`${kind}: the weight is held by the kernels; only they can multiply by it. Release it`)

@@ -44,7 +44,12 @@ export async function loadDecoder(
       holdBlock(block)
     }
     const embed = await openEmbedding(source, config)
-    return { config, blocks, embed, head: await openHead(source, config, true) }
+    return {
+      config,
+      blocks,
+      embed,
+      head: await openHead(source, config, { holds: true, keepsPacked: kept.keepsPacked }),
+    }
   } catch (error) {
     blocks.forEach(disposeBlock)
     throw error

@@ -61,7 +61,7 @@ export async function createQuantizedOutput(
   folder: string,
   checkpoint: Checkpoint,
   replaced: ReadonlySet<string>,
-  { method, stated }: { readonly method: string; readonly stated: Readonly<Record<string, unknown>> },
+  made: Pick<QuantizationConfig, 'method' | 'run'> & { readonly stated: QuantizationConfig['settings'] },
   options: OutputOptions & { readonly signal?: AbortSignal },
 ): Promise<QuantizedOutput> {
   await requireDistinctFolders(checkpoint.folder, folder)
@@ -99,8 +99,9 @@ export async function createQuantizedOutput(
       const quantization: QuantizationConfig = {
         quant_method: QUANT_METHOD,
         version: versionOf(modules.values()),
-        method,
-        settings: stated,
+        method: made.method,
+        settings: made.stated,
+        ...(made.run && { run: made.run }),
         modules: Object.fromEntries(modules),
       }
       await addConfig(writer, checkpoint, quantization)

@@ -13,8 +13,8 @@ import type { LayerShare, MixedReport } from './report.js'
 import { measureSensitivity } from './sensitivity.js'
 import { tryCandidates } from './trials.js'
 
-/** Tokens of a sequence at most: many short sequences tell more than few long ones. */
-const LONGEST = 256
+/** Tokens of a sequence at most: of as many tokens, many short sequences tell more than few long ones. */
+const LONGEST = 64
 const MOST_SEQUENCES = 128
 /** Values of the inputs of all blocks that are held at once: 4 GiB. */
 const HELD_VALUES = 2 ** 30

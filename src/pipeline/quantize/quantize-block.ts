@@ -68,7 +68,7 @@ export async function quantizeBlock(
     const { target, drift } = await targetOf(weight, inputs, work.order.driftCorrection, name, signal)
     const settings = plan.settingsOf(name)!
     const own = work.layerBits?.get(name)
-    const layer = await quantizeLinear(name, target, inputs?.hessian, settings, own, progress, signal)
+    const layer = await quantizeLinear(name, target, inputs, settings, own, progress, signal)
     const seconds = lap()
     const relativeError = inputs
       ? reconstructionError(target, dequantize(layer), inputs.hessian, name).relative
@@ -98,16 +98,20 @@ async function targetOf(
 async function quantizeLinear(
   name: string,
   weight: Matrix,
-  hessian: Matrix | undefined,
+  inputs: InputStatistics | undefined,
   settings: MethodSettings,
   layerBits: LayerBits | undefined,
   onProgress: (done: number) => void,
   signal: AbortSignal | undefined,
 ): Promise<QuantizedLayer> {
   if (settings.method === 'rtn') return quantizeRtn(weight, settings.options, name)
-  if (hessian === undefined)
+  if (inputs === undefined)
     throw new ShapeError(`${name}: method ${settings.method} needs a Hessian, none was given`)
   const task = { name, onProgress, ...(signal && { signal }) }
-  if (settings.method === 'gptq') return quantizeGptq(weight, hessian, { ...settings.options, ...task })
-  return quantizeLayer(weight, hessian, { ...settings.options, ...layerBits, ...task })
+  if (settings.method === 'gptq')
+    return quantizeGptq(weight, inputs.hessian, { ...settings.options, ...task })
+  const { hessian, tokens, pooled } = inputs
+  // what an expert lacks comes from the tokens of all
+  const known = pooled ? {} : { tokens }
+  return quantizeLayer(weight, hessian, { ...settings.options, ...layerBits, ...task, ...known })
 }

@@ -23,6 +23,7 @@ import { type LayerPlanOptions, planLayers } from './layer-plan.js'
 import { type ModelRun, quantizePhases } from './phases.js'
 import { defaultBits, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
+import { runRecord } from './run-record.js'
 import { statedSettings } from './stated-settings.js'
 
 /** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
@@ -112,12 +113,19 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
     const ends = endTensors(config, options)
     const stated = statedSettings(settings, options)
     checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
+    const engine = settings.method === 'rtn' ? null : await startEngine(options.engine)
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
-      output = await createQuantizedOutput(options.output, checkpoint, replaced, { method, stated }, options)
+      const made = await runRecord(checkpoint, options, engine, options.signal)
+      output = await createQuantizedOutput(
+        options.output,
+        checkpoint,
+        replaced,
+        { method, stated, run: made },
+        options,
+      )
     }
-    if (settings.method !== 'rtn') await startEngine(options.engine)
     const { onProgress, onLayer, signal } = options
     const run: ModelRun = {
       model: options.model,

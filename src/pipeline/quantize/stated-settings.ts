@@ -1,12 +1,20 @@
+import type { CalibrationOptions } from '../calibrate/calibration.js'
+import type { OutputOptions } from '../folders/output.js'
 import type { EndTensorOptions } from './end-tensors.js'
 import type { LayerPlanOptions } from './layer-plan.js'
 import type { MethodSettings } from './quantize-options.js'
 
 /** The options in force for a whole model, for reports and for the written folder. */
 export function statedSettings(
-  { stated }: MethodSettings,
-  { skip, set, embeddingBits, headBits }: LayerPlanOptions & EndTensorOptions,
+  { method, stated }: MethodSettings,
+  options: LayerPlanOptions & EndTensorOptions & CalibrationOptions & OutputOptions,
 ): Readonly<Record<string, unknown>> {
-  const own = { skip, set, embeddingBits, headBits }
-  return { ...stated, ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)) }
+  const { skip, set, embeddingBits, headBits, maxShardBytes } = options
+  const { sequences = 128, sequenceLength = 2048, seed = 0 } = options
+  const own = { skip, set, embeddingBits, headBits, maxShardBytes }
+  return {
+    ...stated,
+    ...(method !== 'rtn' && { sequences, sequenceLength, seed }),
+    ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)),
+  }
 }

@@ -73,6 +73,7 @@ export async function reportData(options: ReportDataOptions): Promise<ReportData
       architecture: architectureOf(checkpoint.config),
       method: quantization.method,
       settings: quantization.settings,
+      ...(quantization.run && { made: quantization.run }),
       layers,
       kept: keptTensors(checkpoint, modules),
       codebooks,

@@ -1,0 +1,102 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { basename } from 'node:path'
+import type { Checkpoint } from '../../checkpoint/checkpoint.js'
+import { fileError } from '../../checkpoint/file-errors.js'
+import { throwIfAborted } from '../../errors.js'
+import { kernels } from '../../kernels/kernels.js'
+import type { StartedEngine } from '../../model/ops/engine.js'
+import type { CalibrationOptions } from '../calibrate/calibration.js'
+import { packageVersion } from '../folders/package-version.js'
+
+/** What a run was made of, beside its settings: enough to make the same bytes again, or to see why others came out. */
+export type RunRecord = {
+  /** The options that were given; what is not among them had its default. */
+  readonly options: Readonly<Record<string, unknown>>
+  /** Of this package. */
+  readonly version: string
+  /** Of Node. Another one may round the last digit of a logarithm differently. */
+  readonly node: string
+  /** What ran the forward pass, null for a method without calibration. */
+  readonly engine: StartedEngine | null
+  /** The build of the kernels: `'relaxed'` multiplies and adds at once. */
+  readonly kernels: string
+  /** SHA-256 of the weights files that were quantized, one after the other by name. */
+  readonly weights: string
+  /** Where calibration came from, null for a method without. */
+  readonly calibration: {
+    /** A text, token ids, sequences of token ids, or text that the model wrote. */
+    readonly kind: 'text' | 'tokens' | 'sequences' | 'own'
+    /** The name of the file, without its folder. */
+    readonly file?: string
+    /** SHA-256 of the text as UTF-8, or of the ids as little-endian int32. */
+    readonly sha256?: string
+  } | null
+}
+
+/** Gathers the record of a run; reads all weights once. */
+export async function runRecord(
+  checkpoint: Checkpoint,
+  options: CalibrationOptions,
+  engine: StartedEngine | null,
+  signal: AbortSignal | undefined,
+): Promise<RunRecord> {
+  return {
+    options: givenOptions(options),
+    version: await packageVersion(),
+    node: process.versions.node,
+    engine,
+    kernels: kernels().name,
+    weights: await digestOfFiles([...checkpoint.metadata.keys()].sort(), signal),
+    calibration: engine === null ? null : await calibrationRecord(options.calibration, signal),
+  }
+}
+
+/** Neither files nor what belongs to the process. */
+const APART: ReadonlySet<string> = new Set(
+  'model output method calibration engine threads force signal onProgress onLayer'.split(' '),
+)
+
+function givenOptions(options: object): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(options).filter(([option, value]) => !APART.has(option) && value !== undefined),
+  )
+}
+
+async function calibrationRecord(
+  calibration: CalibrationOptions['calibration'],
+  signal: AbortSignal | undefined,
+): Promise<RunRecord['calibration']> {
+  if (calibration === undefined) return { kind: 'own' }
+  if (typeof calibration === 'string') {
+    return { kind: 'text', file: basename(calibration), sha256: await digestOfFiles([calibration], signal) }
+  }
+  if ('text' in calibration) return { kind: 'text', sha256: digestOf([Buffer.from(calibration.text)]) }
+  if ('tokens' in calibration) return { kind: 'tokens', sha256: digestOf([bytesOf(calibration.tokens)]) }
+  return { kind: 'sequences', sha256: digestOf(calibration.sequences.map(bytesOf)) }
+}
+
+async function digestOfFiles(paths: readonly string[], signal: AbortSignal | undefined): Promise<string> {
+  const hash = createHash('sha256')
+  for (const path of paths) {
+    try {
+      for await (const bytes of createReadStream(path, { highWaterMark: 2 ** 20 })) {
+        hash.update(bytes)
+        throwIfAborted(signal)
+      }
+    } catch (error) {
+      throw fileError(`cannot read ${path}`, error)
+    }
+  }
+  return hash.digest('hex')
+}
+
+function digestOf(parts: readonly Uint8Array[]): string {
+  const hash = createHash('sha256')
+  for (const part of parts) hash.update(part)
+  return hash.digest('hex')
+}
+
+function bytesOf(ids: Int32Array): Uint8Array {
+  return new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength)
+}
