@@ -76,18 +76,13 @@ const settings: readonly AblationRow[] = [
 ]
 
 /** The same with codebooks fitted to each layer. */
-const plainSettings: readonly AblationRow[] = [
-  ...settings.filter(({ options }) => options.vectorDim !== 4),
-  {
-    label: '4-D 2 bits, a codebook per 65536 weights',
-    options: { vectorDim: 4 as const, bits: 2, groupSize: 65536 },
-    reference: 'gptvq 4d 2.25 (10 EM iterations)',
-  },
-].map(({ label, options, ...row }) => ({
-  ...row,
-  label: `plain ${label}`,
-  options: { ...options, trellisBits: 0 },
-}))
+const plainSettings: readonly AblationRow[] = settings
+  .filter(({ options }) => (options.vectorDim ?? 2) === 2 && options.scaleBlockSize === undefined)
+  .map(({ label, options, ...row }) => ({
+    ...row,
+    label: `plain ${label}`,
+    options: { ...options, trellisBits: 0 },
+  }))
 
 /** All tables, the targets first. */
 export const ablationTables: readonly AblationTable[] = [
