@@ -47,7 +47,7 @@ describe('a wrong call exits with 2 and says in three lines or fewer what is wro
     ['fraction', () => quantize('--seed', '2.5'), ['--seed: expected a whole number', "got '2.5'"]],
     ['empty value', () => quantize('--bits='), ['--bits: expected a number or mixed', 'got nothing']],
     ['value missing', () => quantize('--bits'), ['--bits: expected a number or mixed', 'got nothing']],
-    ['flag for a value', () => quantize('--bits', '--json'), ['--bits', 'got the flag --json']],
+    ['flag for a value', () => quantize('--bits', '--quiet'), ['--bits', 'got the flag --quiet']],
     ['hexadecimal', () => quantize('--seed', '0x10'), ['--seed: expected a whole number', "got '0x10'"]],
     ['number with a unit', () => quantize('--bpv', '2bits'), ['--bpv: expected a number', "got '2bits'"]],
     ['NaN', () => quantize('--damping', 'NaN'), ['--damping: expected a number', "got 'NaN'"]],

@@ -10,7 +10,7 @@ export type LinearWeight = Float32Array | PackedQuantizedLayer | PackedWeight
 
 /** Whether a weight is one that the kernels hold. */
 export function isPrepared(weight: LinearWeight): weight is PackedWeight {
-  return !(weight instanceof Float32Array) && 'bytes' in weight
+  return !ArrayBuffer.isView(weight) && 'bytes' in weight
 }
 
 /**
@@ -25,7 +25,7 @@ export function expandedWeight({
   readonly kind: string
   readonly weight: LinearWeight
 }): Float32Array {
-  if (weight instanceof Float32Array) return weight
+  if (ArrayBuffer.isView(weight)) return weight
   if (!isPrepared(weight)) return dequantize(unpack(weight)).data
   throw new ShapeError(`${kind}: the weight is held by the kernels; only they can multiply by it. Release it`)
 }

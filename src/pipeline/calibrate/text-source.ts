@@ -51,13 +51,18 @@ function requireTextSource(source: TextSource): void {
   )
 }
 
+/** The error of a text file that the system does not give. */
+export function unreadableText(path: string, cause: unknown): TextError {
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  return new TextError(`${path}: cannot be read (${reason}); expected a UTF-8 text file`, { cause })
+}
+
 async function readText(path: string): Promise<string> {
   let bytes: Uint8Array
   try {
     bytes = await readFile(path)
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new TextError(`${path}: cannot be read (${reason}); expected a UTF-8 text file`, { cause })
+    throw unreadableText(path, cause)
   }
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)

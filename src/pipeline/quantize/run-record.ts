@@ -3,10 +3,11 @@ import { createReadStream } from 'node:fs'
 import { basename } from 'node:path'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import { fileError } from '../../checkpoint/file-errors.js'
-import { throwIfAborted } from '../../errors.js'
+import { CheckpointError, throwIfAborted } from '../../errors.js'
 import { kernels } from '../../kernels/kernels.js'
 import type { StartedEngine } from '../../model/ops/engine.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
+import { unreadableText } from '../calibrate/text-source.js'
 import { packageVersion } from '../folders/package-version.js'
 
 /** What a run was made of, beside its settings: enough to make the same bytes again, or to see why others came out. */
@@ -69,7 +70,7 @@ async function calibrationRecord(
 ): Promise<RunRecord['calibration']> {
   if (calibration === undefined) return { kind: 'own' }
   if (typeof calibration === 'string') {
-    return { kind: 'text', file: basename(calibration), sha256: await digestOfFiles([calibration], signal) }
+    return { kind: 'text', file: basename(calibration), sha256: await digestOfText(calibration, signal) }
   }
   if ('text' in calibration) return { kind: 'text', sha256: digestOf([Buffer.from(calibration.text)]) }
   if ('tokens' in calibration) return { kind: 'tokens', sha256: digestOf([bytesOf(calibration.tokens)]) }
@@ -89,6 +90,16 @@ async function digestOfFiles(paths: readonly string[], signal: AbortSignal | und
     }
   }
   return hash.digest('hex')
+}
+
+/** @throws TextError as the reading of the text itself, which comes later */
+async function digestOfText(path: string, signal: AbortSignal | undefined): Promise<string> {
+  try {
+    return await digestOfFiles([path], signal)
+  } catch (error) {
+    if (!(error instanceof CheckpointError)) throw error
+    throw unreadableText(path, error.cause)
+  }
 }
 
 function digestOf(parts: readonly Uint8Array[]): string {

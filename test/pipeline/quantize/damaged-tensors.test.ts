@@ -84,5 +84,7 @@ it('a layer whose error outgrows float32 is named', async () => {
   const sizes = { groupSize: 512, columnsPerGroup: 32, scaleBlockSize: 'none' } as const
   const refused = quantizeModel({ model, calibration, ...sizes, driftCorrection: 0, kmeansIterations: 1 })
   await expect(refused).rejects.toThrow(NumericError)
-  await expect(quantizeModel({ model, calibration, ...sizes, kmeansIterations: 1 })).rejects.toThrow(layer)
+  await expect(quantizeModel({ model, calibration, ...sizes, kmeansIterations: 1 })).rejects.toThrow(
+    /model\.layers\.1\.block_sparse_moe\.experts\.0\.w[123]/,
+  )
 })
