@@ -22,7 +22,7 @@ export interface ReconstructionError {
  *
  * @param name how errors name the layer
  * @throws ShapeError when the three do not fit together
- * @throws NumericError when one of them holds NaN or infinity, or numbers so large that `W H` outgrows float32
+ * @throws NumericError when one of them holds NaN or infinity
  */
 export function reconstructionError(
   weight: Matrix,
