@@ -19,13 +19,13 @@ export const exportCommand = defineCommand({
     [
       'gguf',
       'auto',
-      'int8 codebooks: every code, as Q8_0 (8.5 bits per weight); scales are rounded to halves',
+      'plain int8 codebooks: every code, as Q8_0 (8.5 bits per weight); scales are rounded to halves',
     ],
     ['', '', 'scalar layers: every code, as Q4_1 (up to 4 bits), Q5_1 (5) or Q8_0; scales likewise'],
     ['', '', 'other layers as they are; those that fit none of these as Q8_0, rounded'],
     ['gguf', 'f32', 'every weight, bit for bit (32 bits per weight)'],
     ['gguf', 'bf16, f16', 'weights rounded to 8 or 11 significant bits (16 bits per weight)'],
-    ['gguf', 'q8_0', 'as auto for int8 codebooks; others rounded to 8 bits (8.5 bits per weight)'],
+    ['gguf', 'q8_0', 'as auto for plain int8 codebooks; others rounded to 8 bits (8.5 bits per weight)'],
     [
       'gguf',
       'q5_1 ... q4_0',

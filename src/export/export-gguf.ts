@@ -26,7 +26,7 @@ export interface ExportGgufOptions {
   /** The `.gguf` file to write. */
   output: string
   /**
-   * How weights are stored. `'auto'`, the default: layers with an int8 codebook as Q8_0 with the same codes, scalar ones
+   * How weights are stored. `'auto'`, the default: layers with plain int8 codebooks as Q8_0 with the same codes, scalar ones
    * of up to 4 bits as Q4_1 and of 5 as Q5_1 with the same codes, all others as they are. The other types are those of
    * all matrices; with fewer than 8 bits, embedding and output projection are Q8_0.
    */

@@ -23,6 +23,8 @@ export function exactTypeOf(record: ModuleRecord): ExactBlocks['type'] | undefin
     if (record.group_size % BLOCK !== 0) return undefined
     return record.bits <= 4 ? 'Q4_1' : record.bits === 5 ? 'Q5_1' : 'Q8_0'
   }
+  // the columns of a trellis have factors of their own
+  if (record.key_bits !== undefined) return undefined
   const { columns_per_group: group, scale_block_size: scales = BLOCK, permuted, codebook_bits: bits } = record
   const apart = (group % BLOCK === 0 || group >= cols) && scales % BLOCK === 0
   return apart && !permuted && bits === 8 ? 'Q8_0' : undefined
@@ -30,8 +32,8 @@ export function exactTypeOf(record: ModuleRecord): ExactBlocks['type'] | undefin
 
 /**
  * How a layer is written with no more loss than the rounding of its scales to halves; undefined where its blocks of 32
- * weights have no scale of their own: reordered columns, 16-bit codebooks, groups or scales that are no multiple of 32
- * weights wide.
+ * weights have no scale of their own: trellis codes, reordered columns, 16-bit codebooks, groups or scales that are no
+ * multiple of 32 weights wide.
  */
 export function exactBlocks(layer: QuantizedLayer, record: ModuleRecord): ExactBlocks | undefined {
   const type = exactTypeOf(record)

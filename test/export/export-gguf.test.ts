@@ -56,7 +56,7 @@ async function worstShare(file: string, model: string, name: string): Promise<nu
 const projection = 'model.layers.0.self_attn.q_proj.weight'
 
 describe('a quantized model', () => {
-  it('with int8 codebooks is written with the same codes; scales are rounded to halves', async () => {
+  it('with plain int8 codebooks is written with the same codes; scales are rounded to halves', async () => {
     const model = await quantized('vq', { ...small, bits: 2, scaleBlockSize: 32 })
     const output = join(root, 'vq.gguf')
     const { types } = await exportGguf({ model, output })
@@ -78,6 +78,15 @@ describe('a quantized model', () => {
     expect(q8?.addedError).toBeGreaterThan(0)
     const worst = await worstShare(output, model, projection)
     expect(worst).toBeLessThan(0.51 / 127)
+  })
+
+  it('with trellis codes, whose columns have factors of their own, is rounded to 8 bits too', async () => {
+    const { kmeansIterations: _, groupSize: __, ...trellis } = small
+    const model = await quantized('trellis', { ...trellis, bits: 2, scaleBlockSize: 32 })
+    const output = join(root, 'trellis.gguf')
+    const { types } = await exportGguf({ model, output })
+    expect(types.find(({ type }) => type === 'Q8_0')).toMatchObject({ tensors: 12, sameCodes: 0 })
+    expect(await worstShare(output, model, projection)).toBeLessThan(0.51 / 127)
   })
 
   it.each([
