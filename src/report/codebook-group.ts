@@ -30,6 +30,13 @@ export interface CodebookGroup {
    * their block scales where there are any, and with a trellis over the factors of their columns.
    */
   readonly weights?: Float32Array
+  /** Only with a trellis. */
+  readonly trellis?: {
+    /** Bits of an index per weight, mean over the group's columns. */
+    readonly bits: number
+    /** n x vectorDim: the centroid that each of `weights` has. */
+    readonly coded?: Float32Array
+  }
 }
 
 /** Bits of the number of a centroid. */
@@ -59,10 +66,30 @@ export function codebookGroup(layer: VqLayer, group = 0, weight?: Matrix): Codeb
   const centroids = new Float32Array(size)
   decodeCodebook(layer, group, centroids)
   const counts = groupCounts(layer, group)
-  const weights = weight && sampleGroup(layer, group, weight)
+  const sample = weight && sampleGroup(layer, group, weight, centroids)
+  const indexBits = indexBitsOfGroup(layer, group)
   // a group at the edge may hold nothing but vectors that are cut short
-  if (weights === undefined || weights.length === 0) return { vectorDim, bits, centroids, counts }
-  return { vectorDim, bits, centroids, counts, weights }
+  if (sample === undefined || sample.weights.length === 0) {
+    return { vectorDim, bits, centroids, counts, ...(indexBits && { trellis: { bits: indexBits } }) }
+  }
+  const { weights, coded } = sample
+  return {
+    vectorDim,
+    bits,
+    centroids,
+    counts,
+    weights,
+    ...(indexBits && { trellis: { bits: indexBits, coded } }),
+  }
+}
+
+/** Of a layer with a trellis. */
+function indexBitsOfGroup(layer: VqLayer, group: number): number | undefined {
+  const { trellis, vectorDim } = layer.layout
+  if (trellis === undefined) return undefined
+  const { firstVector, lastVector } = groupBounds(layer, group)
+  const widths = trellis.widths.subarray(firstVector, lastVector)
+  return widths.reduce((sum, width) => sum + width, 0) / (widths.length * vectorDim)
 }
 
 /** How often each centroid of a group is used, k numbers. */
@@ -91,10 +118,10 @@ function groupBounds({ layout }: VqLayer, group: number) {
 }
 
 /**
- * The whole vectors of a group over the scales of their blocks, or an even draw of them; a vector that is cut short by
- * the edge is left out.
+ * The whole vectors of a group over the scales of their blocks, or an even draw of them, and the centroids that stand for
+ * them; a vector that is cut short by the edge is left out.
  */
-function sampleGroup(layer: VqLayer, group: number, weight: Matrix): Float32Array {
+function sampleGroup(layer: VqLayer, group: number, weight: Matrix, centroids: Float32Array) {
   const { layout, permutation } = layer
   const { vectorDim: d, scaleBlockSize = 1 } = layout
   const scales = decodeBlockScales(layer)
@@ -102,19 +129,22 @@ function sampleGroup(layer: VqLayer, group: number, weight: Matrix): Float32Arra
   const perRow = Math.min(lastVector, Math.floor(weight.cols / d)) - firstVector
   const factors = trellisColumns(layout, 0, weight.cols)?.factors
   const drawn = sampleIndices((lastRow - firstRow) * perRow, SAMPLE_VECTORS)
-  const sample = new Float32Array(drawn.length * d)
+  const weights = new Float32Array(drawn.length * d)
+  const coded = new Float32Array(drawn.length * d)
   for (const [i, vector] of drawn.entries()) {
     const row = firstRow + Math.floor(vector / perRow)
     const first = (firstVector + (vector % perRow)) * d
     const factor = factors?.[first / d] ?? 1
+    const centroid = d * layer.indices[row * vectorsPerRow(layout) + first / d]
+    coded.set(centroids.subarray(centroid, centroid + d), i * d)
     for (let a = 0; a < d; a++) {
       const column = first + a
       const scale = scales?.[row * blocksPerRow(layout) + Math.floor(column / scaleBlockSize)] ?? 1
-      sample[i * d + a] =
+      weights[i * d + a] =
         weight.data[row * weight.cols + (permutation?.[column] ?? column)] / (scale * factor)
     }
   }
-  return sample
+  return { weights, coded }
 }
 
 /** Numbers from 0 to `count` - 1 in order: all, or one drawn from each of `most` equal stretches. Always the same. */

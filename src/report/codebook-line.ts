@@ -1,7 +1,8 @@
 import * as Plot from '@observablehq/plot'
 import { createCanvas, drawAxisTitle } from './canvas.js'
 import { type CodebookGroup, reachOf } from './codebook-group.js'
-import { bestScalarLevels, midpoints, snrOfLevels, snrOfNearest } from './scalar-reference.js'
+import { groupCoding } from './group-coding.js'
+import { bestScalarLevels, midpoints, snrOfLevels } from './scalar-reference.js'
 import { formatNumber, formatWhole } from './text.js'
 
 /** Bars of the histogram of the weights. */
@@ -23,18 +24,19 @@ interface Levels {
 
 /** The picture of a codebook of single weights. */
 export function linePicture(group: CodebookGroup, width: number, title?: string): string {
-  const { centroids, weights, bits } = group
+  const { centroids, weights } = group
+  const { gridBits, snr } = groupCoding(group)
   const sorted = Float32Array.from(centroids).sort()
   const lines: Levels[] = [
     {
-      title: `Codebook, ${formatWhole(sorted.length)} centroids${snrNote(weights, (w) => snrOfNearest(w, sorted, 1))}`,
+      title: `Codebook, ${formatWhole(sorted.length)} centroids${snrNote(weights, () => snr ?? 0)}`,
       values: sorted,
       color: 'var(--series-1)',
       symbol: 'circle',
     },
   ]
   if (weights !== undefined) {
-    const values = bestScalarLevels(weights, bits)
+    const values = bestScalarLevels(weights, gridBits)
     lines.push({
       title: `Even scalar grid, ${formatWhole(values.length)} levels${snrNote(weights, (w) => snrOfLevels(w, values))}`,
       values,

@@ -2,8 +2,9 @@ import * as Plot from '@observablehq/plot'
 import { type Canvas, createCanvas } from './canvas.js'
 import { type CodebookGroup, reachOf, sampleVectors } from './codebook-group.js'
 import { densityMarks } from './density-marks.js'
+import { groupCoding } from './group-coding.js'
 import { drawLegend } from './legend.js'
-import { bestScalarLevels, roundBelow, snrOfLevels, snrOfNearest } from './scalar-reference.js'
+import { bestScalarLevels, roundBelow, snrOfLevels } from './scalar-reference.js'
 import { formatNumber, formatWhole } from './text.js'
 
 /** Centroids that are drawn in each panel; of more, an even draw of as many. */
@@ -69,14 +70,15 @@ export function pairPicture(group: CodebookGroup, width: number, title?: string)
   return canvas.finish(top + (d - 1) * panel + bottom)
 }
 
-function notesOf({ vectorDim: d, bits, centroids, weights }: CodebookGroup): string[] {
+function notesOf(group: CodebookGroup): string[] {
+  const { vectorDim: d, centroids, weights } = group
+  const { bits, gridBits, snr } = groupCoding(group)
   const k = centroids.length / d
   const notes: string[] = []
   if (weights !== undefined) {
-    const scalar = snrOfLevels(weights, bestScalarLevels(weights, bits))
-    const vector = snrOfNearest(weights, centroids, d)
+    const scalar = snrOfLevels(weights, bestScalarLevels(weights, gridBits))
     notes.push(
-      `${bits} bits per weight, nearest point by plain distance: SNR ${formatNumber(vector)} dB, ` +
+      `${bits}, by plain distance: SNR ${formatNumber(snr ?? 0)} dB, ` +
         `on the best even scalar grid ${formatNumber(scalar)} dB.`,
     )
   }

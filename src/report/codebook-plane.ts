@@ -2,7 +2,8 @@ import * as Plot from '@observablehq/plot'
 import { type Canvas, createCanvas, LABEL_SIZE } from './canvas.js'
 import { type CodebookGroup, reachOf, sampleVectors } from './codebook-group.js'
 import { densityMarks } from './density-marks.js'
-import { bestScalarLevels, midpoints, roundBelow, snrOfLevels, snrOfNearest } from './scalar-reference.js'
+import { groupCoding } from './group-coding.js'
+import { bestScalarLevels, midpoints, roundBelow, snrOfLevels } from './scalar-reference.js'
 import { formatNumber, formatWhole, textWidth } from './text.js'
 
 /** Centroids that are drawn with their cells; of more, as many are drawn as points. */
@@ -26,10 +27,12 @@ interface Panel {
 
 /** The picture of a codebook of 2-D vectors. */
 export function planePicture(group: CodebookGroup, width: number, title?: string): string {
-  const { weights, bits } = group
+  const { weights } = group
   const k = group.centroids.length / 2
   const panels =
-    weights === undefined ? [vectorPanel(group)] : [scalarPanel(weights, bits), vectorPanel(group)]
+    weights === undefined
+      ? [vectorPanel(group)]
+      : [scalarPanel(weights, groupCoding(group).gridBits), vectorPanel(group)]
   const columns = width < NARROW ? 1 : panels.length
   const canvas = createCanvas(panels.length === 1 ? panelWidthOf(width, 1) : width, {
     title: title ?? `A codebook of ${formatWhole(k)} centroids in the plane`,
@@ -127,9 +130,11 @@ function scalarPanel(weights: Float32Array, bits: number): Panel {
   }
 }
 
-function vectorPanel({ centroids, counts, weights, bits }: CodebookGroup): Panel {
+function vectorPanel(group: CodebookGroup): Panel {
+  const { centroids, counts, weights } = group
+  const { bits, snr } = groupCoding(group)
   const k = centroids.length / 2
-  const measured = weights && `, SNR ${formatNumber(snrOfNearest(weights, centroids, 2))} dB`
+  const measured = snr === undefined ? '' : `, SNR ${formatNumber(snr)} dB`
   const sample = sampleVectors(centroids, 2, MOST_CELLS)
   const points = Array.from({ length: sample.length / 2 }, (_, i) => ({
     x: sample[2 * i],
@@ -143,7 +148,7 @@ function vectorPanel({ centroids, counts, weights, bits }: CodebookGroup): Panel
   }
   return {
     title: `Vector codebook, ${formatWhole(k)} centroids`,
-    note: `${bits} bits per weight${measured ?? ''}`,
+    note: `${bits}${measured}`,
     marks: (pixels) => [
       ...(weights ? densityMarks(weights, 2, 0, 1, pixels, MOST_POINTS) : []),
       ...(cells

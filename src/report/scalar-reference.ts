@@ -73,6 +73,13 @@ export function snrOfNearest(vectors: Float32Array, centroids: Float32Array, d: 
   return snrDb(energy(measured), noise)
 }
 
+/** The same of weights and what stands for each. */
+export function snrOfCoded(weights: Float32Array, coded: Float32Array): number {
+  let noise = 0
+  for (const [i, weight] of weights.entries()) noise += (weight - coded[i]) ** 2
+  return snrDb(energy(weights), noise)
+}
+
 function energy(values: Float32Array): number {
   let sum = 0
   for (const value of values) sum += value ** 2
