@@ -28,7 +28,7 @@ export function takeTiles(thread: i32): void {
     const left = atomic.sub<i32>(LEFT, 1)
     if (left <= 0) return
     const total = atomic.load<i32>(TOTAL)
-    // an engine tells a thread late that another has made the memory larger: until then bulk operations there trap
+    // an engine may tell a thread late that another has made the memory larger; bulk operations beyond what it knows trap
     if (memory.size() < load<i32>(PAGES)) memory.grow(0)
     runTile(atomic.load<i32>(KIND), total - left, thread)
     if (atomic.add<i32>(DONE, 1) + 1 == total) atomic.notify(DONE, 1)
