@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -219,4 +220,19 @@ describe('a GGUF file that cannot be read is refused by name', () => {
   it('missing', async () => {
     await expect(openModel(join(root, 'missing.gguf'))).rejects.toThrow(/missing\.gguf.*no such file/)
   })
+})
+
+it('what is quantized from a GGUF file tells the hash of that file', async () => {
+  const file = join(root, 'hashed.gguf')
+  await exportGguf({ model: plain, output: file, type: 'f32' })
+  const output = join(root, 'from-gguf')
+  await quantizeModel({ model: file, output, method: 'rtn', bits: 4, groupSize: 32 })
+  const { quantization_config: quantization } = JSON.parse(
+    await readFile(join(output, 'config.json'), 'utf8'),
+  )
+  expect(quantization.run.weights).toBe(
+    createHash('sha256')
+      .update(await readFile(file))
+      .digest('hex'),
+  )
 })

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { basename } from 'node:path'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
-import { fileError } from '../../checkpoint/file-errors.js'
-import { CheckpointError, throwIfAborted } from '../../errors.js'
+import { fileError, systemErrorCode } from '../../checkpoint/file-errors.js'
+import { throwIfAborted } from '../../errors.js'
 import { kernels } from '../../kernels/kernels.js'
 import type { StartedEngine } from '../../model/ops/engine.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
@@ -48,7 +48,7 @@ export async function runRecord(
     node: process.versions.node,
     engine,
     kernels: kernels().name,
-    weights: await digestOfFiles([...checkpoint.metadata.keys()].sort(), signal),
+    weights: await digestOfWeights(checkpoint, signal),
     calibration: engine === null ? null : await calibrationRecord(options.calibration, signal),
   }
 }
@@ -80,16 +80,24 @@ async function calibrationRecord(
 async function digestOfFiles(paths: readonly string[], signal: AbortSignal | undefined): Promise<string> {
   const hash = createHash('sha256')
   for (const path of paths) {
-    try {
-      for await (const bytes of createReadStream(path, { highWaterMark: 2 ** 20 })) {
-        hash.update(bytes)
-        throwIfAborted(signal)
-      }
-    } catch (error) {
-      throw fileError(`cannot read ${path}`, error)
+    for await (const bytes of createReadStream(path, { highWaterMark: 2 ** 20 })) {
+      hash.update(bytes)
+      throwIfAborted(signal)
     }
   }
   return hash.digest('hex')
+}
+
+async function digestOfWeights(
+  { tensors, folder }: Checkpoint,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const files = new Set(Array.from(tensors.values(), ({ file }) => file))
+  try {
+    return await digestOfFiles([...files].sort(), signal)
+  } catch (error) {
+    throw fileError(`cannot read the weights of ${folder}`, error)
+  }
 }
 
 /** @throws TextError as the reading of the text itself, which comes later */
@@ -97,8 +105,7 @@ async function digestOfText(path: string, signal: AbortSignal | undefined): Prom
   try {
     return await digestOfFiles([path], signal)
   } catch (error) {
-    if (!(error instanceof CheckpointError)) throw error
-    throw unreadableText(path, error.cause)
+    throw systemErrorCode(error) === undefined ? error : unreadableText(path, error)
   }
 }
 
