@@ -3,20 +3,12 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { quantizeModel } from '../src/model.js'
-import { fuzzFolders } from '../test/support/fuzz.js'
-import { tinyText, writeTinyModel } from '../test/support/tiny-model.js'
+import { fuzzedFolders, fuzzFolders } from '../test/support/fuzz.js'
 
 const [count = 1000, first = 0] = process.argv.slice(2).map(Number)
 const work = await mkdtemp(join(tmpdir(), 'gptvq-fuzz-'))
 try {
-  const { folder: model } = await writeTinyModel(join(work, 'plain'))
-  await quantizeModel({ model, output: join(work, 'rtn'), method: 'rtn', embeddingBits: 8 })
-  await quantizeModel({
-    ...{ model, output: join(work, 'vq'), calibration: { text: tinyText(300) }, sequences: 4 },
-    ...{ refinementRounds: 0, kmeansIterations: 2, restarts: 1, columnOrder: 'activation' },
-  })
-  const folders = ['plain', 'rtn', 'vq'].map((name) => join(work, name))
+  const folders = await fuzzedFolders(work)
   let found = 0
   for (let seed = first; seed < first + count; seed += 100) {
     const findings = await fuzzFolders(folders, work, seed, Math.min(100, first + count - seed))

@@ -97,8 +97,9 @@ function placeholder(flag: Flag): string {
     case 'bytes':
       return 'BYTES'
     case 'whole':
-      return flag.word === undefined ? 'N' : `N|${flag.word}`
-    default:
-      return flag.kind === 'number' && flag.word !== undefined ? `X|${flag.word}` : 'X'
+    case 'number': {
+      const number = flag.kind === 'whole' ? 'N' : 'X'
+      return flag.word === undefined ? number : `${number}|${flag.word}`
+    }
   }
 }

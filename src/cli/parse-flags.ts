@@ -87,14 +87,17 @@ function readFlag(flag: Flag, text: string | undefined, inline: boolean): Parsed
   return value
 }
 
-function expectation(flag: Flag): string {
+function expectation(flag: Exclude<Flag, { kind: 'switch' }>): string {
   switch (flag.kind) {
     case 'choice':
       return `one of ${flag.choices.join(', ')}`
     case 'path':
       return flag.value === 'FILE' ? 'the path of a file' : 'the path of a folder'
     case 'whole':
-      return flag.word === undefined ? 'a whole number' : `a whole number or ${flag.word}`
+    case 'number': {
+      const number = flag.kind === 'whole' ? 'a whole number' : 'a number'
+      return flag.word === undefined ? number : `${number} or ${flag.word}`
+    }
     case 'text':
     case 'texts':
       return 'a text'
@@ -104,8 +107,6 @@ function expectation(flag: Flag): string {
       return "PATTERN:option=value, e.g. '*.down_proj:bits=3'"
     case 'bytes':
       return 'a number of bytes, e.g. 5e9, 500MB or 2GiB'
-    default:
-      return flag.kind === 'number' && flag.word !== undefined ? `a number or ${flag.word}` : 'a number'
   }
 }
 
@@ -127,7 +128,7 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): Parse
       return Number.isInteger(value) ? value : undefined
     }
     case 'number':
-      return flag.word !== undefined && flag.word === text ? text : readNumber(text)
+      return flag.word === text ? text : readNumber(text)
     case 'bytes':
       return readBytes(text)
   }

@@ -35,7 +35,8 @@ export interface OpenGeneratorOptions {
   readonly signal?: AbortSignal
 }
 
-const optionNames: OptionNames<OpenGeneratorOptions> = {
+/** All names of {@link OpenGeneratorOptions}. */
+export const generatorOptionNames: OptionNames<OpenGeneratorOptions> = {
   model: true,
   threads: true,
   context: true,
@@ -92,7 +93,7 @@ export interface Generator {
  * @throws OptionError, CheckpointError, UnsupportedError, NumericError, each naming what is wrong; AbortedError
  */
 export async function openGenerator(options: OpenGeneratorOptions): Promise<Generator> {
-  refuseUnknown(options, optionNames)
+  refuseUnknown(options, generatorOptionNames)
   const { sequences = DEFAULT_SEQUENCES, cacheBytes: budget = DEFAULT_CACHE_BYTES } = options
   requireWhole('sequences', sequences, 1, MOST_SEQUENCES)
   if (options.threads !== undefined) setThreads(options.threads)

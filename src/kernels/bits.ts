@@ -1,30 +1,17 @@
+type Indices = Uint32Array | Uint16Array | Uint8Array
+
 /**
  * Packs rows of indices, `width` bits each (24 at most), least significant bit first, every row starting on a byte.
  * `packed` holds `rows * packedRowBytes(perRow, width)` bytes and must be zero.
  */
 export function packIndices(
-  indices: Uint32Array | Uint16Array | Uint8Array,
+  indices: Indices,
   rows: number,
   perRow: number,
   width: number,
   packed: Uint8Array,
 ): void {
-  const rowBytes = packedRowBytes(perRow, width)
-  for (let r = 0; r < rows; r++) {
-    let at = r * rowBytes
-    let pending = 0
-    let pendingBits = 0
-    for (let i = 0; i < perRow; i++) {
-      pending |= indices[r * perRow + i] << pendingBits
-      pendingBits += width
-      while (pendingBits >= 8) {
-        packed[at++] = pending & 0xff
-        pending >>>= 8
-        pendingBits -= 8
-      }
-    }
-    if (pendingBits > 0) packed[at] = pending
-  }
+  packRagged(indices, rows, new Uint8Array(perRow).fill(width), packed)
 }
 
 /** The inverse of {@link packIndices}; `indices` holds `rows * perRow` values. */
@@ -33,37 +20,22 @@ export function unpackIndices(
   rows: number,
   perRow: number,
   width: number,
-  indices: Uint32Array | Uint16Array | Uint8Array,
+  indices: Indices,
 ): void {
-  const rowBytes = packedRowBytes(perRow, width)
-  const mask = 2 ** width - 1
-  for (let r = 0; r < rows; r++) {
-    let at = r * rowBytes
-    let pending = 0
-    let pendingBits = 0
-    for (let i = 0; i < perRow; i++) {
-      while (pendingBits < width) {
-        pending |= packed[at++] << pendingBits
-        pendingBits += 8
-      }
-      indices[r * perRow + i] = pending & mask
-      pending >>>= width
-      pendingBits -= width
-    }
-  }
+  unpackRagged(packed, rows, new Uint8Array(perRow).fill(width), indices)
 }
 
 /** As {@link packIndices}, index `i` of a row with `widths[i]` bits; `packed` holds `rows * raggedRowBytes(widths)` bytes. */
-export function packRagged(indices: Uint16Array, rows: number, widths: Uint8Array, packed: Uint8Array): void {
+export function packRagged(indices: Indices, rows: number, widths: Uint8Array, packed: Uint8Array): void {
   const rowBytes = raggedRowBytes(widths)
   let from = 0
   for (let r = 0; r < rows; r++) {
     let at = r * rowBytes
     let pending = 0
     let pendingBits = 0
-    for (const width of widths) {
+    for (let i = 0; i < widths.length; i++) {
       pending |= indices[from++] << pendingBits
-      pendingBits += width
+      pendingBits += widths[i]
       while (pendingBits >= 8) {
         packed[at++] = pending & 0xff
         pending >>>= 8
@@ -75,24 +47,20 @@ export function packRagged(indices: Uint16Array, rows: number, widths: Uint8Arra
 }
 
 /** The inverse of {@link packRagged}. */
-export function unpackRagged(
-  packed: Uint8Array,
-  rows: number,
-  widths: Uint8Array,
-  indices: Uint16Array,
-): void {
+export function unpackRagged(packed: Uint8Array, rows: number, widths: Uint8Array, indices: Indices): void {
   const rowBytes = raggedRowBytes(widths)
   let to = 0
   for (let r = 0; r < rows; r++) {
     let at = r * rowBytes
     let pending = 0
     let pendingBits = 0
-    for (const width of widths) {
+    for (let i = 0; i < widths.length; i++) {
+      const width = widths[i]
       while (pendingBits < width) {
         pending |= packed[at++] << pendingBits
         pendingBits += 8
       }
-      indices[to++] = pending & (2 ** width - 1)
+      indices[to++] = pending & ((1 << width) - 1)
       pending >>>= width
       pendingBits -= width
     }

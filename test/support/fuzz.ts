@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { GptvqError } from '../../src/errors.js'
 import { dequantizeModel, evaluateModel, inspectModel, quantizeModel } from '../../src/model.js'
 import { randomGenerator } from '../../src/random.js'
-import { tinyText } from './tiny-model.js'
+import { tinyText, writeTinyModel } from './tiny-model.js'
 
 /** A failure that is no error of the library's own. */
 export interface Finding {
@@ -19,6 +19,19 @@ const odd: readonly unknown[] = [
   ...['', 'x', 'llama', '\u0000', '\x1b[2J', 'n'.repeat(5000), '__proto__', '1e999'],
   ...[[], {}, [[]], [null], [1e9, 1e9], { a: { b: [] } }, Array(100).fill('t'), { type: 'Sequence' }],
 ]
+
+/** Small sound folders to damage: a plain model, and quantized ones of every format of layer. */
+export async function fuzzedFolders(work: string): Promise<string[]> {
+  const { folder: model } = await writeTinyModel(join(work, 'plain'))
+  const calibrated = { model, calibration: { text: tinyText(300) }, sequences: 4, refinementRounds: 0 }
+  await quantizeModel({ model, output: join(work, 'rtn'), method: 'rtn', embeddingBits: 8 })
+  await quantizeModel({
+    ...{ ...calibrated, output: join(work, 'vq') },
+    ...{ kmeansIterations: 2, restarts: 1, columnOrder: 'activation' },
+  })
+  await quantizeModel({ ...calibrated, output: join(work, 'trellis'), trellisBits: 4 })
+  return ['plain', 'rtn', 'vq', 'trellis'].map((name) => join(work, name))
+}
 
 const files = ['config.json', 'tokenizer.json', 'model.safetensors'] as const
 

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { basename, resolve } from 'node:path'
 import { type OptionNames, refuseUnknown, requireWhole } from '../../check-option.js'
 import { OptionError, UnsupportedError } from '../../errors.js'
-import { type OpenGeneratorOptions, openGenerator } from '../open-generator.js'
+import { generatorOptionNames, type OpenGeneratorOptions, openGenerator } from '../open-generator.js'
 import type { AnsweredRequest } from './answered-request.js'
 import { createHandler } from './handler.js'
 
@@ -26,14 +26,7 @@ export interface StartServerOptions extends OpenGeneratorOptions {
 }
 
 const optionNames: OptionNames<StartServerOptions> = {
-  model: true,
-  threads: true,
-  context: true,
-  engine: true,
-  sequences: true,
-  cacheBytes: true,
-  onProgress: true,
-  signal: true,
+  ...generatorOptionNames,
   host: true,
   port: true,
   apiKey: true,

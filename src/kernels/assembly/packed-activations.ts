@@ -16,13 +16,13 @@ export const AS_PIECES: i32 = 3
 /** What is smaller counts as 0: its reciprocal is no float32. */
 const TINY: f32 = 7.888609052210118e-31
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function lowIn(row: usize, cols: i32): usize {
   return row + aligned(<usize>(2 * cols + 32))
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function stepsIn(row: usize, cols: i32): usize {
   return row + 2 * aligned(<usize>(2 * cols + 32))

@@ -45,27 +45,27 @@ export const BYTES: i32 = 0
 export const FLOATS: i32 = 1
 export const GRID: i32 = 2
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function field(weight: usize, offset: usize): i32 {
   return load<i32>(weight + offset)
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function isTrellis(weight: usize): boolean {
   return field(weight, SPLITS) != 0
 }
 
 /** Where the codes of a row start. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function rowAt(weight: usize, row: i32): usize {
   return load<usize>(weight, CODES) + <usize>row * load<usize>(weight, ROW_BYTES)
 }
 
 /** Where those from a vector on that starts on a byte. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function codesAt(weight: usize, row: i32, vector: i32): usize {
   const bits = vector * field(weight, CODE_BITS)
@@ -73,28 +73,28 @@ export function codesAt(weight: usize, row: i32, vector: i32): usize {
 }
 
 /** Number of the first group of a row; its other groups follow. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function groupsOf(weight: usize, row: i32): i32 {
   return (row / field(weight, ROWS_PER_GROUP)) * field(weight, COLUMN_GROUPS)
 }
 
 /** The elements of the centroids of a group. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function elementsAt(weight: usize, group: i32): usize {
   return load<usize>(weight, ELEMENTS) + <usize>group * load<usize>(weight, GROUP_BYTES)
 }
 
 /** The address of a segment's start, end, group and block. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function segmentAt(weight: usize, segment: i32): usize {
   return load<usize>(weight, SEGMENTS) + (<usize>segment << 4)
 }
 
 /** What the elements of a row in a segment are multiplied by: first this, `groups` being those of the row, */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function scaleAt(weight: usize, groups: i32, segment: usize): f32 {
   const group = <usize>(groups + load<i32>(segment, 8))
@@ -103,7 +103,7 @@ export function scaleAt(weight: usize, groups: i32, segment: usize): f32 {
 }
 
 /** then this. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function levelAt(weight: usize, row: i32, segment: usize): f32 {
   const codes = blockCodesAt(weight, row)
@@ -111,27 +111,27 @@ export function levelAt(weight: usize, row: i32, segment: usize): f32 {
 }
 
 /** The scales of a row's groups, where elements are those of codebooks. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function scalesAt(weight: usize, groups: i32): usize {
   return load<usize>(weight, SCALES) + (<usize>groups << 2)
 }
 
 /** The codes of a row's blocks, 0 where it has none. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function blockCodesAt(weight: usize, row: i32): usize {
   if (field(weight, BLOCK_SIZE) == 0) return 0
   return load<usize>(weight, BLOCK_CODES) + <usize>row * load<usize>(weight, BLOCK_ROW_BYTES)
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function levelsAt(weight: usize): usize {
   return load<usize>(weight, LEVELS)
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function levelOf(codes: usize, levels: usize, block: i32): f32 {
   const code = (<i32>load<u8>(codes + <usize>(block >> 1)) >> ((block & 1) << 2)) & 15
@@ -139,7 +139,7 @@ export function levelOf(codes: usize, levels: usize, block: i32): f32 {
 }
 
 /** What is taken off the elements of a grid. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function zeroAt(weight: usize, groups: i32, segment: usize): i32 {
   const zero = <i32>load<u8>(load<usize>(weight, ZEROS) + <usize>(groups + load<i32>(segment, 8)))

@@ -55,7 +55,7 @@ function packAlong(from: usize, stride: usize, depth: i32, width: i32, full: i32
 }
 
 /** The transpose: `width` rows of `depth` contiguous values become `depth` rows of `full`. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function packAcross(from: usize, stride: usize, depth: i32, width: i32, full: i32, to: usize): void {
   const step = <usize>full * 4
@@ -70,7 +70,7 @@ export function packAcross(from: usize, stride: usize, depth: i32, width: i32, f
 }
 
 /** `width` rows of `depth` contiguous values become `depth` rows, `step` bytes apart, of `width`. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function transpose(from: usize, stride: usize, depth: i32, width: i32, to: usize, step: usize): void {
   let j = 0

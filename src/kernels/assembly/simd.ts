@@ -64,7 +64,7 @@ function storePart(at: usize, end: usize, values: v128): void {
 }
 
 /** Bytes of a table of 16, by indices below 16. */
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 export function chosen(table: v128, indices: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(table, indices)

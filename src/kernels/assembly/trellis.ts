@@ -159,6 +159,15 @@ function scaleOf(scales: usize, row: usize, column: i32): f32 {
 /** A column of vectors: w, where its packed codebook lies among those of a row group, and its factor. */
 const COLUMN_BYTES: usize = 12
 
+/** The width of a column's indices; where it is another than before, its packed codebook takes the place of that one. */
+// @ts-expect-error: decorator
+@inline
+function openColumn(column: usize, before: i32, states: i32, d: i32, stored: usize, packed: usize): i32 {
+  const w = load<i32>(column)
+  if (w != before) memory.copy(packed, stored + load<usize>(column, 4), packedBytes(d, w, states >>> w))
+  return w
+}
+
 /** What a vector stands for: its centroid times the factor of its column, which is exact, times its scale. */
 // @ts-expect-error: decorator
 @inline
@@ -198,10 +207,8 @@ export function quantizeTrellisTile(tile: i32, scratch: usize): void {
     const at = <usize>column << 2
     const own = columns + <usize>(column / d) * COLUMN_BYTES
     const factor = load<f32>(own, 8)
-    const isNew = w != load<i32>(own)
-    w = load<i32>(own)
+    w = openColumn(own, w, states, d, stored, packed)
     const classes = states >>> w
-    if (isNew) memory.copy(packed, stored + load<usize>(own, 4), packedBytes(d, w, classes))
     const u = root + <usize>column * stride
     const metric = metrics + ((<usize>column * <usize>d) << 3)
     roundMetric(metric, d, scratch + METRIC)
@@ -268,10 +275,8 @@ export function refineTrellisTile(tile: i32, scratch: usize): void {
     const at = <usize>column << 2
     const own = columns + <usize>(column / d) * COLUMN_BYTES
     const factor = load<f32>(own, 8)
-    const isNew = w != load<i32>(own)
-    w = load<i32>(own)
+    w = openColumn(own, w, states, d, stored, packed)
     const classes = states >>> w
-    if (isNew) memory.copy(packed, stored + load<usize>(own, 4), packedBytes(d, w, classes))
     const h = hessian + <usize>column * stride
     const from = <usize>((column + d) & ~3) << 2
     for (let a: usize = 0; a < <usize>d; a++) {

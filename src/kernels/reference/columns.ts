@@ -85,24 +85,27 @@ export const referenceColumnKernels: ColumnKernels = {
   },
 }
 
-function codebookOf(task: ColumnTask, row: number): Float32Array {
+/** The codebook of the row group that a row of a task, counted within it, belongs to. */
+export function codebookOf(task: ColumnTask, row: number): Float32Array {
   const group = Math.floor((task.firstRow + row) / task.rowsPerGroup)
   const at = task.codebookOffset + group * task.codebookStride
   return task.codebooks.subarray(at, at + task.centroids * task.vectorDim)
 }
 
-function indexAt(task: ColumnTask, row: number, column: number): number {
+/** Where the index of a vector is that starts at a column. */
+export function indexAt(task: ColumnTask, row: number, column: number): number {
   return task.indexOffset + row * task.indexStride + column / task.vectorDim
 }
 
-function scaleAt({ scales }: ColumnTask, row: number, column: number): number {
+/** The scale of the weight at (row, column); 1 without scales. */
+export function scaleAt({ scales }: ColumnTask, row: number, column: number): number {
   if (scales === undefined) return 1
   const { values, blockSize } = scales
   return values.data[values.offset + row * values.stride + Math.floor(column / blockSize)]
 }
 
 /** `s^T M s - 2 s . y`: what a step of one vector does to the loss. */
-function lossChange(step: Float64Array, metric: Float64Array, pull: Float64Array): number {
+export function lossChange(step: Float64Array, metric: Float64Array, pull: Float64Array): number {
   const d = step.length
   let change = 0
   for (let a = 0; a < d; a++) {

@@ -1,5 +1,6 @@
 import type { ColumnTask } from '../contract.js'
 import type { TrellisColumns, TrellisKernels, TrellisShape, TrellisTask } from '../trellis-contract.js'
+import { codebookOf, indexAt, lossChange, scaleAt } from './columns.js'
 
 /** The trellis' kernels path by path: sums in float64, the rows they change in float32. */
 export const referenceTrellisKernels: TrellisKernels = {
@@ -78,7 +79,7 @@ export const referenceTrellisKernels: TrellisKernels = {
           const scale = scaleAt(task, r, column)
           readPull(r)
           cost.stepTo(key, present(r), scale, codebook, step)
-          return cost.ofStep(step, metric, pull)
+          return lossChange(step, metric, pull)
         }
         pull.fill(0)
         path.search((r, costs) => {
@@ -220,30 +221,14 @@ function newCost(d: number) {
           Math.fround(scale * centroids[key * d + a]) - Math.fround(scale * centroids[present * d + a])
       }
     },
-
-    /** `s^T M s - 2 s . y`: what a step of one vector does to the loss. */
-    ofStep(step: Float64Array, metric: Float64Array, pull: Float64Array): number {
-      let change = 0
-      for (let a = 0; a < d; a++) {
-        let sum = -2 * pull[a]
-        for (let b = 0; b < d; b++) sum += metric[a * d + b] * step[b]
-        change += step[a] * sum
-      }
-      return change
-    },
   }
 }
 
 /** The row groups of a task, rows counted within it, and the codebook of each. */
 function* groupsOf(task: ColumnTask) {
-  const { rows, firstRow, rowsPerGroup, vectorDim, centroids } = task
+  const { rows, rowsPerGroup } = task
   for (let top = 0; top < rows; top += rowsPerGroup) {
-    const at = task.codebookOffset + ((firstRow + top) / rowsPerGroup) * task.codebookStride
-    yield {
-      top,
-      bottom: Math.min(top + rowsPerGroup, rows),
-      codebook: task.codebooks.subarray(at, at + centroids * vectorDim),
-    }
+    yield { top, bottom: Math.min(top + rowsPerGroup, rows), codebook: codebookOf(task, top) }
   }
 }
 
@@ -263,14 +248,4 @@ function codebookAt(
 ): Float32Array {
   const factor = factors[column / vectorDim]
   return codebook.map((value) => value * factor)
-}
-
-function indexAt(task: ColumnTask, row: number, column: number): number {
-  return task.indexOffset + row * task.indexStride + column / task.vectorDim
-}
-
-function scaleAt({ scales }: ColumnTask, row: number, column: number): number {
-  if (scales === undefined) return 1
-  const { values, blockSize } = scales
-  return values.data[values.offset + row * values.stride + Math.floor(column / blockSize)]
 }

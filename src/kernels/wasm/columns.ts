@@ -8,6 +8,7 @@ import {
   treeOfColumns,
   withTrees,
 } from './column-trees.js'
+import { cutRows } from './cut-rows.js'
 import { jobKinds } from './job.js'
 import { type Pool, runJob } from './pool.js'
 import { padIn, padOut, withMemory } from './stage.js'
@@ -89,7 +90,7 @@ function scaledMetrics({ metrics, vectorDim: d }: ColumnWalkTask): Float32Array 
 
 /** Cuts a task into runs of rows that fit into the kernels' memory. */
 function partsOf(task: ColumnTask, most: number, tree: TreeShape | undefined): ColumnTask[] {
-  const { rows, width, firstRow, rowsPerGroup, centroids, vectorDim } = task
+  const { width, rowsPerGroup, centroids, vectorDim } = task
   const codebook = centroids * vectorDim
   const room = Math.max(0, most - width * width - 2 * codebook)
   const fitting = Math.max(1, Math.floor(room / (3 * width + codebook / rowsPerGroup)))
@@ -98,17 +99,7 @@ function partsOf(task: ColumnTask, most: number, tree: TreeShape | undefined): C
     ? Math.max(1, Math.floor(most / floatsOfTrees(tree, Math.ceil(width / vectorDim))))
     : Infinity
   const height = Math.min(fitting, trees * rowsPerGroup)
-  const parts: ColumnTask[] = []
-  for (let row = 0; row < rows; row += height) {
-    parts.push({
-      ...task,
-      rows: Math.min(height, rows - row),
-      firstRow: firstRow + row,
-      indexOffset: task.indexOffset + row * task.indexStride,
-      ...(task.scales && { scales: { ...task.scales, values: fromRow(task.scales.values, row) } }),
-    })
-  }
-  return parts
+  return cutRows(task, height)
 }
 
 /** What a walk and a refinement differ in; `extra` are the metrics of the one, the changes of the loss of the other. */

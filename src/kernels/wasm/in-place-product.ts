@@ -2,7 +2,7 @@ import type { Block, ProductKernels } from '../contract.js'
 import { jobKinds } from './job.js'
 import { type Pool, runJob } from './pool.js'
 import { DEPTH, multiplySlice, packedBytes, TILE_COLUMNS } from './product.js'
-import type { ResidentArrays } from './resident.js'
+import { type Place, placeOfBlock, type ResidentArrays } from './resident.js'
 import { copyIn, withMemory } from './stage.js'
 
 /** Up to so many rows of A, `A B^T` is done without packing B first. */
@@ -12,12 +12,6 @@ const COPIED_VALUES = 2 ** 22
 const COPIED_VALUES_FEW = 2 ** 20
 /** Rows of B of a tile for few rows of A: whole strips of `assembly/few-rows.ts`. */
 const FEW_TILE = 32
-
-/** An operand in the kernels' memory: its address and the floats between its rows. */
-interface Place {
-  readonly at: number
-  readonly stride: number
-}
 
 /**
  * Products `A B` and `A B^T` that leave A and C where they are, if both are in the kernels' memory, and B too if it is
@@ -29,9 +23,7 @@ export function inPlaceProducts(
   copying: ProductKernels,
 ): Pick<ProductKernels, 'gemm'> {
   const { heap } = pool.runtime
-  const placeOf = ({ data, offset, stride }: Block): Place => {
-    return { at: arrays.addressOf(data) + 4 * offset, stride }
-  }
+  const placeOf = (block: Block): Place => placeOfBlock(arrays, block)
 
   /** Runs `use` with where rows `first` to `first + rows - 1` of B, of `cols` values each, are. */
   const withRows = (b: Block, first: number, rows: number, cols: number, use: (place: Place) => void) => {

@@ -6,7 +6,7 @@ import { release } from './memory.js'
 import { type PreparedWeight, placeWeight } from './packed-weight.js'
 import { type Pool, runJob } from './pool.js'
 import { DEPTH, multiplyStrips, packedBytes } from './product.js'
-import type { ResidentArrays } from './resident.js'
+import { type Place, placeOfBlock, type ResidentArrays } from './resident.js'
 import { copyIn, copyOut, withMemory } from './stage.js'
 
 /** Up to so many rows of X a weight is not expanded. */
@@ -20,12 +20,6 @@ const PANEL_ROWS = 4096
 const PANEL_TILE_ROWS = 64
 /** As in `assembly/packed-activations.ts`. */
 const kinds = { floats: 0, int8: 1, int16: 2, float32: 3 } as const
-
-/** An operand in the kernels' memory: its address and the floats between its rows. */
-interface Place {
-  readonly at: number
-  readonly stride: number
-}
 
 /** Products with packed weights on `pool`. */
 export function packedKernels(pool: Pool, arrays: ResidentArrays): PackedKernels {
@@ -52,8 +46,8 @@ export function packedKernels(pool: Pool, arrays: ResidentArrays): PackedKernels
       const own = placeOf(weight, prepared.get(weight))
       const { rows, cols } = weight
       if (m === 0) return
-      withInput(pool, arrays, x, m, cols, (input) =>
-        withOutput(pool, arrays, y, m, rows, (output) => {
+      withPlace(pool, arrays, x, m, cols, 'in', (input) =>
+        withPlace(pool, arrays, y, m, rows, 'out', (output) => {
           if (m <= FEW_ROWS) multiplyFew(pool, m, weight, own, input, output, activations)
           else multiplyMany(pool, m, weight, own, input, output)
         }),
@@ -62,46 +56,25 @@ export function packedKernels(pool: Pool, arrays: ResidentArrays): PackedKernels
   }
 }
 
-function withInput(
-  pool: Pool,
+/** Runs `use` with where a block is in the kernels' memory; one that is elsewhere is copied in before, or out after. */
+function withPlace(
+  { runtime: { heap } }: Pool,
   arrays: ResidentArrays,
   block: Block,
   rows: number,
   cols: number,
+  copied: 'in' | 'out',
   use: (place: Place) => void,
 ): void {
-  const { heap } = pool.runtime
   if (arrays.has(block.data)) {
-    use(residentPlace(arrays, block))
+    use(placeOfBlock(arrays, block))
     return
   }
   withMemory(heap, [4 * rows * cols], (at) => {
-    copyIn(heap, block, 0, 0, rows, cols, at)
+    if (copied === 'in') copyIn(heap, block, 0, 0, rows, cols, at)
     use({ at, stride: cols })
+    if (copied === 'out') copyOut(heap, at, block, 0, 0, rows, cols)
   })
-}
-
-function withOutput(
-  pool: Pool,
-  arrays: ResidentArrays,
-  block: Block,
-  rows: number,
-  cols: number,
-  use: (place: Place) => void,
-): void {
-  const { heap } = pool.runtime
-  if (arrays.has(block.data)) {
-    use(residentPlace(arrays, block))
-    return
-  }
-  withMemory(heap, [4 * rows * cols], (at) => {
-    use({ at, stride: cols })
-    copyOut(heap, at, block, 0, 0, rows, cols)
-  })
-}
-
-function residentPlace(arrays: ResidentArrays, { data, offset, stride }: Block): Place {
-  return { at: arrays.addressOf(data) + 4 * offset, stride }
 }
 
 const aligned = (bytes: number) => 16 * Math.ceil(bytes / 16)

@@ -1,4 +1,5 @@
 import { ShapeError } from '../../errors.js'
+import type { Block } from '../contract.js'
 import { allocate, type KernelMemory, release } from './memory.js'
 
 /** Arrays that live in the kernels' memory, and where. */
@@ -9,6 +10,17 @@ export interface ResidentArrays {
   has(array: Float32Array): boolean
   /** @throws ShapeError when it is not */
   addressOf(array: Float32Array): number
+}
+
+/** An operand in the kernels' memory: its address and the floats between its rows. */
+export interface Place {
+  readonly at: number
+  readonly stride: number
+}
+
+/** Where a block of one of the arrays is. @throws ShapeError when its array is elsewhere */
+export function placeOfBlock(arrays: ResidentArrays, { data, offset, stride }: Block): Place {
+  return { at: arrays.addressOf(data) + 4 * offset, stride }
 }
 
 export function residentArrays(heap: KernelMemory): ResidentArrays {

@@ -1,5 +1,6 @@
 import { type Block, fromRow } from '../contract.js'
 import type { TrellisKernels, TrellisRefineTask, TrellisWalkTask } from '../trellis-contract.js'
+import { cutRows } from './cut-rows.js'
 import { jobKinds } from './job.js'
 import { type Pool, runJob } from './pool.js'
 import { padIn, padOut, withMemory } from './stage.js'
@@ -78,23 +79,12 @@ function scaledMetrics({ metrics, vectorDim: d }: TrellisWalkTask): Float64Array
 
 /** Cuts a task into runs of row groups that fit into the kernels' memory, one row group at least. */
 function partsOf<T extends TrellisWalkTask | TrellisRefineTask>(task: T, most: number): T[] {
-  const { rows, width, firstRow, rowsPerGroup, centroids, vectorDim, codebookStride } = task
+  const { width, rowsPerGroup, centroids, vectorDim, codebookStride } = task
   const distinct = new Set(task.widths).size
   const codebooks = codebookStride === 0 ? 0 : centroids * (distinct + 1) * (vectorDim + 1)
   const room = most - width * width - (distinct + 1) * centroids * (vectorDim + 1)
   const groups = Math.max(1, Math.floor(room / (3 * width * rowsPerGroup + codebooks)))
-  const height = groups * rowsPerGroup
-  const parts: T[] = []
-  for (let row = 0; row < rows; row += height) {
-    parts.push({
-      ...task,
-      rows: Math.min(height, rows - row),
-      firstRow: firstRow + row,
-      indexOffset: task.indexOffset + row * task.indexStride,
-      ...(task.scales && { scales: { ...task.scales, values: fromRow(task.scales.values, row) } }),
-    })
-  }
-  return parts
+  return cutRows(task, groups * rowsPerGroup)
 }
 
 /** What a walk and a refinement differ in; `extra` are the metrics of the one, the changes of the loss of the other. */
