@@ -32,7 +32,7 @@ import {
   startEngine,
   withQuantizedLayers,
 } from 'gptvq/model'
-import { formatTable } from '../src/cli/table.js'
+import { formatTable } from '../src/cli/terminal/table.js'
 import { calibrationSequences, evaluationTokens, referenceLayer, referenceRows } from './reference-data.js'
 import { replaceSection } from './report.js'
 

@@ -1,5 +1,5 @@
 /** Results as tables: on a terminal, in Markdown, and beside those of an earlier run. */
-import { formatTable } from '../src/cli/table.js'
+import { formatTable } from '../src/cli/terminal/table.js'
 import type { Environment } from './environment.js'
 
 /** How a column shows its values: as they are, with so many decimals, or with so many significant digits. */

@@ -1,9 +1,9 @@
 /** Trellis codes: the Viterbi algorithm by the plain kernels and the fast ones. */
 import { referenceTrellisKernels } from '../src/kernels/reference/trellis.js'
 import type { TrellisKernels, TrellisTask } from '../src/kernels/trellis-contract.js'
-import { createPool } from '../src/kernels/wasm/pool.js'
-import { bestBuild, type KernelBuild, startRuntime } from '../src/kernels/wasm/runtime.js'
-import { trellisKernels } from '../src/kernels/wasm/trellis.js'
+import { createPool } from '../src/kernels/wasm/runtime/pool.js'
+import { bestBuild, type KernelBuild, startRuntime } from '../src/kernels/wasm/runtime/runtime.js'
+import { trellisKernels } from '../src/kernels/wasm/trellis/trellis.js'
 import { randomGenerator, randomNormal } from '../src/random.js'
 import { type Contender, hasty, spreadOf, thorough, timeTogether } from './harness.js'
 import type { Row, Table } from './report.js'

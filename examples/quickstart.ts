@@ -18,9 +18,15 @@ import {
   startEngine,
   withQuantizedLayers,
 } from 'gptvq/model'
-import { formatBits, formatBytes, formatError, formatSeconds, formatShare } from '../src/cli/format.js'
-import { createProgress } from '../src/cli/progress-bar.js'
-import { formatTable } from '../src/cli/table.js'
+import {
+  formatBits,
+  formatBytes,
+  formatError,
+  formatSeconds,
+  formatShare,
+} from '../src/cli/terminal/format.js'
+import { createProgress } from '../src/cli/terminal/progress-bar.js'
+import { formatTable } from '../src/cli/terminal/table.js'
 
 const model = fileURLToPath(new URL('models/tiny-llama', import.meta.url))
 const output = 'out/tiny-llama-gptvq'

@@ -1,5 +1,5 @@
 // Compiles src/kernels/assembly with and without relaxed SIMD, and writes both modules as base64 text into
-// src/kernels/wasm/binaries.ts, so that Node, bundlers and browsers load them alike; then once more for the kernels of
+// src/kernels/wasm/runtime/binaries.ts, so that Node, bundlers and browsers load them alike; then once more for the kernels of
 // the forward pass (forward-binaries.ts), which pages do without. Does nothing when they are current.
 import { createHash } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -9,12 +9,15 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const source = join(root, 'src/kernels/assembly')
-const target = join(root, 'src/kernels/wasm')
+const target = join(root, 'src/kernels/wasm/runtime')
 
 const digest = createHash('sha256')
   .update(readFileSync(fileURLToPath(import.meta.url)))
   .update(readFileSync(join(root, 'node_modules/assemblyscript/package.json')))
-for (const file of readdirSync(source).sort()) digest.update(file).update(readFileSync(join(source, file)))
+const sources = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((name) =>
+  name.endsWith('.ts'),
+)
+for (const file of sources.sort()) digest.update(file).update(readFileSync(join(source, file)))
 const stamp = `// made by scripts/build-kernels.mjs from sources with SHA-256 ${digest.digest('hex')}`
 
 await write('binaries.ts', 0)

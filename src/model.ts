@@ -4,20 +4,20 @@
  * @module gptvq/model
  */
 export { type Checkpoint, openCheckpoint } from './checkpoint/checkpoint.js'
+export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
 export {
   type CheckpointWriter,
   type CheckpointWriterOptions,
   createCheckpointWriter,
   type WrittenCheckpoint,
-} from './checkpoint/checkpoint-writer.js'
-export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
-export type { FileMetadata } from './checkpoint/file-metadata.js'
+} from './checkpoint/output/checkpoint-writer.js'
 export type {
   ModuleRecord,
   QuantizationConfig,
   ScalarRecord,
   VqRecord,
-} from './checkpoint/quantized-config.js'
+} from './checkpoint/quantized/quantized-config.js'
+export type { FileMetadata } from './checkpoint/safetensors/file-metadata.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
 export { type ResolveOptions, resolveModel } from './hub/resolve-model.js'
 export type {

@@ -44,7 +44,7 @@ async function bundle(source: string) {
 describe('gptvq bundled for a browser', () => {
   it('brings along no engine, no tokenizer, no pictures and nothing of Node', async () => {
     const { code, bytes, files, external } = await bundle(`export * from 'gptvq'`)
-    expect(files.some((file) => file.endsWith('src/kernels/wasm/binaries.ts'))).toBe(true)
+    expect(files.some((file) => file.endsWith('src/kernels/wasm/runtime/binaries.ts'))).toBe(true)
     expect(
       files.filter((file) => /tensorflow|huggingface|linkedom|observablehq|^\(disabled\)/.test(file)),
     ).toEqual([])

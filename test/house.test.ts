@@ -76,3 +76,13 @@ it('no file is longer than 400 lines', () => {
   )
   expect(long).toEqual([])
 })
+
+it('no folder holds more than twenty files', () => {
+  const filesIn = new Map<string, number>()
+  for (const name of readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })) {
+    if (!name.endsWith('.ts')) continue
+    const folder = posix.dirname(name.replaceAll('\\', '/'))
+    filesIn.set(folder, (filesIn.get(folder) ?? 0) + 1)
+  }
+  expect([...filesIn].filter(([, count]) => count > 20)).toEqual([])
+})

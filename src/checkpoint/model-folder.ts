@@ -5,9 +5,9 @@ import { createFilePool, type FilePool } from './byte-source.js'
 import { fileError, systemErrorCode } from './file-errors.js'
 import { CONFIG_FILE, isCompanionFile } from './folder-names.js'
 import { readJsonText } from './json-file.js'
-import { readSafetensors, type SafetensorsFile } from './safetensors-reader.js'
+import { readSafetensors, type SafetensorsFile } from './safetensors/safetensors-reader.js'
+import { findWeightFiles, joinTensors } from './safetensors/weight-files.js'
 import { findTensor, type TensorSource, tensorSource } from './tensor-source.js'
-import { findWeightFiles, joinTensors } from './weight-files.js'
 
 /** An open model: a folder in the Hugging Face layout, or a GGUF file. */
 export interface Checkpoint extends TensorSource {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isGgufPath, openGguf } from '../gguf/read-gguf.js'
-import { tokenizerOfGguf } from '../gguf/tokenizer-of-gguf.js'
+import { tokenizerOfGguf } from '../gguf/tokenizer/tokenizer-of-gguf.js'
 import { resolveModel } from '../hub/resolve-model.js'
 
 /**

@@ -6,9 +6,9 @@ import {
   requirePacked,
 } from '../packing/quantized-layer.js'
 import type { Checkpoint } from './checkpoint.js'
-import { readQuantization } from './quantization.js'
-import type { ModuleRecord, QuantizationConfig } from './quantized-config.js'
-import { fitting, readPackedLayer, readQuantizedLayer } from './quantized-tensors.js'
+import { readQuantization } from './quantized/quantization.js'
+import type { ModuleRecord, QuantizationConfig } from './quantized/quantized-config.js'
+import { fitting, readPackedLayer, readQuantizedLayer } from './quantized/quantized-tensors.js'
 import { requireFloats } from './tensor-source.js'
 
 /** The weights of a checkpoint as float32, whether it is quantized or plain; layers are dequantized when asked for. */

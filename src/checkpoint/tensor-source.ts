@@ -7,7 +7,7 @@ import {
   type FloatDtype,
   isFloatDtype,
 } from './dtype.js'
-import { quoted } from './header-text.js'
+import { quoted } from './safetensors/header-text.js'
 
 /** What is known of a tensor without reading it. */
 export interface TensorInfo {

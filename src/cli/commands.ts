@@ -1,12 +1,12 @@
-import type { Command } from './command.js'
-import { dequantizeCommand } from './dequantize.js'
-import { evalCommand } from './eval.js'
-import { exportCommand } from './export.js'
-import { inspectCommand } from './inspect.js'
-import { quantizeCommand } from './quantize.js'
-import { reportCommand } from './report.js'
-import { runCommand } from './run.js'
-import { serveCommand } from './serve.js'
+import { dequantizeCommand } from './commands/dequantize.js'
+import { evalCommand } from './commands/eval.js'
+import { exportCommand } from './commands/export.js'
+import { inspectCommand } from './commands/inspect.js'
+import { quantizeCommand } from './commands/quantize.js'
+import { reportCommand } from './commands/report.js'
+import { runCommand } from './commands/run.js'
+import { serveCommand } from './commands/serve.js'
+import type { Command } from './parse/command.js'
 
 /** All commands, in the order of the help. */
 export const commands: readonly Command[] = [

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 import { safeLine } from '../safe-text.js'
 import { exitCodes } from './errors.js'
-import { abortOnSignals } from './interrupt.js'
 import { runCli } from './run-cli.js'
+import { abortOnSignals } from './terminal/interrupt.js'
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // a reader such as `head` has seen enough

@@ -4,13 +4,13 @@ import { resolveModel } from '../hub/resolve-model.js'
 import { suggestion } from '../nearest-name.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
 import { safeJson, safeLines, safeText } from '../safe-text.js'
-import type { Command, Input } from './command.js'
 import { commands } from './commands.js'
 import { describeFailure, exitCodes, type Failure, UsageError } from './errors.js'
-import { commonFlags, type FlagTable } from './flags.js'
-import { commandHelp, programHelp } from './help.js'
-import { parseFlags, requireFlags } from './parse-flags.js'
-import { createProgress, jsonProgress, type ProgressStream, quietProgress } from './progress-bar.js'
+import type { Command, Input } from './parse/command.js'
+import { commonFlags, type FlagTable } from './parse/flags.js'
+import { commandHelp, programHelp } from './parse/help.js'
+import { parseFlags, requireFlags } from './parse/parse-flags.js'
+import { createProgress, jsonProgress, type ProgressStream, quietProgress } from './terminal/progress-bar.js'
 
 /** What the command line touches of the process. */
 export interface CliStreams {

@@ -1,9 +1,9 @@
 import { requireOneOf } from '../check-option.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
-import type { ModuleRecord } from '../checkpoint/quantized-config.js'
-import { exactTypeOf } from '../gguf/exact-blocks.js'
+import type { ModuleRecord } from '../checkpoint/quantized/quantized-config.js'
+import { exactTypeOf } from '../gguf/blocks/exact-blocks.js'
+import { type GgufType, ggufType } from '../gguf/blocks/tensor-types.js'
 import type { NamedTensor } from '../gguf/tensor-names.js'
-import { type GgufType, ggufType } from '../gguf/tensor-types.js'
 
 /** How weights are stored in a GGUF file. */
 export type GgufExportType = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0'

@@ -3,7 +3,7 @@ import { architectureOfFamily as transformersClass } from '../model/families/ind
 import { type GgufArchitecture, ggufArchitectures } from './architectures.js'
 import { factsOf, type GgufFacts } from './facts.js'
 import type { GgufFile } from './read-gguf.js'
-import { rotaryOfGguf } from './rotary-of-gguf.js'
+import { rotaryOfGguf } from './rotary/rotary-of-gguf.js'
 
 /** The architecture of a file. @throws UnsupportedError when it is none of those that are read */
 export function readArchitecture(file: GgufFile): GgufArchitecture {

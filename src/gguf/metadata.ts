@@ -1,4 +1,4 @@
-import { quoted } from '../checkpoint/header-text.js'
+import { quoted } from '../checkpoint/safetensors/header-text.js'
 import { CheckpointError } from '../errors.js'
 
 /** The key-value pairs of a GGUF file, read by kind: a value of another kind is an error that names key and file. */

@@ -4,7 +4,7 @@ import { configOfGguf, readArchitecture } from './config-of-gguf.js'
 import { openGguf } from './read-gguf.js'
 import { ggufTensors } from './tensor-names.js'
 import { ggufTensorSource } from './tensor-source.js'
-import { type TokenizerFiles, tokenizerOfGguf } from './tokenizer-of-gguf.js'
+import { type TokenizerFiles, tokenizerOfGguf } from './tokenizer/tokenizer-of-gguf.js'
 
 /** A GGUF file seen as a model folder. */
 export interface GgufModel extends TensorSource {

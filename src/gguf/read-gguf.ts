@@ -1,9 +1,9 @@
 import { basename, dirname, join } from 'node:path'
 import { type ByteSource, createFilePool, type FilePool } from '../checkpoint/byte-source.js'
-import { quoted } from '../checkpoint/header-text.js'
+import { quoted } from '../checkpoint/safetensors/header-text.js'
 import { CheckpointError, UnsupportedError } from '../errors.js'
+import { bytesOfType, type GgufType, ggufTypes } from './blocks/tensor-types.js'
 import { type GgufMetadata, ggufMetadata } from './metadata.js'
-import { bytesOfType, type GgufType, ggufTypes } from './tensor-types.js'
 
 /** A tensor of a GGUF file. */
 export interface GgufTensor {

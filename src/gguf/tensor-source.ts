@@ -1,11 +1,11 @@
 import { elementCount, encodeFloats } from '../checkpoint/dtype.js'
-import { quoted } from '../checkpoint/header-text.js'
+import { quoted } from '../checkpoint/safetensors/header-text.js'
 import { findTensor, type TensorInfo, type TensorSource } from '../checkpoint/tensor-source.js'
 import { CheckpointError, ShapeError, UnsupportedError } from '../errors.js'
+import { bytesOfType, decodeType } from './blocks/tensor-types.js'
 import type { GgufFile, GgufTensor } from './read-gguf.js'
 import { inverseOrder } from './row-order.js'
 import type { NamedTensor } from './tensor-names.js'
-import { bytesOfType, decodeType } from './tensor-types.js'
 
 /** A tensor of the model: some rows of a tensor of the file. */
 interface Part {

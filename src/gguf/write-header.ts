@@ -1,4 +1,4 @@
-import type { GgufType } from './tensor-types.js'
+import type { GgufType } from './blocks/tensor-types.js'
 
 /** A value of the metadata, by how it is written. */
 export type GgufValue =

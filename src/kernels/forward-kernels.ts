@@ -1,10 +1,10 @@
 import type { ForwardKernels } from './forward-contract.js'
 import { kernels, threadCount } from './kernels.js'
 import { referenceForwardKernels } from './reference/forward.js'
-import { wasmForwardKernels } from './wasm/forward.js'
-import { baseline, relaxed } from './wasm/forward-binaries.js'
-import { createPool, type Pool, stopWorkers } from './wasm/pool.js'
-import { type KernelBuild, startRuntime } from './wasm/runtime.js'
+import { wasmForwardKernels } from './wasm/forward/forward.js'
+import { baseline, relaxed } from './wasm/runtime/forward-binaries.js'
+import { createPool, type Pool, stopWorkers } from './wasm/runtime/pool.js'
+import { type KernelBuild, startRuntime } from './wasm/runtime/runtime.js'
 
 interface Started {
   readonly build: KernelBuild

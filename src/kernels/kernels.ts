@@ -2,10 +2,10 @@ import { requireWhole } from '../check-option.js'
 import type { KernelName } from './contract.js'
 import { referenceKernels } from './reference/kernels.js'
 import type { LayerKernels } from './trellis-contract.js'
-import { availableThreads, MOST_THREADS } from './wasm/available-threads.js'
 import { wasmKernels } from './wasm/kernels.js'
-import { createPool, type Pool, stopWorkers } from './wasm/pool.js'
-import { bestBuild, type KernelBuild, startRuntime } from './wasm/runtime.js'
+import { availableThreads, MOST_THREADS } from './wasm/runtime/available-threads.js'
+import { createPool, type Pool, stopWorkers } from './wasm/runtime/pool.js'
+import { bestBuild, type KernelBuild, startRuntime } from './wasm/runtime/runtime.js'
 
 let current: LayerKernels | undefined
 let pool: Pool | undefined

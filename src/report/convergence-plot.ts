@@ -1,11 +1,11 @@
 import { requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { createCanvas, drawAxisTitle } from './canvas.js'
 import { type PictureOptions, pictureWidth, requireAllFinite, requireSome } from './check.js'
-import { sampleIndices } from './codebook-group.js'
-import { drawLegend } from './legend.js'
-import { lineEntry, linesAndSymbols, type Series } from './line-marks.js'
-import { cleanText, formatNumber } from './text.js'
+import { sampleIndices } from './codebooks/codebook-group.js'
+import { createCanvas, drawAxisTitle } from './drawing/canvas.js'
+import { drawLegend } from './drawing/legend.js'
+import { lineEntry, linesAndSymbols, type Series } from './drawing/line-marks.js'
+import { cleanText, formatNumber } from './drawing/text.js'
 
 /** How a figure went down, step after step. */
 export interface Curve {

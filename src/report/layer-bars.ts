@@ -1,12 +1,12 @@
 import * as Plot from '@observablehq/plot'
 import { requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { type Canvas, createCanvas, LABEL_SIZE } from './canvas.js'
 import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
+import { type Canvas, createCanvas, LABEL_SIZE } from './drawing/canvas.js'
+import { drawLegend } from './drawing/legend.js'
+import { cleanText, formatNumber, textWidth } from './drawing/text.js'
+import { seriesStyle } from './drawing/theme.js'
 import { type LayerKinds, layerBlocks, layerKinds, layerPlace } from './layer-place.js'
-import { drawLegend } from './legend.js'
-import { cleanText, formatNumber, textWidth } from './text.js'
-import { seriesStyle } from './theme.js'
 
 /** A layer and how far its outputs moved. */
 export interface LayerError {

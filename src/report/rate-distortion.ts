@@ -1,12 +1,12 @@
 import * as Plot from '@observablehq/plot'
 import { requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { type Canvas, createCanvas, drawAxisTitle } from './canvas.js'
 import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
-import { drawLegend } from './legend.js'
-import { lineEntry, linesAndSymbols, type Series } from './line-marks.js'
+import { type Canvas, createCanvas, drawAxisTitle } from './drawing/canvas.js'
+import { drawLegend } from './drawing/legend.js'
+import { lineEntry, linesAndSymbols, type Series } from './drawing/line-marks.js'
+import { formatNumber } from './drawing/text.js'
 import { paretoFront } from './pareto-front.js'
-import { formatNumber } from './text.js'
 
 /** One measurement: what a method costs in bits, and how good it is. */
 export interface RatePoint {

@@ -1,4 +1,4 @@
-import { sampleVectors } from './codebook-group.js'
+import { sampleVectors } from './codebooks/codebook-group.js'
 
 /** Weights that the search for a scalar grid looks at, and the ranges it tries on either side of 0. */
 const SEARCH_WEIGHTS = 4000

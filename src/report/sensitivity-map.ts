@@ -1,11 +1,11 @@
 import * as Plot from '@observablehq/plot'
 import { requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { type Canvas, createCanvas, LABEL_SIZE } from './canvas.js'
 import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
+import { type Canvas, createCanvas, LABEL_SIZE } from './drawing/canvas.js'
+import { cleanText, fitText, formatNumber, textWidth } from './drawing/text.js'
+import { HEAT_STEPS } from './drawing/theme.js'
 import { layerBlocks, layerKinds, layerPlace } from './layer-place.js'
-import { cleanText, fitText, formatNumber, textWidth } from './text.js'
-import { HEAT_STEPS } from './theme.js'
 
 /** A layer and what it is shaded by. */
 export interface LayerValue {

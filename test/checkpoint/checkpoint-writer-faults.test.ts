@@ -3,12 +3,12 @@ import type { FileHandle } from 'node:fs/promises'
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { type FileSystem, nodeFileSystem } from '../../src/checkpoint/file-system.js'
 import {
   type CheckpointWriter,
   createCheckpointWriter,
   createCheckpointWriterOn,
-} from '../../src/checkpoint/checkpoint-writer.js'
-import { type FileSystem, nodeFileSystem } from '../../src/checkpoint/file-system.js'
+} from '../../src/checkpoint/output/checkpoint-writer.js'
 import { CheckpointError } from '../../src/errors.js'
 import { errorOf, temporaryFolder, tree } from './fixtures.js'
 

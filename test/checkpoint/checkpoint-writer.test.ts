@@ -3,14 +3,14 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint.js'
+import { bytesPerElement, DTYPES, type Dtype, tensorBytes } from '../../src/checkpoint/dtype.js'
+import { type FileSystem, nodeFileSystem } from '../../src/checkpoint/file-system.js'
 import {
   type CheckpointWriter,
   createCheckpointWriter,
   createCheckpointWriterOn,
-} from '../../src/checkpoint/checkpoint-writer.js'
-import { bytesPerElement, DTYPES, type Dtype, tensorBytes } from '../../src/checkpoint/dtype.js'
-import { type FileSystem, nodeFileSystem } from '../../src/checkpoint/file-system.js'
-import { parseHeader } from '../../src/checkpoint/safetensors-header.js'
+} from '../../src/checkpoint/output/checkpoint-writer.js'
+import { parseHeader } from '../../src/checkpoint/safetensors/safetensors-header.js'
 import { CheckpointError, OptionError, ShapeError } from '../../src/errors.js'
 import { errorOf, temporaryFolder, tree } from './fixtures.js'
 

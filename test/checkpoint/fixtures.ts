@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach } from 'vitest'
 import type { ByteSource } from '../../src/checkpoint/byte-source.js'
-import { buildHeader, type HeaderEntry } from '../../src/checkpoint/safetensors-header.js'
+import { buildHeader, type HeaderEntry } from '../../src/checkpoint/safetensors/safetensors-header.js'
 
 const folders: string[] = []
 

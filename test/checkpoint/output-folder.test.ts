@@ -2,13 +2,13 @@ import { chmod, mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint.js'
+import { type Dtype, encodeFloats, tensorBytes } from '../../src/checkpoint/dtype.js'
+import { type FileSystem, nodeFileSystem } from '../../src/checkpoint/file-system.js'
 import {
   type CheckpointWriter,
   createCheckpointWriter,
   createCheckpointWriterOn,
-} from '../../src/checkpoint/checkpoint-writer.js'
-import { type Dtype, encodeFloats, tensorBytes } from '../../src/checkpoint/dtype.js'
-import { type FileSystem, nodeFileSystem } from '../../src/checkpoint/file-system.js'
+} from '../../src/checkpoint/output/checkpoint-writer.js'
 import { CheckpointError } from '../../src/errors.js'
 import { errorOf, temporaryFolder, tree } from './fixtures.js'
 

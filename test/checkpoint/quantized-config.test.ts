@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { parseQuantizationConfig } from '../../src/checkpoint/quantized-config.js'
+import { parseQuantizationConfig } from '../../src/checkpoint/quantized/quantized-config.js'
 import { CheckpointError } from '../../src/errors.js'
 import { thrownBy } from '../support/tolerance.js'
 

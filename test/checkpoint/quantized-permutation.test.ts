@@ -1,13 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { parseQuantizationConfig, type VqRecord } from '../../src/checkpoint/quantized-config.js'
+import { parseQuantizationConfig, type VqRecord } from '../../src/checkpoint/quantized/quantized-config.js'
 import {
   readQuantizedLayer,
   recordOf,
   type StoredTensor,
   storedNames,
   storedTensors,
-} from '../../src/checkpoint/quantized-tensors.js'
+} from '../../src/checkpoint/quantized/quantized-tensors.js'
 import type { TensorSource } from '../../src/checkpoint/tensor-source.js'
 import { CheckpointError } from '../../src/errors.js'
 import { packLayer } from '../../src/packing/pack-layer.js'

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { DTYPES, tensorBytes } from '../../src/checkpoint/dtype.js'
-import { readSafetensors } from '../../src/checkpoint/safetensors-reader.js'
+import { readSafetensors } from '../../src/checkpoint/safetensors/safetensors-reader.js'
 import { CheckpointError } from '../../src/errors.js'
 import { arraySource, close, fileOf, validFile } from './fixtures.js'
 

@@ -1,7 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { DTYPES, tensorBytes } from '../../src/checkpoint/dtype.js'
-import { buildHeader, headerLength, parseHeader } from '../../src/checkpoint/safetensors-header.js'
+import {
+  buildHeader,
+  headerLength,
+  parseHeader,
+} from '../../src/checkpoint/safetensors/safetensors-header.js'
 import { CheckpointError } from '../../src/errors.js'
 
 const encode = (text: string) => new TextEncoder().encode(text)

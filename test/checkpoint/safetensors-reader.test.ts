@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { createFilePool } from '../../src/checkpoint/byte-source.js'
 import { decodeFloats } from '../../src/checkpoint/dtype.js'
-import { openSafetensors, readSafetensors } from '../../src/checkpoint/safetensors-reader.js'
+import { openSafetensors, readSafetensors } from '../../src/checkpoint/safetensors/safetensors-reader.js'
 import { CheckpointError, ShapeError } from '../../src/errors.js'
 import { arraySource, close, errorOf, fileOf, temporaryFolder, validFile } from './fixtures.js'
 

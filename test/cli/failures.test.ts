@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { describeFailure, UsageError } from '../../src/cli/errors.js'
-import { quantizeFlags } from '../../src/cli/flags.js'
+import { quantizeFlags } from '../../src/cli/parse/flags.js'
 import { AbortedError, CheckpointError, GptvqError, NumericError, OptionError } from '../../src/errors.js'
 
 const describeIn = (error: unknown, stoppedBy?: string, debug = false) =>

@@ -7,8 +7,8 @@ import {
   formatError,
   formatSeconds,
   formatShare,
-} from '../../src/cli/format.js'
-import { formatTable, wrapText } from '../../src/cli/table.js'
+} from '../../src/cli/terminal/format.js'
+import { formatTable, wrapText } from '../../src/cli/terminal/table.js'
 
 test.each([
   [0, '0 B'],

@@ -8,8 +8,8 @@ import {
   type FlagTable,
   flagName,
   quantizeFlags,
-} from '../../src/cli/flags.js'
-import { parseFlags, requireFlags } from '../../src/cli/parse-flags.js'
+} from '../../src/cli/parse/flags.js'
+import { parseFlags, requireFlags } from '../../src/cli/parse/parse-flags.js'
 import { kmeansInits } from '../../src/codebook/seeds.js'
 import { engineNames } from '../../src/model/ops/engine.js'
 import { plainDtypes } from '../../src/pipeline/folders/dequantize-model.js'

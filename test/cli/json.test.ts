@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { jsonProgress } from '../../src/cli/progress-bar.js'
+import { jsonProgress } from '../../src/cli/terminal/progress-bar.js'
 import { writeTinyModel } from '../support/tiny-model.js'
 import { cli, folderOfFile } from './support.js'
 

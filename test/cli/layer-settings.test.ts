@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
-import { quantizeFlags } from '../../src/cli/flags.js'
-import { parseFlags } from '../../src/cli/parse-flags.js'
+import { quantizeFlags } from '../../src/cli/parse/flags.js'
+import { parseFlags } from '../../src/cli/parse/parse-flags.js'
 
 const parsed = (...settings: string[]) =>
   parseFlags(

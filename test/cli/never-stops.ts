@@ -1,4 +1,4 @@
-import { abortOnSignals } from '../../src/cli/interrupt.js'
+import { abortOnSignals } from '../../src/cli/terminal/interrupt.js'
 
 // a program that pays no heed to its abort signal, run by interrupt.test.ts
 const { signal } = abortOnSignals(process)

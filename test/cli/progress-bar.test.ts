@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { createProgress, quietProgress } from '../../src/cli/progress-bar.js'
+import { createProgress, quietProgress } from '../../src/cli/terminal/progress-bar.js'
 
 /** A stream and a clock that a test turns by hand. */
 function setup(terminal: { isTTY?: boolean; columns?: number } = {}, env: Record<string, string> = {}) {

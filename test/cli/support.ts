@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll } from 'vitest'
-import type { Input } from '../../src/cli/command.js'
+import type { Input } from '../../src/cli/parse/command.js'
 import { runCli } from '../../src/cli/run-cli.js'
 
 /** What a call of the command line left behind. */

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { decodeType, ggufType, ggufTypes } from '../../src/gguf/tensor-types.js'
+import { decodeType, ggufType, ggufTypes } from '../../src/gguf/blocks/tensor-types.js'
 
 const golden: { blocks: { type: string; bytes: string; float32: string }[] } = JSON.parse(
   readFileSync(new URL('blocks-golden.json', import.meta.url), 'utf8'),

@@ -1,10 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { mergesOfScores } from '../../src/gguf/merges-of-scores.js'
 import { ggufMetadata } from '../../src/gguf/metadata.js'
-import { TokenKind, tokenizerOfGguf } from '../../src/gguf/tokenizer-of-gguf.js'
-import { type TokenizerDefinition, vocabularyOfTokenizer } from '../../src/gguf/vocabulary-of-tokenizer.js'
+import { mergesOfScores } from '../../src/gguf/tokenizer/merges-of-scores.js'
+import { TokenKind, tokenizerOfGguf } from '../../src/gguf/tokenizer/tokenizer-of-gguf.js'
+import {
+  type TokenizerDefinition,
+  vocabularyOfTokenizer,
+} from '../../src/gguf/tokenizer/vocabulary-of-tokenizer.js'
 import { tinyLlamaFolder } from '../model/tiny-llama.js'
 import { loadDefinition } from '../model/tokenizers/load-definition.js'
 

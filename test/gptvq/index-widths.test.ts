@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { widthError } from '../../src/codebook/constant-codebook.js'
-import { shareBits } from '../../src/gptvq/index-widths.js'
+import { shareBits } from '../../src/gptvq/walk/index-widths.js'
 
 /** The least loss of all ways to share out the bits. */
 function leastLoss(importance: readonly number[], d: number, total: number, most: number): number {

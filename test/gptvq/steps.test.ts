@@ -1,14 +1,14 @@
 import { Matrix as Dense, inverse, pseudoInverse } from 'ml-matrix'
 import { describe, expect, it } from 'vitest'
 import { inverseFactorInPlace } from '../../src/cholesky.js'
-import { type ColumnStrip, closeStrip, openStrip, wholeStrip } from '../../src/gptvq/column-strip.js'
-import { refineIndices } from '../../src/gptvq/refine-indices.js'
-import { refineOnce, refinePanel } from '../../src/gptvq/refine-panel.js'
-import { refineScales } from '../../src/gptvq/refine-scales.js'
-import { type LayerPanel, type PanelState, rowPanels, stateOf } from '../../src/gptvq/row-panel.js'
-import { snapshot, storePanel } from '../../src/gptvq/store-panel.js'
-import { updateCodebooks } from '../../src/gptvq/update-codebooks.js'
-import { vectorMetrics } from '../../src/gptvq/vector-metric.js'
+import { type ColumnStrip, closeStrip, openStrip, wholeStrip } from '../../src/gptvq/refine/column-strip.js'
+import { refineIndices } from '../../src/gptvq/refine/refine-indices.js'
+import { refineOnce, refinePanel } from '../../src/gptvq/refine/refine-panel.js'
+import { refineScales } from '../../src/gptvq/refine/refine-scales.js'
+import { updateCodebooks } from '../../src/gptvq/refine/update-codebooks.js'
+import { type LayerPanel, type PanelState, rowPanels, stateOf } from '../../src/gptvq/walk/row-panel.js'
+import { snapshot, storePanel } from '../../src/gptvq/walk/store-panel.js'
+import { vectorMetrics } from '../../src/gptvq/walk/vector-metric.js'
 import {
   decodeCodebooks,
   dequantizeLayer,

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Clustering, ClusterProblem, KernelName, Kernels } from '../../src/kernels/contract.js'
 import { setThreads, useKernels } from '../../src/kernels/kernels.js'
-import { bestBuild } from '../../src/kernels/wasm/runtime.js'
+import { bestBuild } from '../../src/kernels/wasm/runtime/runtime.js'
 import { randomGenerator } from '../../src/random.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
 

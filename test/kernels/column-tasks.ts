@@ -1,4 +1,4 @@
-import { vectorMetrics } from '../../src/gptvq/vector-metric.js'
+import { vectorMetrics } from '../../src/gptvq/walk/vector-metric.js'
 import type { Block, ColumnTask, ColumnWalkTask, RefineTask } from '../../src/kernels/contract.js'
 import type { TrellisColumns } from '../../src/kernels/trellis-contract.js'
 import { matrix } from '../../src/matrix.js'

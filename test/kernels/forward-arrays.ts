@@ -1,9 +1,9 @@
 import { afterAll, expect } from 'vitest'
 import type { ForwardKernels } from '../../src/kernels/forward-contract.js'
-import { wasmForwardKernels } from '../../src/kernels/wasm/forward.js'
-import { baseline, relaxed } from '../../src/kernels/wasm/forward-binaries.js'
-import { createPool, type Pool, stopWorkers } from '../../src/kernels/wasm/pool.js'
-import { bestBuild, type KernelBuild, startRuntime } from '../../src/kernels/wasm/runtime.js'
+import { wasmForwardKernels } from '../../src/kernels/wasm/forward/forward.js'
+import { baseline, relaxed } from '../../src/kernels/wasm/runtime/forward-binaries.js'
+import { createPool, type Pool, stopWorkers } from '../../src/kernels/wasm/runtime/pool.js'
+import { bestBuild, type KernelBuild, startRuntime } from '../../src/kernels/wasm/runtime/runtime.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
 
 /** The builds that this engine runs. */

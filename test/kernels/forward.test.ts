@@ -4,9 +4,9 @@ import { ShapeError } from '../../src/errors.js'
 import { type ProductForm, wholeBlock } from '../../src/kernels/contract.js'
 import type { ForwardKernels } from '../../src/kernels/forward-contract.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
-import { createPool } from '../../src/kernels/wasm/pool.js'
 import { productKernels } from '../../src/kernels/wasm/product.js'
-import { startRuntime } from '../../src/kernels/wasm/runtime.js'
+import { createPool } from '../../src/kernels/wasm/runtime/pool.js'
+import { startRuntime } from '../../src/kernels/wasm/runtime/runtime.js'
 import {
   builds,
   isSame,

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { UnsupportedError } from '../../src/errors.js'
-import { allocate, createMemory, release } from '../../src/kernels/wasm/memory.js'
+import { allocate, createMemory, release } from '../../src/kernels/wasm/runtime/memory.js'
 import { thrownBy } from '../support/tolerance.js'
 
 describe('kernel memory', () => {

@@ -7,9 +7,9 @@ import type {
   TrellisTask,
   TrellisWalkTask,
 } from '../../src/kernels/trellis-contract.js'
-import { createPool } from '../../src/kernels/wasm/pool.js'
-import { bestBuild, type KernelBuild, startRuntime } from '../../src/kernels/wasm/runtime.js'
-import { trellisKernels } from '../../src/kernels/wasm/trellis.js'
+import { createPool } from '../../src/kernels/wasm/runtime/pool.js'
+import { bestBuild, type KernelBuild, startRuntime } from '../../src/kernels/wasm/runtime/runtime.js'
+import { trellisKernels } from '../../src/kernels/wasm/trellis/trellis.js'
 import { FLOAT32_ROUNDING } from '../support/tolerance.js'
 import { at, centroidOf, fresh } from './column-tasks.js'
 import {

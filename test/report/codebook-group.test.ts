@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { quantizeLayer } from '../../src/gptvq/quantize-layer.js'
 import { dequantizeLayer } from '../../src/packing/vq-layer.js'
-import { codebookGroup } from '../../src/report/codebook-group.js'
-import { groupCoding } from '../../src/report/group-coding.js'
+import { codebookGroup } from '../../src/report/codebooks/codebook-group.js'
+import { groupCoding } from '../../src/report/codebooks/group-coding.js'
 import { gaussianMatrix, randomHessian } from '../support/random-matrix.js'
 
 test('of a trellis tells the bits of its indices, and what stands for each weight', async () => {

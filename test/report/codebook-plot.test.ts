@@ -3,8 +3,12 @@ import { describe, expect, test } from 'vitest'
 import { quantizeKmeans } from '../../src/baselines/kmeans.js'
 import { OptionError, ShapeError } from '../../src/errors.js'
 import { centroidsOf, columnGroupsOf, dequantizeLayer, rowGroupsOf } from '../../src/packing/vq-layer.js'
-import { type CodebookGroup, codebookGroup, sampleIndices } from '../../src/report/codebook-group.js'
-import { codebookPlot } from '../../src/report/codebook-plot.js'
+import {
+  type CodebookGroup,
+  codebookGroup,
+  sampleIndices,
+} from '../../src/report/codebooks/codebook-group.js'
+import { codebookPlot } from '../../src/report/codebooks/codebook-plot.js'
 import { bestScalarLevels, snrOfLevels, snrOfNearest } from '../../src/report/scalar-reference.js'
 import { layers, randomPermutation } from '../packing/layers.js'
 import { gaussianMatrix } from '../support/random-matrix.js'

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
-import { expertsTogether } from '../../src/report/experts-together.js'
-import { errorFigures } from '../../src/report/report-figures.js'
+import { expertsTogether } from '../../src/report/page/experts-together.js'
+import { errorFigures } from '../../src/report/page/report-figures.js'
 
 const layer = (name: string, relativeError: number | null) => ({
   name: `model.layers.${name}`,

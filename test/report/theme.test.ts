@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { schemeRules, schemes, seriesStyle } from '../../src/report/theme.js'
+import { schemeRules, schemes, seriesStyle } from '../../src/report/drawing/theme.js'
 
 type Rgb = [number, number, number]
 

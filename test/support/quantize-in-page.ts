@@ -8,7 +8,7 @@ import {
   reconstructionError,
 } from 'gptvq'
 import { useKernels } from '../../src/kernels/kernels.js'
-import { bestBuild, type KernelBuild } from '../../src/kernels/wasm/runtime.js'
+import { bestBuild, type KernelBuild } from '../../src/kernels/wasm/runtime/runtime.js'
 import { randomGenerator } from '../../src/random.js'
 
 /** What can be passed out of a page. */

@@ -1,9 +1,9 @@
 import type { Block, ProductKernels } from '../contract.js'
-import { jobKinds } from './job.js'
-import { type Pool, runJob } from './pool.js'
 import { DEPTH, multiplySlice, packedBytes, TILE_COLUMNS } from './product.js'
-import { type Place, placeOfBlock, type ResidentArrays } from './resident.js'
-import { copyIn, withMemory } from './stage.js'
+import { jobKinds } from './runtime/job.js'
+import { type Pool, runJob } from './runtime/pool.js'
+import { type Place, placeOfBlock, type ResidentArrays } from './runtime/resident.js'
+import { copyIn, withMemory } from './runtime/stage.js'
 
 /** Up to so many rows of A, `A B^T` is done without packing B first. */
 const FEW_ROWS = 16

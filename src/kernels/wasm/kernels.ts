@@ -1,9 +1,9 @@
 import type { LayerKernels } from '../trellis-contract.js'
-import { clusterKernels } from './clustering.js'
-import { columnKernels } from './columns.js'
-import type { Pool } from './pool.js'
+import { clusterKernels } from './clustering/clustering.js'
+import { columnKernels } from './clustering/columns.js'
 import { productKernels } from './product.js'
-import { trellisKernels } from './trellis.js'
+import type { Pool } from './runtime/pool.js'
+import { trellisKernels } from './trellis/trellis.js'
 
 /** The SIMD kernels on the threads of `pool`. */
 export function wasmKernels(pool: Pool): LayerKernels {

@@ -1,7 +1,7 @@
 import type { Block, ProductForm, ProductKernels } from '../contract.js'
-import { jobKinds } from './job.js'
-import { type Pool, runJob } from './pool.js'
-import { copyIn, copyOut, withMemory } from './stage.js'
+import { jobKinds } from './runtime/job.js'
+import { type Pool, runJob } from './runtime/pool.js'
+import { copyIn, copyOut, withMemory } from './runtime/stage.js'
 
 /** Values of the inner dimension that are summed in registers before they reach C. */
 export const DEPTH = 256

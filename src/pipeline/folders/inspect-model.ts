@@ -1,7 +1,7 @@
 import { openCheckpoint } from '../../checkpoint/checkpoint.js'
-import { readQuantization } from '../../checkpoint/quantization.js'
-import type { ModuleRecord, VqRecord } from '../../checkpoint/quantized-config.js'
-import { storedNames } from '../../checkpoint/quantized-tensors.js'
+import { readQuantization } from '../../checkpoint/quantized/quantization.js'
+import type { ModuleRecord, VqRecord } from '../../checkpoint/quantized/quantized-config.js'
+import { storedNames } from '../../checkpoint/quantized/quantized-tensors.js'
 import { findTensor, type TensorInfo } from '../../checkpoint/tensor-source.js'
 
 /** One tensor, or the tensors that one quantized layer is stored in. */

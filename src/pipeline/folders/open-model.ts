@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
-import type { QuantizationConfig } from '../../checkpoint/quantized-config.js'
+import type { QuantizationConfig } from '../../checkpoint/quantized/quantized-config.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'

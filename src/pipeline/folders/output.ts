@@ -1,11 +1,6 @@
 import { join } from 'node:path'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import {
-  type CheckpointWriter,
-  createCheckpointWriter,
-  type WrittenCheckpoint,
-} from '../../checkpoint/checkpoint-writer.js'
-import {
   bytesPerElement,
   type Dtype,
   decodeFloats,
@@ -14,13 +9,18 @@ import {
 } from '../../checkpoint/dtype.js'
 import { joinMembers, memberOf, membersOf } from '../../checkpoint/json-members.js'
 import {
+  type CheckpointWriter,
+  createCheckpointWriter,
+  type WrittenCheckpoint,
+} from '../../checkpoint/output/checkpoint-writer.js'
+import {
   type ModuleRecord,
   QUANT_METHOD,
   type QuantizationConfig,
   versionOf,
-} from '../../checkpoint/quantized-config.js'
-import { recordOf, storedTensors } from '../../checkpoint/quantized-tensors.js'
-import { DIGEST_KEY, recordsDigest } from '../../checkpoint/records-digest.js'
+} from '../../checkpoint/quantized/quantized-config.js'
+import { recordOf, storedTensors } from '../../checkpoint/quantized/quantized-tensors.js'
+import { DIGEST_KEY, recordsDigest } from '../../checkpoint/quantized/records-digest.js'
 import { findTensor } from '../../checkpoint/tensor-source.js'
 import { throwIfAborted } from '../../errors.js'
 import { nonFiniteError } from '../../matrix.js'

@@ -1,5 +1,5 @@
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
-import type { QuantizationConfig } from '../../checkpoint/quantized-config.js'
+import type { QuantizationConfig } from '../../checkpoint/quantized/quantized-config.js'
 import { CheckpointError } from '../../errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { allLinearLayers } from '../../model/decoder/linears.js'

@@ -1,4 +1,4 @@
-import type { ReportData } from '../../report/report-data.js'
+import type { ReportData } from '../../report/page/report-data.js'
 import type { QuantizationReport } from '../quantize/report.js'
 
 /** What a report can tell of the run that made a folder, beside what stands in the folder. */

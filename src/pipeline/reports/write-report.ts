@@ -1,10 +1,10 @@
 import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { writeAt } from '../../checkpoint/file-system.js'
-import { requireOutputPlace, writeOutputFile } from '../../checkpoint/output-file.js'
+import { requireOutputPlace, writeOutputFile } from '../../checkpoint/output/output-file.js'
 import { orNothingWritten, throwIfAborted } from '../../errors.js'
 import { turnOfEventLoop } from '../../event-loop.js'
-import type { ReportData } from '../../report/report-data.js'
-import { reportHtml } from '../../report/report-html.js'
+import type { ReportData } from '../../report/page/report-data.js'
+import { reportHtml } from '../../report/page/report-html.js'
 import { partOf } from '../progress.js'
 import { type ReportDataOptions, reportData } from './report-data.js'
 

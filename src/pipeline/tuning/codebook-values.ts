@@ -1,6 +1,6 @@
 import { codebookElements, storeCodebook } from '../../codebook/store-codebook.js'
-import { allColumns } from '../../gptvq/column-strip.js'
-import { sumByCentroid } from '../../gptvq/normal-equations.js'
+import { allColumns } from '../../gptvq/refine/column-strip.js'
+import { sumByCentroid } from '../../gptvq/refine/normal-equations.js'
 import { wholeBlock } from '../../kernels/contract.js'
 import { permuteColumns } from '../../packing/permutation.js'
 import { decodeBlockScales, rowGroupsOf, type VqLayer } from '../../packing/vq-layer.js'

@@ -8,7 +8,7 @@ import { quantizeModel } from '../../../src/pipeline/quantize/quantize-model.js'
 import type { QuantizationReport } from '../../../src/pipeline/quantize/report.js'
 import { reportData } from '../../../src/pipeline/reports/report-data.js'
 import { writeReport } from '../../../src/pipeline/reports/write-report.js'
-import type { ReportData } from '../../../src/report/report-data.js'
+import type { ReportData } from '../../../src/report/page/report-data.js'
 import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
 
 let folder: string

@@ -1,0 +1,226 @@
+import { readdir } from 'node:fs/promises'
+import { AbortedError } from '../../errors.js'
+import { type OnProgress, partOf } from '../../pipeline/progress.js'
+import type { QuantizationReport } from '../../pipeline/quantize/report.js'
+import { runDetails } from '../../pipeline/reports/run-details.js'
+import { settingFlags } from '../../report/page/setting-flags.js'
+import { defineCommand } from '../parse/command.js'
+import { quantizeFlags } from '../parse/flags.js'
+import {
+  formatArgument,
+  formatBits,
+  formatBytes,
+  formatCount,
+  formatError,
+  formatSeconds,
+} from '../terminal/format.js'
+import { formatTable, wrapText } from '../terminal/table.js'
+
+/** Share of the work that writing a report takes; for progress only. */
+const REPORT_SHARE = 0.02
+
+/** Layers that a warning names at most. */
+const NAMED_LAYERS = 8
+
+/** `gptvq quantize MODEL --out DIR` */
+export const quantizeCommand = defineCommand({
+  name: 'quantize',
+  argument: 'MODEL',
+  summary: 'compress the linear layers of a model',
+  about:
+    'Quantizes the linear layers of a model folder (config.json, *.safetensors, tokenizer.json), block ' +
+    'by block on calibration text, and writes a compressed folder. Norms and routers keep their bytes, so do embedding and ' +
+    'head unless told otherwise. The ' +
+    "defaults are the paper's recommended setting: 2-D vectors, 2 bits, 2.125 bits per value. Without --calibration " +
+    'the model writes its own calibration text.',
+  examples: [
+    'quantize ./my-model --out ./my-model-2bit --calibration calibration.txt',
+    'quantize ./my-model --out ./my-model-2bit --calibration text.txt --report report.html',
+    'quantize ./my-model --out ./my-model-3bit --bits 3 --sequences 64 --sequence-length 256',
+    'quantize ./my-model --out ./my-model-rtn --method rtn --bits 4',
+  ],
+  flags: quantizeFlags,
+  async run(model, { out, report: page, ...options }, { onProgress, signal }) {
+    const { quantizeModel } = await import('../../pipeline/quantize/quantize-model.js')
+    if (page === undefined) {
+      const report = await quantizeModel({ model, output: out, ...options, onProgress, signal })
+      return { json: report, text: summary(report, await readdir(out)) }
+    }
+    const { requireReportPlace, writeReport } = await import('../../pipeline/reports/write-report.js')
+    // found out before the work, not after it
+    await requireReportPlace(page, options.force ?? false)
+    const quantizing = shareOf(onProgress, 0, 1 - REPORT_SHARE)
+    const report = await quantizeModel({ model, output: out, ...options, onProgress: quantizing, signal })
+    const run = runDetails(report)
+    const drawing = shareOf(onProgress, 1 - REPORT_SHARE, 1)
+    const { force } = options
+    try {
+      await writeReport({
+        model: out,
+        output: page,
+        reference: model,
+        run,
+        force,
+        onProgress: drawing,
+        signal,
+      })
+    } catch (error) {
+      if (!(error instanceof AbortedError)) throw error
+      throw new AbortedError(`stopped; ${out} is written, the report ${page} is not`, error.reason)
+    }
+    return { json: report, text: summary(report, await readdir(out), page) }
+  },
+})
+
+function shareOf(onProgress: OnProgress, from: number, to: number): OnProgress {
+  const part = partOf(onProgress, from, to)
+  return ({ step, done }) => part(step, done)
+}
+
+function summary(report: QuantizationReport, files: readonly string[], page?: string): string {
+  const { model, output, method, settings, layerBytes, seconds } = report
+  const out = output ?? ''
+  const rows = [
+    ...labelled('method', wrapText(`${method}, ${describeSettings(settings)}`, 63)),
+    [
+      'bits per value',
+      `${formatBits(report.bitsPerValue)}, whole model ${formatBits(report.wholeModel.bitsPerValue)}`,
+    ],
+    ...describeMixed(report),
+    [
+      'layers',
+      `${report.layers.length}, ${formatBytes(layerBytes.before)} → ${formatBytes(layerBytes.after)}, ` +
+        `${(layerBytes.before / layerBytes.after).toFixed(2)} times smaller`,
+    ],
+    ['layer error', describeErrors(report)],
+    ...describeDrift(report),
+    ...describeCalibration(report),
+    ...labelled('model', report.notes),
+    ...describeTuning(report),
+    ['written', `${out}: ${formatCount(files.length, 'file')}, ${formatBytes(report.outputBytes ?? 0)}`],
+    ...(page === undefined ? [] : [['report', page]]),
+    ['time', describeTime(seconds)],
+  ]
+  const evaluate = `gptvq eval ${formatArgument(out)} --reference ${formatArgument(model)} --text FILE`
+  return [
+    `${model} is quantized.`,
+    '',
+    formatTable(rows, ['left', 'left']),
+    '',
+    ...warnOfLittleText(report),
+    ...warnOfDrift(report),
+    'Next, on text that calibration has not seen:',
+    `  ${evaluate}`,
+  ].join('\n')
+}
+
+/** Settings as the flags that ask for them. */
+export function describeSettings(settings: Readonly<Record<string, unknown>>): string {
+  return settingFlags(settings)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(', ')
+}
+
+/** Numbers of bits that are listed one by one. */
+const MOST_LISTED = 4
+
+function describeMixed({ mixed }: QuantizationReport): string[][] {
+  if (mixed === null) return []
+  const counts = new Map<number, number>()
+  for (const layer of mixed.layers) {
+    const bits = Number(layer.bits.toFixed(2))
+    counts.set(bits, (counts.get(bits) ?? 0) + 1)
+  }
+  const sorted = Array.from(counts).sort(([a], [b]) => a - b)
+  const list =
+    sorted.length > MOST_LISTED
+      ? [
+          `${sorted[0][0]} to ${sorted[sorted.length - 1][0]} bits in ${formatCount(mixed.layers.length, 'layer')}`,
+        ]
+      : sorted.map(([bits, count]) => `${formatCount(bits, 'bit')} in ${formatCount(count, 'layer')}`)
+  return labelled('mixed bits', [list.join(', '), `predicted KL ${formatError(mixed.divergence)}`])
+}
+
+function describeErrors({ layers }: QuantizationReport): string {
+  let sum = 0
+  let measured = 0
+  let worst: (typeof layers)[number] | undefined
+  for (const layer of layers) {
+    if (layer.relativeError === null) continue
+    sum += layer.relativeError
+    measured++
+    if (worst === undefined || layer.relativeError > (worst.relativeError ?? 0)) worst = layer
+  }
+  if (worst === undefined) return 'not measured, the method uses no calibration'
+  return `mean ${formatError(sum / measured)}, worst ${formatError(worst.relativeError)} (${worst.name})`
+}
+
+/** How far layers were moved to make up for drift. */
+function describeDrift({ layers }: QuantizationReport): string[][] {
+  const moved = layers.flatMap(({ name, drift }) => (drift ? [{ name, move: drift.move }] : []))
+  if (moved.length === 0) return []
+  const mean = moved.reduce((sum, { move }) => sum + move, 0) / moved.length
+  const most = moved.reduce((worst, layer) => (layer.move > worst.move ? layer : worst))
+  return [
+    ['drift moved', `mean ${formatError(mean)} of the norm, most ${formatError(most.move)} (${most.name})`],
+  ]
+}
+
+/** Names the layers that drift correction was not allowed to move as far as it asked for. */
+function warnOfDrift({ layers }: QuantizationReport): string[] {
+  const held = layers.filter(({ drift }) => drift !== null && drift.unboundedMove > drift.move)
+  if (held.length === 0) return []
+  const named = held.slice(0, NAMED_LAYERS).map(({ name }) => name)
+  const more = held.length > named.length ? ` and ${held.length - named.length} more` : ''
+  return [
+    `warning: drift correction was held back in ${formatCount(held.length, 'layer')}: ${named.join(', ')}${more}. ` +
+      'Activations are very large, the calibration text is short, or the bits are few; ' +
+      'compare with --drift-correction 0',
+    '',
+  ]
+}
+
+/** Says where the calibration text is too little for what is fitted to it. */
+function warnOfLittleText({ layers, method }: QuantizationReport): string[] {
+  if (method === 'rtn') return []
+  const short = layers.filter(({ tokens, pooled, cols }) => tokens !== null && !pooled && tokens < cols)
+  if (short.length === 0) return []
+  const least = short.reduce((a, b) => (b.tokens! / b.cols < a.tokens! / a.cols ? b : a))
+  return [
+    `warning: the calibration text is too little for ${formatCount(short.length, 'layer')}: ${least.name} has ` +
+      `${least.cols} inputs and saw ${formatCount(least.tokens!, 'token')}. Its error on other text is larger than ` +
+      'the one measured; give a longer text, more --sequences or a longer --sequence-length',
+    '',
+  ]
+}
+
+function describeCalibration({ calibration, method }: QuantizationReport): string[][] {
+  if (calibration === null) return [['calibration', `none, ${method} needs none`]]
+  const { sequences, length, notes } = calibration
+  const first = `${formatCount(sequences, 'sequence')} of ${formatCount(length, 'token')}`
+  return labelled('calibration', [first, ...notes])
+}
+
+function describeTuning({ tuning }: QuantizationReport): string[][] {
+  if (tuning === null) return []
+  const { epochs, kept, sequences } = tuning
+  const [before, after] = [epochs[0].heldOut, epochs[kept].heldOut]
+  const gain = `KL ${formatError(before)} → ${formatError(after)} on ${formatCount(sequences.heldOut, 'sequence')} held out`
+  return [['tuning', `${gain}, epoch ${kept} of ${epochs.length - 1} kept`]]
+}
+
+/** Rows of a table whose first has the label. */
+function labelled(label: string, lines: readonly string[]): string[][] {
+  return lines.map((line, i) => [i === 0 ? label : '', line])
+}
+
+function describeTime(seconds: QuantizationReport['seconds']): string {
+  const { calibration, sensitivity, quantization, tuning, total } = seconds
+  const parts = [
+    `calibration ${formatSeconds(calibration)}`,
+    ...(sensitivity > 0 ? [`sensitivity ${formatSeconds(sensitivity)}`] : []),
+    `quantization ${formatSeconds(quantization)}`,
+    ...(tuning > 0 ? [`tuning ${formatSeconds(tuning)}`] : []),
+  ]
+  return `${formatSeconds(total)} (${parts.join(', ')})`
+}

@@ -1,0 +1,61 @@
+import type { OnProgress } from '../../pipeline/progress.js'
+import type { FlagTable, FlagValues } from './flags.js'
+
+/** Where a command reads what is typed, or comes from a pipe. */
+export type Input = NodeJS.ReadableStream & { readonly isTTY?: boolean }
+
+/** A person at a terminal. */
+export interface Terminal {
+  readonly stdin: Input
+  write(text: string): void
+}
+
+/** What a command gets beside its arguments. */
+export interface CommandContext {
+  readonly onProgress: OnProgress
+  readonly signal: AbortSignal | undefined
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly stdin: Input | undefined
+  /** Writes to standard output at once, but for `--json`. */
+  print(text: string): void
+  /** Writes a line to standard error, but for `--quiet`. */
+  note(text: string): void
+  /** Where both sides are a terminal, and not `--json`. */
+  readonly terminal: Terminal | undefined
+}
+
+/** What a command has to say on standard output at its end: `json` for machines, `text` for people, empty for nothing. */
+export interface CommandResult {
+  readonly json: unknown
+  readonly text: string
+}
+
+/** A command of the command line: each takes one path and some flags. */
+export interface Command {
+  readonly name: string
+  /** The path it takes, as the help names it. */
+  readonly argument: 'MODEL' | 'DIR'
+  /** One line for the list of commands. */
+  readonly summary: string
+  /** What it does, for its own help. */
+  readonly about: string
+  /** What it does in each case, for its own help: a heading, then rows. */
+  readonly table?: readonly (readonly string[])[]
+  /** Calls that work, without the leading `gptvq`. */
+  readonly examples: readonly string[]
+  readonly flags: FlagTable
+  run(path: string, values: object, context: CommandContext): Promise<CommandResult>
+}
+
+interface CommandDefinition<T extends FlagTable> extends Omit<Command, 'flags' | 'run'> {
+  readonly flags: T
+  run(path: string, values: FlagValues<T>, context: CommandContext): Promise<CommandResult>
+}
+
+/** Makes a command whose `run` sees its flags by name and type; `values` are those that were read by its table. */
+export function defineCommand<T extends FlagTable>(definition: CommandDefinition<T>): Command {
+  return {
+    ...definition,
+    run: (path, values, context) => definition.run(path, values as FlagValues<T>, context),
+  }
+}

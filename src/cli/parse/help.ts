@@ -1,0 +1,105 @@
+import { formatTable, wrapText } from '../terminal/table.js'
+import type { Command } from './command.js'
+import { commonFlags, type Flag, type FlagTable, flagName } from './flags.js'
+
+const exitCodeHelp = 'Exit codes: 0 done, 1 failed, 2 called wrongly, 130 stopped by Ctrl-C.'
+
+/** The help of the program. */
+export function programHelp(commands: readonly Command[], width: number): string {
+  const list = commands.map(({ name, argument, summary }) => [`  ${name} ${argument}`, summary])
+  return [
+    'gptvq compresses language models by vector quantization (GPTVQ, arXiv 2402.15319).',
+    '',
+    'Usage: gptvq COMMAND ...',
+    '',
+    formatTable(list, ['left', 'left']),
+    '',
+    ...wrapText('gptvq help COMMAND shows the flags of a command; gptvq --version the version.', width),
+    exitCodeHelp,
+    'GPTVQ_DEBUG=1 shows where in the program an error came from.',
+    '',
+    'Example:',
+    ...commands.slice(0, 2).map(({ examples }) => `  gptvq ${examples[0]}`),
+  ].join('\n')
+}
+
+/** The help of a command: usage, every flag with its default, examples. */
+export function commandHelp(command: Command, width: number): string {
+  const required = Object.entries(command.flags)
+    .filter(([, flag]) => flag.required)
+    .map(([option, flag]) => ` ${flagName(option)} ${placeholder(flag)}`)
+  return [
+    `Usage: gptvq ${command.name} ${command.argument}${required.join('')} [flags]`,
+    '',
+    ...wrapText(command.about, width),
+    '',
+    ...(command.table ? [...tableLines(command.table, width), ''] : []),
+    'Flags:',
+    ...flagLines({ ...command.flags, ...commonFlags }, width),
+    '',
+    'Examples:',
+    ...command.examples.map((example) => `  gptvq ${example}`),
+    '',
+    exitCodeHelp,
+  ].join('\n')
+}
+
+/** A table whose last column is wrapped. */
+function tableLines(table: readonly (readonly string[])[], width: number): string[] {
+  const columns = (table[0]?.length ?? 1) - 1
+  const widths = Array.from({ length: columns }, (_, i) =>
+    Math.max(...table.map((row) => row[i]?.length ?? 0)),
+  )
+  const indent = 2 + widths.reduce((sum, one) => sum + one + 2, 0)
+  return table.flatMap((row) => {
+    if (row.length === 0) return ['']
+    const head = widths.map((one, i) => row[i].padEnd(one + 2)).join('')
+    const [first, ...rest] = wrapText(row[columns], Math.max(20, width - indent))
+    return [`  ${head}${first}`, ...rest.map((line) => ' '.repeat(indent) + line)]
+  })
+}
+
+function flagLines(flags: FlagTable, width: number): string[] {
+  const heads = Object.entries(flags).map(([option, flag]) => {
+    const short = flag.kind === 'switch' && flag.short ? `-${flag.short}, ` : ''
+    return { head: `  ${short}${flagName(option)} ${placeholder(flag)}`.trimEnd(), flag }
+  })
+  const indent = 2 + Math.max(...heads.map(({ head }) => (head.length <= 30 ? head.length : 0)))
+  return heads.flatMap(({ head, flag }) => {
+    const lines = wrapText(describe(flag), Math.max(20, width - indent)).map(
+      (line) => ' '.repeat(indent) + line,
+    )
+    if (head.length + 2 > indent) return [head, ...lines]
+    return [head.padEnd(indent) + lines[0].trimStart(), ...lines.slice(1)]
+  })
+}
+
+function describe(flag: Flag): string {
+  if (flag.required) return `${flag.help} (required)`
+  return flag.default === undefined ? flag.help : `${flag.help} (default: ${flag.default})`
+}
+
+function placeholder(flag: Flag): string {
+  switch (flag.kind) {
+    case 'switch':
+      return ''
+    case 'path':
+      return flag.value
+    case 'choice':
+      return flag.choices.join('|')
+    case 'text':
+    case 'texts':
+      return 'TEXT'
+    case 'patterns':
+      return 'PATTERN'
+    case 'settings':
+      return 'PATTERN:OPTION=VALUE'
+    case 'bytes':
+      return 'BYTES'
+    case 'whole':
+    case 'number': {
+      const number = flag.kind === 'whole' ? 'N' : 'X'
+      return flag.word === undefined ? number : `${number}|${flag.word}`
+    }
+  }
+}

@@ -1,0 +1,135 @@
+import { aligned, param } from '../job'
+import { COLS, FACTORS, field, PERMUTATION, SEGMENT_COUNT, segmentAt } from './packed-weight'
+
+/**
+ * Activations as products with packed weights read them, a row of X after the other: whole multiples of a step of each
+ * segment. A multiple of up to 16 bits is one piece; of 30 bits it is two, `2^15 high + low`.
+ *
+ * A row: high pieces | low pieces (16 bits each) | steps | sums of the high pieces of each segment | of the low ones. Or the
+ * float32 values alone, where the elements of the weight are floats.
+ */
+export const AS_FLOATS: i32 = 0
+const AS_INT8: i32 = 1
+const AS_INT16: i32 = 2
+export const AS_PIECES: i32 = 3
+
+/** What is smaller counts as 0: its reciprocal is no float32. */
+const TINY: f32 = 7.888609052210118e-31
+
+// @ts-expect-error: decorator
+@inline
+export function lowIn(row: usize, cols: i32): usize {
+  return row + aligned(<usize>(2 * cols + 32))
+}
+
+// @ts-expect-error: decorator
+@inline
+export function stepsIn(row: usize, cols: i32): usize {
+  return row + 2 * aligned(<usize>(2 * cols + 32))
+}
+
+/** Parameters: the weight, where rows go, bytes of a row there, kind, address and stride of X. A tile is a row. */
+export function roundActivationsTile(tile: i32, scratch: usize): void {
+  const weight = param<usize>(0)
+  const cols = field(weight, COLS)
+  const segments = field(weight, SEGMENT_COUNT)
+  const to = param<usize>(1) + <usize>tile * param<usize>(2)
+  const kind = param<i32>(3)
+  let x = param<usize>(4) + ((<usize>tile * param<usize>(5)) << 2)
+  if (kind == AS_FLOATS) {
+    orderRow(weight, x, cols, to)
+    return
+  }
+  if (field(weight, PERMUTATION) != 0 || field(weight, FACTORS) != 0) {
+    orderRow(weight, x, cols, scratch)
+    if (field(weight, FACTORS) != 0) multiplyByFactors(weight, scratch, cols)
+    x = scratch
+  }
+  const low = lowIn(to, cols)
+  let step = stepsIn(to, cols)
+  for (let i = 0; i < segments; i++) {
+    const segment = segmentAt(weight, i)
+    const start = <usize>load<i32>(segment)
+    const count = load<i32>(segment, 4) - load<i32>(segment)
+    const sums = step + (<usize>segments << 2)
+    roundSegment(kind, x + (start << 2), count, to + (start << 1), low + (start << 1), step, sums, sums + (<usize>segments << 2))
+    step += 4
+  }
+}
+
+/** A row of X, its columns in the order of the codes. */
+function orderRow(weight: usize, x: usize, cols: i32, to: usize): void {
+  const order = load<usize>(weight, PERMUTATION)
+  if (order == 0) {
+    memory.copy(to, x, <usize>cols << 2)
+    return
+  }
+  for (let at: usize = 0; at < <usize>cols << 2; at += 4) {
+    store<f32>(to + at, load<f32>(x + (load<usize>(order + at) << 2)))
+  }
+}
+
+/** What a trellis multiplies the weights of a column by goes to the other operand. */
+function multiplyByFactors(weight: usize, x: usize, cols: i32): void {
+  const factors = load<usize>(weight, FACTORS)
+  for (let at: usize = 0; at < <usize>cols << 2; at += 4) {
+    store<f32>(x + at, load<f32>(x + at) * load<f32>(factors + at))
+  }
+}
+
+function roundSegment(
+  kind: i32,
+  x: usize,
+  count: i32,
+  high: usize,
+  low: usize,
+  step: usize,
+  highSum: usize,
+  lowSum: usize,
+): void {
+  const largest = largestOf(x, count)
+  let perUnit: f32 = 0
+  let unit: f32 = 0
+  if (!(largest <= f32.MAX_VALUE)) unit = f32.NaN
+  else if (largest >= TINY) {
+    if (kind == AS_PIECES) {
+      // 2^29 units and less
+      const exponent = <i32>(reinterpret<u32>(largest) >> 23) - 126
+      perUnit = powerOf2(29 - exponent)
+      unit = powerOf2(exponent - 29)
+    } else {
+      const most: f32 = kind == AS_INT8 ? 127 : 32767
+      perUnit = most / largest
+      unit = largest / most
+    }
+  }
+  store<f32>(step, unit)
+  let sum = 0
+  let rest = 0
+  for (let i = 0; i < count; i++) {
+    const value = <i32>nearest<f32>(load<f32>(x + (<usize>i << 2)) * perUnit)
+    const piece = kind == AS_PIECES ? (value + 16384) >> 15 : value
+    const less = value - (piece << 15)
+    store<i16>(high + (<usize>i << 1), <i16>piece)
+    sum += piece
+    if (kind == AS_PIECES) {
+      store<i16>(low + (<usize>i << 1), <i16>less)
+      rest += less
+    }
+  }
+  store<i32>(highSum, sum)
+  store<i32>(lowSum, rest)
+}
+
+/** Infinity or NaN where a value is. */
+function largestOf(x: usize, count: i32): f32 {
+  let largest: f32 = 0
+  for (let i = 0; i < count; i++) largest = max<f32>(largest, abs<f32>(load<f32>(x + (<usize>i << 2))))
+  return largest
+}
+
+// @ts-expect-error: decorator
+@inline
+function powerOf2(exponent: i32): f32 {
+  return reinterpret<f32>((exponent + 127) << 23)
+}

@@ -1,0 +1,153 @@
+import { ShapeError } from '../../../errors.js'
+import type { Block } from '../../contract.js'
+import type { PackedActivations, PackedKernels, PackedWeight } from '../../packed-contract.js'
+import { DEPTH, multiplyStrips, packedBytes } from '../product.js'
+import { jobKinds } from '../runtime/job.js'
+import { release } from '../runtime/memory.js'
+import { type Pool, runJob } from '../runtime/pool.js'
+import { type Place, placeOfBlock, type ResidentArrays } from '../runtime/resident.js'
+import { copyIn, copyOut, withMemory } from '../runtime/stage.js'
+import { type PreparedWeight, placeWeight } from './packed-weight.js'
+
+/** Up to so many rows of X a weight is not expanded. */
+const FEW_ROWS = 4
+/** Rows of W of a tile, and so many times what it looks at again. */
+const TILE_ROWS = 16
+const ROWS_PER_LEAD = 16
+const MOST_TILE_ROWS = 64
+/** Rows of W that are expanded at once, whole tiles of `assembly/packed-panel.ts`. */
+const PANEL_ROWS = 4096
+const PANEL_TILE_ROWS = 64
+/** As in `assembly/packed-activations.ts`. */
+const kinds = { floats: 0, int8: 1, int16: 2, float32: 3 } as const
+
+/** Products with packed weights on `pool`. */
+export function packedKernels(pool: Pool, arrays: ResidentArrays): PackedKernels {
+  const { heap } = pool.runtime
+  const prepared = new WeakMap<PackedWeight, PreparedWeight>()
+  const placeOf = ({ rows, cols }: PackedWeight, own: PreparedWeight | undefined): PreparedWeight => {
+    if (own !== undefined) return own
+    throw new ShapeError(
+      `a packed weight of ${rows} x ${cols} is not there any more: it was released, or other kernels prepared it`,
+    )
+  }
+  return {
+    preparePacked(source) {
+      const own = placeWeight(heap, source)
+      const weight = { rows: source.rows, cols: source.cols, bytes: own.bytes }
+      prepared.set(weight, own)
+      return weight
+    },
+    releasePacked(weight) {
+      release(heap, placeOf(weight, prepared.get(weight)).at)
+      prepared.delete(weight)
+    },
+    multiplyPacked(m, x, weight, y, activations = 'float32') {
+      const own = placeOf(weight, prepared.get(weight))
+      const { rows, cols } = weight
+      if (m === 0) return
+      withPlace(pool, arrays, x, m, cols, 'in', (input) =>
+        withPlace(pool, arrays, y, m, rows, 'out', (output) => {
+          if (m <= FEW_ROWS) multiplyFew(pool, m, weight, own, input, output, activations)
+          else multiplyMany(pool, m, weight, own, input, output)
+        }),
+      )
+    },
+  }
+}
+
+/** Runs `use` with where a block is in the kernels' memory; one that is elsewhere is copied in before, or out after. */
+function withPlace(
+  { runtime: { heap } }: Pool,
+  arrays: ResidentArrays,
+  block: Block,
+  rows: number,
+  cols: number,
+  copied: 'in' | 'out',
+  use: (place: Place) => void,
+): void {
+  if (arrays.has(block.data)) {
+    use(placeOfBlock(arrays, block))
+    return
+  }
+  withMemory(heap, [4 * rows * cols], (at) => {
+    if (copied === 'in') copyIn(heap, block, 0, 0, rows, cols, at)
+    use({ at, stride: cols })
+    if (copied === 'out') copyOut(heap, at, block, 0, 0, rows, cols)
+  })
+}
+
+const aligned = (bytes: number) => 16 * Math.ceil(bytes / 16)
+
+/** What decoding a row of so many vectors takes: codes, numbers of a trellis, elements (16 bytes at most) and margins. */
+function decodingBytes(vectors: number, elementBytes: number): number {
+  return 2 * aligned(2 * vectors + 64) + aligned(vectors * elementBytes + 256)
+}
+
+function multiplyFew(
+  pool: Pool,
+  m: number,
+  { rows, cols }: PackedWeight,
+  weight: PreparedWeight,
+  x: Place,
+  y: Place,
+  activations: PackedActivations,
+): void {
+  const { at, segments, vectors, lead, isFloat } = weight
+  const kind = isFloat ? kinds.floats : kinds[activations]
+  const rowBytes = isFloat ? aligned(4 * cols) : 2 * aligned(2 * cols + 32) + aligned(12 * segments)
+  const perTile = Math.min(MOST_TILE_ROWS, Math.max(TILE_ROWS, ROWS_PER_LEAD * lead))
+  withMemory(pool.runtime.heap, [m * rowBytes], (input) => {
+    runJob(pool, jobKinds.roundActivations, m, [at, input, rowBytes, kind, x.at, x.stride], 4 * cols)
+    const params = [at, input, rowBytes, kind, m, y.at, y.stride, perTile]
+    const scratch = 2 * aligned(4 * segments) + decodingBytes(vectors, 16)
+    runJob(pool, jobKinds.multiplyPacked, Math.ceil(rows / perTile), params, scratch)
+  })
+}
+
+function multiplyMany(
+  pool: Pool,
+  m: number,
+  { rows, cols }: PackedWeight,
+  weight: PreparedWeight,
+  x: Place,
+  y: Place,
+): void {
+  if (weight.isPermuted) {
+    withMemory(pool.runtime.heap, [4 * m * cols], (at) => {
+      const params = [weight.at, at, 4 * cols, kinds.floats, x.at, x.stride]
+      runJob(pool, jobKinds.roundActivations, m, params, 0)
+      multiplyExpanded(pool, m, rows, cols, weight.at, { at, stride: cols }, y)
+    })
+  } else multiplyExpanded(pool, m, rows, cols, weight.at, x, y)
+}
+
+/** Expands a slice of columns of some rows after the other into the packed panels of the product. */
+function multiplyExpanded(
+  pool: Pool,
+  m: number,
+  rows: number,
+  cols: number,
+  weight: number,
+  x: Place,
+  y: Place,
+): void {
+  const panel = Math.min(rows, PANEL_ROWS)
+  const scratch = 8 * aligned(4 * DEPTH) + decodingBytes(DEPTH, 16)
+  withMemory(pool.runtime.heap, [packedBytes(panel, cols)], (packed) => {
+    for (let first = 0; first < rows; first += panel) {
+      const count = Math.min(panel, rows - first)
+      for (let from = 0; from < cols; from += DEPTH) {
+        const depth = Math.min(DEPTH, cols - from)
+        const params = [weight, from, depth, first, count, packed]
+        runJob(pool, jobKinds.expandPacked, Math.ceil(count / PANEL_TILE_ROWS), params, scratch)
+        multiplyStrips(pool, m, count, depth, packed, {
+          a: { at: x.at + 4 * from, stride: x.stride },
+          c: { at: y.at + 4 * first, stride: y.stride },
+          alpha: 1,
+          adds: from > 0,
+        })
+      }
+    }
+  })
+}
