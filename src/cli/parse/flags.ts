@@ -75,6 +75,16 @@ export type CallerOnly = 'onProgress' | 'onLayer' | 'signal'
 export const commonFlags = {
   json: { kind: 'switch', help: 'print one JSON document and nothing else on standard output' },
   quiet: { kind: 'switch', help: 'show no progress' },
+  config: {
+    kind: 'path',
+    value: 'FILE',
+    help: 'flags from a JSON object, e.g. {"bits": 2}; flags given here count',
+  },
+  logFile: {
+    kind: 'path',
+    value: 'FILE',
+    help: 'add progress, notes and result to a file, a JSON object a line',
+  },
   progress: {
     kind: 'choice',
     choices: ['auto', 'json'],
@@ -215,7 +225,7 @@ export const quantizeFlags = {
   calibration: {
     kind: 'path',
     value: 'FILE',
-    help: 'UTF-8 text that shows the model at work',
+    help: 'UTF-8 text that shows the model at work, - for standard input',
     default: 'the model writes its own',
   },
   method: {
@@ -287,7 +297,12 @@ export const quantizeFlags = {
 } as const satisfies FlagsOf<QuantizeModelOptions & { report?: string }>
 
 export const evalFlags = {
-  text: { kind: 'path', value: 'FILE', required: true, help: 'UTF-8 text that calibration has not seen' },
+  text: {
+    kind: 'path',
+    value: 'FILE',
+    required: true,
+    help: 'UTF-8 text that calibration has not seen, - for standard input',
+  },
   reference: {
     kind: 'path',
     value: 'MODEL',
