@@ -104,6 +104,8 @@ function placeholder(flag: Flag): string {
       return 'PATTERN'
     case 'settings':
       return 'PATTERN:OPTION=VALUE'
+    case 'trials':
+      return 'OPTION=VALUE ...'
     case 'bytes':
       return 'BYTES'
     case 'whole':
