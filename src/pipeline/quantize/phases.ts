@@ -32,7 +32,7 @@ export interface ModelRun {
   readonly ends: readonly EndTensor[]
   readonly output: QuantizedOutput | undefined
   readonly onProgress: OnProgress | undefined
-  readonly onLayer: ((name: string, layer: QuantizedLayer) => void) | undefined
+  readonly onLayer: ((name: string, layer: QuantizedLayer, report: LayerReport) => void) | undefined
   readonly signal: AbortSignal | undefined
 }
 
@@ -142,7 +142,7 @@ async function hand(
   layer: QuantizedLayer,
   report: LayerReport,
 ): Promise<void> {
-  onLayer?.(name, layer)
+  onLayer?.(name, layer, report)
   await output?.addLayer(report.name, layer, report)
 }
 
