@@ -106,6 +106,7 @@ describe.skipIf(withoutBrowser)('the page of examples/web', { timeout: 240_000 }
 
   it('stops when asked to, and runs on one thread where the server does not isolate it', async () => {
     const page = await openPage('light', {})
+    await page.setViewportSize({ width: 360, height: 800 })
     expect(await text(page, '#environment')).toMatch(/one thread: this server does not isolate/)
     await page.click('#start')
     await page.waitForSelector('#codebook svg')
@@ -113,6 +114,7 @@ describe.skipIf(withoutBrowser)('the page of examples/web', { timeout: 240_000 }
     await page.waitForSelector('body[data-done=quantize]')
     expect(await text(page, '#start')).toBe('Quantize')
     expect(await page.locator('#trouble').isHidden()).toBe(true)
+    await look(page, 'stopped-light')
     expect(troubles).toEqual([])
   })
 })
