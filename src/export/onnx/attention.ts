@@ -1,4 +1,8 @@
-import type { AttentionDescription, BlockDescription, LinearDescription } from '../../model/decoder/description.js'
+import type {
+  AttentionDescription,
+  BlockDescription,
+  LinearDescription,
+} from '../../model/decoder/description.js'
 import { cast, constant, type Graph, input, ints, node, output, reshape, scalar, slice } from './graph.js'
 import { norm, softCapped, times } from './layers.js'
 import { rotaryAngles, rotate } from './rotary.js'
@@ -50,7 +54,12 @@ export async function attend(
 }
 
 /** Scores with those masked that a query must not see; group * tokens rows by all positions, as before. */
-function masked(graph: Graph, call: Call, { heads, kvHeads, window }: AttentionDescription, raw: string): string {
+function masked(
+  graph: Graph,
+  call: Call,
+  { heads, kvHeads, window }: AttentionDescription,
+  raw: string,
+): string {
   const group = heads / kvHeads
   const seen = visible(graph, call, window)
   // batch x kvHeads x group x tokens x positions

@@ -29,7 +29,10 @@ export function runwise(
   if (size >= cols) return node(graph, op, [values, own])
   if (cols % size !== 0) {
     const runs = Array.from({ length: cols }, (_, col) => Math.floor(col / size))
-    return node(graph, op, [values, node(graph, 'Gather', [own, constant(graph, 'int32', runs)], { axis: 1 })])
+    return node(graph, op, [
+      values,
+      node(graph, 'Gather', [own, constant(graph, 'int32', runs)], { axis: 1 }),
+    ])
   }
   const cut = reshape(graph, values, rows, cols / size, size)
   const each = node(graph, 'Unsqueeze', [own, constant(graph, 'int64', [2])])

@@ -1,13 +1,25 @@
 import { join } from 'node:path'
-import { type OptionNames, refuseUnknown, requireOneOf, requirePath, requireWhole } from '../../check-option.js'
+import {
+  type OptionNames,
+  refuseUnknown,
+  requireOneOf,
+  requirePath,
+  requireWhole,
+} from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { fileError } from '../../checkpoint/file-errors.js'
-import { copyFileBytes, type FileSystem, nodeFileSystem, writeAt, writeNewFile } from '../../checkpoint/file-system.js'
+import {
+  copyFileBytes,
+  type FileSystem,
+  nodeFileSystem,
+  writeAt,
+  writeNewFile,
+} from '../../checkpoint/file-system.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import { prepareOutputFolder } from '../../checkpoint/output/output-folder.js'
 import { orNothingWritten, throwIfAborted } from '../../errors.js'
-import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertBlockTensors } from '../../model/decoder/block.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertEmbedding } from '../../model/decoder/embedding.js'
 import { assertHead } from '../../model/decoder/head.js'
 import { blockLinears } from '../../model/decoder/linears.js'
@@ -67,6 +79,8 @@ export interface ExportedOnnx {
   readonly modelBytes: number
   /** Operations in the graph. */
   readonly nodes: number
+  /** What will be different there, in words. */
+  readonly notes: readonly string[]
 }
 
 const FOLDER = 'onnx'
@@ -133,13 +147,20 @@ async function exportFolder(
       onWeight: progress(decoder, options),
     }
     await system.mkdir(join(folder.partial, FOLDER))
-    const { nodes, dataFiles } = await writeModel(system, folder.partial, decoder, weights, inlineBytes, sizes)
+    const { nodes, dataFiles } = await writeModel(
+      system,
+      folder.partial,
+      decoder,
+      weights,
+      inlineBytes,
+      sizes,
+    )
     await add('config.json', exportedConfig(checkpoint, { count: dataFiles }))
     await addCompanions(system, checkpoint, decoder, folder.partial, sizes, add)
     throwIfAborted(signal)
     onProgress?.({ step: `writing ${output}`, done: 1 })
     await folder.place()
-    return written(output, sizes, nodes)
+    return written(output, sizes, nodes, notesOn(decoder))
   } catch (error) {
     throw fileError(`cannot write ${output}, choose another output`, error)
   } finally {
@@ -221,11 +242,29 @@ function progress(
   }
 }
 
-function written(output: string, sizes: ReadonlyMap<string, number>, nodes: number): ExportedOnnx {
+/** What a graph cannot do as the model does. */
+function notesOn({ blocks }: DecoderDescription): string[] {
+  for (const { attention } of blocks) {
+    const scaling = attention.rotary?.scaling
+    if (scaling?.kind !== 'dynamic' && scaling?.kind !== 'longrope') continue
+    return [
+      `its ${scaling.kind} rotary angles change when a text grows beyond ${scaling.originalMaxPositions} tokens; keys ` +
+        'that lie in the cache by then keep those they have',
+    ]
+  }
+  return []
+}
+
+function written(
+  output: string,
+  sizes: ReadonlyMap<string, number>,
+  nodes: number,
+  notes: readonly string[],
+): ExportedOnnx {
   let [bytes, modelBytes] = [0, 0]
   for (const [name, size] of sizes) {
     bytes += size
     if (name.startsWith(`${FOLDER}/`)) modelBytes += size
   }
-  return { output, files: [...sizes.keys()].sort(), bytes, modelBytes, nodes }
+  return { output, files: [...sizes.keys()].sort(), bytes, modelBytes, nodes, notes }
 }

@@ -1,5 +1,5 @@
-import type { Activation, NormDescription } from '../../model/decoder/description.js'
 import { readNorm } from '../../model/decoder/block.js'
+import type { Activation, NormDescription } from '../../model/decoder/description.js'
 import { constant, type Graph, node, reshape, scalar } from './graph.js'
 import type { GraphWeights } from './weights.js'
 

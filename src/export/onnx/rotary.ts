@@ -72,10 +72,7 @@ function frequenciesOf(
     node(graph, 'Max', [length, float64(originalMaxPositions)]),
     float64(originalMaxPositions),
   ])
-  const growth = node(graph, 'Sub', [
-    node(graph, 'Mul', [stretch, float64(factor)]),
-    float64(factor - 1),
-  ])
+  const growth = node(graph, 'Sub', [node(graph, 'Mul', [stretch, float64(factor)]), float64(factor - 1)])
   const power = node(graph, 'Pow', [growth, float64(dims / (dims - 2))])
   const base = node(graph, 'Mul', [power, float64(theta)])
   const exponents = Float64Array.from({ length: dims / 2 }, (_, pair) => (-2 * pair) / dims)

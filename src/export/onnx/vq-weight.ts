@@ -152,7 +152,8 @@ async function scale(
   const levels =
     blockScales && (await blockLevels(graph, name, blockScales.codes, blockScales.ratio[0], layout))
   const size = scaleBlockSize ?? columnsPerGroup
-  if (!trellis) return levels === undefined ? values : runwise(graph, 'Mul', values, [rows, cols], size, levels)
+  if (!trellis)
+    return levels === undefined ? values : runwise(graph, 'Mul', values, [rows, cols], size, levels)
   const groups = [rowGroupsOf(layout), columnGroupsOf(layout)]
   const scales = await groupScales(graph, name, codebookScales, groups)
   const ofRows = Int32Array.from({ length: rows }, (_, r) => Math.floor(r / rowsPerGroup))

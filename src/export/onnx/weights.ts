@@ -8,7 +8,14 @@ import type { LinearDescription } from '../../model/decoder/description.js'
 import { readTensor } from '../../model/decoder/weights.js'
 import type { DataType } from './data-types.js'
 import { bytesOf, cast, constant, type Graph, node, weight } from './graph.js'
-import { fitsBlocks, type GraphScalar, scalarProduct, scalarRowsOf, scalarValues, scalarWeight } from './scalar-weight.js'
+import {
+  fitsBlocks,
+  type GraphScalar,
+  scalarProduct,
+  scalarRowsOf,
+  scalarValues,
+  scalarWeight,
+} from './scalar-weight.js'
 import { type GraphMatrix, vqWeight } from './vq-weight.js'
 
 /** How weights are written. */
@@ -146,7 +153,10 @@ async function narrow(
   return { kind: 'narrow', stored: await weight(graph, name, type, shape, bytes) }
 }
 
-function expanded(graph: Graph, stored: Exclude<GraphWeight, { kind: 'product' }> | GraphWeight): GraphMatrix {
+function expanded(
+  graph: Graph,
+  stored: Exclude<GraphWeight, { kind: 'product' }> | GraphWeight,
+): GraphMatrix {
   switch (stored.kind) {
     case 'matrix':
       return stored

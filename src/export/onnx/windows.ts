@@ -28,11 +28,11 @@ export function streamBytes({ count, step }: Pick<Windows, 'count' | 'step'>): n
 /**
  * Packs numbers of `step` bits into a stream.
  *
- * @param valueOf the number in each place
+ * @param numberAt the number in each place
  * @param target gets byte `b` at `start + b * stride`; zeros there before
  */
 export function packStream(
-  valueOf: (place: number) => number,
+  numberAt: (place: number) => number,
   { count, step }: Pick<Windows, 'count' | 'step'>,
   target: Uint8Array,
   start: number,
@@ -42,7 +42,7 @@ export function packStream(
   let held = 0
   let at = start
   for (let place = 0; place < count; place++) {
-    pending = (pending << step) | valueOf(place)
+    pending = (pending << step) | numberAt(place)
     held += step
     for (; held >= 8; at += stride) {
       held -= 8

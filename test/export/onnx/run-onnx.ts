@@ -4,7 +4,10 @@ import { InferenceSession, Tensor } from 'onnxruntime-node'
 type Feeds = Record<string, Tensor>
 
 /** Opens the model of an exported folder in onnxruntime; one thread, so that workers do not fight. */
-export function openOnnx(folder: string, options: InferenceSession.SessionOptions = {}): Promise<InferenceSession> {
+export function openOnnx(
+  folder: string,
+  options: InferenceSession.SessionOptions = {},
+): Promise<InferenceSession> {
   return InferenceSession.create(join(folder, 'onnx', 'model.onnx'), {
     intraOpNumThreads: 1,
     interOpNumThreads: 1,
@@ -40,15 +43,21 @@ export async function onnxLogits(
     const mask = pads.flatMap((pad) => Array.from({ length: end }, (_, i) => (i < pad ? 0n : 1n)))
     const found: Feeds = (await session.run({
       ...cache,
-      input_ids: int64(rows.map(({ s, at }) => (at < 0 ? 0 : tokens[s * length + at])), [sequences, count]),
-      position_ids: int64(rows.map(({ at }) => Math.max(0, at)), [sequences, count]),
+      input_ids: int64(
+        rows.map(({ s, at }) => (at < 0 || at >= length ? 0 : tokens[s * length + at])),
+        [sequences, count],
+      ),
+      position_ids: int64(
+        rows.map(({ at }) => Math.max(0, at)),
+        [sequences, count],
+      ),
       attention_mask: new Tensor('int64', BigInt64Array.from(mask), [sequences, end]),
     })) as Feeds
     const vocabSize = found.logits.dims[2]
     logits ??= new Float32Array(tokens.length * vocabSize)
     const own = found.logits.data as Float32Array
     for (const [row, { s, at }] of rows.entries()) {
-      if (at < 0) continue
+      if (at < 0 || at >= length) continue
       logits.set(own.subarray(row * vocabSize, (row + 1) * vocabSize), (s * length + at) * vocabSize)
     }
     cache = Object.fromEntries(
@@ -66,7 +75,12 @@ function emptyCache(session: InferenceSession, sequences: number): Feeds {
   for (const value of session.inputMetadata) {
     if (!value.isTensor || !value.name.startsWith('past_key_values.')) continue
     const [, heads, , width] = value.shape
-    cache[value.name] = new Tensor('float32', new Float32Array(0), [sequences, Number(heads), 0, Number(width)])
+    cache[value.name] = new Tensor('float32', new Float32Array(0), [
+      sequences,
+      Number(heads),
+      0,
+      Number(width),
+    ])
   }
   return cache
 }
