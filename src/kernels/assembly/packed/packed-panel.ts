@@ -17,7 +17,7 @@ import {
   zeroAt,
 } from './packed-weight'
 import { COLUMNS, packAcross } from '../product'
-import { decodeStreams } from './trellis-streams'
+import { decodeStreams, trellisLevelAt } from './trellis-streams'
 
 const STRIPS_PER_TILE: i32 = 8
 
@@ -82,7 +82,7 @@ function scaleRow(weight: usize, row: i32, segment: i32, from: i32, depth: i32, 
     const end = min(load<i32>(entry, 4) - from, depth)
     if (start >= depth) return
     const scale = scaleAt(weight, groups, entry)
-    const level = levelAt(weight, row, entry)
+    const level = isTrellis(weight) ? trellisLevelAt(weight, row, entry) : levelAt(weight, row, entry)
     const zero = kind == GRID ? zeroAt(weight, groups, entry) : 0
     if (kind == FLOATS) scaleFloats(elements, start, end, scale, level, to)
     else if (isTrellis(weight)) scaleColumns(elements, start, end, load<usize>(weight, COLUMN_FACTORS) + (<usize>from << 2), scale, level, to)

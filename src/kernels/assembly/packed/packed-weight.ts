@@ -18,7 +18,7 @@ export const KIND: usize = 48
 const SCALES: usize = 52
 /** 0: no blocks. */
 const BLOCK_SIZE: usize = 56
-const BLOCK_CODES: usize = 60
+export const BLOCK_CODES: usize = 60
 const BLOCK_ROW_BYTES: usize = 64
 const LEVELS: usize = 68
 /** Start, end, group and block of each segment. */
@@ -46,6 +46,10 @@ export const RUNS: usize = 140
 export const REGION_BYTES: usize = 144
 /** What a trellis multiplies each column by, float32. */
 export const COLUMN_FACTORS: usize = 148
+/** Blocks of a row. With a trellis their codes go down the rows of a group, block after block, as its streams do. */
+export const BLOCKS: usize = 152
+/** The two levels of each byte of codes; 0 without a trellis or levels. */
+export const LEVEL_PAIRS: usize = 156
 
 export const BYTES: i32 = 0
 export const FLOATS: i32 = 1

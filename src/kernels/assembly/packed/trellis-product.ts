@@ -4,7 +4,7 @@ import { AS_PIECES, lowIn, stepsIn } from './packed-activations'
 import {
   field,
   groupsOf,
-  levelAt,
+  LEVEL_PAIRS,
   ROWS,
   ROWS_PER_GROUP,
   RUNS,
@@ -17,7 +17,7 @@ import {
   VECTOR_DIM,
 } from './packed-weight'
 import { addRun, TILE } from './trellis-run'
-import { heightOf, regionAt, tailOf, writePairs } from './trellis-streams'
+import { heightOf, levelCodesAt, regionAt, tailOf, writePairs } from './trellis-streams'
 
 /** Bytes of the sums of a tile for two operands, and of a tile's floats. */
 const SUMS_BYTES: usize = 128
@@ -69,7 +69,7 @@ function addSegment(weight: usize, group: i32, segment: i32, tile: i32, sums: us
   for (let i = 0; i < m; i += isPieces ? 1 : 2) {
     const isAlone = i + 1 == m
     const apart = isPieces ? lowIn(0, slots) : isAlone ? 0 : bytes
-    memory.fill(sums, 0, SUMS_BYTES)
+    for (let at: usize = 0; at < SUMS_BYTES; at += 16) v128.store(sums + at, i32x4.splat(0))
     addRuns(weight, group, segment, tile, x, apart, sums)
     const step = stepsIn(x, slots) + (<usize>segment << 2)
     if (isPieces) scalePieces(sums, factors, load<f32>(step), totals)
@@ -82,16 +82,20 @@ function addSegment(weight: usize, group: i32, segment: i32, tile: i32, sums: us
   }
 }
 
-/** What 16 rows are multiplied by in a segment; rows that are not are like the last. */
+/** What 16 rows are multiplied by in a segment. */
 function writeFactors(weight: usize, group: i32, segment: i32, tile: i32, factors: usize): void {
-  const perGroup = field(weight, ROWS_PER_GROUP)
-  const first = group * perGroup
-  const last = min(first + perGroup, field(weight, ROWS)) - 1
   const entry = segmentAt(weight, segment)
-  const scale = scaleAt(weight, groupsOf(weight, first), entry)
-  for (let j = 0; j < TILE; j++) {
-    const level = levelAt(weight, min(first + tile * TILE + j, last), entry)
-    store<f32>(factors + (<usize>j << 2), scale * level)
+  const scale = f32x4.splat(scaleAt(weight, groupsOf(weight, group * field(weight, ROWS_PER_GROUP)), entry))
+  const levels = load<usize>(weight, LEVEL_PAIRS)
+  if (levels == 0) {
+    for (let at: usize = 0; at < FLOATS_BYTES; at += 16) v128.store(factors + at, scale)
+    return
+  }
+  const codes = levelCodesAt(weight, group, load<i32>(entry, 12)) + <usize>(tile << 3)
+  for (let i: usize = 0; i < 8; i += 2) {
+    const two = v128.load64_zero(levels + (<usize>load<u8>(codes + i) << 3))
+    const four = v128.load_lane<u64>(levels + (<usize>load<u8>(codes + i, 1) << 3), two, 1)
+    v128.store(factors + (i << 3), f32x4.mul(scale, four))
   }
 }
 

@@ -1,8 +1,13 @@
 import { PAIRS } from '../job'
 import {
+  BLOCK_CODES,
+  BLOCKS,
   CODES,
   ELEMENTS,
   field,
+  LEVEL_PAIRS,
+  levelOf,
+  levelsAt,
   PLACES,
   REGION_BYTES,
   ROWS,
@@ -35,6 +40,23 @@ export function heightOf(weight: usize, group: i32): i32 {
   const perGroup = field(weight, ROWS_PER_GROUP)
   const rows = min(perGroup, field(weight, ROWS) - group * perGroup)
   return (rows + TILE - 1) & -TILE
+}
+
+/** The codes of the levels of a row group in a block of columns, two rows a byte, as many rows as streams have room for. */
+// @ts-expect-error: decorator
+@inline
+export function levelCodesAt(weight: usize, group: i32, block: i32): usize {
+  const full = (field(weight, ROWS_PER_GROUP) + TILE - 1) & -TILE
+  const before = group * full * field(weight, BLOCKS) + block * heightOf(weight, group)
+  return load<usize>(weight, BLOCK_CODES) + <usize>(before >> 1)
+}
+
+/** As `levelAt` in packed-weight.ts. */
+export function trellisLevelAt(weight: usize, row: i32, segment: usize): f32 {
+  if (field(weight, LEVEL_PAIRS) == 0) return 1
+  const perGroup = field(weight, ROWS_PER_GROUP)
+  const group = row / perGroup
+  return levelOf(levelCodesAt(weight, group, load<i32>(segment, 12)), levelsAt(weight), row - group * perGroup)
 }
 
 /** Bytes of a stream behind its rows: what a number of its first row reaches into. */

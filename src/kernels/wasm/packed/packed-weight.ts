@@ -45,19 +45,20 @@ export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedW
   const none = new Uint8Array(0)
   const arrays = {
     codes: streams?.codes ?? codes,
-    elements: isGrid ? new Int8Array(0) : values.elements,
+    elements: isGrid ? none : values.elements,
     scales: values.scales,
-    blockCodes: blocks?.codes ?? new Uint8Array(0),
-    levels: blocks?.levels ?? new Float32Array(0),
+    blockCodes: streams?.levelCodes ?? blocks?.codes ?? none,
+    levels: blocks?.levels ?? none,
     segments,
-    zeros: isGrid ? values.zeros : new Uint8Array(0),
-    permutation: permutation ?? new Uint32Array(0),
+    zeros: isGrid ? values.zeros : none,
+    permutation: permutation ?? none,
     order: streams?.order ?? none,
     factors: streams?.factors ?? none,
     places: streams?.places ?? none,
     stretches: streams?.stretches ?? none,
     runs: streams?.runs ?? none,
     columnFactors: streams?.columnFactors ?? none,
+    levelPairs: streams?.levelPairs ?? none,
   }
   const { at, bytes, places } = placeArrays(heap, source, arrays)
   const stateBits = trellis?.stateBits ?? codeBits
@@ -76,12 +77,13 @@ export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedW
     ...[places.segments, segments.length / 4, places.zeros, permutation ? places.permutation : 0],
     ...[slots, streams ? places.order : permutation ? places.permutation : 0],
   ])
+  const ofTrellis = new Int32Array(heap.memory.buffer, at + FACTORS, 8).fill(0)
   if (streams) {
-    new Int32Array(heap.memory.buffer, at + FACTORS, 6).set([
+    ofTrellis.set([
       ...[places.factors, places.places, places.stretches, places.runs, streams.regionBytes],
-      places.columnFactors,
+      ...[places.columnFactors, blocks ? Math.ceil(cols / blocks.size) : 0, blocks ? places.levelPairs : 0],
     ])
-  } else new Int32Array(heap.memory.buffer, at + FACTORS, 6).fill(0)
+  }
   if (!trellis && codeBits < 8) writeSpread(heap.memory.buffer, at, codeBits)
   return {
     at,

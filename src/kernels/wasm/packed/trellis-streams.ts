@@ -1,6 +1,11 @@
-import { raggedRowBytes, unpackRagged } from '../../bits.js'
-import type { CodebookValues, PackedSource } from '../../packed-contract.js'
-import { type Segment, segmentsOf } from '../../packed-contract.js'
+import { packedRowBytes, raggedRowBytes, unpackRagged } from '../../bits.js'
+import {
+  type BlockLevels,
+  type CodebookValues,
+  type PackedSource,
+  type Segment,
+  segmentsOf,
+} from '../../packed-contract.js'
 import type { TrellisColumns } from '../../trellis-contract.js'
 
 /** As in `assembly/packed/trellis-run.ts` and `trellis-streams.ts`. */
@@ -25,6 +30,9 @@ export interface TrellisStreams {
   /** Of each slot; of each column. */
   readonly factors: Float32Array
   readonly columnFactors: Float32Array
+  /** Where there are levels: the codes of each block of a row group, down its rows, two a byte; what such a byte stands for. */
+  readonly levelCodes: Uint8Array
+  readonly levelPairs: Float32Array
   readonly regionBytes: number
 }
 
@@ -70,8 +78,35 @@ export function trellisStreams(
     order: Int32Array.from({ length }, (_, slot) => columnOf(slot)),
     factors: Float32Array.from({ length }, (_, slot) => factorOf(entries[Math.floor(slot / slots)].vector)),
     columnFactors: Float32Array.from({ length: Math.ceil(cols / d) * d }, (_, j) => factorOf(Math.floor(j / d))),
+    ...levelsOf(rows, cols, rowsPerGroup, values.blocks),
     regionBytes: regionBytes(heightOf(Math.min(rowsPerGroup, rows))),
   }
+}
+
+function levelsOf(
+  rows: number,
+  cols: number,
+  rowsPerGroup: number,
+  blocks: BlockLevels | undefined,
+): Pick<TrellisStreams, 'levelCodes' | 'levelPairs'> {
+  if (!blocks) return { levelCodes: new Uint8Array(0), levelPairs: new Float32Array(0) }
+  const { size, codes, levels } = blocks
+  const perRow = Math.ceil(cols / size)
+  const rowBytes = packedRowBytes(perRow, 4)
+  const groups = Math.ceil(rows / rowsPerGroup)
+  const full = heightOf(Math.min(rowsPerGroup, rows))
+  const last = heightOf(rows - (groups - 1) * rowsPerGroup)
+  const levelCodes = new Uint8Array((((groups - 1) * full + last) * perRow) / 2)
+  for (let row = 0; row < rows; row++) {
+    const group = Math.floor(row / rowsPerGroup)
+    const below = row - group * rowsPerGroup
+    const height = group === groups - 1 ? last : full
+    for (let block = 0; block < perRow; block++) {
+      const code = (codes[row * rowBytes + (block >> 1)] >> (4 * (block & 1))) & 15
+      levelCodes[(group * full * perRow + block * height + below) >> 1] |= code << (4 * (below & 1))
+    }
+  }
+  return { levelCodes, levelPairs: Float32Array.from({ length: 512 }, (_, i) => levels[(i >> 1 >> (4 * (i & 1))) & 15]) }
 }
 
 const heightOf = (rows: number) => TILE_ROWS * Math.ceil(rows / TILE_ROWS)
