@@ -47,51 +47,52 @@ export function multiplyTrellisTile(job: i32, scratch: usize): void {
   const totals = scratch + SUMS_BYTES + FLOATS_BYTES
   memory.fill(totals, 0, <usize>(m * (last - first)) * FLOATS_BYTES)
   const segments = field(weight, SEGMENT_COUNT)
-  for (let segment = 0; segment < segments; segment++) {
-    let total = totals
-    for (let tile = first; tile < last; tile++) {
-      addSegment(weight, group, segment, tile, scratch, total)
-      total += <usize>m * FLOATS_BYTES
-    }
-  }
+  for (let segment = 0; segment < segments; segment++) addSegment(weight, group, segment, first, last, scratch, totals)
   storeTotals(group * field(weight, ROWS_PER_GROUP), first, last, m, totals)
 }
 
-/** Adds what a segment of 16 rows gives to their totals, two operands at a time: pieces of a row of X, or two rows of it. */
-function addSegment(weight: usize, group: i32, segment: i32, tile: i32, sums: usize, totals: usize): void {
+/** Adds what a segment gives to the totals of some tiles, two operands at a time: pieces of a row of X, or two rows of it. */
+function addSegment(weight: usize, group: i32, segment: i32, first: i32, last: i32, sums: usize, totals: usize): void {
   const m = param<i32>(4)
   const bytes = param<usize>(2)
   const isPieces = param<i32>(3) == AS_PIECES
   const slots = field(weight, SLOTS)
+  const height = heightOf(weight, group)
+  const entry = segmentAt(weight, segment)
+  const stretch = stretchAt(weight, segment)
+  const codes = regionAt(weight, group) + <usize>((height >> 3) * load<i32>(stretch, 16) + load<i32>(stretch, 20))
   const factors = sums + SUMS_BYTES
-  writeFactors(weight, group, segment, tile, factors)
-  let x = param<usize>(1)
-  for (let i = 0; i < m; i += isPieces ? 1 : 2) {
-    const isAlone = i + 1 == m
-    const apart = isPieces ? lowIn(0, slots) : isAlone ? 0 : bytes
-    for (let at: usize = 0; at < SUMS_BYTES; at += 16) v128.store(sums + at, i32x4.splat(0))
-    addRuns(weight, group, segment, tile, x, apart, sums)
-    const step = stepsIn(x, slots) + (<usize>segment << 2)
-    if (isPieces) scalePieces(sums, factors, load<f32>(step), totals)
-    else {
-      scaleWhole(sums, factors, load<f32>(step), totals)
-      if (!isAlone) scaleWhole(sums + 64, factors, load<f32>(step + bytes), totals + FLOATS_BYTES)
+  const scale = f32x4.splat(scaleAt(weight, groupsOf(weight, group * field(weight, ROWS_PER_GROUP)), entry))
+  const levels = load<usize>(weight, LEVEL_PAIRS)
+  const levelCodes = levelCodesAt(weight, group, load<i32>(entry, 12))
+  const steps = stepsIn(param<usize>(1), slots) + (<usize>segment << 2)
+  const pairs = param<usize>(1) + (load<usize>(stretch) << 1) + <usize>(4 * param<i32>(9))
+  for (let tile = first; tile < last; tile++) {
+    writeFactors(scale, levels, levelCodes + <usize>(tile << 3), factors)
+    for (let i = 0; i < m; i += isPieces ? 1 : 2, totals += FLOATS_BYTES) {
+      const row = <usize>i * bytes
+      const isAlone = i + 1 == m
+      const apart = isPieces ? lowIn(0, slots) : isAlone ? 0 : bytes
+      addRuns(weight, stretch, height, height / TILE - 1 - tile, codes, pairs + row, apart, sums)
+      if (isPieces) scalePieces(sums, factors, load<f32>(steps + row), totals)
+      else {
+        scaleWhole(sums, factors, load<f32>(steps + row), totals)
+        if (isAlone) continue
+        totals += FLOATS_BYTES
+        scaleWhole(sums + 64, factors, load<f32>(steps + row + bytes), totals)
+      }
     }
-    x += isPieces ? bytes : 2 * bytes
-    totals += isPieces ? FLOATS_BYTES : 2 * FLOATS_BYTES
   }
 }
 
 /** What 16 rows are multiplied by in a segment. */
-function writeFactors(weight: usize, group: i32, segment: i32, tile: i32, factors: usize): void {
-  const entry = segmentAt(weight, segment)
-  const scale = f32x4.splat(scaleAt(weight, groupsOf(weight, group * field(weight, ROWS_PER_GROUP)), entry))
-  const levels = load<usize>(weight, LEVEL_PAIRS)
+// @ts-expect-error: decorator
+@inline
+function writeFactors(scale: v128, levels: usize, codes: usize, factors: usize): void {
   if (levels == 0) {
     for (let at: usize = 0; at < FLOATS_BYTES; at += 16) v128.store(factors + at, scale)
     return
   }
-  const codes = levelCodesAt(weight, group, load<i32>(entry, 12)) + <usize>(tile << 3)
   for (let i: usize = 0; i < 8; i += 2) {
     const two = v128.load64_zero(levels + (<usize>load<u8>(codes + i) << 3))
     const four = v128.load_lane<u64>(levels + (<usize>load<u8>(codes + i, 1) << 3), two, 1)
@@ -100,26 +101,26 @@ function writeFactors(weight: usize, group: i32, segment: i32, tile: i32, factor
 }
 
 /** Goes through the streams of a segment, those of one width at a time. */
-function addRuns(weight: usize, group: i32, segment: i32, tile: i32, x: usize, apart: usize, sums: usize): void {
+// @ts-expect-error: decorator
+@inline
+function addRuns(weight: usize, stretch: usize, height: i32, below: i32, codes: usize, x: usize, apart: usize, sums: usize): void {
   const stateBits = field(weight, STATE_BITS)
   const mask: u32 = ((1 << stateBits) - 1) << 2
-  const height = heightOf(weight, group)
-  const below = height / TILE - 1 - tile
-  const stretch = stretchAt(weight, segment)
   const step = <usize>max(4, 2 * field(weight, VECTOR_DIM))
-  let codes = regionAt(weight, group) + <usize>((height >> 3) * load<i32>(stretch, 16) + load<i32>(stretch, 20))
-  let pairs = x + (load<usize>(stretch) << 1) + <usize>(4 * param<i32>(9))
   const end = load<usize>(weight, RUNS) + (load<usize>(stretch, 12) << 3)
+  for (let at: usize = 0; at < SUMS_BYTES; at += 16) v128.store(sums + at, i32x4.splat(0))
   for (let run = load<usize>(weight, RUNS) + (load<usize>(stretch, 8) << 3); run < end; run += 8) {
     const width = load<i32>(run)
     const count = load<i32>(run, 4)
     const stride = <usize>((height >> 3) * width + tailOf(stateBits, width))
-    addRun(width, codes + <usize>(2 * width * below), stride, count, pairs, step, apart, mask, sums)
+    addRun(width, codes + <usize>(2 * width * below), stride, count, x, step, apart, mask, sums)
     codes += <usize>count * stride
-    pairs += <usize>count * step
+    x += <usize>count * step
   }
 }
 
+// @ts-expect-error: decorator
+@inline
 function scaleWhole(sums: usize, factors: usize, step: f32, totals: usize): void {
   const steps = f32x4.splat(step)
   for (let at: usize = 0; at < FLOATS_BYTES; at += 16) {
@@ -128,6 +129,8 @@ function scaleWhole(sums: usize, factors: usize, step: f32, totals: usize): void
   }
 }
 
+// @ts-expect-error: decorator
+@inline
 function scalePieces(sums: usize, factors: usize, step: f32, totals: usize): void {
   const steps = f32x4.splat(step)
   for (let at: usize = 0; at < FLOATS_BYTES; at += 16) {
