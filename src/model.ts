@@ -101,11 +101,11 @@ export type { QuantizationReport } from './pipeline/quantize/report.js'
 export { type ReportDataOptions, reportData } from './pipeline/reports/report-data.js'
 export { type RunDetails, runDetails } from './pipeline/reports/run-details.js'
 export { type WriteReportOptions, type WrittenReport, writeReport } from './pipeline/reports/write-report.js'
-export type { TuningOptions } from './pipeline/tuning/options.js'
-export type { TuningEpoch, TuningReport } from './pipeline/tuning/report.js'
+export type { TuningOptions } from './train/tuning/options.js'
+export type { TuningEpoch, TuningReport } from './train/tuning/report.js'
 export {
   type TuneCodebooksInput,
   type TunedCodebooks,
   tuneCodebooks,
-} from './pipeline/tuning/tune-codebooks.js'
-export type { ModelTuningOptions } from './pipeline/tuning/tune-model.js'
+} from './train/tuning/tune-codebooks.js'
+export type { ModelTuningOptions } from './train/tuning/tune-model.js'
