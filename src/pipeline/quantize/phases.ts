@@ -19,7 +19,7 @@ import { type EndTensor, quantizeEndTensors } from './end-tensors.js'
 import type { LayerPlan } from './layer-plan.js'
 import type { LayerReport } from './layer-report.js'
 import { type OnQuantized, quantizeBlock } from './quantize-block.js'
-import type { MethodSettings } from './quantize-options.js'
+import { isCalibrated, type MethodSettings } from './quantize-options.js'
 
 /** What all phases of quantizing a model share. */
 export interface ModelRun {
@@ -73,15 +73,16 @@ export async function quantizePhases(
 ): Promise<QuantizedModel> {
   const { settings, onProgress } = run
   const tuning = settings.method === 'gptvq' && settings.tuning.tuningEpochs > 0 ? settings.tuning : undefined
-  const sampled = settings.method !== 'rtn' && options.calibration === undefined ? SAMPLING_SHARE : 0
+  const sampled = isCalibrated(settings) && options.calibration === undefined ? SAMPLING_SHARE : 0
   const end = tuning ? 1 - TUNING_SHARE : 1
   const seconds: PhaseSeconds = { calibration: 0, sensitivity: 0, quantization: 0, tuning: 0 }
   const layers: LayerReport[] = []
   const ends: LayerReport[] = []
   const lap = stopwatch()
 
-  const calibration =
-    settings.method === 'rtn' ? undefined : await calibrate(run, options, partOf(onProgress, 0, sampled))
+  const calibration = isCalibrated(settings)
+    ? await calibrate(run, options, partOf(onProgress, 0, sampled))
+    : undefined
   seconds.calibration += lap()
   if (tuning && calibration) assertTunableOn(run.config, calibration, tuning)
 

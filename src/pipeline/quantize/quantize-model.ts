@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { type ScalarGridOptions, scalarGridOptionNames } from '../../baselines/scalar-options.js'
 import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
@@ -21,7 +22,7 @@ import { type EndTensorOptions, endTensors } from './end-tensors.js'
 import type { LayerOrderOptions } from './layer-order.js'
 import { type LayerPlanOptions, planLayers } from './layer-plan.js'
 import { type ModelRun, quantizePhases } from './phases.js'
-import { defaultBits, type QuantizationMethod, resolveMethod } from './quantize-options.js'
+import { defaultBits, isCalibrated, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
 import { runRecord } from './run-record.js'
 import { statedSettings } from './stated-settings.js'
@@ -30,6 +31,7 @@ import { statedSettings } from './stated-settings.js'
 export interface QuantizeModelOptions
   extends Omit<VqOptions, 'bits'>,
     MixedBitsOptions,
+    ScalarGridOptions,
     CalibrationOptions,
     LayerOrderOptions,
     LayerPlanOptions,
@@ -56,6 +58,7 @@ export interface QuantizeModelOptions
 
 const optionNames: OptionNames<QuantizeModelOptions> = {
   ...vqOptionNames,
+  ...scalarGridOptionNames,
   model: true,
   output: true,
   method: true,
@@ -113,7 +116,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
     const ends = endTensors(config, options)
     const stated = statedSettings(settings, options)
     checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
-    const engine = settings.method === 'rtn' ? null : await startEngine(options.engine)
+    const engine = isCalibrated(settings) ? await startEngine(options.engine) : null
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
