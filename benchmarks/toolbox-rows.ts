@@ -26,7 +26,22 @@ function scalarRows(method: 'rtn' | 'gptq'): ToolboxRow[] {
   )
 }
 
+const ranges = ['token', 'minmax', 'percentile', 'sqnr'] as const
+
+const activationRows: ToolboxRow[] = [
+  { label: 'w4a16', options: { scheme: 'w4a16' } },
+  ...(['w8a8', 'w4a8'] as const).flatMap((scheme) =>
+    ranges.map((activationRange) => ({
+      label: `${scheme}, ${activationRange}`,
+      options: { scheme, activationRange },
+    })),
+  ),
+  { label: 'w8a8, token, cache 8 bits', options: { scheme: 'w8a8', cacheBits: 8 } },
+  { label: 'w8a8, token, cache 4 bits', options: { scheme: 'w8a8', cacheBits: 4 } },
+]
+
 export const toolboxTables: readonly ToolboxTable[] = [
   { id: 'rtn', rows: scalarRows('rtn') },
   { id: 'gptq', rows: scalarRows('gptq') },
+  { id: 'activations', rows: activationRows },
 ]

@@ -11,7 +11,14 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { cutWindows, openModel, quantizeModel, scoreModels, startEngine } from 'gptvq/model'
+import {
+  cutWindows,
+  openModel,
+  type QuantizeModelOptions,
+  quantizeModel,
+  scoreModels,
+  startEngine,
+} from 'gptvq/model'
 import { modelFolder as model } from './real-layers.js'
 import { calibrationSequences, evaluationTokens, WINDOW } from './reference-data.js'
 import { type ToolboxRow, toolboxTables } from './toolbox-rows.js'
@@ -86,10 +93,10 @@ async function measure(
 }
 
 /** Plain rounding has no use for calibration, and says so. */
-function withoutUseless<T extends { method?: string; scaleSearch?: string; calibration?: unknown }>(
-  options: T,
-): T {
-  if (options.method !== 'rtn' || options.scaleSearch === 'sequential-mse') return options
+function withoutUseless(options: QuantizeModelOptions): QuantizeModelOptions {
+  const { method, scheme, scaleSearch, activationRange = 'token' } = options
+  const rounds = method === 'rtn' || scheme !== undefined
+  if (!rounds || scaleSearch === 'sequential-mse' || activationRange !== 'token') return options
   const { calibration: _, ...others } = options
-  return others as T
+  return others
 }

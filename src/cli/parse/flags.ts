@@ -12,7 +12,7 @@ import type { LayerOrder } from '../../pipeline/quantize/layer-order.js'
 import type { LayerSetting } from '../../pipeline/quantize/layer-plan.js'
 import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { WriteReportOptions } from '../../pipeline/reports/write-report.js'
-import { scalarFlags } from './scalar-flags.js'
+import { activationFlags, scalarFlags } from './scalar-flags.js'
 
 /** One flag: what it takes, and what the help says of it. Parsing, help and error messages all read it from here. */
 export type Flag = FlagKind & {
@@ -227,6 +227,7 @@ export const quantizeFlags = {
   },
   ...vectorFlags,
   ...scalarFlags,
+  ...activationFlags,
   layerOrder: {
     kind: 'choice',
     choices: ['sequential', 'block'] satisfies readonly LayerOrder[],

@@ -10,6 +10,13 @@ import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
+import {
+  type ActivationOptions,
+  activationOptionNames,
+  isStatic,
+  resolveActivations,
+} from '../activations/options.js'
+import { type SchemeOptions, withScheme } from '../activations/scheme.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from '../folders/output.js'
 import { requireWholeModel } from '../folders/whole-model.js'
@@ -32,6 +39,8 @@ export interface QuantizeModelOptions
   extends Omit<VqOptions, 'bits'>,
     MixedBitsOptions,
     ScalarGridOptions,
+    ActivationOptions,
+    SchemeOptions,
     CalibrationOptions,
     LayerOrderOptions,
     LayerPlanOptions,
@@ -59,6 +68,8 @@ export interface QuantizeModelOptions
 const optionNames: OptionNames<QuantizeModelOptions> = {
   ...vqOptionNames,
   ...scalarGridOptionNames,
+  ...activationOptionNames,
+  scheme: true,
   model: true,
   output: true,
   method: true,
@@ -100,10 +111,12 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
   return options.output === undefined ? quantize(options) : orNothingWritten(() => quantize(options))
 }
 
-async function quantize(options: QuantizeModelOptions): Promise<QuantizationReport> {
+async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport> {
   const total = stopwatch()
+  const options = withScheme(given)
   const method = options.method ?? 'gptvq'
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
+  const activations = resolveActivations(options)
   if (options.threads !== undefined) setThreads(options.threads)
   const checkpoint = await openCheckpoint(options.model)
   let output: QuantizedOutput | undefined
@@ -114,13 +127,14 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
     requireWholeModel(checkpoint, config, undefined)
     const plan = planLayers(config, settings, options)
     const ends = endTensors(config, options)
-    const stated = statedSettings(settings, options)
+    const stated = statedSettings(settings, activations, options)
+    const looksAtText = isCalibrated(settings) || isStatic(activations)
     checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
-    const engine = isCalibrated(settings) ? await startEngine(options.engine) : null
+    const engine = looksAtText ? await startEngine(options.engine) : null
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
-      const made = await runRecord(checkpoint, options, engine, options.signal)
+      const made = await runRecord(checkpoint, given, engine, options.signal)
       output = await createQuantizedOutput(
         options.output,
         checkpoint,
@@ -137,6 +151,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
       settings,
       plan,
       ends,
+      activations,
       output,
       onProgress,
       onLayer,

@@ -9,6 +9,7 @@ import { requireDamping, requireOneOf } from '../../check-option.js'
 import { OptionError } from '../../errors.js'
 import { optionsOf, resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
 import { defaultBpv } from '../../packing/layout.js'
+import type { ActivationOptions } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
 import { type ModelTuningOptions, resolveModelTuning } from '../tuning/tune-model.js'
@@ -22,6 +23,7 @@ export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gpt
 
 /** Options of GPTVQ and of calibration, as far as a method is concerned. */
 type MethodOptions = VqOptions &
+  Pick<ActivationOptions, 'activationRange'> &
   ScalarGridOptions &
   CalibrationOptions &
   LayerOrderOptions &
@@ -57,14 +59,10 @@ const TUNING_ONLY: readonly (keyof ModelTuningOptions)[] = ['tuningEpochs', 'tun
 const SCALAR_ONLY = Object.keys(scalarGridOptionNames) as (keyof ScalarGridOptions)[]
 
 /** Options that are of no use where no activations are looked at. */
-const CALIBRATED_ONLY: readonly (keyof MethodOptions)[] = [
-  'calibration',
-  'sequences',
-  'sequenceLength',
-  'seed',
-  'layerOrder',
-  'driftCorrection',
-]
+const TEXT_ONLY: readonly (keyof MethodOptions)[] = ['calibration', 'sequences', 'sequenceLength', 'seed']
+
+/** Options that are of no use where layers are rounded without a look at activations. */
+const ORDER_ONLY: readonly (keyof MethodOptions)[] = ['layerOrder', 'driftCorrection']
 
 /** A method with its checked options. */
 export type MethodSettings =
@@ -144,7 +142,9 @@ function resolveScalar(method: 'gptq' | 'rtn', options: MethodOptions): MethodSe
   const settings = resolveScalarOptions({ ...options, bits })
   const searched = settings.scaleSearch === 'sequential-mse'
   if (method === 'rtn' && !searched) {
-    refuseUseless(method, options, CALIBRATED_ONLY, "'gptq' or 'gptvq', or scaleSearch 'sequential-mse'")
+    const { activationRange = 'token' } = options
+    const useless = activationRange === 'token' ? [...TEXT_ONLY, ...ORDER_ONLY] : ORDER_ONLY
+    refuseUseless(method, options, useless, "'gptq' or 'gptvq', or scaleSearch 'sequential-mse'")
   }
   requireDamping(damping)
   // the methods keep to what was published: GPTQ to its blocks, sequential MSE to its sequence

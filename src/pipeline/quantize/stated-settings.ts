@@ -1,3 +1,4 @@
+import { type ActivationSettings, isStatic, statedActivations } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import type { OutputOptions } from '../folders/output.js'
 import type { EndTensorOptions } from './end-tensors.js'
@@ -7,6 +8,7 @@ import { isCalibrated, type MethodSettings } from './quantize-options.js'
 /** The options in force for a whole model, for reports and for the written folder. */
 export function statedSettings(
   settings: MethodSettings,
+  activations: ActivationSettings | undefined,
   options: LayerPlanOptions & EndTensorOptions & CalibrationOptions & OutputOptions,
 ): Readonly<Record<string, unknown>> {
   const { skip, set, embeddingBits, headBits, maxShardBytes } = options
@@ -14,7 +16,8 @@ export function statedSettings(
   const own = { skip, set, embeddingBits, headBits, maxShardBytes }
   return {
     ...settings.stated,
-    ...(isCalibrated(settings) && { sequences, sequenceLength, seed }),
+    ...statedActivations(activations),
+    ...((isCalibrated(settings) || isStatic(activations)) && { sequences, sequenceLength, seed }),
     ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)),
   }
 }

@@ -36,7 +36,8 @@ export function reproduceCommand({
 
 /** Whether the layers were quantized on activations. */
 export function looksAtText({ method, settings }: Pick<ReportData, 'method' | 'settings'>): boolean {
-  return method !== 'rtn' || settings.scaleSearch === 'sequential-mse'
+  const { scaleSearch, activationRange = 'token' } = settings
+  return method !== 'rtn' || scaleSearch === 'sequential-mse' || activationRange !== 'token'
 }
 
 /** An argument as one types it in a shell. */
