@@ -245,8 +245,7 @@ function warnOfBits({ bitsPerValue, settings, mixed }: QuantizationReport): stri
 }
 
 /** Says where the calibration text is too little for what is fitted to it. */
-function warnOfLittleText({ layers, method }: QuantizationReport): string[] {
-  if (method === 'rtn') return []
+function warnOfLittleText({ layers }: QuantizationReport): string[] {
   const short = layers.filter(({ tokens, pooled, cols }) => tokens !== null && !pooled && tokens < cols)
   if (short.length === 0) return []
   const least = short.reduce((a, b) => (b.tokens! / b.cols < a.tokens! / a.cols ? b : a))

@@ -1,5 +1,7 @@
 import { env, pipeline } from '@huggingface/transformers'
 
+declare const location: { readonly origin: string }
+
 /** Runs in a page: writes with the model of that name, the likeliest token each time. */
 export async function writeInPage(name: string, prompt: string, maxTokens: number): Promise<string> {
   Object.assign(env, {

@@ -77,7 +77,9 @@ export function trellisStreams(
     ...tablesOf(segments, entries, tails, slots, trellis.widths.length),
     order: Int32Array.from({ length }, (_, slot) => columnOf(slot)),
     factors: Float32Array.from({ length }, (_, slot) => factorOf(entries[Math.floor(slot / slots)].vector)),
-    columnFactors: Float32Array.from({ length: Math.ceil(cols / d) * d }, (_, j) => factorOf(Math.floor(j / d))),
+    columnFactors: Float32Array.from({ length: Math.ceil(cols / d) * d }, (_, j) =>
+      factorOf(Math.floor(j / d)),
+    ),
     ...levelsOf(rows, cols, rowsPerGroup, values.blocks),
     regionBytes: regionBytes(heightOf(Math.min(rowsPerGroup, rows))),
   }
@@ -106,7 +108,10 @@ function levelsOf(
       levelCodes[(group * full * perRow + block * height + below) >> 1] |= code << (4 * (below & 1))
     }
   }
-  return { levelCodes, levelPairs: Float32Array.from({ length: 512 }, (_, i) => levels[(i >> 1 >> (4 * (i & 1))) & 15]) }
+  return {
+    levelCodes,
+    levelPairs: Float32Array.from({ length: 512 }, (_, i) => levels[((i >> 1) >> (4 * (i & 1))) & 15]),
+  }
 }
 
 const heightOf = (rows: number) => TILE_ROWS * Math.ceil(rows / TILE_ROWS)
