@@ -20,6 +20,7 @@ export type {
   ScalarRecord,
   VqRecord,
 } from './checkpoint/quantized/quantized-config.js'
+export type { StoredActivations, StoredRounding } from './checkpoint/quantized/stored-activations.js'
 export type { FileMetadata } from './checkpoint/safetensors/file-metadata.js'
 export {
   type BlobLike,
@@ -48,11 +49,13 @@ export type {
   RoutedFeedForward,
 } from './model/decoder/description.js'
 export { allLinearLayers, type LinearLayer, linearLayers } from './model/decoder/linears.js'
-export type { WeightSource } from './model/decoder/weights.js'
+export type { ActivationPlace, OnActivations, WeightSource } from './model/decoder/weights.js'
 export { describeDecoder, supportedFamilies } from './model/families/index.js'
 export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
 export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
 export { dequantize, type PackedQuantizedLayer, type QuantizedLayer } from './packing/quantized-layer.js'
+export type { ActivationOptions, ActivationRange } from './pipeline/activations/options.js'
+export type { Scheme, SchemeOptions } from './pipeline/activations/scheme.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
 export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
 export {
@@ -101,11 +104,11 @@ export type { QuantizationReport } from './pipeline/quantize/report.js'
 export { type ReportDataOptions, reportData } from './pipeline/reports/report-data.js'
 export { type RunDetails, runDetails } from './pipeline/reports/run-details.js'
 export { type WriteReportOptions, type WrittenReport, writeReport } from './pipeline/reports/write-report.js'
-export type { TuningOptions } from './pipeline/tuning/options.js'
-export type { TuningEpoch, TuningReport } from './pipeline/tuning/report.js'
+export type { TuningOptions } from './train/tuning/options.js'
+export type { TuningEpoch, TuningReport } from './train/tuning/report.js'
 export {
   type TuneCodebooksInput,
   type TunedCodebooks,
   tuneCodebooks,
-} from './pipeline/tuning/tune-codebooks.js'
-export type { ModelTuningOptions } from './pipeline/tuning/tune-model.js'
+} from './train/tuning/tune-codebooks.js'
+export type { ModelTuningOptions } from './train/tuning/tune-model.js'

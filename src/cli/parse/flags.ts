@@ -1,8 +1,5 @@
 import type { KmeansInit } from '../../codebook/seeds.js'
 import type { CodebookBits } from '../../codebook/store-codebook.js'
-import type { ExportGgufOptions } from '../../export/export-gguf.js'
-import type { GgufExportType } from '../../export/gguf-types.js'
-import { splitRules } from '../../gguf/tokenizer/split-rules.js'
 import type { VectorMetric, VqOptions } from '../../gptvq/options.js'
 import type { EngineName } from '../../model/ops/engine.js'
 import type { Trial } from '../../pipeline/compare/compare-settings.js'
@@ -13,6 +10,7 @@ import type { LayerOrder } from '../../pipeline/quantize/layer-order.js'
 import type { LayerSetting } from '../../pipeline/quantize/layer-plan.js'
 import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { WriteReportOptions } from '../../pipeline/reports/write-report.js'
+import { activationFlags, scalarFlags } from './scalar-flags.js'
 
 /** One flag: what it takes, and what the help says of it. Parsing, help and error messages all read it from here. */
 export type Flag = FlagKind & {
@@ -240,16 +238,18 @@ export const quantizeFlags = {
     default: 'gptvq',
   },
   ...vectorFlags,
+  ...scalarFlags,
+  ...activationFlags,
   layerOrder: {
     kind: 'choice',
     choices: ['sequential', 'block'] satisfies readonly LayerOrder[],
     help: 'calibrate a layer on what all quantized layers before it give, or the quantized blocks before its own',
-    default: 'sequential',
+    default: 'sequential; block for gptq, unless --scale-search sequential-mse',
   },
   driftCorrection: {
     kind: 'number',
     help: 'share, 0 to 1, of the drift from the full model that layers make up for where it is no noise; 0 is faster',
-    default: '1',
+    default: '1; 0 for gptq and rtn',
   },
   tuningEpochs: {
     kind: 'whole',
@@ -352,36 +352,3 @@ export const dequantizeFlags = {
   force,
   maxShardBytes: quantizeFlags.maxShardBytes,
 } as const satisfies FlagsOf<DequantizeModelOptions>
-
-export const exportFlags = {
-  format: {
-    kind: 'choice',
-    choices: ['gguf'],
-    required: true,
-    help: 'gguf: one file for llama.cpp and what is built on it',
-  },
-  out: { kind: 'path', value: 'FILE', required: true, help: 'the file to write' },
-  type: {
-    kind: 'choice',
-    choices: [
-      'auto',
-      'f32',
-      'f16',
-      'bf16',
-      'q8_0',
-      'q5_1',
-      'q5_0',
-      'q4_1',
-      'q4_0',
-    ] satisfies readonly GgufExportType[],
-    help: 'how weights are stored, see the table; with fewer than 8 bits, embedding and output projection have 8',
-    default: 'auto',
-  },
-  preTokenizer: {
-    kind: 'choice',
-    choices: splitRules.map(({ names }) => names[0]),
-    help: "llama.cpp's name of the rule by which the tokenizer cuts words",
-    default: 'recognised by its pattern',
-  },
-  force: { kind: 'switch', help: 'replace a GGUF file that is already there' },
-} as const satisfies FlagsOf<ExportGgufOptions & { format: 'gguf' }>

@@ -60,6 +60,7 @@ export function withQuantizedLayers(
 ): WeightSource {
   return {
     shape: source.shape,
+    onActivations: source.onActivations,
     async floats(name) {
       const layer = layers.get(name)
       return layer ? dequantize(layer).data : source.floats(name)

@@ -1,3 +1,4 @@
+import { type ScalarGridOptions, scalarGridOptionNames } from '../../baselines/scalar-options.js'
 import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { fileIn, type ModelPlace, placeOf, requireModel } from '../../checkpoint/model-source.js'
@@ -9,13 +10,20 @@ import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
+import type { ModelTuningOptions } from '../../train/tuning/tune-model.js'
+import {
+  type ActivationOptions,
+  activationOptionNames,
+  isStatic,
+  resolveActivations,
+} from '../activations/options.js'
+import { type SchemeOptions, withScheme } from '../activations/scheme.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import type { OutputOptions, QuantizedOutput } from '../folders/output.js'
 import { requireWholeModel } from '../folders/whole-model.js'
 import type { MixedBitsOptions } from '../mixed/options.js'
 import type { OnProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
-import type { ModelTuningOptions } from '../tuning/tune-model.js'
 import { beginOutput } from './begin-output.js'
 import { checkModel } from './check-model.js'
 import { type EndTensorOptions, endTensors } from './end-tensors.js'
@@ -23,7 +31,7 @@ import type { LayerOrderOptions } from './layer-order.js'
 import { type LayerPlanOptions, planLayers } from './layer-plan.js'
 import type { LayerReport } from './layer-report.js'
 import { type ModelRun, quantizePhases } from './phases.js'
-import { defaultBits, type QuantizationMethod, resolveMethod } from './quantize-options.js'
+import { defaultBits, isCalibrated, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
 import { statedSettings } from './stated-settings.js'
 
@@ -31,6 +39,9 @@ import { statedSettings } from './stated-settings.js'
 export interface QuantizeModelOptions
   extends Omit<VqOptions, 'bits'>,
     MixedBitsOptions,
+    ScalarGridOptions,
+    ActivationOptions,
+    SchemeOptions,
     CalibrationOptions,
     LayerOrderOptions,
     LayerPlanOptions,
@@ -57,6 +68,9 @@ export interface QuantizeModelOptions
 
 const optionNames: OptionNames<QuantizeModelOptions> = {
   ...vqOptionNames,
+  ...scalarGridOptionNames,
+  ...activationOptionNames,
+  scheme: true,
   model: true,
   output: true,
   method: true,
@@ -98,11 +112,13 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
   return options.output === undefined ? quantize(options) : orNothingWritten(() => quantize(options))
 }
 
-async function quantize(options: QuantizeModelOptions): Promise<QuantizationReport> {
+async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport> {
   const total = stopwatch()
+  const options = withScheme(given)
   const model = placeOf(options.model)
   const method = options.method ?? 'gptvq'
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
+  const activations = resolveActivations(options)
   if (options.threads !== undefined) setThreads(options.threads)
   const checkpoint = await openCheckpoint(options.model)
   let output: QuantizedOutput | undefined
@@ -113,13 +129,14 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
     requireWholeModel(checkpoint, config, undefined)
     const plan = planLayers(config, settings, options)
     const ends = endTensors(config, options)
-    const stated = statedSettings(settings, options)
+    const stated = statedSettings(settings, activations, options)
+    const looksAtText = isCalibrated(settings) || isStatic(activations)
     checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
-    const engine = settings.method === 'rtn' ? null : await startEngine(options.engine)
+    const engine = looksAtText ? await startEngine(options.engine) : null
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
-      output = await beginOutput(options.output, checkpoint, replaced, { method, stated, engine }, options)
+      output = await beginOutput(options.output, checkpoint, replaced, { method, stated, engine }, given)
     }
     const { onProgress, onLayer, signal } = options
     const run: ModelRun = {
@@ -129,6 +146,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
       settings,
       plan,
       ends,
+      activations,
       output,
       onProgress,
       onLayer,

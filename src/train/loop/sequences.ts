@@ -16,7 +16,7 @@ export function splitSequences(sequences: readonly Int32Array[], share: number):
   const lengths = [...new Set(sequences.map(({ length }) => length))]
   if (sequences.length < 2 || lengths.length > 1 || lengths[0] < 1) {
     throw new TextError(
-      `tuning got ${sequences.length} sequences of ${lengths.join(', ') || 'no'} tokens; expected at least two ` +
+      `training got ${sequences.length} sequences of ${lengths.join(', ') || 'no'} tokens; expected at least two ` +
         '(one is held out), all of one length. Give more text',
     )
   }

@@ -7,15 +7,15 @@ import {
   dequantizeLayer,
   rowGroupsOf,
 } from '../../../src/packing/vq-layer.js'
-import { startAdam, stepAdam } from '../../../src/pipeline/tuning/adam.js'
+import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { startAdam, stepAdam } from '../../../src/train/loop/adam.js'
+import { evenly, shuffledBatches, splitSequences } from '../../../src/train/loop/sequences.js'
+import { resolveTuningOptions } from '../../../src/train/tuning/options.js'
 import {
   addCodebookGradient,
   codebookSizes,
   withCodebooks,
-} from '../../../src/pipeline/tuning/codebook-values.js'
-import { resolveTuningOptions } from '../../../src/pipeline/tuning/options.js'
-import { evenly, shuffledBatches, splitSequences } from '../../../src/pipeline/tuning/sequences.js'
-import { randomGenerator, randomNormal } from '../../../src/random.js'
+} from '../../../src/train/weights/codebook-values.js'
 import { plainLayers, plainLayouts, randomLayer } from '../../packing/layers.js'
 import { largestDifference } from '../../support/tolerance.js'
 
@@ -129,17 +129,24 @@ describe('Adam', () => {
     expect(largestDifference(walk(1), walk(1e-4))).toBeLessThan(1e-9)
   })
 
-  it('comes to the minimum of a badly scaled quadratic, and leaves its start alone', () => {
+  it('comes to the minimum of a badly scaled quadratic, moving the values it was given', () => {
     const start = Float64Array.of(2, -1, 3)
     const curvatures = [1, 1e4, 1e-4]
     const target = [0.5, 1, -1]
     const state = startAdam(start, Float64Array.of(1, 1, 1))
     for (let step = 0; step < 600; step++) {
-      const gradient = state.values.map((value, i) => curvatures[i] * (value - target[i]))
+      const gradient = start.map((value, i) => curvatures[i] * (value - target[i]))
       stepAdam(state, gradient, 0.03 * (1 - step / 600))
     }
     expect(largestDifference(state.values, target)).toBeLessThan(1e-3)
-    expect([...start]).toEqual([2, -1, 3])
+    expect(state.values).toBe(start)
+  })
+
+  it('takes decay off besides, whatever the gradient', () => {
+    const state = startAdam(Float32Array.of(2, 2), 1, 0.5)
+    stepAdam(state, Float32Array.of(0, 1), 0.1)
+    expect(state.values[0]).toBeCloseTo(0.95 * 2, 6)
+    expect(state.values[1]).toBeCloseTo(0.95 * 2 - 0.1, 6)
   })
 })
 

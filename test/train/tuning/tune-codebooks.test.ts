@@ -11,10 +11,11 @@ import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { packLayer, unpackLayer } from '../../../src/packing/pack-layer.js'
 import { decodeCodebooks, dequantizeLayer, lookUp, type VqLayer } from '../../../src/packing/vq-layer.js'
-import { divergenceOfBatch, forwardBlocks } from '../../../src/pipeline/tuning/passes.js'
-import { openStudent } from '../../../src/pipeline/tuning/student.js'
-import { tuneCodebooks } from '../../../src/pipeline/tuning/tune-codebooks.js'
 import { randomGenerator } from '../../../src/random.js'
+import { addGradients, forwardBlocks } from '../../../src/train/loop/passes.js'
+import { noGradients, openStudent } from '../../../src/train/loop/student.js'
+import { tuneCodebooks } from '../../../src/train/tuning/tune-codebooks.js'
+import { trainableCodebooks } from '../../../src/train/weights/codebooks.js'
 import {
   type ReferenceConfig,
   randomTensors,
@@ -89,12 +90,21 @@ describe('the divergence of a batch', () => {
   const tokens = Int32Array.from(sequences.flatMap((sequence) => [...sequence]))
 
   async function ofBatch(layers: Map<string, VqLayer>, batch: Int32Array, length: number) {
-    const student = await openStudent(source, config, layers)
+    const trained = Array.from(
+      layers,
+      ([name, layer]) => [name, trainableCodebooks(layer, { indexRate: 0 })] as const,
+    )
+    const student = await openStudent(source, config, new Map(trained))
     const head = await openHead(source, config)
     const teacher = await forwardBlocks({ source, config }, await student.embed(batch), length, noPause)
-    const found = await divergenceOfBatch(student, head, batch, length, teacher, noPause)
+    const gradients = noGradients(student)
+    const task = { tokens: batch, length, teacher: { head, hidden: teacher }, distillation: 1 }
+    const { divergence } = await addGradients(student, head, task, gradients, noPause)
     head.dispose()
-    return found
+    return {
+      divergence,
+      gradients: new Map(Array.from(gradients, ([name, [own]]) => [name, own as Float64Array])),
+    }
   }
 
   it('equals that of float64 models', async () => {

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { columnGroupsOf, dequantizeLayer, rowGroupsOf } from '../../../src/packing/vq-layer.js'
-import { addCodebookGradient } from '../../../src/pipeline/tuning/codebook-values.js'
 import { randomGenerator } from '../../../src/random.js'
+import { addCodebookGradient } from '../../../src/train/weights/codebook-values.js'
 import { plainLayouts, randomLayer, randomPermutation } from '../../packing/layers.js'
 
 describe('addCodebookGradient', () => {
