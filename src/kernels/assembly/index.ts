@@ -9,6 +9,7 @@ import { boundPositionTile, plantCodebookTile } from './clustering/columns-searc
 import { activateTile, addTile, softCapTile } from './forward/elements'
 import { multiplyFewTile } from './forward/few-rows'
 import { DONE, KIND, LEFT, LIMIT, PAGES, STOP, scratchOf, TOTAL, WAKE } from './job'
+import { multiplyNibblesTile } from './packed/nibble-product'
 import { roundActivationsTile } from './packed/packed-activations'
 import { expandPackedTile } from './packed/packed-panel'
 import { multiplyPackedTile } from './packed/packed-product'
@@ -135,6 +136,8 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return expandPackedTile(tile, scratchOf(thread))
     case 53:
       return writePairsTile()
+    case 55:
+      return multiplyNibblesTile(tile, scratchOf(thread))
     case 54:
       return multiplyTrellisTile(tile, scratchOf(thread))
     default:

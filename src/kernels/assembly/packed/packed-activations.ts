@@ -3,12 +3,12 @@ import {
   COLS,
   FACTORS,
   field,
-  isTrellis,
   ORDER,
   PERMUTATION,
   SEGMENT_COUNT,
   SLOTS,
   segmentAt,
+  STRETCHES,
   stretchAt,
 } from './packed-weight'
 
@@ -59,7 +59,7 @@ export function roundActivationsTile(tile: i32, scratch: usize): void {
   const low = lowIn(to, slots)
   let step = stepsIn(to, slots)
   for (let i = 0; i < segments; i++) {
-    const ends = isTrellis(weight) ? stretchAt(weight, i) : segmentAt(weight, i)
+    const ends = field(weight, STRETCHES) != 0 ? stretchAt(weight, i) : segmentAt(weight, i)
     const start = <usize>load<i32>(ends)
     const count = load<i32>(ends, 4) - load<i32>(ends)
     const sums = step + (<usize>segments << 2)

@@ -7,6 +7,7 @@ import {
   segmentsOf,
 } from '../../packed-contract.js'
 import type { TrellisColumns } from '../../trellis-contract.js'
+import { pairsOf } from './nibble-slots.js'
 
 /** As in `assembly/packed/trellis-run.ts` and `trellis-streams.ts`. */
 const TILE_ROWS = 16
@@ -18,6 +19,12 @@ const SHIFT = 2
  * from the last row up. Streams of a row group follow each other; whole tiles of 16 rows have room in each.
  */
 export interface TrellisStreams {
+  readonly arrays: TrellisArrays
+  /** Of the streams of a row group of full height. */
+  readonly regionBytes: number
+}
+
+interface TrellisArrays {
   readonly codes: Uint8Array
   /** Of each vector: width; widths in sum of the streams before its own; bytes behind the rows of those; 12 bytes. */
   readonly places: Int32Array
@@ -33,7 +40,6 @@ export interface TrellisStreams {
   /** Where there are levels: the codes of each block of a row group, down its rows, two a byte; what such a byte stands for. */
   readonly levelCodes: Uint8Array
   readonly levelPairs: Float32Array
-  readonly regionBytes: number
 }
 
 interface Entry {
@@ -72,15 +78,17 @@ export function trellisStreams(
   }
   const factorOf = (vector: number) => trellis.factors[vector]
   const length = entries.length * slots
-  return {
+  const arrays = {
     codes,
     ...tablesOf(segments, entries, tails, slots, trellis.widths.length),
     order: Int32Array.from({ length }, (_, slot) => columnOf(slot)),
     factors: Float32Array.from({ length }, (_, slot) => factorOf(entries[Math.floor(slot / slots)].vector)),
-    columnFactors: Float32Array.from({ length: Math.ceil(cols / d) * d }, (_, j) => factorOf(Math.floor(j / d))),
+    columnFactors: Float32Array.from({ length: Math.ceil(cols / d) * d }, (_, j) =>
+      factorOf(Math.floor(j / d)),
+    ),
     ...levelsOf(rows, cols, rowsPerGroup, values.blocks),
-    regionBytes: regionBytes(heightOf(Math.min(rowsPerGroup, rows))),
   }
+  return { arrays, regionBytes: regionBytes(heightOf(Math.min(rowsPerGroup, rows))) }
 }
 
 function levelsOf(
@@ -88,7 +96,7 @@ function levelsOf(
   cols: number,
   rowsPerGroup: number,
   blocks: BlockLevels | undefined,
-): Pick<TrellisStreams, 'levelCodes' | 'levelPairs'> {
+): Pick<TrellisArrays, 'levelCodes' | 'levelPairs'> {
   if (!blocks) return { levelCodes: new Uint8Array(0), levelPairs: new Float32Array(0) }
   const { size, codes, levels } = blocks
   const perRow = Math.ceil(cols / size)
@@ -106,7 +114,7 @@ function levelsOf(
       levelCodes[(group * full * perRow + block * height + below) >> 1] |= code << (4 * (below & 1))
     }
   }
-  return { levelCodes, levelPairs: Float32Array.from({ length: 512 }, (_, i) => levels[(i >> 1 >> (4 * (i & 1))) & 15]) }
+  return { levelCodes, levelPairs: pairsOf(levels) }
 }
 
 const heightOf = (rows: number) => TILE_ROWS * Math.ceil(rows / TILE_ROWS)
@@ -126,7 +134,7 @@ function tablesOf(
   tails: readonly number[],
   slots: number,
   vectors: number,
-): Pick<TrellisStreams, 'places' | 'stretches' | 'runs'> {
+): Pick<TrellisArrays, 'places' | 'stretches' | 'runs'> {
   const places = new Int32Array(3 * vectors)
   const stretches: number[] = []
   const runs: number[] = []

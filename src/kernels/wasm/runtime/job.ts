@@ -53,4 +53,5 @@ export const jobKinds = {
   expandPacked: 52,
   writePairs: 53,
   multiplyTrellis: 54,
+  multiplyNibbles: 55,
 } as const
