@@ -1,4 +1,3 @@
-import { setThreads } from '../src/kernels/kernels.js'
 import { closeCaches, type Decoder, decodeSteps, openCaches } from '../src/model/passes/cached-decoder.js'
 
 /** How long a prompt took, and each token behind it. */
@@ -8,13 +7,7 @@ export interface Written {
 }
 
 /** Runs a prompt, then one token after the other. */
-export async function writeTokens(
-  decoder: Decoder,
-  threads: number,
-  prompt: number[],
-  count: number,
-): Promise<Written> {
-  setThreads(threads)
+export async function writeTokens(decoder: Decoder, prompt: number[], count: number): Promise<Written> {
   const span = prompt.length + count
   const caches = openCaches(decoder, 1, span)
   const next = (tokens: readonly number[]) =>

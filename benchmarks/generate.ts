@@ -1,5 +1,6 @@
 import { setThreads, threadCount } from '../src/kernels/kernels.js'
 import { startEngine } from '../src/model/ops/engine.js'
+import { setPackedActivations } from '../src/model/ops/kernels/kernel-weights.js'
 import { type Decoder, disposeDecoder, loadDecoder } from '../src/model/passes/cached-decoder.js'
 import { packedBytes } from '../src/packing/bits-per-value.js'
 import type { PackedQuantizedLayer } from '../src/packing/quantized-layer.js'
@@ -105,7 +106,7 @@ async function timeModel(sizes: ModelSizes, quick: boolean): Promise<Row[]> {
   const count = quick ? 2 : 8
   const runs = writers.map((): Written[] => [])
   // the first is warm-up
-  for (let round = -1; round < (quick ? 1 : 5); round++) {
+  for (let round = -1; round < (quick ? 1 : 3); round++) {
     for (const [i, writer] of writers.entries()) {
       const written = await writer.write(prompt, count)
       if (round >= 0) runs[i].push(written)
@@ -113,6 +114,7 @@ async function timeModel(sizes: ModelSizes, quick: boolean): Promise<Row[]> {
   }
   for (const close of closers) await close()
   setThreads(most)
+  setPackedActivations('float32')
   const secondsOf = (i: number) => medianOf(runs[i].map(({ tokenSeconds }) => tokenSeconds))
   return writers.map((writer, i) => {
     const float = writers.findIndex(({ form, threads }) => form === 'float32' && threads === writer.threads)
@@ -158,14 +160,18 @@ async function ourWriters(
   closers.push(() => disposeDecoder(decoder))
   const bytes = layers ? storedBytes(sizes, layers) : 4 * weightsOf(sizes)
   const load = make && peak > most ? (peak - before) / bytes : null
-  return threadCounts.map((threads) => ({
-    form: name,
-    threads,
-    bytes,
-    load,
-    write: async (prompt, count) =>
-      withAllBlocks(await writeTokens(decoder, threads, prompt, count), decoder, sizes),
-  }))
+  const finenesses = make ? (['float32', 'int16'] as const) : (['float32'] as const)
+  return threadCounts.flatMap((threads) =>
+    finenesses.map((activations) => ({
+      form: activations === 'float32' ? name : `${name}, ${activations}`,
+      ...{ threads, bytes, load },
+      async write(prompt: number[], count: number) {
+        setThreads(threads)
+        setPackedActivations(activations)
+        return withAllBlocks(await writeTokens(decoder, prompt, count), decoder, sizes)
+      },
+    })),
+  )
 }
 
 function blocksHeld(sizes: ModelSizes): number {

@@ -13,6 +13,7 @@ import { multiplyNibblesTile } from './packed/nibble-product'
 import { roundActivationsTile } from './packed/packed-activations'
 import { expandPackedTile } from './packed/packed-panel'
 import { multiplyPackedTile } from './packed/packed-product'
+import { layStreamsTile } from './packed/trellis-lay'
 import { multiplyTrellisTile, writePairsTile } from './packed/trellis-product'
 import { multiplyTile, packRight } from './product'
 import { normalizeTile, rotateTile } from './forward/rows'
@@ -136,6 +137,8 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return expandPackedTile(tile, scratchOf(thread))
     case 53:
       return writePairsTile()
+    case 56:
+      return layStreamsTile(tile)
     case 55:
       return multiplyNibblesTile(tile, scratchOf(thread))
     case 54:

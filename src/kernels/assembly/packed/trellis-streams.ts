@@ -24,7 +24,7 @@ import { TILE } from './trellis-run'
  */
 
 /** Bits in front of a stream: a number read from where its code starts is then its place in a table of 4 bytes each. */
-const SHIFT: i32 = 2
+export const SHIFT: i32 = 2
 
 /** Where the streams of a row group are. */
 // @ts-expect-error: decorator

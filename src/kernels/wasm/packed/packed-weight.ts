@@ -1,9 +1,13 @@
 import { UnsupportedError } from '../../../errors.js'
-import { packedRowBytes } from '../../bits.js'
+import { packedRowBytes, raggedRowBytes } from '../../bits.js'
 import { type CodebookValues, type PackedSource, type Segment, segmentsOf } from '../../packed-contract.js'
-import { allocate, type KernelMemory } from '../runtime/memory.js'
+import type { TrellisColumns } from '../../trellis-contract.js'
+import { jobKinds } from '../runtime/job.js'
+import { allocate, type KernelMemory, release } from '../runtime/memory.js'
+import { type Pool, runJob } from '../runtime/pool.js'
+import { withMemory } from '../runtime/stage.js'
 import { nibbleSlots } from './nibble-slots.js'
-import { trellisStreams } from './trellis-streams.js'
+import { type TrellisStreams, trellisStreams } from './trellis-streams.js'
 
 /** Numbers at the start of a packed weight, see `assembly/packed-weight.ts`; codes of less than 8 bits need two vectors. */
 const HEADER_BYTES = 192
@@ -34,7 +38,8 @@ export interface PreparedWeight {
  *
  * @throws UnsupportedError when there is no room
  */
-export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedWeight {
+export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
+  const { heap } = pool.runtime
   const { cols, codeBits, values } = source
   const segments = segmentsOf(source)
   const isGrid = values.kind === 'grid'
@@ -46,7 +51,15 @@ export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedW
   const arrays = { ...arraysOf(source, segments), ...form }
   const { at, bytes, places } = placeArrays(heap, source, arrays)
   writeHeader(heap.memory.buffer, at, source, segments.length, places, form?.order.length ?? cols)
-  if (streams) new Int32Array(heap.memory.buffer, at + REGION_BYTES, 1)[0] = streams.regionBytes
+  if (streams && trellis) {
+    new Int32Array(heap.memory.buffer, at + REGION_BYTES, 1)[0] = streams.regionBytes
+    try {
+      layStreams(pool, source, trellis, streams, places.codes)
+    } catch (error) {
+      release(heap, at)
+      throw error
+    }
+  }
   if (!trellis && codeBits < 8) writeSpread(heap.memory.buffer, at, codeBits)
   return {
     at,
@@ -61,12 +74,31 @@ export function placeWeight(heap: KernelMemory, source: PackedSource): PreparedW
   }
 }
 
+/** Writes the codes of a trellis, row groups on all threads; for as long, the stored ones are in the kernels' memory too. */
+function layStreams(
+  pool: Pool,
+  { rows, codes, values }: PackedSource,
+  { stateBits, widths }: TrellisColumns,
+  { entries, regionBytes }: TrellisStreams,
+  to: number,
+): void {
+  const { rowsPerGroup } = values as CodebookValues
+  const { heap } = pool.runtime
+  withMemory(heap, [codes.byteLength + MARGIN, entries.byteLength], (stored, table) => {
+    new Uint8Array(heap.memory.buffer, stored, codes.byteLength).set(codes)
+    new Int32Array(heap.memory.buffer, table, entries.length).set(entries)
+    const params = [stored, raggedRowBytes(widths), rows, rowsPerGroup, table, entries.length / 2]
+    const groups = Math.ceil(rows / rowsPerGroup)
+    runJob(pool, jobKinds.layStreams, groups, [...params, stateBits, to, regionBytes], 0)
+  })
+}
+
 /** What the kernels read of a weight, where nothing else takes its place. */
 function arraysOf({ codes, values, permutation }: PackedSource, segments: readonly Segment[]) {
   const isGrid = values.kind === 'grid'
-  const none: ArrayBufferView = new Uint8Array(0)
+  const none: Part = new Uint8Array(0)
   return {
-    codes,
+    codes: codes as Part,
     elements: isGrid ? none : values.elements,
     scales: values.scales,
     levelCodes: (isGrid ? undefined : values.blocks?.codes) ?? none,
@@ -117,20 +149,26 @@ function writeHeader(
   ])
 }
 
+/** An array, or room of zeros. */
+type Part = ArrayBufferView | { readonly byteLength: number }
+
 /** Puts all arrays into one stretch of memory, and says where they are; 0: empty. */
 function placeArrays<K extends string>(
   heap: KernelMemory,
   { rows, cols }: PackedSource,
-  arrays: Record<K, ArrayBufferView>,
+  arrays: Record<K, Part>,
 ): { at: number; bytes: number; places: Record<K, number> } {
-  const entries = Object.entries(arrays) as [K, ArrayBufferView][]
+  const entries = Object.entries(arrays) as [K, Part][]
   const rooms = entries.map(([, { byteLength }]) => byteLength && 64 * Math.ceil((byteLength + MARGIN) / 64))
   const bytes = HEADER_BYTES + rooms.reduce((sum, room) => sum + room, 0)
   const at = allocateWeight(heap, bytes, `${rows} x ${cols}`)
   const places = {} as Record<K, number>
   let to = at + HEADER_BYTES
-  for (const [i, [name, { buffer, byteOffset, byteLength }]] of entries.entries()) {
-    new Uint8Array(heap.memory.buffer, to, byteLength).set(new Uint8Array(buffer, byteOffset, byteLength))
+  for (const [i, [name, part]] of entries.entries()) {
+    const { byteLength } = part
+    const target = new Uint8Array(heap.memory.buffer, to, byteLength)
+    if (ArrayBuffer.isView(part)) target.set(new Uint8Array(part.buffer, part.byteOffset, byteLength))
+    else target.fill(0)
     places[name] = byteLength > 0 ? to : 0
     to += rooms[i]
   }

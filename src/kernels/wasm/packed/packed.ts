@@ -33,7 +33,7 @@ export function packedKernels(pool: Pool, arrays: ResidentArrays): PackedKernels
   }
   return {
     preparePacked(source) {
-      const own = placeWeight(heap, source)
+      const own = placeWeight(pool, source)
       const weight = { rows: source.rows, cols: source.cols, bytes: own.bytes }
       prepared.set(weight, own)
       return weight

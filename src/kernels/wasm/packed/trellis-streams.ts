@@ -1,4 +1,4 @@
-import { packedRowBytes, raggedRowBytes, unpackRagged } from '../../bits.js'
+import { packedRowBytes } from '../../bits.js'
 import {
   type BlockLevels,
   type CodebookValues,
@@ -20,12 +20,15 @@ const SHIFT = 2
  */
 export interface TrellisStreams {
   readonly arrays: TrellisArrays
+  /** Of each entry: the first bit of its code in a stored row, and the width. */
+  readonly entries: Int32Array
   /** Of the streams of a row group of full height. */
   readonly regionBytes: number
 }
 
 interface TrellisArrays {
-  readonly codes: Uint8Array
+  /** Room for the streams. */
+  readonly codes: { readonly byteLength: number }
   /** Of each vector: width; widths in sum of the streams before its own; bytes behind the rows of those; 12 bytes. */
   readonly places: Int32Array
   /** Of each segment: start, end of its slots; first, end of its runs; as above of its first stream. */
@@ -63,12 +66,7 @@ export function trellisStreams(
   const heights = Array.from({ length: Math.ceil(rows / rowsPerGroup) }, (_, group) =>
     heightOf(Math.min(rowsPerGroup, rows - group * rowsPerGroup)),
   )
-  const codes = new Uint8Array(heights.reduce((sum, height) => sum + regionBytes(height), 0))
-  let at = 0
-  for (const [group, height] of heights.entries()) {
-    layGroup(source, trellis.widths, group * rowsPerGroup, rowsPerGroup, entries, tails, codes.subarray(at))
-    at += regionBytes(height)
-  }
+  const codes = { byteLength: heights.reduce((sum, height) => sum + regionBytes(height), 0) }
   const slots = Math.max(2, d)
   const columnOf = (slot: number) => {
     const { vector, segment } = entries[Math.floor(slot / slots)]
@@ -88,7 +86,11 @@ export function trellisStreams(
     ),
     ...levelsOf(rows, cols, rowsPerGroup, values.blocks),
   }
-  return { arrays, regionBytes: regionBytes(heightOf(Math.min(rowsPerGroup, rows))) }
+  return {
+    arrays,
+    entries: storedPlaces(trellis.widths, entries),
+    regionBytes: regionBytes(heightOf(Math.min(rowsPerGroup, rows))),
+  }
 }
 
 function levelsOf(
@@ -155,48 +157,8 @@ function tablesOf(
   return { places, stretches: Int32Array.from(stretches), runs: Int32Array.from(runs) }
 }
 
-/** Writes the streams of a row group. */
-function layGroup(
-  { rows, codes }: PackedSource,
-  widths: Uint8Array,
-  first: number,
-  rowsPerGroup: number,
-  entries: readonly Entry[],
-  tails: readonly number[],
-  target: Uint8Array,
-): void {
-  const count = Math.min(rowsPerGroup, rows - first)
-  const height = heightOf(count)
-  const indices = new Uint16Array(count * widths.length)
-  unpackRagged(codes.subarray(first * raggedRowBytes(widths)), count, widths, indices)
-  let start = 0
-  for (const [i, { vector, width }] of entries.entries()) {
-    layStream(indices, widths.length, vector, count, width, SHIFT + (height - count) * width, target, start)
-    start += (height / 8) * width + tails[i]
-  }
-}
-
-/** Writes the codes of a vector from the last of `count` rows up, after `bits` bits of 0. */
-function layStream(
-  indices: Uint16Array,
-  perRow: number,
-  vector: number,
-  count: number,
-  width: number,
-  bits: number,
-  target: Uint8Array,
-  start: number,
-): void {
-  let to = start + (bits >> 3)
-  let pending = 0
-  let pendingBits = bits & 7
-  for (let at = (count - 1) * perRow + vector; at >= 0; at -= perRow) {
-    pending |= indices[at] << pendingBits
-    pendingBits += width
-    for (; pendingBits >= 8; pendingBits -= 8) {
-      target[to++] = pending
-      pending >>= 8
-    }
-  }
-  if (pendingBits > 0) target[to] = pending
+function storedPlaces(widths: Uint8Array, entries: readonly Entry[]): Int32Array {
+  const bits = new Int32Array(widths.length)
+  for (let vector = 1; vector < widths.length; vector++) bits[vector] = bits[vector - 1] + widths[vector - 1]
+  return Int32Array.from(entries.flatMap(({ vector, width }) => [bits[vector], width]))
 }

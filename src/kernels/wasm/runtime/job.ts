@@ -54,4 +54,5 @@ export const jobKinds = {
   writePairs: 53,
   multiplyTrellis: 54,
   multiplyNibbles: 55,
+  layStreams: 56,
 } as const
