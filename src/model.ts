@@ -47,6 +47,7 @@ export type { ActivationOptions, ActivationRange } from './pipeline/activations/
 export type { Scheme, SchemeOptions } from './pipeline/activations/scheme.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
 export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
+export type { Equalization, EqualizationOptions } from './pipeline/equalize/options.js'
 export type { Continuations } from './pipeline/evaluate/continuations.js'
 export {
   type EvaluateModelOptions,
