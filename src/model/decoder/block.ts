@@ -160,7 +160,8 @@ function forget({ linears }: Block, kind: string): void {
   linears.delete(kind)
 }
 
-function normsOf({ norms, attention }: BlockDescription): Record<string, NormDescription> {
+/** The norms of a block by their places. */
+export function normsOf({ norms, attention }: BlockDescription): Record<string, NormDescription> {
   const { queryNorm: queries, keyNorm: keys } = attention
   return { ...norms, ...(queries && { queries }), ...(keys && { keys }) }
 }

@@ -1,3 +1,4 @@
+import type { ModelPlace } from '../../checkpoint/model-source.js'
 import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
 import { throwIfAborted } from '../../errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
@@ -5,6 +6,8 @@ import { openEmbedding } from '../../model/decoder/embedding.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { VqLayer } from '../../packing/vq-layer.js'
+import type { TuningReport } from '../../train/tuning/report.js'
+import { assertTunableOn, tuneModel } from '../../train/tuning/tune-model.js'
 import { collectRanges } from '../activations/collect-ranges.js'
 import { type ActivationSettings, isStatic, storedActivations } from '../activations/options.js'
 import { type Calibration, type CalibrationOptions, gatherCalibration } from '../calibrate/calibration.js'
@@ -16,8 +19,6 @@ import type { MixedReport } from '../mixed/report.js'
 import { shareBudget } from '../mixed/share-budget.js'
 import { type OnProgress, type PartProgress, partOf } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
-import type { TuningReport } from '../tuning/report.js'
-import { assertTunableOn, tuneModel } from '../tuning/tune-model.js'
 import { type CalibrationStreams, quantizeCalibratedBlock } from './calibrated-block.js'
 import { type EndTensor, quantizeEndTensors } from './end-tensors.js'
 import type { LayerPlan } from './layer-plan.js'
@@ -27,7 +28,7 @@ import { isCalibrated, type MethodSettings } from './quantize-options.js'
 
 /** What all phases of quantizing a model share. */
 export interface ModelRun {
-  readonly model: string
+  readonly model: ModelPlace
   readonly config: DecoderDescription
   readonly weights: WeightSource
   readonly settings: MethodSettings

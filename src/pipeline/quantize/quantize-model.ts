@@ -1,7 +1,7 @@
-import { join } from 'node:path'
 import { type ScalarGridOptions, scalarGridOptionNames } from '../../baselines/scalar-options.js'
 import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
+import { fileIn, type ModelPlace, placeOf, requireModel } from '../../checkpoint/model-source.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import { CheckpointError, orNothingWritten } from '../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
@@ -11,6 +11,7 @@ import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
+import type { ModelTuningOptions } from '../../train/tuning/tune-model.js'
 import {
   type ActivationOptions,
   activationOptionNames,
@@ -26,12 +27,12 @@ import {
   resolveEqualization,
   statedEqualization,
 } from '../equalize/options.js'
-import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from '../folders/output.js'
+import type { OutputOptions, QuantizedOutput } from '../folders/output.js'
 import { requireWholeModel } from '../folders/whole-model.js'
 import type { MixedBitsOptions } from '../mixed/options.js'
 import type { OnProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
-import type { ModelTuningOptions } from '../tuning/tune-model.js'
+import { beginOutput } from './begin-output.js'
 import { checkModel } from './check-model.js'
 import { type EndTensorOptions, endTensors } from './end-tensors.js'
 import type { LayerOrderOptions } from './layer-order.js'
@@ -39,7 +40,6 @@ import { type LayerPlanOptions, planLayers } from './layer-plan.js'
 import { type ModelRun, quantizePhases } from './phases.js'
 import { defaultBits, isCalibrated, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
-import { runRecord } from './run-record.js'
 import { statedSettings } from './stated-settings.js'
 
 /** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
@@ -56,8 +56,8 @@ export interface QuantizeModelOptions
     EndTensorOptions,
     ModelTuningOptions,
     OutputOptions {
-  /** A model folder in the Hugging Face layout. */
-  model: string
+  /** A model folder in the Hugging Face layout, a GGUF file, or a name on the hub; or the files of a model. */
+  model: ModelPlace
   /** The folder to write. Left out, nothing is written; `onLayer` still receives every layer. */
   output?: string
   /** Default `'gptvq'`. For `'gptq'` and `'rtn'` `groupSize` counts weights of a row that share a scale, default 128. */
@@ -116,7 +116,7 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
  */
 export async function quantizeModel(options: QuantizeModelOptions): Promise<QuantizationReport> {
   refuseUnknown(options, optionNames)
-  requirePath('model', options.model)
+  requireModel('model', options.model)
   if (options.output !== undefined) requirePath('output', options.output)
   return options.output === undefined ? quantize(options) : orNothingWritten(() => quantize(options))
 }
@@ -124,6 +124,7 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
 async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport> {
   const total = stopwatch()
   const options = withScheme(given)
+  const model = placeOf(options.model)
   const method = options.method ?? 'gptvq'
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
   const activations = resolveActivations(options)
@@ -133,7 +134,7 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
   let output: QuantizedOutput | undefined
   try {
     const notes: string[] = []
-    const config = describeDecoder(checkpoint.config, join(options.model, 'config.json'), notes)
+    const config = describeDecoder(checkpoint.config, fileIn({ place: model }, 'config.json'), notes)
     const plain = plainWeights(checkpoint)
     requireWholeModel(checkpoint, config, undefined)
     const plan = planLayers(config, settings, options)
@@ -147,24 +148,12 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
     checkModel(plain, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
     const engine = looksAtText ? await startEngine(options.engine) : null
     const { onProgress, onLayer, signal } = options
-    const equalized = await equalizedModel(options, plain, config, equalizing)
-    const { weights, calibration } = equalized
+    const { weights, changed, calibration } = await equalizedModel(options, plain, config, equalizing)
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
-      const made = await runRecord(checkpoint, given, engine, options.signal)
-      output = await createQuantizedOutput(
-        options.output,
-        checkpoint,
-        replaced,
-        {
-          method,
-          stated,
-          run: made,
-          changed: { names: equalized.changed, floats: weights.floats },
-        },
-        options,
-      )
+      const made = { method, stated, engine, changed: { names: changed, floats: weights.floats } }
+      output = await beginOutput(options.output, checkpoint, replaced, made, given)
     }
     const run: ModelRun = {
       model: options.model,
@@ -183,7 +172,7 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
     const done = await quantizePhases(run, options)
     return quantizationReport(
       {
-        model: options.model,
+        model,
         output: options.output ?? null,
         method: settings.method,
         settings: stated,

@@ -9,11 +9,11 @@ import { requireDamping, requireOneOf } from '../../check-option.js'
 import { OptionError } from '../../errors.js'
 import { optionsOf, resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
 import { defaultBpv } from '../../packing/layout.js'
+import { type ModelTuningOptions, resolveModelTuning } from '../../train/tuning/tune-model.js'
 import type { ActivationOptions } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import type { EqualizationOptions } from '../equalize/options.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
-import { type ModelTuningOptions, resolveModelTuning } from '../tuning/tune-model.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
 
 /** How the linear layers are quantized. */
