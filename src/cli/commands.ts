@@ -1,3 +1,4 @@
+import { analyzeCommand } from './commands/analyze.js'
 import { compareCommand } from './commands/compare.js'
 import { dequantizeCommand } from './commands/dequantize.js'
 import { evalCommand } from './commands/eval.js'
@@ -14,6 +15,7 @@ export const commands: readonly Command[] = [
   quantizeCommand,
   evalCommand,
   compareCommand,
+  analyzeCommand,
   inspectCommand,
   reportCommand,
   dequantizeCommand,
