@@ -109,6 +109,11 @@ export type { LayerReport } from './pipeline/quantize/layer-report.js'
 export type { PhaseSeconds } from './pipeline/quantize/phases.js'
 export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize/quantize-model.js'
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize/quantize-options.js'
+export {
+  type QuantizeTensorsOptions,
+  quantizeTensors,
+  type TensorsReport,
+} from './pipeline/quantize/quantize-tensors.js'
 export type { QuantizationReport } from './pipeline/quantize/report.js'
 export { type ReportDataOptions, reportData } from './pipeline/reports/report-data.js'
 export { type RunDetails, runDetails } from './pipeline/reports/run-details.js'

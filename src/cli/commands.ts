@@ -5,6 +5,7 @@ import { evalCommand } from './commands/eval.js'
 import { exportCommand } from './commands/export.js'
 import { inspectCommand } from './commands/inspect.js'
 import { quantizeCommand } from './commands/quantize.js'
+import { quantizeTensorsCommand } from './commands/quantize-tensors.js'
 import { reportCommand } from './commands/report.js'
 import { runCommand } from './commands/run.js'
 import { serveCommand } from './commands/serve.js'
@@ -19,6 +20,7 @@ export const commands: readonly Command[] = [
   inspectCommand,
   reportCommand,
   dequantizeCommand,
+  quantizeTensorsCommand,
   exportCommand,
   runCommand,
   serveCommand,
