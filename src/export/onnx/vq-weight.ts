@@ -1,4 +1,5 @@
 import { constantCodebook, widthFactor } from '../../codebook/constant-codebook.js'
+import { decodeBfloats } from '../../kernels/half.js'
 import { scaleLevels } from '../../packing/block-scales.js'
 import { type PackedLayer, unpackLayer } from '../../packing/pack-layer.js'
 import {
@@ -13,7 +14,7 @@ import {
 } from '../../packing/vq-layer.js'
 import { runwise } from './blocks.js'
 import { bytesOf, cast, constant, type Graph, node, reshape, slice, weight } from './graph.js'
-import { MOST_WINDOW_BITS, packStream, readIndices, streamBytes } from './windows.js'
+import { packStream, readIndices, streamBytes } from './windows.js'
 
 /** A weight matrix in a graph. */
 export interface GraphMatrix {
@@ -48,10 +49,6 @@ async function columnKeys(graph: Graph, name: string, { layout, indices }: VqLay
   const { rows, trellis, rowsPerGroup } = layout
   const vectors = vectorsPerRow(layout)
   const bits = trellis?.keyBits ?? indexBitsOf(layout)
-  if (bits > MOST_WINDOW_BITS) {
-    const stored = await weight(graph, `${name}.indices`, 'uint16', [rows, vectors], bytesOf(indices))
-    return cast(graph, stored, 'int32')
-  }
   const widths = trellis?.widths ?? new Uint8Array(vectors).fill(bits)
   const parts: string[] = []
   const order: number[] = []
@@ -136,8 +133,9 @@ async function groupScales(
   scales: Uint16Array,
   dims: readonly number[],
 ): Promise<string> {
-  const stored = await weight(graph, `${name}.codebook_scales`, 'bfloat16', dims, bytesOf(scales))
-  return cast(graph, stored, 'float32')
+  const values = new Float32Array(scales.length)
+  decodeBfloats(scales, values)
+  return weight(graph, `${name}.codebook_scales`, 'float32', dims, bytesOf(values))
 }
 
 /** Multiplies by the scales of blocks and, with a trellis, of groups: plain codebooks have theirs already. */

@@ -1,10 +1,5 @@
 import { cast, constant, type Graph, node, reshape } from './graph.js'
 
-/** Bits of the lower part of a number that does not fit a byte. */
-const LOW_BITS = 7
-/** Bits that {@link readWindows} can read at most. */
-export const MOST_WINDOW_BITS = LOW_BITS + 8
-
 /**
  * Numbers in a stream of bits, the most significant bit of a byte first: number `i` is the `bits` bits that end in front
  * of bit `(i + 1) * step`. With `bits` above `step` they overlap, as the keys of a trellis do.
@@ -14,7 +9,7 @@ export interface Windows {
   readonly count: number
   /** Bits from one to the next. */
   readonly step: number
-  /** Bits of a number, {@link MOST_WINDOW_BITS} at most. */
+  /** Bits of a number, 16 at most. */
   readonly bits: number
   /** The bits in front of number 0, and of every multiple of this, count as 0. */
   readonly restart: number
@@ -63,16 +58,17 @@ export function packStream(
 export function readWindows(graph: Graph, data: string, axis: 0 | 1, windows: Windows): string {
   const { bits } = windows
   if (bits <= 8) return readPart(graph, data, axis, windows, 0, bits)
-  const last = ['hi', 'lo'].map((part) => {
-    const [above, width] = part === 'hi' ? [LOW_BITS, bits - LOW_BITS] : [0, LOW_BITS]
-    return node(graph, 'Unsqueeze', [
-      readPart(graph, data, axis, windows, above, width),
-      constant(graph, 'int64', [2]),
-    ])
-  })
-  const pairs = node(graph, 'Concat', last, { axis: 2 })
-  const weights = constant(graph, 'uint8', [2 ** LOW_BITS, 1], [2, 1])
-  return reshape(graph, node(graph, 'MatMulInteger', [pairs, weights]), 0, 0)
+  // what MatMulInteger multiplies by is a byte, and 256 none: of 16 bits the upper half counts 128 twice
+  const low = bits <= 15 ? 7 : 8
+  const part = (above: number, width: number) => {
+    const bytes = readPart(graph, data, axis, windows, above, width)
+    return node(graph, 'Unsqueeze', [bytes, constant(graph, 'int64', [2])])
+  }
+  const upper = part(low, bits - low)
+  const parts = [...(low === 7 ? [upper] : [upper, upper]), part(0, low)]
+  const together = node(graph, 'Concat', parts, { axis: 2 })
+  const weights = constant(graph, 'uint8', [...parts.slice(1).map(() => 128), 1], [parts.length, 1])
+  return reshape(graph, node(graph, 'MatMulInteger', [together, weights]), 0, 0)
 }
 
 /** The same as int32. */

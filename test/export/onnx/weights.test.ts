@@ -63,14 +63,14 @@ describe('numbers in streams of bits', () => {
   it('are those of the plain definition, whatever step, width and restart', async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.integer({ min: 1, max: 12 }),
-        fc.integer({ min: 0, max: 11 }),
+        fc.integer({ min: 1, max: 16 }),
+        fc.integer({ min: 0, max: 15 }),
         fc.integer({ min: 1, max: 40 }),
         fc.integer({ min: 1, max: 40 }),
         fc.constantFrom(0 as const, 1 as const),
         fc.integer(),
         async (step, more, count, restart, axis, seed) => {
-          const bits = Math.min(12, step + more)
+          const bits = Math.min(16, step + more)
           const streams = 3
           const random = randomGenerator(seed)
           const codes = Array.from({ length: streams * count }, () => Math.floor(random() * 2 ** step))

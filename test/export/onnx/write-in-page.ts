@@ -1,11 +1,14 @@
 import { env, pipeline } from '@huggingface/transformers'
 
+declare const location: { readonly origin: string }
+
 /** Runs in a page: writes with the model of that name, the likeliest token each time. */
 export async function writeInPage(name: string, prompt: string, maxTokens: number): Promise<string> {
   Object.assign(env, {
     allowRemoteModels: false,
     allowLocalModels: true,
-    localModelPath: `${location.origin}/models/`,
+    // a path, not an address: only of those it looks whether there is a tokenizer
+    localModelPath: '/models/',
     useBrowserCache: false,
     useWasmCache: false,
   })
