@@ -21,6 +21,7 @@ import {
 } from '../../checkpoint/quantized/quantized-config.js'
 import { recordOf, storedTensors } from '../../checkpoint/quantized/quantized-tensors.js'
 import { DIGEST_KEY, recordsDigest } from '../../checkpoint/quantized/records-digest.js'
+import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
 import { findTensor } from '../../checkpoint/tensor-source.js'
 import { throwIfAborted } from '../../errors.js'
 import { nonFiniteError } from '../../matrix.js'
@@ -38,7 +39,7 @@ export interface QuantizedOutput {
   /** @param module the weight's name less `.weight` */
   addLayer(module: string, layer: QuantizedLayer, measured: Measured): Promise<void>
   /** Writes `config.json` and moves the folder to its place. */
-  finish(): Promise<WrittenCheckpoint>
+  finish(activations?: StoredActivations): Promise<WrittenCheckpoint>
   discard(): Promise<void>
 }
 
@@ -95,13 +96,14 @@ export async function createQuantizedOutput(
         await writer.add(name, dtype, shape, bytes)
       }
     },
-    async finish() {
+    async finish(activations) {
       const quantization: QuantizationConfig = {
         quant_method: QUANT_METHOD,
         version: versionOf(modules.values()),
         method: made.method,
         settings: made.stated,
         ...(made.run && { run: made.run }),
+        ...(activations && { activations }),
         modules: Object.fromEntries(modules),
       }
       await addConfig(writer, checkpoint, quantization)
