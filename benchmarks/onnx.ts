@@ -19,13 +19,20 @@ interface Measured {
   readonly perSecond: number
 }
 
+/** Session options that rows of the table are measured with, and what they are called there. */
+const settings = {
+  plain: '',
+  returned: ', enableCpuMemArena: false',
+  decoded: ", graphOptimizationLevel: 'disabled'",
+} as const
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     forms: { type: 'string', default: onnxWeights.join(',') },
     tokens: { type: 'string', default: '8' },
     run: { type: 'string' },
-    optimize: { type: 'string', default: 'all' },
+    setting: { type: 'string', default: 'plain' },
   },
 })
 const [model] = positionals
@@ -41,10 +48,10 @@ async function compare(model: string): Promise<void> {
     for (const form of values.forms.split(',') as OnnxWeights[]) {
       const output = join(root, form)
       const { modelBytes } = await exportOnnx({ model, output, weights: form })
-      for (const [runtime, optimize] of runsOf(form)) {
-        const { loadSeconds, after, peak, perSecond } = await inProcess(output, runtime, optimize)
+      for (const [runtime, setting] of runsOf(form)) {
+        const { loadSeconds, after, peak, perSecond } = await inProcess(output, runtime, setting)
         const cells = [
-          optimize === 'all' ? form : `${form}, decoded in every run`,
+          form + settings[setting],
           (modelBytes / 1e6).toFixed(1),
           runtime === 'node' ? 'onnxruntime-node' : 'onnxruntime-web, wasm',
           loadSeconds.toFixed(1),
@@ -63,17 +70,19 @@ async function compare(model: string): Promise<void> {
   }
 }
 
-function runsOf(form: OnnxWeights): [runtime: 'node' | 'web', optimize: 'all' | 'disabled'][] {
+type Setting = keyof typeof settings
+
+function runsOf(form: OnnxWeights): [runtime: 'node' | 'web', setting: Setting][] {
   const both: ReturnType<typeof runsOf> = [
-    ['node', 'all'],
-    ['web', 'all'],
+    ['node', 'plain'],
+    ['web', 'plain'],
   ]
-  return form === 'packed' ? [...both, ['node', 'disabled']] : both
+  return form === 'packed' ? [...both, ['node', 'returned'], ['node', 'decoded']] : both
 }
 
 /** In a process of its own: only there memory is that of one model. */
-async function inProcess(folder: string, runtime: string, optimize: string): Promise<Measured> {
-  const argv = ['--import', 'tsx', import.meta.filename, folder, '--run', runtime, '--optimize', optimize]
+async function inProcess(folder: string, runtime: string, setting: Setting): Promise<Measured> {
+  const argv = ['--import', 'tsx', import.meta.filename, folder, '--run', runtime, '--setting', setting]
   const { stdout } = await promisify(execFile)(process.execPath, [...argv, '--tokens', values.tokens])
   return JSON.parse(stdout)
 }
@@ -85,8 +94,12 @@ async function measure(folder: string, runtime: string): Promise<Measured> {
   const file = join(folder, 'onnx', 'model.onnx')
   const before = megabytes(process.memoryUsage().rss)
   const start = performance.now()
-  const graphOptimizationLevel = values.optimize as InferenceSession.SessionOptions['graphOptimizationLevel']
-  const options = { intraOpNumThreads: 1, interOpNumThreads: 1, graphOptimizationLevel }
+  const options: InferenceSession.SessionOptions = {
+    intraOpNumThreads: 1,
+    interOpNumThreads: 1,
+    enableCpuMemArena: values.setting !== 'returned',
+    graphOptimizationLevel: values.setting === 'decoded' ? 'disabled' : 'all',
+  }
   const session =
     runtime === 'node'
       ? await ort.InferenceSession.create(file, options)
