@@ -198,3 +198,15 @@ describe('suggestions', () => {
     expect(suggestion('--wavelength', ['--bpv', '--bits'])).toBe('')
   })
 })
+
+test('export refuses a flag of another format, and names those there are', async () => {
+  const call = async (format: string, ...flags: string[]) => {
+    return cli(['export', 'nowhere', '--format', format, '--out', 'out/none', ...flags])
+  }
+  const onnx = await call('onnx', '--type', 'q8_0')
+  expect(onnx).toMatchObject({ code: 2, stdout: '' })
+  expect(onnx.stderr).toMatch(/--type belongs to --format gguf, not to onnx.*--weights and --inline-bytes/)
+  const gguf = await call('gguf', '--inline-bytes', '1GB')
+  expect(gguf).toMatchObject({ code: 2, stdout: '' })
+  expect(gguf.stderr).toMatch(/--inline-bytes belongs to --format onnx/)
+})
