@@ -3,9 +3,9 @@ import { requireDamping, requireOneOf, requireWhole } from '../../check-option.j
 import { OptionError } from '../../errors.js'
 import { optionsOf, resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
 import { defaultBpv } from '../../packing/layout.js'
+import { type ModelTuningOptions, resolveModelTuning } from '../../train/tuning/tune-model.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
-import { type ModelTuningOptions, resolveModelTuning } from '../../train/tuning/tune-model.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
 
 /** How the linear layers are quantized. */

@@ -1,6 +1,6 @@
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
-import type { MixedReport } from '../mixed/report.js'
 import type { TuningReport } from '../../train/tuning/report.js'
+import type { MixedReport } from '../mixed/report.js'
 import { type LayerReport, totalBitsPerValue } from './layer-report.js'
 import type { PhaseSeconds, QuantizedModel } from './phases.js'
 import type { QuantizationMethod } from './quantize-options.js'
