@@ -5,7 +5,14 @@
  */
 export { type GptqOptions, quantizeGptq } from './baselines/gptq.js'
 export { type KmeansOptions, quantizeKmeans } from './baselines/kmeans.js'
-export { quantizeRtn, type ScalarOptions } from './baselines/rtn.js'
+export { quantizeRtn, type RtnOptions } from './baselines/rtn.js'
+export type {
+  ScalarGranularity,
+  ScalarGrid,
+  ScalarGridOptions,
+  ScalarOptions,
+  ScaleSearch,
+} from './baselines/scalar-options.js'
 export { type CodebookOptions, type FittedCodebook, fitCodebook } from './codebook/fit-codebook.js'
 export type { KmeansInit } from './codebook/seeds.js'
 export type { CodebookBits, CodebookElements } from './codebook/store-codebook.js'
@@ -30,6 +37,7 @@ export {
 } from './gptvq/drift-correction.js'
 export type { VectorMetric, VqOptions } from './gptvq/options.js'
 export { type LayerTask, quantizeLayer } from './gptvq/quantize-layer.js'
+export { type LayerOnInputs, quantizeOnInputs } from './gptvq/quantize-on-inputs.js'
 export { type ReconstructionError, reconstructionError } from './gptvq/reconstruction-error.js'
 export { HessianAccumulator } from './hessian.js'
 export {

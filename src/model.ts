@@ -3,8 +3,11 @@
  *
  * @module gptvq/model
  */
+
+export type { ByteSource } from './checkpoint/byte-source.js'
 export { type Checkpoint, openCheckpoint } from './checkpoint/checkpoint.js'
 export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
+export type { ModelPlace, ModelSource } from './checkpoint/model-source.js'
 export {
   type CheckpointWriter,
   type CheckpointWriterOptions,
@@ -17,7 +20,16 @@ export type {
   ScalarRecord,
   VqRecord,
 } from './checkpoint/quantized/quantized-config.js'
+export type { StoredActivations, StoredRounding } from './checkpoint/quantized/stored-activations.js'
 export type { FileMetadata } from './checkpoint/safetensors/file-metadata.js'
+export {
+  type BlobLike,
+  blobSource,
+  type FileLike,
+} from './checkpoint/sources/blob-source.js'
+export { type CachedSourceOptions, cachedSource } from './checkpoint/sources/cached-source.js'
+export { type DirectoryLike, directorySource } from './checkpoint/sources/directory-source.js'
+export { type HttpSourceOptions, httpSource } from './checkpoint/sources/http-source.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
 export { type ResolveOptions, resolveModel } from './hub/resolve-model.js'
 export type {
@@ -37,13 +49,23 @@ export type {
   RoutedFeedForward,
 } from './model/decoder/description.js'
 export { allLinearLayers, type LinearLayer, linearLayers } from './model/decoder/linears.js'
-export type { WeightSource } from './model/decoder/weights.js'
+export type { ActivationPlace, OnActivations, WeightSource } from './model/decoder/weights.js'
 export { describeDecoder, supportedFamilies } from './model/families/index.js'
 export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
 export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
 export { dequantize, type PackedQuantizedLayer, type QuantizedLayer } from './packing/quantized-layer.js'
+export type { ActivationOptions, ActivationRange } from './pipeline/activations/options.js'
+export type { Scheme, SchemeOptions } from './pipeline/activations/scheme.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
 export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
+export {
+  bestWithin,
+  type CompareSettingsOptions,
+  type Comparison,
+  compareSettings,
+  type Trial,
+  type TrialResult,
+} from './pipeline/compare/compare-settings.js'
 export type { Continuations } from './pipeline/evaluate/continuations.js'
 export {
   type EvaluateModelOptions,

@@ -1,7 +1,8 @@
-import { join } from 'node:path'
-import { requirePath } from '../check-option.js'
+import { requireShallow } from '../checkpoint/json-file.js'
+import { fileIn, type ModelPlace, placeOf, requireModel } from '../checkpoint/model-source.js'
 import { readModelText } from '../checkpoint/model-text.js'
 import { CheckpointError, GptvqError, TextError, UnsupportedError } from '../errors.js'
+import { pacer } from '../event-loop.js'
 import { addedTokenSplitter, readAddedTokens } from './tokenizer/added-tokens.js'
 import { readDecoder } from './tokenizer/decoders.js'
 import { readModel } from './tokenizer/model.js'
@@ -11,6 +12,7 @@ import { readPreTokenizer } from './tokenizer/pre-tokenizers.js'
 import { readSection, type Section } from './tokenizer/section.js'
 
 const TOKENIZER_FILE = 'tokenizer.json'
+const WORDS_PER_TURN = 1024
 
 /** Text to token ids and back, without special tokens of its own. */
 export interface Tokenizer {
@@ -30,6 +32,12 @@ export interface Tokenizer {
    * @throws TextError where the text has a word that the tokenizer has no ids for, not even an unknown token's
    */
   encode(text: string): Int32Array
+  /**
+   * The same for texts of megabytes: other work and Ctrl-C come through on the way.
+   *
+   * @throws AbortedError when `signal` fires
+   */
+  encodeInTurns(text: string, signal?: AbortSignal): Promise<Int32Array>
   /** The text of some ids. @throws TextError for an id that is not in the vocabulary */
   decode(ids: Int32Array): string
 }
@@ -42,9 +50,9 @@ export interface Tokenizer {
  * @throws CheckpointError when `tokenizer.json` is missing or damaged, naming the field
  * @throws UnsupportedError for a rule that is not there, naming the field and what is supported
  */
-export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  requirePath('folder', folder)
-  const file = join(folder, TOKENIZER_FILE)
+export async function loadTokenizer(folder: ModelPlace): Promise<Tokenizer> {
+  requireModel('folder', folder)
+  const file = fileIn({ place: placeOf(folder) }, TOKENIZER_FILE)
   return createTokenizer(readSection(await readJson(folder, file), file), file)
 }
 
@@ -63,7 +71,7 @@ export function checkVocabulary(tokenizer: Tokenizer, config: { readonly vocabSi
   )
 }
 
-async function readJson(model: string, file: string): Promise<unknown> {
+async function readJson(model: ModelPlace, file: string): Promise<unknown> {
   let text: string | undefined
   try {
     text = await readModelText(model, TOKENIZER_FILE)
@@ -78,8 +86,10 @@ async function readJson(model: string, file: string): Promise<unknown> {
     )
   }
   try {
+    requireShallow(text, file)
     return JSON.parse(text)
   } catch (cause) {
+    if (cause instanceof GptvqError) throw cause
     throw new CheckpointError(`${file}: is not JSON (${reason(cause)}); the file is damaged`, { cause })
   }
 }
@@ -94,6 +104,18 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
   const tokens = [...model.tokens]
   for (const { id, content } of added) tokens[id] = content
 
+  // added tokens as their ids, the rest as the words that the model sees one by one
+  function* words(text: string): Generator<number | string> {
+    for (const part of split(text)) {
+      if (typeof part === 'number') yield part
+      else for (const word of preTokenize(part)) yield word.text
+    }
+  }
+  const pushIds = (ids: number[], word: number | string) => {
+    if (typeof word === 'number') ids.push(word)
+    else for (const id of model.encode(word)) ids.push(id)
+  }
+
   return {
     file,
     vocabSize: tokens.length,
@@ -102,9 +124,16 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
     learnedVocabSize: learnedSize(tokens.length, new Set(added.map(({ id }) => id))),
     encode: (text) => {
       const ids: number[] = []
-      for (const part of split(text)) {
-        if (typeof part === 'number') ids.push(part)
-        else for (const word of preTokenize(part)) for (const id of model.encode(word.text)) ids.push(id)
+      for (const word of words(text)) pushIds(ids, word)
+      return Int32Array.from(ids)
+    },
+    encodeInTurns: async (text, signal) => {
+      const ids: number[] = []
+      const pause = pacer(signal)
+      let count = 0
+      for (const word of words(text)) {
+        if (count++ % WORDS_PER_TURN === 0) await pause()
+        pushIds(ids, word)
       }
       return Int32Array.from(ids)
     },

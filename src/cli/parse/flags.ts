@@ -1,10 +1,8 @@
 import type { KmeansInit } from '../../codebook/seeds.js'
 import type { CodebookBits } from '../../codebook/store-codebook.js'
-import type { ExportGgufOptions } from '../../export/export-gguf.js'
-import type { GgufExportType } from '../../export/gguf-types.js'
-import { splitRules } from '../../gguf/tokenizer/split-rules.js'
 import type { VectorMetric, VqOptions } from '../../gptvq/options.js'
 import type { EngineName } from '../../model/ops/engine.js'
+import type { Trial } from '../../pipeline/compare/compare-settings.js'
 import type { EvaluateModelOptions } from '../../pipeline/evaluate/evaluate-model.js'
 import type { DequantizeModelOptions, PlainDtype } from '../../pipeline/folders/dequantize-model.js'
 import type { EndTensorOptions } from '../../pipeline/quantize/end-tensors.js'
@@ -12,6 +10,7 @@ import type { LayerOrder } from '../../pipeline/quantize/layer-order.js'
 import type { LayerSetting } from '../../pipeline/quantize/layer-plan.js'
 import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { WriteReportOptions } from '../../pipeline/reports/write-report.js'
+import { activationFlags, scalarFlags } from './scalar-flags.js'
 
 /** One flag: what it takes, and what the help says of it. Parsing, help and error messages all read it from here. */
 export type Flag = FlagKind & {
@@ -29,6 +28,8 @@ type FlagKind =
   | { readonly kind: 'patterns' | 'texts' }
   /** `PATTERN:option=value,...`, by the flags of `table`; can be given several times. */
   | { readonly kind: 'settings'; readonly table: FlagTable }
+  /** `option=value option=value`, by the flags of `table`; can be given several times. */
+  | { readonly kind: 'trials'; readonly table: FlagTable }
   /** `word` may stand in place of the number. */
   | { readonly kind: 'whole' | 'number'; readonly word?: string }
   | { readonly kind: 'choice'; readonly choices: readonly (string | number)[] }
@@ -45,11 +46,13 @@ export type FlagValue<F extends Flag> = F extends { kind: 'switch' }
       ? string[]
       : F extends { kind: 'settings' }
         ? LayerSetting[]
-        : F extends { kind: 'choice'; choices: readonly (infer Choice)[] }
-          ? Choice
-          : F extends { kind: 'whole' | 'number'; word: infer Word }
-            ? number | Word
-            : number
+        : F extends { kind: 'trials' }
+          ? Trial[]
+          : F extends { kind: 'choice'; choices: readonly (infer Choice)[] }
+            ? Choice
+            : F extends { kind: 'whole' | 'number'; word: infer Word }
+              ? number | Word
+              : number
 
 type RequiredNames<T extends FlagTable> = {
   [Name in keyof T]: T[Name] extends { required: true } ? Name : never
@@ -75,6 +78,16 @@ export type CallerOnly = 'onProgress' | 'onLayer' | 'signal'
 export const commonFlags = {
   json: { kind: 'switch', help: 'print one JSON document and nothing else on standard output' },
   quiet: { kind: 'switch', help: 'show no progress' },
+  config: {
+    kind: 'path',
+    value: 'FILE',
+    help: 'flags from a JSON object, e.g. {"bits": 2}; flags given here count',
+  },
+  logFile: {
+    kind: 'path',
+    value: 'FILE',
+    help: 'add progress, notes and result to a file, a JSON object a line',
+  },
   progress: {
     kind: 'choice',
     choices: ['auto', 'json'],
@@ -215,7 +228,7 @@ export const quantizeFlags = {
   calibration: {
     kind: 'path',
     value: 'FILE',
-    help: 'UTF-8 text that shows the model at work',
+    help: 'UTF-8 text that shows the model at work, - for standard input',
     default: 'the model writes its own',
   },
   method: {
@@ -225,16 +238,18 @@ export const quantizeFlags = {
     default: 'gptvq',
   },
   ...vectorFlags,
+  ...scalarFlags,
+  ...activationFlags,
   layerOrder: {
     kind: 'choice',
     choices: ['sequential', 'block'] satisfies readonly LayerOrder[],
     help: 'calibrate a layer on what all quantized layers before it give, or the quantized blocks before its own',
-    default: 'sequential',
+    default: 'sequential; block for gptq, unless --scale-search sequential-mse',
   },
   driftCorrection: {
     kind: 'number',
     help: 'share, 0 to 1, of the drift from the full model that layers make up for where it is no noise; 0 is faster',
-    default: '1',
+    default: '1; 0 for gptq and rtn',
   },
   tuningEpochs: {
     kind: 'whole',
@@ -287,7 +302,12 @@ export const quantizeFlags = {
 } as const satisfies FlagsOf<QuantizeModelOptions & { report?: string }>
 
 export const evalFlags = {
-  text: { kind: 'path', value: 'FILE', required: true, help: 'UTF-8 text that calibration has not seen' },
+  text: {
+    kind: 'path',
+    value: 'FILE',
+    required: true,
+    help: 'UTF-8 text that calibration has not seen, - for standard input',
+  },
   reference: {
     kind: 'path',
     value: 'MODEL',
@@ -332,36 +352,3 @@ export const dequantizeFlags = {
   force,
   maxShardBytes: quantizeFlags.maxShardBytes,
 } as const satisfies FlagsOf<DequantizeModelOptions>
-
-export const exportFlags = {
-  format: {
-    kind: 'choice',
-    choices: ['gguf'],
-    required: true,
-    help: 'gguf: one file for llama.cpp and what is built on it',
-  },
-  out: { kind: 'path', value: 'FILE', required: true, help: 'the file to write' },
-  type: {
-    kind: 'choice',
-    choices: [
-      'auto',
-      'f32',
-      'f16',
-      'bf16',
-      'q8_0',
-      'q5_1',
-      'q5_0',
-      'q4_1',
-      'q4_0',
-    ] satisfies readonly GgufExportType[],
-    help: 'how weights are stored, see the table; with fewer than 8 bits, embedding and output projection have 8',
-    default: 'auto',
-  },
-  preTokenizer: {
-    kind: 'choice',
-    choices: splitRules.map(({ names }) => names[0]),
-    help: "llama.cpp's name of the rule by which the tokenizer cuts words",
-    default: 'recognised by its pattern',
-  },
-  force: { kind: 'switch', help: 'replace a GGUF file that is already there' },
-} as const satisfies FlagsOf<ExportGgufOptions & { format: 'gguf' }>

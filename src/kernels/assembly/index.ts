@@ -12,6 +12,7 @@ import { DONE, KIND, LEFT, LIMIT, PAGES, STOP, scratchOf, TOTAL, WAKE } from './
 import { roundActivationsTile } from './packed/packed-activations'
 import { expandPackedTile } from './packed/packed-panel'
 import { multiplyPackedTile } from './packed/packed-product'
+import { multiplyTrellisTile, writePairsTile } from './packed/trellis-product'
 import { multiplyTile, packRight } from './product'
 import { normalizeTile, rotateTile } from './forward/rows'
 import { compareTile, predictTile } from './forward/scores'
@@ -132,6 +133,10 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return multiplyPackedTile(tile, scratchOf(thread))
     case 52:
       return expandPackedTile(tile, scratchOf(thread))
+    case 53:
+      return writePairsTile()
+    case 54:
+      return multiplyTrellisTile(tile, scratchOf(thread))
     default:
       unreachable()
   }

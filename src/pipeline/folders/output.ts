@@ -22,6 +22,7 @@ import {
 } from '../../checkpoint/quantized/quantized-config.js'
 import { recordOf, storedTensors } from '../../checkpoint/quantized/quantized-tensors.js'
 import { DIGEST_KEY, recordsDigest } from '../../checkpoint/quantized/records-digest.js'
+import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
 import { findTensor } from '../../checkpoint/tensor-source.js'
 import { throwIfAborted } from '../../errors.js'
 import { nonFiniteError } from '../../matrix.js'
@@ -41,7 +42,7 @@ export interface QuantizedOutput {
   /** A plain tensor among those replaced, in the dtype it has in the model. */
   addTensor(name: string, values: Float32Array): Promise<void>
   /** Writes `config.json` and moves the folder to its place. */
-  finish(): Promise<WrittenCheckpoint>
+  finish(activations?: StoredActivations): Promise<WrittenCheckpoint>
   discard(): Promise<void>
 }
 
@@ -105,13 +106,14 @@ export async function createQuantizedOutput(
       assertFiniteBytes(name, own, shape, bytes)
       await writer.add(name, own, shape, bytes)
     },
-    async finish() {
+    async finish(activations) {
       const quantization: QuantizationConfig = {
         quant_method: QUANT_METHOD,
         version: versionOf(modules.values()),
         method: made.method,
         settings: made.stated,
         ...(made.run && { run: made.run }),
+        ...(activations && { activations }),
         modules: Object.fromEntries(modules),
       }
       await addConfig(writer, checkpoint, quantization)

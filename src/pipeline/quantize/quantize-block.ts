@@ -104,7 +104,9 @@ async function quantizeLinear(
   onProgress: (done: number) => void,
   signal: AbortSignal | undefined,
 ): Promise<QuantizedLayer> {
-  if (settings.method === 'rtn') return quantizeRtn(weight, settings.options, name)
+  if (settings.method === 'rtn') {
+    return quantizeRtn(weight, { ...settings.options, ...(inputs && { hessian: inputs.hessian }) }, name)
+  }
   if (inputs === undefined)
     throw new ShapeError(`${name}: method ${settings.method} needs a Hessian, none was given`)
   const task = { name, onProgress, ...(signal && { signal }) }

@@ -143,7 +143,7 @@ describe('indices chosen anew', () => {
         const weights = dequantizeLayer(layer).data
         const again = { ...layer, indices: nearestIndices(layer, weights) }
         expect(squares(dequantizeLayer(again).data, weights)).toBeLessThan(
-          1e-9 *
+          1e-6 *
             (1 +
               squares(
                 weights,

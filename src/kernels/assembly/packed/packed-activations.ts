@@ -1,5 +1,16 @@
 import { aligned, param } from '../job'
-import { COLS, FACTORS, field, PERMUTATION, SEGMENT_COUNT, segmentAt } from './packed-weight'
+import {
+  COLS,
+  FACTORS,
+  field,
+  isTrellis,
+  ORDER,
+  PERMUTATION,
+  SEGMENT_COUNT,
+  SLOTS,
+  segmentAt,
+  stretchAt,
+} from './packed-weight'
 
 /**
  * Activations as products with packed weights read them, a row of X after the other: whole multiples of a step of each
@@ -18,61 +29,61 @@ const TINY: f32 = 7.888609052210118e-31
 
 // @ts-expect-error: decorator
 @inline
-export function lowIn(row: usize, cols: i32): usize {
-  return row + aligned(<usize>(2 * cols + 32))
+export function lowIn(row: usize, slots: i32): usize {
+  return row + aligned(<usize>(2 * slots + 32))
 }
 
 // @ts-expect-error: decorator
 @inline
-export function stepsIn(row: usize, cols: i32): usize {
-  return row + 2 * aligned(<usize>(2 * cols + 32))
+export function stepsIn(row: usize, slots: i32): usize {
+  return row + 2 * aligned(<usize>(2 * slots + 32))
 }
 
 /** Parameters: the weight, where rows go, bytes of a row there, kind, address and stride of X. A tile is a row. */
 export function roundActivationsTile(tile: i32, scratch: usize): void {
   const weight = param<usize>(0)
-  const cols = field(weight, COLS)
+  const slots = field(weight, SLOTS)
   const segments = field(weight, SEGMENT_COUNT)
   const to = param<usize>(1) + <usize>tile * param<usize>(2)
   const kind = param<i32>(3)
   let x = param<usize>(4) + ((<usize>tile * param<usize>(5)) << 2)
   if (kind == AS_FLOATS) {
-    orderRow(weight, x, cols, to)
+    orderRow(load<usize>(weight, PERMUTATION), x, field(weight, COLS), to)
     return
   }
-  if (field(weight, PERMUTATION) != 0 || field(weight, FACTORS) != 0) {
-    orderRow(weight, x, cols, scratch)
-    if (field(weight, FACTORS) != 0) multiplyByFactors(weight, scratch, cols)
+  if (field(weight, ORDER) != 0) {
+    orderRow(load<usize>(weight, ORDER), x, slots, scratch)
+    if (field(weight, FACTORS) != 0) multiplyByFactors(weight, scratch, slots)
     x = scratch
   }
-  const low = lowIn(to, cols)
-  let step = stepsIn(to, cols)
+  const low = lowIn(to, slots)
+  let step = stepsIn(to, slots)
   for (let i = 0; i < segments; i++) {
-    const segment = segmentAt(weight, i)
-    const start = <usize>load<i32>(segment)
-    const count = load<i32>(segment, 4) - load<i32>(segment)
+    const ends = isTrellis(weight) ? stretchAt(weight, i) : segmentAt(weight, i)
+    const start = <usize>load<i32>(ends)
+    const count = load<i32>(ends, 4) - load<i32>(ends)
     const sums = step + (<usize>segments << 2)
     roundSegment(kind, x + (start << 2), count, to + (start << 1), low + (start << 1), step, sums, sums + (<usize>segments << 2))
     step += 4
   }
 }
 
-/** A row of X, its columns in the order of the codes. */
-function orderRow(weight: usize, x: usize, cols: i32, to: usize): void {
-  const order = load<usize>(weight, PERMUTATION)
+/** A row of X in another order; a place without a column is 0. */
+function orderRow(order: usize, x: usize, count: i32, to: usize): void {
   if (order == 0) {
-    memory.copy(to, x, <usize>cols << 2)
+    memory.copy(to, x, <usize>count << 2)
     return
   }
-  for (let at: usize = 0; at < <usize>cols << 2; at += 4) {
-    store<f32>(to + at, load<f32>(x + (load<usize>(order + at) << 2)))
+  for (let at: usize = 0; at < <usize>count << 2; at += 4) {
+    const column = load<i32>(order + at)
+    store<f32>(to + at, column < 0 ? 0 : load<f32>(x + (<usize>column << 2)))
   }
 }
 
 /** What a trellis multiplies the weights of a column by goes to the other operand. */
-function multiplyByFactors(weight: usize, x: usize, cols: i32): void {
+function multiplyByFactors(weight: usize, x: usize, slots: i32): void {
   const factors = load<usize>(weight, FACTORS)
-  for (let at: usize = 0; at < <usize>cols << 2; at += 4) {
+  for (let at: usize = 0; at < <usize>slots << 2; at += 4) {
     store<f32>(x + at, load<f32>(x + at) * load<f32>(factors + at))
   }
 }

@@ -51,4 +51,6 @@ export const jobKinds = {
   roundActivations: 50,
   multiplyPacked: 51,
   expandPacked: 52,
+  writePairs: 53,
+  multiplyTrellis: 54,
 } as const
