@@ -4,6 +4,7 @@ import { dequantizeCommand } from './commands/dequantize.js'
 import { evalCommand } from './commands/eval.js'
 import { exportCommand } from './commands/export.js'
 import { inspectCommand } from './commands/inspect.js'
+import { pushCommand } from './commands/push.js'
 import { quantizeCommand } from './commands/quantize.js'
 import { quantizeTensorsCommand } from './commands/quantize-tensors.js'
 import { reportCommand } from './commands/report.js'
@@ -22,6 +23,7 @@ export const commands: readonly Command[] = [
   dequantizeCommand,
   quantizeTensorsCommand,
   exportCommand,
+  pushCommand,
   runCommand,
   serveCommand,
 ]

@@ -39,6 +39,8 @@ export interface QuantizedOutput {
   readonly folder: string
   /** @param module the weight's name less `.weight` */
   addLayer(module: string, layer: QuantizedLayer, measured: Measured): Promise<void>
+  /** A plain tensor among those replaced, in the dtype it has in the model. */
+  addTensor(name: string, values: Float32Array): Promise<void>
   /** Writes `config.json` and moves the folder to its place. */
   finish(activations?: StoredActivations): Promise<WrittenCheckpoint>
   discard(): Promise<void>
@@ -62,7 +64,7 @@ export interface OutputOptions {
  * Begins to write the quantized form of `checkpoint`, and copies all of it that stays as it is: what is damaged there,
  * or does not fit the disk, is found before hours of work.
  *
- * @param replaced names of the weights that will come as quantized layers
+ * @param replaced names of the tensors that will come, as quantized layers or with other values
  * @throws CheckpointError when the place cannot be written to, NumericError when a copied tensor is not finite
  */
 export async function createQuantizedOutput(
@@ -111,6 +113,13 @@ export async function createQuantizedOutput(
         owners.set(name, module)
         await writer.add(name, dtype, shape, bytes)
       }
+    },
+    async addTensor(name, values) {
+      const { dtype, shape } = findTensor(checkpoint.tensors, name, checkpoint.folder)
+      const own = isFloatDtype(dtype) ? dtype : 'F32'
+      const bytes = encodeFloats(own, values)
+      assertFiniteBytes(name, own, shape, bytes)
+      await writer.add(name, own, shape, bytes)
     },
     async finish(activations) {
       const quantization: QuantizationConfig = {
