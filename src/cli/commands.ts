@@ -3,6 +3,7 @@ import { dequantizeCommand } from './commands/dequantize.js'
 import { evalCommand } from './commands/eval.js'
 import { exportCommand } from './commands/export.js'
 import { inspectCommand } from './commands/inspect.js'
+import { pushCommand } from './commands/push.js'
 import { quantizeCommand } from './commands/quantize.js'
 import { reportCommand } from './commands/report.js'
 import { runCommand } from './commands/run.js'
@@ -18,6 +19,7 @@ export const commands: readonly Command[] = [
   reportCommand,
   dequantizeCommand,
   exportCommand,
+  pushCommand,
   runCommand,
   serveCommand,
 ]
