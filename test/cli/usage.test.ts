@@ -205,7 +205,9 @@ test('export refuses a flag of another format, and names those there are', async
   }
   const onnx = await call('onnx', '--type', 'q8_0')
   expect(onnx).toMatchObject({ code: 2, stdout: '' })
-  expect(onnx.stderr).toMatch(/--type belongs to --format gguf, not to onnx.*--weights and --inline-bytes/)
+  expect(onnx.stderr).toMatch(
+    /--type belongs to --format gguf, not to onnx.*--weights, --encodings, --inline-bytes/,
+  )
   const gguf = await call('gguf', '--inline-bytes', '1GB')
   expect(gguf).toMatchObject({ code: 2, stdout: '' })
   expect(gguf.stderr).toMatch(/--inline-bytes belongs to --format onnx/)
