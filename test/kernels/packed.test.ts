@@ -17,7 +17,15 @@ import {
   unwritten,
   withArrays,
 } from './forward-arrays.js'
-import { anyLayers, evenLayers, factorOf, shapeOf, sourceOf, tallLayers, weightsOf } from './packed-weights.js'
+import {
+  anyLayers,
+  evenLayers,
+  factorOf,
+  shapeOf,
+  sourceOf,
+  tallLayers,
+  weightsOf,
+} from './packed-weights.js'
 
 const anyLayer = fc.oneof(anyLayers, evenLayers)
 const finenesses: readonly PackedActivations[] = ['float32', 'int16', 'int8']
