@@ -1,5 +1,6 @@
 import { compareCommand } from './commands/compare.js'
 import { dequantizeCommand } from './commands/dequantize.js'
+import { distillCommand } from './commands/distill.js'
 import { evalCommand } from './commands/eval.js'
 import { exportCommand } from './commands/export.js'
 import { inspectCommand } from './commands/inspect.js'
@@ -7,6 +8,7 @@ import { quantizeCommand } from './commands/quantize.js'
 import { reportCommand } from './commands/report.js'
 import { runCommand } from './commands/run.js'
 import { serveCommand } from './commands/serve.js'
+import { trainCommand } from './commands/train.js'
 import type { Command } from './parse/command.js'
 
 /** All commands, in the order of the help. */
@@ -18,6 +20,8 @@ export const commands: readonly Command[] = [
   reportCommand,
   dequantizeCommand,
   exportCommand,
+  trainCommand,
+  distillCommand,
   runCommand,
   serveCommand,
 ]

@@ -37,7 +37,7 @@ export interface TrainModelOptions extends TrainingOptions, OutputOptions {
   startMethod?: 'gptq' | 'rtn'
   /** Learning rate of scales, relative to that of weights, default 4; not for `'codebooks'`. */
   scaleRate?: number
-  /** Learning rate of the norms of the blocks, relative to that of weights or codebooks, default 1; 0: they stay. */
+  /** Learning rate of the norms of the blocks, relative to that of weights or codebooks, default 4, for `'codebooks'` 0.2; 0: they stay. */
   normRate?: number
   /** For `'lr-qat'`: columns of the left factor and rows of the right one, default 16. */
   rank?: number
@@ -75,10 +75,13 @@ export const trainModelOptionNames: OptionNames<TrainModelOptions> = {
 
 /** Steps of the grid, or shares of a codebook's root mean square, that a value moves per step at most. */
 const LEARNING_RATES: Readonly<Record<TrainingMethod, number>> = {
-  qat: 0.02,
-  'lr-qat': 0.02,
+  qat: 0.0006,
+  'lr-qat': 0.0006,
   codebooks: 0.01,
 }
+
+/** Learning rates of norms, relative to these: some 2 thousandths of their size in all. */
+const NORM_RATES: Readonly<Record<TrainingMethod, number>> = { qat: 4, 'lr-qat': 4, codebooks: 0.2 }
 
 /** Options that only some methods have a use for. */
 const OWN_OPTIONS = {
@@ -111,7 +114,7 @@ export function resolveTrainModel(options: TrainModelOptions) {
   refuseUseless(options)
   const isVector = method === 'codebooks'
   const { bits = isVector ? 2 : 4, groupSize = 128, startMethod = 'gptq', rank = 16 } = options
-  const { scaleRate = 4, normRate = 1, indexRate = 0, rechooseEvery } = options
+  const { scaleRate = 4, normRate = NORM_RATES[method], indexRate = 0, rechooseEvery } = options
   const { frozenBits = bits <= 4 && start === undefined ? 8 : 16 } = options
   requireWhole('bits', bits, 2, 8)
   requireWhole('groupSize', groupSize, 1)
