@@ -40,8 +40,21 @@ const activationRows: ToolboxRow[] = [
   { label: 'w8a8, token, cache 4 bits', options: { scheme: 'w8a8', cacheBits: 4 } },
 ]
 
+const equalizationRows: ToolboxRow[] = (['minmax', 'sqnr'] as const).flatMap((activationRange) => [
+  { label: `w4a8, ${activationRange}`, options: { scheme: 'w4a8', activationRange } as const },
+  ...([0.25, 0.5, 0.75] as const).map((equalizationStrength) => ({
+    label: `w4a8, ${activationRange}, smoothquant ${equalizationStrength}`,
+    options: { scheme: 'w4a8', activationRange, equalization: 'smoothquant', equalizationStrength } as const,
+  })),
+  {
+    label: `w4a8, ${activationRange}, cross-layer`,
+    options: { scheme: 'w4a8', activationRange, equalization: 'cross-layer' } as const,
+  },
+])
+
 export const toolboxTables: readonly ToolboxTable[] = [
   { id: 'rtn', rows: scalarRows('rtn') },
   { id: 'gptq', rows: scalarRows('gptq') },
   { id: 'activations', rows: activationRows },
+  { id: 'equalization', rows: equalizationRows },
 ]

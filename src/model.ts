@@ -66,6 +66,7 @@ export {
   type Trial,
   type TrialResult,
 } from './pipeline/compare/compare-settings.js'
+export type { Equalization, EqualizationOptions } from './pipeline/equalize/options.js'
 export type { Continuations } from './pipeline/evaluate/continuations.js'
 export {
   type EvaluateModelOptions,

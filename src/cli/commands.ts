@@ -4,6 +4,7 @@ import { distillCommand } from './commands/distill.js'
 import { evalCommand } from './commands/eval.js'
 import { exportCommand } from './commands/export.js'
 import { inspectCommand } from './commands/inspect.js'
+import { pushCommand } from './commands/push.js'
 import { quantizeCommand } from './commands/quantize.js'
 import { reportCommand } from './commands/report.js'
 import { runCommand } from './commands/run.js'
@@ -22,6 +23,7 @@ export const commands: readonly Command[] = [
   exportCommand,
   trainCommand,
   distillCommand,
+  pushCommand,
   runCommand,
   serveCommand,
 ]

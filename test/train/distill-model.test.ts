@@ -12,6 +12,7 @@ import { quantizeModel } from '../../src/pipeline/quantize/quantize-model.js'
 import { type DistillModelOptions, distillModel } from '../../src/train/distill-model.js'
 import { keepBlocks } from '../../src/train/keep-blocks.js'
 import { tinyText, writeTinyModel } from '../support/tiny-model.js'
+import { expectClose } from '../support/tolerance.js'
 
 let place = ''
 let teacher = ''
@@ -116,7 +117,9 @@ describe('keepBlocks', () => {
     const alone = { ...config, blocks: [{ ...config.blocks[1], index: 0 }] }
     const student = await openModel(options.output)
     const expected = await forwardLogits(source, alone, sequences[0], 1)
-    expect(await forwardLogits(student.source, student.config, sequences[0], 1)).toEqual(expected)
+    const found = await forwardLogits(student.source, student.config, sequences[0], 1)
+    // moved by next to nothing, and not by nothing
+    expectClose(found, expected, 1e-5)
     await student.close()
     await close()
   })

@@ -24,9 +24,9 @@ export const trainCommand = defineCommand({
   table: [
     ['--method', 'layers', 'what is trained, beside the norms'],
     [],
-    ['qat', 'scalar (gptq, rtn)', 'every weight, rounded at each use, and the scales of the grid'],
-    ['lr-qat', 'scalar (gptq, rtn)', 'two thin matrices inside the rounding, and the scales; little memory'],
-    ['codebooks', 'vectors (gptvq)', 'codebooks; of a trellis the scales; with --index-rate the indices too'],
+    ['qat', 'scalar', 'every weight, rounded at each use, and the scales of the grid'],
+    ['lr-qat', 'scalar', 'two thin matrices inside the rounding, and the scales'],
+    ['codebooks', 'vectors', 'codebooks, of a trellis scales; with --index-rate indices too'],
   ],
   examples: [
     'train ./my-model --method qat --bits 3 --text text.txt --out ./my-model-qat',

@@ -99,13 +99,13 @@ export const trainFlags = {
   },
   scaleRate: {
     kind: 'number',
-    help: 'for qat and lr-qat: learning rate of scales, relative to that of weights',
-    default: '4',
+    help: 'for qat and lr-qat: how far the outermost weight moves with its scale, relative to one trained by itself',
+    default: '8',
   },
   normRate: {
     kind: 'number',
-    help: 'learning rate of norms, relative to that of weights or codebooks; 0: they stay',
-    default: '4; 0.2 for codebooks',
+    help: 'learning rate of norms, counted as that of scales; 0: they stay',
+    default: '8; 0.4 for codebooks',
   },
   rank: { kind: 'whole', help: 'for lr-qat: rank of the factors', default: '16' },
   frozenBits: {

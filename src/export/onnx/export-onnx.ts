@@ -15,7 +15,7 @@ import {
   writeAt,
   writeNewFile,
 } from '../../checkpoint/file-system.js'
-import { checkpointWeights } from '../../checkpoint/model-weights.js'
+import { type CheckpointWeights, checkpointWeights } from '../../checkpoint/model-weights.js'
 import { prepareOutputFolder } from '../../checkpoint/output/output-folder.js'
 import { orNothingWritten, throwIfAborted } from '../../errors.js'
 import { assertBlockTensors } from '../../model/decoder/block.js'
@@ -160,7 +160,7 @@ async function exportFolder(
     throwIfAborted(signal)
     onProgress?.({ step: `writing ${output}`, done: 1 })
     await folder.place()
-    return written(output, sizes, nodes, notesOn(decoder))
+    return written(output, sizes, nodes, notesOn(decoder, source))
   } catch (error) {
     throw fileError(`cannot write ${output}, choose another output`, error)
   } finally {
@@ -242,17 +242,21 @@ function progress(
   }
 }
 
-/** What a graph cannot do as the model does. */
-function notesOn({ blocks }: DecoderDescription): string[] {
+/** What a graph does not do as the model does. */
+function notesOn({ blocks }: DecoderDescription, { quantization }: CheckpointWeights): string[] {
+  const notes = new Set<string>()
+  if (quantization?.activations) {
+    notes.add('its activations are rounded here, as config.json says, but not in the graph')
+  }
   for (const { attention } of blocks) {
     const scaling = attention.rotary?.scaling
     if (scaling?.kind !== 'dynamic' && scaling?.kind !== 'longrope') continue
-    return [
+    notes.add(
       `its ${scaling.kind} rotary angles change when a text grows beyond ${scaling.originalMaxPositions} tokens; keys ` +
         'that lie in the cache by then keep those they have',
-    ]
+    )
   }
-  return []
+  return [...notes]
 }
 
 function written(

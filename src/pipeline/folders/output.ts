@@ -46,6 +46,12 @@ export interface QuantizedOutput {
   discard(): Promise<void>
 }
 
+/** Tensors with new values. */
+export interface ChangedTensors {
+  readonly names: ReadonlySet<string>
+  floats(name: string): Promise<Float32Array>
+}
+
 /** Where and how a folder is written. */
 export interface OutputOptions {
   /** Replace a model folder that is already there. Default false. */
@@ -65,7 +71,11 @@ export async function createQuantizedOutput(
   folder: string,
   checkpoint: Checkpoint,
   replaced: ReadonlySet<string>,
-  made: Pick<QuantizationConfig, 'method' | 'run'> & { readonly stated: QuantizationConfig['settings'] },
+  made: Pick<QuantizationConfig, 'method' | 'run'> & {
+    readonly stated: QuantizationConfig['settings']
+    /** Plain tensors that are not as in the checkpoint. */
+    readonly changed?: ChangedTensors | undefined
+  },
   options: OutputOptions & { readonly signal?: AbortSignal },
 ): Promise<QuantizedOutput> {
   await requireDistinctFolders(checkpoint.folder, folder)
@@ -82,7 +92,12 @@ export async function createQuantizedOutput(
   const { force, maxShardBytes } = options
   const writer = await createCheckpointWriter(folder, { force, maxShardBytes, metadata })
   try {
-    await copyTensors(checkpoint, writer, (name) => !replaced.has(name), options.signal)
+    const isChanged = (name: string) => made.changed?.names.has(name) ?? false
+    const isCopied = (name: string) => !replaced.has(name) && !isChanged(name)
+    await copyTensors(checkpoint, writer, isCopied, options.signal)
+    for (const name of made.changed?.names ?? []) {
+      if (!replaced.has(name)) await addChanged(checkpoint, writer, name, await made.changed!.floats(name))
+    }
     await copyFiles(checkpoint, writer)
   } catch (error) {
     await writer.discard()
@@ -121,6 +136,22 @@ export async function createQuantizedOutput(
     },
     discard: writer.discard,
   }
+}
+
+/** Writes the new values of a tensor in its own dtype where that holds them exactly, else as float32. */
+async function addChanged(
+  { tensors, folder }: Checkpoint,
+  writer: CheckpointWriter,
+  name: string,
+  values: Float32Array,
+): Promise<void> {
+  const { dtype: own, shape } = findTensor(tensors, name, folder)
+  const before = isFloatDtype(own) ? own : 'F32'
+  const kept = decodeFloats(before, encodeFloats(before, values)).every((value, i) => value === values[i])
+  const dtype = kept ? before : 'F32'
+  const bytes = encodeFloats(dtype, values)
+  assertFiniteBytes(name, dtype, shape, bytes)
+  await writer.add(name, dtype, shape, bytes)
 }
 
 /** Copies tensors as they are stored. @throws NumericError naming a tensor that holds NaN or infinity */

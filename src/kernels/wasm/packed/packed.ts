@@ -33,7 +33,7 @@ export function packedKernels(pool: Pool, arrays: ResidentArrays): PackedKernels
   }
   return {
     preparePacked(source) {
-      const own = placeWeight(heap, source)
+      const own = placeWeight(pool, source)
       const weight = { rows: source.rows, cols: source.cols, bytes: own.bytes }
       prepared.set(weight, own)
       return weight
@@ -93,7 +93,7 @@ function multiplyFew(
   y: Place,
   activations: PackedActivations,
 ): void {
-  const { at, segments, slots, vectors, isFloat, trellis } = weight
+  const { at, segments, slots, vectors, isFloat, hasNibbles, trellis } = weight
   const kind = isFloat ? kinds.floats : kinds[activations]
   const rowBytes = isFloat ? aligned(4 * cols) : 2 * aligned(2 * slots + 32) + aligned(12 * segments)
   withMemory(pool.runtime.heap, [m * rowBytes], (input) => {
@@ -101,8 +101,9 @@ function multiplyFew(
     const params = [at, input, rowBytes, kind, m, y.at, y.stride]
     if (trellis) multiplyTrellis(pool, m, rows, trellis, params)
     else {
-      const scratch = 2 * aligned(4 * segments) + decodingBytes(vectors, 16)
-      runJob(pool, jobKinds.multiplyPacked, Math.ceil(rows / TILE_ROWS), [...params, TILE_ROWS], scratch)
+      const scratch = 4 * aligned(4 * segments + 16) + decodingBytes(vectors, 16)
+      const kind = hasNibbles ? jobKinds.multiplyNibbles : jobKinds.multiplyPacked
+      runJob(pool, kind, Math.ceil(rows / TILE_ROWS), [...params, TILE_ROWS], scratch)
     }
   })
 }
