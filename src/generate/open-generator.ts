@@ -1,10 +1,12 @@
-import { type OptionNames, refuseUnknown, requireWhole } from '../check-option.js'
+import { type OptionNames, refuseUnknown, requireOneOf, requireWhole } from '../check-option.js'
 import { type ModelPlace, requireModel } from '../checkpoint/model-source.js'
 import { OptionError } from '../errors.js'
 import { setThreads } from '../kernels/kernels.js'
+import { type PackedActivations, packedActivations } from '../kernels/packed-contract.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
 import { assertTokenIds } from '../model/decoder/embedding.js'
 import { type EngineName, startEngine } from '../model/ops/engine.js'
+import { setPackedActivations } from '../model/ops/kernels/kernel-weights.js'
 import { cacheBytes, type Decoder, disposeDecoder } from '../model/passes/cached-decoder.js'
 import { checkVocabulary, loadTokenizer, type Tokenizer } from '../model/tokenizer.js'
 import type { QuantizedLayer } from '../packing/quantized-layer.js'
@@ -35,6 +37,12 @@ export interface OpenGeneratorOptions {
   readonly context?: number
   /** What runs the forward pass, for the whole process from now on; default `'wasm'`. */
   readonly engine?: EngineName
+  /**
+   * How finely layers that stay as they are stored see their inputs while up to 4 tokens are computed at once, for the whole
+   * process from now on. `'float32'` (default): as products in float32 do. `'int16'` and `'int8'`: rounded to 15 or 7 bits
+   * below the largest of the inputs that share scales, which is faster. Of no effect on engines other than `'wasm'`.
+   */
+  readonly activations?: PackedActivations
   /** Sequences that are computed together at most, others wait; default 8. */
   readonly sequences?: number
   /** Bytes of cached keys and values, those kept for prompts that begin alike included; default 512 MiB. */
@@ -52,6 +60,7 @@ export const generatorOptionNames: OptionNames<OpenGeneratorOptions> = {
   threads: true,
   context: true,
   engine: true,
+  activations: true,
   sequences: true,
   cacheBytes: true,
   onProgress: true,
@@ -108,6 +117,8 @@ export async function openGenerator(options: OpenGeneratorOptions): Promise<Gene
   requireModel('model', options.model)
   const { sequences = DEFAULT_SEQUENCES, cacheBytes: budget = DEFAULT_CACHE_BYTES } = options
   requireWhole('sequences', sequences, 1, MOST_SEQUENCES)
+  const { activations = 'float32' } = options
+  requireOneOf('activations', activations, packedActivations)
   if (options.threads !== undefined) setThreads(options.threads)
   const model = await openModel(options.model)
   try {
@@ -117,6 +128,7 @@ export async function openGenerator(options: OpenGeneratorOptions): Promise<Gene
     const settings = await readModelSettings(model.checkpoint, model.config, tokenizer)
     const chat = settings.chatTemplate && compileChatTemplate(settings.chatTemplate)
     await startEngine(options.engine ?? 'wasm')
+    setPackedActivations(activations)
     const decoder = await loadWeights(withLayers(model, options.layers), options.onProgress, options.signal)
     const limits = { sequences, promptTokens: PROMPT_TOKENS, cacheBytes: budget }
     return createGenerator({ model, decoder, tokenizer, settings, chat, context }, limits)

@@ -6,6 +6,7 @@ import {
 } from '../../baselines/scalar-options.js'
 import { type ActivationOptions, activationRanges } from '../../pipeline/activations/options.js'
 import { type SchemeOptions, schemes } from '../../pipeline/activations/scheme.js'
+import { type EqualizationOptions, equalizations } from '../../pipeline/equalize/options.js'
 
 /** Flags of the grids of scalar codes. */
 export const scalarFlags = {
@@ -70,4 +71,17 @@ export const activationFlags = {
     help: 'for --activation-range percentile: percent of values below either end, 50 to 100',
     default: '99.9',
   },
-} as const satisfies Record<keyof (ActivationOptions & SchemeOptions), object>
+  equalization: {
+    kind: 'choice',
+    choices: equalizations,
+    help:
+      'move sizes between inputs and weights first, which leaves what the model computes: by its inputs on calibration ' +
+      'text (smoothquant), or between the weights of two layers',
+    default: 'none',
+  },
+  equalizationStrength: {
+    kind: 'number',
+    help: "for --equalization smoothquant: share, 0 to 1, of the inputs' sizes that goes to the weights",
+    default: '0.5',
+  },
+} as const satisfies Record<keyof (ActivationOptions & SchemeOptions & EqualizationOptions), object>

@@ -36,6 +36,8 @@ export interface ModelRun {
   readonly ends: readonly EndTensor[]
   /** How activations are rounded; undefined: not at all. */
   readonly activations?: ActivationSettings | undefined
+  /** The calibration sequences, where they are gathered already. */
+  readonly calibration?: Calibration | undefined
   readonly output: QuantizedOutput | undefined
   readonly onProgress: OnProgress | undefined
   readonly onLayer: ((name: string, layer: QuantizedLayer, report: LayerReport) => void) | undefined
@@ -84,14 +86,17 @@ export async function quantizePhases(
   const { settings, onProgress } = run
   const tuning = settings.method === 'gptvq' && settings.tuning.tuningEpochs > 0 ? settings.tuning : undefined
   const looksAtText = isCalibrated(settings) || isStatic(run.activations)
-  const sampled = looksAtText && options.calibration === undefined ? SAMPLING_SHARE : 0
+  const sampled =
+    looksAtText && run.calibration === undefined && options.calibration === undefined ? SAMPLING_SHARE : 0
   const end = tuning ? 1 - TUNING_SHARE : 1
   const seconds: PhaseSeconds = { calibration: 0, sensitivity: 0, quantization: 0, tuning: 0 }
   const layers: LayerReport[] = []
   const ends: LayerReport[] = []
   const lap = stopwatch()
 
-  const calibration = looksAtText ? await calibrate(run, options, partOf(onProgress, 0, sampled)) : undefined
+  const calibration =
+    run.calibration ??
+    (looksAtText ? await calibrate(run, options, partOf(onProgress, 0, sampled)) : undefined)
   seconds.calibration += lap()
   if (tuning && calibration) assertTunableOn(run.config, calibration, tuning)
 

@@ -6,6 +6,7 @@ import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import { CheckpointError, orNothingWritten } from '../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
 import { setThreads } from '../../kernels/kernels.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
@@ -18,7 +19,14 @@ import {
   resolveActivations,
 } from '../activations/options.js'
 import { type SchemeOptions, withScheme } from '../activations/scheme.js'
-import type { CalibrationOptions } from '../calibrate/calibration.js'
+import { type Calibration, type CalibrationOptions, gatherCalibration } from '../calibrate/calibration.js'
+import { equalizeModel } from '../equalize/equalize-model.js'
+import {
+  type EqualizationOptions,
+  equalizationOptionNames,
+  resolveEqualization,
+  statedEqualization,
+} from '../equalize/options.js'
 import type { OutputOptions, QuantizedOutput } from '../folders/output.js'
 import { requireWholeModel } from '../folders/whole-model.js'
 import type { MixedBitsOptions } from '../mixed/options.js'
@@ -41,6 +49,7 @@ export interface QuantizeModelOptions
     MixedBitsOptions,
     ScalarGridOptions,
     ActivationOptions,
+    EqualizationOptions,
     SchemeOptions,
     CalibrationOptions,
     LayerOrderOptions,
@@ -70,6 +79,7 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
   ...vqOptionNames,
   ...scalarGridOptionNames,
   ...activationOptionNames,
+  ...equalizationOptionNames,
   scheme: true,
   model: true,
   output: true,
@@ -119,26 +129,33 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
   const method = options.method ?? 'gptvq'
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
   const activations = resolveActivations(options)
+  const equalizing = resolveEqualization(options)
   if (options.threads !== undefined) setThreads(options.threads)
   const checkpoint = await openCheckpoint(options.model)
   let output: QuantizedOutput | undefined
   try {
     const notes: string[] = []
     const config = describeDecoder(checkpoint.config, fileIn({ place: model }, 'config.json'), notes)
-    const weights = plainWeights(checkpoint)
+    const plain = plainWeights(checkpoint)
     requireWholeModel(checkpoint, config, undefined)
     const plan = planLayers(config, settings, options)
     const ends = endTensors(config, options)
-    const stated = statedSettings(settings, activations, options)
-    const looksAtText = isCalibrated(settings) || isStatic(activations)
-    checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
+    const stated = {
+      ...statedSettings(settings, activations, options),
+      ...statedEqualization(equalizing),
+    }
+    const isSmooth = equalizing.equalization === 'smoothquant'
+    const looksAtText = isCalibrated(settings) || isStatic(activations) || isSmooth
+    checkModel(plain, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
     const engine = looksAtText ? await startEngine(options.engine) : null
+    const { onProgress, onLayer, signal } = options
+    const { weights, changed, calibration } = await equalizedModel(options, plain, config, equalizing)
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
-      output = await beginOutput(options.output, checkpoint, replaced, { method, stated, engine }, given)
+      const made = { method, stated, engine, changed: { names: changed, floats: weights.floats } }
+      output = await beginOutput(options.output, checkpoint, replaced, made, given)
     }
-    const { onProgress, onLayer, signal } = options
     const run: ModelRun = {
       model: options.model,
       config,
@@ -147,6 +164,7 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
       plan,
       ends,
       activations,
+      calibration,
       output,
       onProgress,
       onLayer,
@@ -169,6 +187,26 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
     await output?.discard()
     await checkpoint.close()
   }
+}
+
+/** The model that layers are rounded of, and the calibration sequences where they were needed for it. */
+async function equalizedModel(
+  options: QuantizeModelOptions,
+  source: WeightSource,
+  config: DecoderDescription,
+  settings: Required<EqualizationOptions>,
+): Promise<{ weights: WeightSource; changed: ReadonlySet<string>; calibration: Calibration | undefined }> {
+  const { onProgress, signal } = options
+  const { equalization } = settings
+  if (equalization === 'none') return { weights: source, changed: new Set(), calibration: undefined }
+  const report = () => onProgress?.({ step: 'equalizing', done: 0 })
+  const calibration =
+    equalization === 'smoothquant'
+      ? await gatherCalibration(options, options.model, source, config, report, signal)
+      : undefined
+  const task = { source, config, calibration, onProgress: report, signal }
+  const { source: weights, changed } = await equalizeModel(task, settings)
+  return { weights, changed, calibration }
 }
 
 function plainWeights(checkpoint: Checkpoint): WeightSource {

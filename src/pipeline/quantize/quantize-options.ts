@@ -12,6 +12,7 @@ import { defaultBpv } from '../../packing/layout.js'
 import { type ModelTuningOptions, resolveModelTuning } from '../../train/tuning/tune-model.js'
 import type { ActivationOptions } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
+import type { EqualizationOptions } from '../equalize/options.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
 
@@ -24,6 +25,7 @@ export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gpt
 /** Options of GPTVQ and of calibration, as far as a method is concerned. */
 type MethodOptions = VqOptions &
   Pick<ActivationOptions, 'activationRange'> &
+  Pick<EqualizationOptions, 'equalization'> &
   ScalarGridOptions &
   CalibrationOptions &
   LayerOrderOptions &
@@ -142,8 +144,9 @@ function resolveScalar(method: 'gptq' | 'rtn', options: MethodOptions): MethodSe
   const settings = resolveScalarOptions({ ...options, bits })
   const searched = settings.scaleSearch === 'sequential-mse'
   if (method === 'rtn' && !searched) {
-    const { activationRange = 'token' } = options
-    const useless = activationRange === 'token' ? [...TEXT_ONLY, ...ORDER_ONLY] : ORDER_ONLY
+    const { activationRange = 'token', equalization } = options
+    const isRounded = activationRange === 'token' && equalization !== 'smoothquant'
+    const useless = isRounded ? [...TEXT_ONLY, ...ORDER_ONLY] : ORDER_ONLY
     refuseUseless(method, options, useless, "'gptq' or 'gptvq', or scaleSearch 'sequential-mse'")
   }
   requireDamping(damping)

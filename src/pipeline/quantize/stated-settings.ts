@@ -1,5 +1,6 @@
 import { type ActivationSettings, isStatic, statedActivations } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
+import type { EqualizationOptions } from '../equalize/options.js'
 import type { OutputOptions } from '../folders/output.js'
 import type { EndTensorOptions } from './end-tensors.js'
 import type { LayerPlanOptions } from './layer-plan.js'
@@ -9,7 +10,7 @@ import { isCalibrated, type MethodSettings } from './quantize-options.js'
 export function statedSettings(
   settings: MethodSettings,
   activations: ActivationSettings | undefined,
-  options: LayerPlanOptions & EndTensorOptions & CalibrationOptions & OutputOptions,
+  options: LayerPlanOptions & EndTensorOptions & CalibrationOptions & EqualizationOptions & OutputOptions,
 ): Readonly<Record<string, unknown>> {
   const { skip, set, embeddingBits, headBits, maxShardBytes } = options
   const { sequences = 128, sequenceLength = 2048, seed = 0 } = options
@@ -17,7 +18,11 @@ export function statedSettings(
   return {
     ...settings.stated,
     ...statedActivations(activations),
-    ...((isCalibrated(settings) || isStatic(activations)) && { sequences, sequenceLength, seed }),
+    ...((isCalibrated(settings) || isStatic(activations) || options.equalization === 'smoothquant') && {
+      sequences,
+      sequenceLength,
+      seed,
+    }),
     ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)),
   }
 }

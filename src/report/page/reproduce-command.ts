@@ -36,8 +36,9 @@ export function reproduceCommand({
 
 /** Whether the layers were quantized on activations. */
 export function looksAtText({ method, settings }: Pick<ReportData, 'method' | 'settings'>): boolean {
-  const { scaleSearch, activationRange = 'token' } = settings
-  return method !== 'rtn' || scaleSearch === 'sequential-mse' || activationRange !== 'token'
+  const { scaleSearch, activationRange = 'token', equalization } = settings
+  if (method !== 'rtn' || scaleSearch === 'sequential-mse') return true
+  return activationRange !== 'token' || equalization === 'smoothquant'
 }
 
 /** An argument as one types it in a shell. */

@@ -67,10 +67,10 @@ export async function runTraining(
   onMeasured: (state: LoopState) => Promise<void> = async () => {},
 ): Promise<TrainingCurve> {
   const { student, split, onProgress } = work
-  const { batch, accumulation, epochs, patience, rechooseEvery, seed } = settings
+  const { batch, accumulation, epochs, patience, seed } = settings
   const perEpoch = Math.ceil(split.training.length / (batch * accumulation))
   const total = epochs * perEpoch
-  const measureEvery = settings.measureEvery ?? perEpoch
+  const { measureEvery = perEpoch, rechooseEvery = perEpoch } = settings
   const counts = { total, warmup: Math.round(settings.warmup * total) }
   const state = from ?? (await startLoop(work, settings))
   const sinceLast: TrainingLoss[] = []
@@ -84,7 +84,7 @@ export async function runTraining(
     const chosen = shuffledBatches(split.training, batch * accumulation, deriveSeed(seed, epoch + 1))
     sinceLast.push(await doStep(work, settings, chosen[step % perEpoch], rateOf(step, counts)))
     state.step++
-    if (rechooseEvery && state.step % rechooseEvery === 0) rechooseAll(student)
+    if (state.step % rechooseEvery === 0) rechooseAll(student)
     seconds += lap()
     tokens += chosen[step % perEpoch].length * work.sequences[0].length
     if (state.step % measureEvery !== 0 && state.step < total) continue

@@ -51,7 +51,6 @@ function groupTasks(
   const start = (group % columnGroups) * columnsPerGroup
   const end = Math.min(start + columnsPerGroup, cols)
   const trellis = trellisColumns(layout, start, end)
-  const metric = Float64Array.from({ length: d * d }, (_, i) => (i % (d + 1) === 0 ? 1 : 0))
   const centroids = codebooks.subarray(group * k * d, (group + 1) * k * d)
   const scaled = new Map<number, Float32Array>()
   const centroidsTimes = (factor: number) => {
@@ -70,13 +69,20 @@ function groupTasks(
       vectorDim: d,
       targets: wholeBlock(columnOf(weights, cols, top, rows, column, d), d),
       ...(scales && { scales: { data: scales, offset: top * blocks + block, stride: blocks } }),
-      metric,
+      metric: identity(d, Math.min(d, cols - column)),
       centroids: centroidsTimes(trellis?.factors[v] ?? 1),
       keys: indices,
       keyOffset: top * perRow + column / d,
       keyStride: perRow,
     }
   })
+}
+
+/** d x d, of ones as far as there are weights: the last vector of a row may be narrower. */
+function identity(d: number, width: number): Float64Array {
+  const metric = new Float64Array(d * d)
+  for (let i = 0; i < width; i++) metric[i * (d + 1)] = 1
+  return metric
 }
 
 /** A column of vectors, rows x d; beyond the last column of the layer there are zeros. */

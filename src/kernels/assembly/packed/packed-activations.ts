@@ -1,14 +1,15 @@
 import { aligned, param } from '../job'
+import { loadUpTo } from '../simd'
 import {
   COLS,
   FACTORS,
   field,
-  isTrellis,
   ORDER,
   PERMUTATION,
   SEGMENT_COUNT,
   SLOTS,
   segmentAt,
+  STRETCHES,
   stretchAt,
 } from './packed-weight'
 
@@ -59,7 +60,7 @@ export function roundActivationsTile(tile: i32, scratch: usize): void {
   const low = lowIn(to, slots)
   let step = stepsIn(to, slots)
   for (let i = 0; i < segments; i++) {
-    const ends = isTrellis(weight) ? stretchAt(weight, i) : segmentAt(weight, i)
+    const ends = field(weight, STRETCHES) != 0 ? stretchAt(weight, i) : segmentAt(weight, i)
     const start = <usize>load<i32>(ends)
     const count = load<i32>(ends, 4) - load<i32>(ends)
     const sums = step + (<usize>segments << 2)
@@ -115,28 +116,52 @@ function roundSegment(
     }
   }
   store<f32>(step, unit)
-  let sum = 0
-  let rest = 0
-  for (let i = 0; i < count; i++) {
-    const value = <i32>nearest<f32>(load<f32>(x + (<usize>i << 2)) * perUnit)
-    const piece = kind == AS_PIECES ? (value + 16384) >> 15 : value
-    const less = value - (piece << 15)
-    store<i16>(high + (<usize>i << 1), <i16>piece)
-    sum += piece
-    if (kind == AS_PIECES) {
-      store<i16>(low + (<usize>i << 1), <i16>less)
-      rest += less
+  let sums = i32x4.splat(0)
+  let rests = i32x4.splat(0)
+  const isPieces = kind == AS_PIECES
+  const end = x + (<usize>count << 2)
+  for (; x < end; x += 16, high += 8, low += 8) {
+    const values = f32x4.mul(loadUpTo(x, end), f32x4.splat(perUnit))
+    const units = i32x4.trunc_sat_f32x4_s(f32x4.nearest(values))
+    const pieces = isPieces ? i32x4.shr_s(i32x4.add(units, i32x4.splat(16384)), 15) : units
+    const less = i32x4.sub(units, i32x4.shl(pieces, 15))
+    sums = i32x4.add(sums, pieces)
+    storeFour(high, i16x8.narrow_i32x4_s(pieces, pieces), end - x)
+    if (isPieces) {
+      rests = i32x4.add(rests, less)
+      storeFour(low, i16x8.narrow_i32x4_s(less, less), end - x)
     }
   }
-  store<i32>(highSum, sum)
-  store<i32>(lowSum, rest)
+  store<i32>(highSum, sumOf(sums))
+  store<i32>(lowSum, sumOf(rests))
+}
+
+/** Four numbers of 16 bits, or as many as `bytes` of floats there are: what lies behind is another segment's. */
+// @ts-expect-error: decorator
+@inline
+function storeFour(at: usize, pieces: v128, bytes: usize): void {
+  if (bytes >= 16) v128.store_lane<u64>(at, pieces, 0)
+  else {
+    v128.store_lane<u16>(at, pieces, 0)
+    if (bytes > 4) v128.store_lane<u16>(at, pieces, 1, 2)
+    if (bytes > 8) v128.store_lane<u16>(at, pieces, 2, 4)
+  }
+}
+
+// @ts-expect-error: decorator
+@inline
+function sumOf(sums: v128): i32 {
+  const low = i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1)
+  return low + (i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3))
 }
 
 /** Infinity or NaN where a value is. */
 function largestOf(x: usize, count: i32): f32 {
-  let largest: f32 = 0
-  for (let i = 0; i < count; i++) largest = max<f32>(largest, abs<f32>(load<f32>(x + (<usize>i << 2))))
-  return largest
+  let largest = f32x4.splat(0)
+  const end = x + (<usize>count << 2)
+  for (; x < end; x += 16) largest = f32x4.max(largest, f32x4.abs(loadUpTo(x, end)))
+  const low = max<f32>(f32x4.extract_lane(largest, 0), f32x4.extract_lane(largest, 1))
+  return max<f32>(low, max<f32>(f32x4.extract_lane(largest, 2), f32x4.extract_lane(largest, 3)))
 }
 
 // @ts-expect-error: decorator

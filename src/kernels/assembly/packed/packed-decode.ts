@@ -2,7 +2,6 @@ import { aligned } from '../job'
 import { unpackCodes } from './packed-codes'
 import { chosen } from '../simd'
 import {
-  BYTES,
   CODE_BITS,
   codesAt,
   COLUMNS_PER_GROUP,
@@ -11,6 +10,7 @@ import {
   field,
   GRID,
   groupsOf,
+  hasNibbles,
   KIND,
   VECTOR_DIM,
 } from './packed-weight'
@@ -33,7 +33,7 @@ export function decodeRow(weight: usize, row: i32, vector: i32, count: i32, scra
     if (field(weight, CODE_BITS) == 8) flipSigns(elements, count)
     return
   }
-  if (isNibblePairs(weight)) {
+  if (hasNibbles(weight)) {
     decodeNibblePairs(weight, row, vector, count, elements)
     return
   }
@@ -57,12 +57,6 @@ function flipSigns(at: usize, count: i32): void {
   for (; at < end; at += 16) v128.store(at, v128.xor(v128.load(at), i8x16.splat(-128)))
 }
 
-/** 2-D vectors with codes of 4 bits, the first one of each group at the start of a byte. */
-function isNibblePairs(weight: usize): boolean {
-  const isPlain = field(weight, KIND) == BYTES && field(weight, CODE_BITS) == 4
-  return isPlain && field(weight, VECTOR_DIM) == 2 && (field(weight, COLUMNS_PER_GROUP) & 3) == 0
-}
-
 function decodeNibblePairs(weight: usize, row: i32, vector: i32, count: i32, to: usize): void {
   const perGroup = field(weight, COLUMNS_PER_GROUP) >> 1
   const groups = groupsOf(weight, row)
@@ -77,10 +71,8 @@ function decodeNibblePairs(weight: usize, row: i32, vector: i32, count: i32, to:
 }
 
 function swizzleNibblePairs(table: usize, codes: usize, count: i32, to: usize): void {
-  const a = v128.load(table)
-  const b = v128.load(table, 16)
-  const firsts = evens(a, b)
-  const seconds = odds(a, b)
+  const firsts = v128.load(table)
+  const seconds = v128.load(table, 16)
   const end = to + (<usize>count << 1)
   for (; to < end; to += 64, codes += 16) {
     const pairs = v128.load(codes)

@@ -13,7 +13,7 @@ export const COLUMN_GROUPS: usize = 36
 export const ELEMENTS: usize = 40
 /** Between the elements of two groups; 0 where all share them. */
 const GROUP_BYTES: usize = 44
-/** One of the kinds below. */
+/** One of the kinds below; 0: int8 elements. */
 export const KIND: usize = 48
 const SCALES: usize = 52
 /** 0: no blocks. */
@@ -38,7 +38,7 @@ export const ORDER: usize = 92
 export const FACTORS: usize = 128
 /** With a trellis, whose codes lie in streams (`wasm/packed/trellis-streams.ts`): where those of a vector are; 0 without. */
 export const PLACES: usize = 132
-/** Slots, runs and streams of each segment. */
+/** Slots, runs and streams of each segment; 0 where slots are columns. */
 export const STRETCHES: usize = 136
 /** Width and length of each run of streams. */
 export const RUNS: usize = 140
@@ -48,10 +48,9 @@ export const REGION_BYTES: usize = 144
 export const COLUMN_FACTORS: usize = 148
 /** Blocks of a row. With a trellis their codes go down the rows of a group, block after block, as its streams do. */
 export const BLOCKS: usize = 152
-/** The two levels of each byte of codes; 0 without a trellis or levels. */
+/** With slots that are not columns: the two levels of each byte of codes, 0 without levels. */
 export const LEVEL_PAIRS: usize = 156
 
-export const BYTES: i32 = 0
 export const FLOATS: i32 = 1
 export const GRID: i32 = 2
 
@@ -65,6 +64,13 @@ export function field(weight: usize, offset: usize): i32 {
 @inline
 export function isTrellis(weight: usize): boolean {
   return field(weight, PLACES) != 0
+}
+
+/** Whether it is one of pairs with codes of 4 bits, whose slots are as `nibble-product.ts` wants them. */
+// @ts-expect-error: decorator
+@inline
+export function hasNibbles(weight: usize): boolean {
+  return field(weight, STRETCHES) != 0 && field(weight, PLACES) == 0
 }
 
 /** Where the codes of a row are, from a vector on that starts on a byte. */

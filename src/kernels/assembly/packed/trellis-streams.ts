@@ -24,7 +24,7 @@ import { TILE } from './trellis-run'
  */
 
 /** Bits in front of a stream: a number read from where its code starts is then its place in a table of 4 bytes each. */
-const SHIFT: i32 = 2
+export const SHIFT: i32 = 2
 
 /** Where the streams of a row group are. */
 // @ts-expect-error: decorator
@@ -71,6 +71,12 @@ export function writePairs(weight: usize, half: i32): void {
   const d = field(weight, VECTOR_DIM)
   const elements = load<usize>(weight, ELEMENTS) + <usize>(2 * half)
   const count = 1 << field(weight, STATE_BITS)
+  if (d == 2 && count >= 4) {
+    for (let i = 0; i < count; i += 4) {
+      v128.store(PAIRS + (<usize>i << 2), v128.load_ext<i8>(elements + (<usize>i << 1)))
+    }
+    return
+  }
   for (let i = 0; i < count; i++) {
     const element = elements + <usize>(i * d)
     store<i16>(PAIRS + (<usize>i << 2), load<i8>(element))

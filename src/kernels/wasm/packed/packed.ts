@@ -13,8 +13,8 @@ import { type PreparedWeight, placeWeight } from './packed-weight.js'
 const FEW_ROWS = 4
 /** Rows of W of a tile. */
 const TILE_ROWS = 16
-/** Jobs that a product with a trellis is cut into at least, where there are as many tiles; enough for the threads. */
-const LEAST_JOBS = 16
+/** Jobs for each thread that a product with a trellis is cut into at least, where there are as many tiles. */
+const JOBS_PER_THREAD = 8
 /** Rows of W that are expanded at once, whole tiles of `assembly/packed-panel.ts`. */
 const PANEL_ROWS = 4096
 const PANEL_TILE_ROWS = 64
@@ -33,7 +33,7 @@ export function packedKernels(pool: Pool, arrays: ResidentArrays): PackedKernels
   }
   return {
     preparePacked(source) {
-      const own = placeWeight(heap, source)
+      const own = placeWeight(pool, source)
       const weight = { rows: source.rows, cols: source.cols, bytes: own.bytes }
       prepared.set(weight, own)
       return weight
@@ -93,7 +93,7 @@ function multiplyFew(
   y: Place,
   activations: PackedActivations,
 ): void {
-  const { at, segments, slots, vectors, isFloat, trellis } = weight
+  const { at, segments, slots, vectors, isFloat, hasNibbles, trellis } = weight
   const kind = isFloat ? kinds.floats : kinds[activations]
   const rowBytes = isFloat ? aligned(4 * cols) : 2 * aligned(2 * slots + 32) + aligned(12 * segments)
   withMemory(pool.runtime.heap, [m * rowBytes], (input) => {
@@ -101,8 +101,9 @@ function multiplyFew(
     const params = [at, input, rowBytes, kind, m, y.at, y.stride]
     if (trellis) multiplyTrellis(pool, m, rows, trellis, params)
     else {
-      const scratch = 2 * aligned(4 * segments) + decodingBytes(vectors, 16)
-      runJob(pool, jobKinds.multiplyPacked, Math.ceil(rows / TILE_ROWS), [...params, TILE_ROWS], scratch)
+      const scratch = 4 * aligned(4 * segments + 16) + decodingBytes(vectors, 16)
+      const kind = hasNibbles ? jobKinds.multiplyNibbles : jobKinds.multiplyPacked
+      runJob(pool, kind, Math.ceil(rows / TILE_ROWS), [...params, TILE_ROWS], scratch)
     }
   })
 }
@@ -117,7 +118,7 @@ function multiplyTrellis(
 ): void {
   const groups = Math.ceil(rows / rowsPerGroup)
   const tiles = Math.ceil(Math.min(rows, rowsPerGroup) / TILE_ROWS)
-  const atOnce = Math.min(tiles, Math.max(1, Math.floor((groups * tiles) / LEAST_JOBS)))
+  const atOnce = Math.min(tiles, Math.max(1, Math.floor((groups * tiles) / (JOBS_PER_THREAD * pool.threads))))
   const perGroup = Math.ceil(tiles / atOnce)
   const scratch = 64 * (3 + m * atOnce)
   for (let half = 0; half < vectorDim / 2; half++) {

@@ -1,4 +1,4 @@
-import { packedRowBytes, raggedRowBytes, unpackRagged } from '../../bits.js'
+import { packedRowBytes } from '../../bits.js'
 import {
   type BlockLevels,
   type CodebookValues,
@@ -7,6 +7,7 @@ import {
   segmentsOf,
 } from '../../packed-contract.js'
 import type { TrellisColumns } from '../../trellis-contract.js'
+import { pairsOf } from './nibble-slots.js'
 
 /** As in `assembly/packed/trellis-run.ts` and `trellis-streams.ts`. */
 const TILE_ROWS = 16
@@ -18,7 +19,16 @@ const SHIFT = 2
  * from the last row up. Streams of a row group follow each other; whole tiles of 16 rows have room in each.
  */
 export interface TrellisStreams {
-  readonly codes: Uint8Array
+  readonly arrays: TrellisArrays
+  /** Of each entry: the first bit of its code in a stored row, and the width. */
+  readonly entries: Int32Array
+  /** Of the streams of a row group of full height. */
+  readonly regionBytes: number
+}
+
+interface TrellisArrays {
+  /** Room for the streams. */
+  readonly codes: { readonly byteLength: number }
   /** Of each vector: width; widths in sum of the streams before its own; bytes behind the rows of those; 12 bytes. */
   readonly places: Int32Array
   /** Of each segment: start, end of its slots; first, end of its runs; as above of its first stream. */
@@ -33,7 +43,6 @@ export interface TrellisStreams {
   /** Where there are levels: the codes of each block of a row group, down its rows, two a byte; what such a byte stands for. */
   readonly levelCodes: Uint8Array
   readonly levelPairs: Float32Array
-  readonly regionBytes: number
 }
 
 interface Entry {
@@ -57,12 +66,7 @@ export function trellisStreams(
   const heights = Array.from({ length: Math.ceil(rows / rowsPerGroup) }, (_, group) =>
     heightOf(Math.min(rowsPerGroup, rows - group * rowsPerGroup)),
   )
-  const codes = new Uint8Array(heights.reduce((sum, height) => sum + regionBytes(height), 0))
-  let at = 0
-  for (const [group, height] of heights.entries()) {
-    layGroup(source, trellis.widths, group * rowsPerGroup, rowsPerGroup, entries, tails, codes.subarray(at))
-    at += regionBytes(height)
-  }
+  const codes = { byteLength: heights.reduce((sum, height) => sum + regionBytes(height), 0) }
   const slots = Math.max(2, d)
   const columnOf = (slot: number) => {
     const { vector, segment } = entries[Math.floor(slot / slots)]
@@ -72,7 +76,7 @@ export function trellisStreams(
   }
   const factorOf = (vector: number) => trellis.factors[vector]
   const length = entries.length * slots
-  return {
+  const arrays = {
     codes,
     ...tablesOf(segments, entries, tails, slots, trellis.widths.length),
     order: Int32Array.from({ length }, (_, slot) => columnOf(slot)),
@@ -81,6 +85,10 @@ export function trellisStreams(
       factorOf(Math.floor(j / d)),
     ),
     ...levelsOf(rows, cols, rowsPerGroup, values.blocks),
+  }
+  return {
+    arrays,
+    entries: storedPlaces(trellis.widths, entries),
     regionBytes: regionBytes(heightOf(Math.min(rowsPerGroup, rows))),
   }
 }
@@ -90,7 +98,7 @@ function levelsOf(
   cols: number,
   rowsPerGroup: number,
   blocks: BlockLevels | undefined,
-): Pick<TrellisStreams, 'levelCodes' | 'levelPairs'> {
+): Pick<TrellisArrays, 'levelCodes' | 'levelPairs'> {
   if (!blocks) return { levelCodes: new Uint8Array(0), levelPairs: new Float32Array(0) }
   const { size, codes, levels } = blocks
   const perRow = Math.ceil(cols / size)
@@ -108,10 +116,7 @@ function levelsOf(
       levelCodes[(group * full * perRow + block * height + below) >> 1] |= code << (4 * (below & 1))
     }
   }
-  return {
-    levelCodes,
-    levelPairs: Float32Array.from({ length: 512 }, (_, i) => levels[((i >> 1) >> (4 * (i & 1))) & 15]),
-  }
+  return { levelCodes, levelPairs: pairsOf(levels) }
 }
 
 const heightOf = (rows: number) => TILE_ROWS * Math.ceil(rows / TILE_ROWS)
@@ -131,7 +136,7 @@ function tablesOf(
   tails: readonly number[],
   slots: number,
   vectors: number,
-): Pick<TrellisStreams, 'places' | 'stretches' | 'runs'> {
+): Pick<TrellisArrays, 'places' | 'stretches' | 'runs'> {
   const places = new Int32Array(3 * vectors)
   const stretches: number[] = []
   const runs: number[] = []
@@ -152,48 +157,8 @@ function tablesOf(
   return { places, stretches: Int32Array.from(stretches), runs: Int32Array.from(runs) }
 }
 
-/** Writes the streams of a row group. */
-function layGroup(
-  { rows, codes }: PackedSource,
-  widths: Uint8Array,
-  first: number,
-  rowsPerGroup: number,
-  entries: readonly Entry[],
-  tails: readonly number[],
-  target: Uint8Array,
-): void {
-  const count = Math.min(rowsPerGroup, rows - first)
-  const height = heightOf(count)
-  const indices = new Uint16Array(count * widths.length)
-  unpackRagged(codes.subarray(first * raggedRowBytes(widths)), count, widths, indices)
-  let start = 0
-  for (const [i, { vector, width }] of entries.entries()) {
-    layStream(indices, widths.length, vector, count, width, SHIFT + (height - count) * width, target, start)
-    start += (height / 8) * width + tails[i]
-  }
-}
-
-/** Writes the codes of a vector from the last of `count` rows up, after `bits` bits of 0. */
-function layStream(
-  indices: Uint16Array,
-  perRow: number,
-  vector: number,
-  count: number,
-  width: number,
-  bits: number,
-  target: Uint8Array,
-  start: number,
-): void {
-  let to = start + (bits >> 3)
-  let pending = 0
-  let pendingBits = bits & 7
-  for (let at = (count - 1) * perRow + vector; at >= 0; at -= perRow) {
-    pending |= indices[at] << pendingBits
-    pendingBits += width
-    for (; pendingBits >= 8; pendingBits -= 8) {
-      target[to++] = pending
-      pending >>= 8
-    }
-  }
-  if (pendingBits > 0) target[to] = pending
+function storedPlaces(widths: Uint8Array, entries: readonly Entry[]): Int32Array {
+  const bits = new Int32Array(widths.length)
+  for (let vector = 1; vector < widths.length; vector++) bits[vector] = bits[vector - 1] + widths[vector - 1]
+  return Int32Array.from(entries.flatMap(({ vector, width }) => [bits[vector], width]))
 }

@@ -53,4 +53,6 @@ export const jobKinds = {
   expandPacked: 52,
   writePairs: 53,
   multiplyTrellis: 54,
+  multiplyNibbles: 55,
+  layStreams: 56,
 } as const
