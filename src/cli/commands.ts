@@ -1,6 +1,7 @@
 import { analyzeCommand } from './commands/analyze.js'
 import { compareCommand } from './commands/compare.js'
 import { dequantizeCommand } from './commands/dequantize.js'
+import { distillCommand } from './commands/distill.js'
 import { evalCommand } from './commands/eval.js'
 import { exportCommand } from './commands/export.js'
 import { inspectCommand } from './commands/inspect.js'
@@ -10,6 +11,7 @@ import { quantizeTensorsCommand } from './commands/quantize-tensors.js'
 import { reportCommand } from './commands/report.js'
 import { runCommand } from './commands/run.js'
 import { serveCommand } from './commands/serve.js'
+import { trainCommand } from './commands/train.js'
 import type { Command } from './parse/command.js'
 
 /** All commands, in the order of the help. */
@@ -23,6 +25,8 @@ export const commands: readonly Command[] = [
   dequantizeCommand,
   quantizeTensorsCommand,
   exportCommand,
+  trainCommand,
+  distillCommand,
   pushCommand,
   runCommand,
   serveCommand,

@@ -35,9 +35,14 @@ export interface TrainModelOptions extends TrainingOptions, OutputOptions {
   groupSize?: number
   /** Without `start`, not for `'codebooks'`: what makes the layers to start from, default `'gptq'`. */
   startMethod?: 'gptq' | 'rtn'
-  /** Learning rate of scales, relative to that of weights, default 4; not for `'codebooks'`. */
+  /**
+   * How far the outermost weight of a grid moves with its scale, relative to a weight that is trained by itself; default 8.
+   * Not for `'codebooks'`.
+   */
   scaleRate?: number
-  /** Learning rate of the norms of the blocks, relative to that of weights or codebooks, default 1; 0: they stay. */
+  /**
+   * Learning rate of the norms of the blocks, counted as that of scales; default 8, for `'codebooks'` 0.4. 0: they stay.
+   */
   normRate?: number
   /** For `'lr-qat'`: columns of the left factor and rows of the right one, default 16. */
   rank?: number
@@ -75,10 +80,13 @@ export const trainModelOptionNames: OptionNames<TrainModelOptions> = {
 
 /** Steps of the grid, or shares of a codebook's root mean square, that a value moves per step at most. */
 const LEARNING_RATES: Readonly<Record<TrainingMethod, number>> = {
-  qat: 0.02,
-  'lr-qat': 0.02,
+  qat: 0.0006,
+  'lr-qat': 0.0006,
   codebooks: 0.01,
 }
+
+/** Learning rates of norms, relative to these. */
+const NORM_RATES: Readonly<Record<TrainingMethod, number>> = { qat: 8, 'lr-qat': 8, codebooks: 0.4 }
 
 /** Options that only some methods have a use for. */
 const OWN_OPTIONS = {
@@ -111,7 +119,7 @@ export function resolveTrainModel(options: TrainModelOptions) {
   refuseUseless(options)
   const isVector = method === 'codebooks'
   const { bits = isVector ? 2 : 4, groupSize = 128, startMethod = 'gptq', rank = 16 } = options
-  const { scaleRate = 4, normRate = 1, indexRate = 0, rechooseEvery } = options
+  const { scaleRate = 8, normRate = NORM_RATES[method], indexRate = 0, rechooseEvery } = options
   const { frozenBits = bits <= 4 && start === undefined ? 8 : 16 } = options
   requireWhole('bits', bits, 2, 8)
   requireWhole('groupSize', groupSize, 1)

@@ -12,6 +12,7 @@ import { deriveSeed } from '../random.js'
 import type { FoundModel } from './prepare.js'
 import type { TrainModelSettings } from './train-model-options.js'
 import { trainableCodebooks } from './weights/codebooks.js'
+import { outermostRate } from './weights/grid.js'
 import { trainableLowRank } from './weights/low-rank.js'
 import { trainablePlain } from './weights/plain.js'
 import { trainableScalar } from './weights/scalar.js'
@@ -37,11 +38,24 @@ export async function quantizedTrainables(
     trained.set(name, await trainableLayer(name, layer, full, settings, index))
   }
   if (settings.normRate === 0) return trained
+  const rate = outermostRate(settings.normRate, meanBits(layers))
   for (const name of normNames(config)) {
     const values = await source.floats(name)
-    trained.set(name, trainablePlain(values, dtypeOf(checkpoint, name), settings.normRate))
+    trained.set(name, trainablePlain(values, dtypeOf(checkpoint, name), rate))
   }
   return trained
+}
+
+/** Bits of a code or an index per weight, over all weights. */
+function meanBits(layers: ReadonlyMap<string, QuantizedLayer>): number {
+  let bits = 0
+  let weights = 0
+  for (const layer of layers.values()) {
+    const { rows, cols, bits: own } = 'layout' in layer ? layer.layout : layer
+    bits += rows * cols * own
+    weights += rows * cols
+  }
+  return bits / weights
 }
 
 /** The tensors of all norms of the blocks. */

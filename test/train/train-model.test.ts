@@ -62,11 +62,11 @@ const scalar = { bits: 2, groupSize: 16, learningRate: 0.02, startMethod: 'rtn' 
 const methods = {
   qat: { method: 'qat', ...scalar },
   'lr-qat': { method: 'lr-qat', ...scalar, rank: 4 },
-  'scales of a trellis': { method: 'codebooks', learningRate: 0.05, normRate: 0.1 },
+  'scales of a trellis': { method: 'codebooks', learningRate: 0.05, normRate: 0.2 },
   'codebooks and indices': {
     method: 'codebooks',
     learningRate: 0.02,
-    normRate: 0.1,
+    normRate: 0.2,
     indexRate: 1,
     start: 'plain',
   },

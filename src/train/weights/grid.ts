@@ -23,6 +23,14 @@ export function gridBytes({ layer, first, scales }: Grid): number {
   return layer.codes.byteLength + layer.scales.byteLength + first.byteLength + scales.byteLength
 }
 
+/**
+ * The learning rate of a factor that moves weights in proportion, so that the outermost one of the grid moves `rate` times
+ * as far as a weight that is trained by itself: more bits, more steps away from 0.
+ */
+export function outermostRate(rate: number, bits: number): number {
+  return rate / 2 ** (bits - 1)
+}
+
 /** The least half that is not 0. */
 const LEAST_SCALE = 2 ** -24
 

@@ -3,7 +3,7 @@ import { kernels } from '../../kernels/kernels.js'
 import type { Matrix } from '../../matrix.js'
 import { dequantizeScalar, type ScalarLayer } from '../../packing/scalar-layer.js'
 import { randomGenerator, randomNormal } from '../../random.js'
-import { forEachGroup, gridBytes, nearest, openGrid, setScales, storedGrid } from './grid.js'
+import { forEachGroup, gridBytes, nearest, openGrid, outermostRate, setScales, storedGrid } from './grid.js'
 import type { Trainable } from './trainable.js'
 
 /** How a weight is trained by factors of low rank. */
@@ -57,7 +57,7 @@ export function trainableLowRank(
     parameters: [
       { name: 'left', values: left, sizes: 1, decays: true },
       { name: 'right', values: right, sizes: 1, decays: true },
-      { name: 'scales', values: scales, sizes: scaleRate, decays: false },
+      { name: 'scales', values: scales, sizes: outermostRate(scaleRate, start.bits), decays: false },
     ],
     frozenBytes: frozen.byteLength + gridBytes(grid),
     refresh() {

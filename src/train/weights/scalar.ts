@@ -1,6 +1,6 @@
 import type { Matrix } from '../../matrix.js'
 import { dequantizeScalar, type ScalarLayer } from '../../packing/scalar-layer.js'
-import { forEachGroup, gridBytes, nearest, openGrid, setScales, storedGrid } from './grid.js'
+import { forEachGroup, gridBytes, nearest, openGrid, outermostRate, setScales, storedGrid } from './grid.js'
 import type { Trainable } from './trainable.js'
 
 /** How far inside the cell of its code a weight starts at least, in steps of the grid. */
@@ -34,7 +34,7 @@ export function trainableScalar(full: Matrix, start: ScalarLayer, scaleRate: num
   return {
     parameters: [
       { name: 'weights', values: weights, sizes: 1, decays: true },
-      { name: 'scales', values: scales, sizes: scaleRate, decays: false },
+      { name: 'scales', values: scales, sizes: outermostRate(scaleRate, start.bits), decays: false },
     ],
     frozenBytes: gridBytes(grid),
     refresh() {
