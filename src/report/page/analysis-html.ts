@@ -80,7 +80,7 @@ export function analysisHtml(data: AnalysisData): string {
   }
   const title = `${model}: analysis`
   const about =
-    `${formatWhole(layers.length)} linear layers, each rounded alone, on ${formatWhole(windows)} windows of ` +
+    `${formatWhole(layers.length)} linear layers, each rounded alone, on ${formatWhole(windows)} ${windows === 1 ? 'window' : 'windows'} of ` +
     `${formatWhole(context)} tokens; the full model has a perplexity of ${formatNumber(perplexity)} on them.`
   const settings = Object.entries(data.settings).map(
     ([name, value]) => html`<dt>${name}</dt><dd>${String(value)}</dd>\n`,
