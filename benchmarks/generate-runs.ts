@@ -4,6 +4,19 @@ import { closeCaches, type Decoder, decodeSteps, openCaches } from '../src/model
 export interface Written {
   readonly promptSeconds: number
   readonly tokenSeconds: number
+  /** Seconds of processors for each, all threads of the process together: what else the machine does is not in it. */
+  readonly tokenBusy: number
+}
+
+/** Starts to count seconds, and those of processors; call what it returns to read them. */
+export function startWatch(): () => { seconds: number; busy: number } {
+  const start = performance.now()
+  const before = process.cpuUsage()
+  return () => {
+    const seconds = (performance.now() - start) / 1e3
+    const { user, system } = process.cpuUsage(before)
+    return { seconds, busy: (user + system) / 1e6 }
+  }
 }
 
 /** Runs a prompt, then one token after the other. */
@@ -13,12 +26,13 @@ export async function writeTokens(decoder: Decoder, prompt: number[], count: num
   const next = (tokens: readonly number[]) =>
     decodeSteps(decoder, [{ caches, tokens: Int32Array.from(tokens), span, predicts: true }])
   try {
-    const start = performance.now()
+    const watch = startWatch()
     let logits = await next(prompt)
-    const begun = performance.now()
+    const { seconds: promptSeconds } = watch()
+    const start = startWatch()
     for (let i = 0; i < count; i++) logits = await next([argmax(logits)])
-    const end = performance.now()
-    return { promptSeconds: (begun - start) / 1e3, tokenSeconds: (end - begun) / 1e3 / count }
+    const { seconds, busy } = start()
+    return { promptSeconds, tokenSeconds: seconds / count, tokenBusy: busy / count }
   } finally {
     closeCaches(caches)
   }

@@ -6,7 +6,7 @@ import { packedBytes } from '../src/packing/bits-per-value.js'
 import type { PackedQuantizedLayer } from '../src/packing/quantized-layer.js'
 import { type Written, writeTokens } from './generate-runs.js'
 import { medianOf, spreadOf, timingOf } from './harness.js'
-import { importLlama, openLlama } from './llama-runs.js'
+import { openLlama, startLlama } from './llama-runs.js'
 import { scalarLayer, vectorLayer } from './random-layers.js'
 import { describeSizes, type MakeLayer, type ModelSizes, randomWeights } from './random-model.js'
 import type { Row, Table } from './report.js'
@@ -24,8 +24,9 @@ export async function run(options: SuiteOptions): Promise<Table[]> {
       note:
         'One sequence: a prompt, then token by token; random weights, all linear layers and the head in the form that is named. ' +
         'Contenders take turns; medians. Float32 has fewer blocks where more than memory holds would be needed, and its seconds are ' +
-        'those of as many blocks as the others have. To float32: tokens a second over its. Bits: bytes of layers and head, by ' +
-        'their weights. Rate: billions of weights a second, while tokens are written. GB/s: of those bytes. Load: how much ' +
+        'those of as many blocks as the others have. A processor second is one of all threads ' +
+        'together; unlike a second it does not count what else the machine does. To float32, weights and GB are by processor ' +
+        'seconds. Bits: bytes of layers and head, by their weights. Load: how much ' +
         'the memory of the process grows at most while weights are loaded, over their bytes (where it is the first to be). ' +
         'llama.cpp is there where `GPTVQ_LLAMA_CPP` names a folder with node-llama-cpp.',
       columns: [
@@ -35,6 +36,7 @@ export async function run(options: SuiteOptions): Promise<Table[]> {
         { key: 'prompt', label: 'prompt tokens/s', digits: 3 },
         { key: 'tokens', label: 'tokens/s', digits: 3 },
         { key: 'spread', label: 'spread %', decimals: 0 },
+        { key: 'busy', label: 'tokens per processor second', digits: 3 },
         { key: 'toFloat', label: 'to float32', digits: 3 },
         { key: 'bits', label: 'bits', digits: 3 },
         { key: 'rate', label: 'billion weights/s', digits: 3 },
@@ -102,7 +104,7 @@ async function timeModel(sizes: ModelSizes, quick: boolean): Promise<Row[]> {
   const writers: Writer[] = []
   for (const form of forms) writers.push(...(await ourWriters(sizes, form, threadCounts, closers)))
   writers.push(...(await llamaWriters(sizes, threadCounts, quick, closers)))
-  const prompt = Array.from({ length: quick ? 8 : 64 }, (_, i) => (i * 37) % sizes.words)
+  const prompt = Array.from({ length: quick ? 8 : 32 }, (_, i) => (i * 37) % sizes.words)
   const count = quick ? 2 : 8
   const runs = writers.map((): Written[] => [])
   // the first is warm-up
@@ -116,6 +118,7 @@ async function timeModel(sizes: ModelSizes, quick: boolean): Promise<Row[]> {
   setThreads(most)
   setPackedActivations('float32')
   const secondsOf = (i: number) => medianOf(runs[i].map(({ tokenSeconds }) => tokenSeconds))
+  const busyOf = (i: number) => medianOf(runs[i].map(({ tokenBusy }) => tokenBusy))
   return writers.map((writer, i) => {
     const float = writers.findIndex(({ form, threads }) => form === 'float32' && threads === writer.threads)
     const weights = weightsOf(sizes)
@@ -126,10 +129,11 @@ async function timeModel(sizes: ModelSizes, quick: boolean): Promise<Row[]> {
       prompt: prompt.length / medianOf(runs[i].map(({ promptSeconds }) => promptSeconds)),
       tokens: 1 / secondsOf(i),
       spread: spreadOf(timingOf(runs[i].map(({ tokenSeconds }) => tokenSeconds))),
-      toFloat: secondsOf(float) / secondsOf(i),
+      busy: 1 / busyOf(i),
+      toFloat: busyOf(float) / busyOf(i),
       bits: (8 * writer.bytes) / weights,
-      rate: (1e-9 * weights) / secondsOf(i),
-      bandwidth: (1e-9 * writer.bytes) / secondsOf(i),
+      rate: (1e-9 * weights) / busyOf(i),
+      bandwidth: (1e-9 * writer.bytes) / busyOf(i),
       load: writer.load,
     }
   })
@@ -184,7 +188,11 @@ function withAllBlocks(written: Written, { config }: Decoder, sizes: ModelSizes)
   const held = { ...sizes, blocks: config.blocks.length }
   const ratio = weightsOf(sizes) / weightsOf(held)
   const promptRatio = sizes.blocks / held.blocks
-  return { promptSeconds: written.promptSeconds * promptRatio, tokenSeconds: written.tokenSeconds * ratio }
+  return {
+    promptSeconds: written.promptSeconds * promptRatio,
+    tokenSeconds: written.tokenSeconds * ratio,
+    tokenBusy: written.tokenBusy * ratio,
+  }
 }
 
 function madeOnce(make: NonNullable<MakeLayer>): NonNullable<MakeLayer> {
@@ -211,16 +219,16 @@ async function llamaWriters(
   quick: boolean,
   closers: (() => unknown)[],
 ): Promise<Writer[]> {
-  const llama = quick ? undefined : await importLlama()
+  const llama = quick ? undefined : await startLlama(Math.max(...threadCounts))
   const writers: Writer[] = []
   for (const [type, headType, bits] of llama ? llamaTypes : []) {
-    for (const threads of threadCounts) {
-      const { write, close } = await openLlama(llama!, sizes, [type, headType], threads)
-      closers.push(close)
-      const layers = (bits / 8) * sizes.blocks * blockWeights(sizes)
-      const bytes = layers + (6.5625 / 8) * sizes.words * sizes.hidden
-      writers.push({ form: `llama.cpp ${type}`, threads, bytes, load: null, write })
-    }
+    const runs = await openLlama(llama!, sizes, [type, headType], threadCounts)
+    closers.push(runs.close)
+    const bytes = (bits / 8) * sizes.blocks * blockWeights(sizes) + (6.5625 / 8) * sizes.words * sizes.hidden
+    const form = `llama.cpp ${type}`
+    writers.push(
+      ...threadCounts.map((threads, i) => ({ form, threads, bytes, load: null, write: runs.writers[i] })),
+    )
   }
   return writers
 }

@@ -3,13 +3,16 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Written } from './generate-runs.js'
+import { startWatch, type Written } from './generate-runs.js'
 import { writeRandomGguf } from './random-gguf.js'
 import type { ModelSizes } from './random-model.js'
 
 /** What is used of node-llama-cpp. */
 interface LlamaModule {
-  getLlama(options: object): Promise<{ loadModel(options: object): Promise<LlamaModel> }>
+  getLlama(options: object): Promise<Llama>
+}
+interface Llama {
+  loadModel(options: object): Promise<LlamaModel>
 }
 interface LlamaModel {
   createContext(options: object): Promise<LlamaContext>
@@ -17,7 +20,6 @@ interface LlamaModel {
 }
 interface LlamaContext {
   getSequence(): LlamaSequence
-  dispose(): Promise<void>
 }
 interface LlamaSequence {
   clearHistory(): Promise<void>
@@ -25,55 +27,56 @@ interface LlamaSequence {
   evaluate(tokens: number[], options: object): AsyncIterable<number>
 }
 
+/** Writes with llama.cpp, from the start, behind a prompt. */
+type LlamaWriter = (prompt: number[], count: number) => Promise<Written>
+
 /** A model in llama.cpp. */
 export interface LlamaRuns {
-  /** Writes on behind a prompt, from the start, and says how long both took. */
-  write(prompt: number[], count: number): Promise<Written>
+  /** A writer for each number of threads that was asked for. */
+  readonly writers: readonly LlamaWriter[]
   close(): Promise<void>
 }
 
 /** node-llama-cpp in the folder that `GPTVQ_LLAMA_CPP` names; undefined where that is not set. */
-export async function importLlama(): Promise<LlamaModule | undefined> {
+export async function startLlama(threads: number): Promise<Llama | undefined> {
   const folder = process.env.GPTVQ_LLAMA_CPP
   if (!folder) return undefined
-  return import(pathToFileURL(createRequire(join(folder, 'package.json')).resolve('node-llama-cpp')).href)
+  const file = createRequire(join(folder, 'package.json')).resolve('node-llama-cpp')
+  const { getLlama }: LlamaModule = await import(pathToFileURL(file).href)
+  return getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: threads })
 }
 
-/** Models of random weights of `type`, one for each number of threads. */
+/** A model of random weights of `type`, its head of `headType`. */
 export async function openLlama(
-  { getLlama }: LlamaModule,
+  llama: Llama,
   sizes: ModelSizes,
   [type, headType]: readonly [string, string],
-  threads: number,
+  threadCounts: readonly number[],
 ): Promise<LlamaRuns> {
-  const path = join(tmpdir(), `gptvq-bench-${process.pid}-${type}-${threads}.gguf`)
+  const path = join(tmpdir(), `gptvq-bench-${process.pid}-${type}.gguf`)
   await writeRandomGguf(path, sizes, type, headType)
-  const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: threads })
   const model = await llama.loadModel({ modelPath: path, useMmap: false })
   await rm(path)
-  const context = await model.createContext({
-    contextSize: 512,
-    batchSize: 512,
-    threads,
-    flashAttention: false,
-  })
-  const sequence = context.getSequence()
-  return {
-    async write(prompt, count) {
-      await sequence.clearHistory()
-      const start = performance.now()
-      await sequence.evaluateWithoutGeneratingNewTokens(prompt)
-      const begun = performance.now()
-      let written = 0
-      for await (const _ of sequence.evaluate([prompt[0]], { temperature: 0, yieldEogToken: true })) {
-        if (++written === count) break
-      }
-      const end = performance.now()
-      return { promptSeconds: (begun - start) / 1e3, tokenSeconds: (end - begun) / 1e3 / written }
-    },
-    async close() {
-      await context.dispose()
-      await model.dispose()
-    },
+  const writers: LlamaWriter[] = []
+  for (const threads of threadCounts) {
+    const context = await model.createContext({ contextSize: 256, threads, flashAttention: false })
+    writers.push(writerOf(context.getSequence()))
+  }
+  return { writers, close: () => model.dispose() }
+}
+
+function writerOf(sequence: LlamaSequence): LlamaWriter {
+  return async (prompt, count) => {
+    await sequence.clearHistory()
+    const watch = startWatch()
+    await sequence.evaluateWithoutGeneratingNewTokens(prompt)
+    const begun = watch()
+    let written = 0
+    const start = startWatch()
+    for await (const _ of sequence.evaluate([prompt[0]], { temperature: 0, yieldEogToken: true })) {
+      if (++written === count) break
+    }
+    const { seconds, busy } = start()
+    return { promptSeconds: begun.seconds, tokenSeconds: seconds / written, tokenBusy: busy / written }
   }
 }

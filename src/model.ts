@@ -56,6 +56,14 @@ export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
 export { dequantize, type PackedQuantizedLayer, type QuantizedLayer } from './packing/quantized-layer.js'
 export type { ActivationOptions, ActivationRange } from './pipeline/activations/options.js'
 export type { Scheme, SchemeOptions } from './pipeline/activations/scheme.js'
+export {
+  analyzeModel,
+  type LayerAnalysis,
+  type LayerSensitivity,
+  type ModelAnalysis,
+} from './pipeline/analyze/analyze-model.js'
+export type { AnalyzeModelOptions } from './pipeline/analyze/options.js'
+export type { InputRange, TensorRange } from './pipeline/analyze/tensor-ranges.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
 export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
 export {
@@ -101,6 +109,11 @@ export type { LayerReport } from './pipeline/quantize/layer-report.js'
 export type { PhaseSeconds } from './pipeline/quantize/phases.js'
 export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize/quantize-model.js'
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize/quantize-options.js'
+export {
+  type QuantizeTensorsOptions,
+  quantizeTensors,
+  type TensorsReport,
+} from './pipeline/quantize/quantize-tensors.js'
 export type { QuantizationReport } from './pipeline/quantize/report.js'
 export { type ReportDataOptions, reportData } from './pipeline/reports/report-data.js'
 export { type RunDetails, runDetails } from './pipeline/reports/run-details.js'

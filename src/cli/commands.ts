@@ -1,3 +1,4 @@
+import { analyzeCommand } from './commands/analyze.js'
 import { compareCommand } from './commands/compare.js'
 import { dequantizeCommand } from './commands/dequantize.js'
 import { distillCommand } from './commands/distill.js'
@@ -6,6 +7,7 @@ import { exportCommand } from './commands/export.js'
 import { inspectCommand } from './commands/inspect.js'
 import { pushCommand } from './commands/push.js'
 import { quantizeCommand } from './commands/quantize.js'
+import { quantizeTensorsCommand } from './commands/quantize-tensors.js'
 import { reportCommand } from './commands/report.js'
 import { runCommand } from './commands/run.js'
 import { serveCommand } from './commands/serve.js'
@@ -17,9 +19,11 @@ export const commands: readonly Command[] = [
   quantizeCommand,
   evalCommand,
   compareCommand,
+  analyzeCommand,
   inspectCommand,
   reportCommand,
   dequantizeCommand,
+  quantizeTensorsCommand,
   exportCommand,
   trainCommand,
   distillCommand,

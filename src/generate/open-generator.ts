@@ -9,7 +9,8 @@ import { type EngineName, startEngine } from '../model/ops/engine.js'
 import { setPackedActivations } from '../model/ops/kernels/kernel-weights.js'
 import { cacheBytes, type Decoder, disposeDecoder } from '../model/passes/cached-decoder.js'
 import { checkVocabulary, loadTokenizer, type Tokenizer } from '../model/tokenizer.js'
-import { type OpenModel, openModel } from '../pipeline/folders/open-model.js'
+import type { QuantizedLayer } from '../packing/quantized-layer.js'
+import { type OpenModel, openModel, withQuantizedLayers } from '../pipeline/folders/open-model.js'
 import type { OnProgress } from '../pipeline/progress.js'
 import { type AnswerTask, type GeneratedToken, writeAnswer } from './answer.js'
 import { type ChatTemplate, compileChatTemplate, withoutChatTemplate } from './chat-template.js'
@@ -25,6 +26,11 @@ export interface OpenGeneratorOptions {
    * files.
    */
   readonly model: ModelPlace
+  /**
+   * Quantized layers that stand in the place of its own, by the names of their weights, as `quantizeModel` hands them to
+   * `onLayer`: a model that was quantized in memory writes without being stored.
+   */
+  readonly layers?: ReadonlyMap<string, QuantizedLayer>
   /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
   readonly threads?: number
   /** Tokens of a prompt and its answer together at most; default the model's context, as far as `cacheBytes` allow it. */
@@ -50,6 +56,7 @@ export interface OpenGeneratorOptions {
 /** All names of {@link OpenGeneratorOptions}. */
 export const generatorOptionNames: OptionNames<OpenGeneratorOptions> = {
   model: true,
+  layers: true,
   threads: true,
   context: true,
   engine: true,
@@ -122,13 +129,23 @@ export async function openGenerator(options: OpenGeneratorOptions): Promise<Gene
     const chat = settings.chatTemplate && compileChatTemplate(settings.chatTemplate)
     await startEngine(options.engine ?? 'wasm')
     setPackedActivations(activations)
-    const decoder = await loadWeights(model, options.onProgress, options.signal)
+    const decoder = await loadWeights(withLayers(model, options.layers), options.onProgress, options.signal)
     const limits = { sequences, promptTokens: PROMPT_TOKENS, cacheBytes: budget }
     return createGenerator({ model, decoder, tokenizer, settings, chat, context }, limits)
   } catch (error) {
     await model.close()
     throw error
   }
+}
+
+function withLayers(model: OpenModel, layers: OpenGeneratorOptions['layers']): OpenModel {
+  if (layers === undefined) return model
+  for (const name of layers.keys()) {
+    if (model.source.shape(name) === undefined) {
+      throw new OptionError('layers', `found ${JSON.stringify(name)}, which ${model.folder} does not have`)
+    }
+  }
+  return { ...model, source: withQuantizedLayers(model.source, layers) }
 }
 
 function contextOf(config: DecoderDescription, wanted: number | undefined, budget: number): number {

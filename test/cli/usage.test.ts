@@ -20,7 +20,7 @@ const quantize = (...flags: string[]) => ['quantize', model, '--out', join(folde
 
 describe('a wrong call exits with 2 and says in three lines or fewer what is wrong', () => {
   const cases: [name: string, args: () => string[], says: string[]][] = [
-    ['no command', () => [], ['a command is missing', 'quantize, eval, compare, inspect', 'gptvq --help']],
+    ['no command', () => [], ['a command is missing', 'quantize, eval, compare, analyze, inspect', 'gptvq --help']],
     ['unknown command', () => ['frobnicate'], ["unknown command 'frobnicate'"]],
     ['misspelt command', () => ['quantise', 'x'], ["unknown command 'quantise'", 'Did you mean quantize?']],
     ['help on an unknown command', () => ['help', 'evl'], ["'evl'", 'Did you mean eval?']],
@@ -205,7 +205,9 @@ test('export refuses a flag of another format, and names those there are', async
   }
   const onnx = await call('onnx', '--type', 'q8_0')
   expect(onnx).toMatchObject({ code: 2, stdout: '' })
-  expect(onnx.stderr).toMatch(/--type belongs to --format gguf, not to onnx.*--weights and --inline-bytes/)
+  expect(onnx.stderr).toMatch(
+    /--type belongs to --format gguf, not to onnx.*--weights, --encodings, --inline-bytes/,
+  )
   const gguf = await call('gguf', '--inline-bytes', '1GB')
   expect(gguf).toMatchObject({ code: 2, stdout: '' })
   expect(gguf.stderr).toMatch(/--inline-bytes belongs to --format onnx/)

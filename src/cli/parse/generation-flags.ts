@@ -86,4 +86,4 @@ export const serveFlags = {
   queue: { kind: 'whole', help: 'requests that may wait for others', default: '64' },
   bodyBytes: { kind: 'bytes', help: "bytes of a request's body at most", default: '4MiB' },
   seconds: { kind: 'whole', help: 'seconds that an answer may take, waiting included', default: '600' },
-} as const satisfies FlagsOf<Omit<StartServerOptions, 'onRequest'>>
+} as const satisfies FlagsOf<Omit<StartServerOptions, 'onRequest' | 'layers'>>

@@ -32,6 +32,8 @@ export interface GraphWeights {
   readonly form: OnnxWeights
   /** Matrices that are there already, by the name of their tensor: an embedding may be the head too. */
   readonly matrices: Map<string, Promise<GraphWeight>>
+  /** The name in the graph of what each linear layer reads, by the layer's name; filled as layers are added. */
+  readonly inputs: Map<string, string>
   /** Told of each weight before it is written. */
   readonly onWeight: (name: string) => void
 }
@@ -53,6 +55,7 @@ export async function linear(
   { module, rows, cols, bias }: Pick<LinearDescription, 'module' | 'rows' | 'cols' | 'bias'>,
   x: string,
 ): Promise<string> {
+  weights.inputs.set(module, x)
   const added = bias ? await vector(weights, `${module}.bias`, rows) : undefined
   return product(weights, await matrixOf(weights, `${module}.weight`, [rows, cols]), x, added)
 }

@@ -40,7 +40,7 @@ export interface ModelRun {
   readonly calibration?: Calibration | undefined
   readonly output: QuantizedOutput | undefined
   readonly onProgress: OnProgress | undefined
-  readonly onLayer: ((name: string, layer: QuantizedLayer) => void) | undefined
+  readonly onLayer: ((name: string, layer: QuantizedLayer, report: LayerReport) => void) | undefined
   readonly signal: AbortSignal | undefined
 }
 
@@ -172,7 +172,7 @@ async function hand(
   kept?: Map<string, QuantizedLayer>,
 ): Promise<void> {
   if (isStatic(activations)) kept?.set(name, layer)
-  onLayer?.(name, layer)
+  onLayer?.(name, layer, report)
   await output?.addLayer(report.name, layer, report)
 }
 

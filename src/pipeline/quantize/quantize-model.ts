@@ -37,6 +37,7 @@ import { checkModel } from './check-model.js'
 import { type EndTensorOptions, endTensors } from './end-tensors.js'
 import type { LayerOrderOptions } from './layer-order.js'
 import { type LayerPlanOptions, planLayers } from './layer-plan.js'
+import type { LayerReport } from './layer-report.js'
 import { type ModelRun, quantizePhases } from './phases.js'
 import { defaultBits, isCalibrated, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
@@ -68,8 +69,8 @@ export interface QuantizeModelOptions
   threads?: number
   /** Receives what is being done and how much of it is done. */
   onProgress?: OnProgress
-  /** Receives every layer as it is done, by the name of its weight. */
-  onLayer?: (name: string, layer: QuantizedLayer) => void
+  /** Receives every layer as it is done, by the name of its weight, and what was measured of it. */
+  onLayer?: (name: string, layer: QuantizedLayer, report: LayerReport) => void
   /** Stops the work; nothing is written then. */
   signal?: AbortSignal
 }

@@ -13,8 +13,8 @@ import { type PreparedWeight, placeWeight } from './packed-weight.js'
 const FEW_ROWS = 4
 /** Rows of W of a tile. */
 const TILE_ROWS = 16
-/** Jobs that a product with a trellis is cut into at least, where there are as many tiles; enough for the threads. */
-const LEAST_JOBS = 16
+/** Jobs for each thread that a product with a trellis is cut into at least, where there are as many tiles. */
+const JOBS_PER_THREAD = 8
 /** Rows of W that are expanded at once, whole tiles of `assembly/packed-panel.ts`. */
 const PANEL_ROWS = 4096
 const PANEL_TILE_ROWS = 64
@@ -118,7 +118,7 @@ function multiplyTrellis(
 ): void {
   const groups = Math.ceil(rows / rowsPerGroup)
   const tiles = Math.ceil(Math.min(rows, rowsPerGroup) / TILE_ROWS)
-  const atOnce = Math.min(tiles, Math.max(1, Math.floor((groups * tiles) / LEAST_JOBS)))
+  const atOnce = Math.min(tiles, Math.max(1, Math.floor((groups * tiles) / (JOBS_PER_THREAD * pool.threads))))
   const perGroup = Math.ceil(tiles / atOnce)
   const scratch = 64 * (3 + m * atOnce)
   for (let half = 0; half < vectorDim / 2; half++) {
