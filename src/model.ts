@@ -20,6 +20,7 @@ export type {
 export type { FileMetadata } from './checkpoint/safetensors/file-metadata.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
 export { type ResolveOptions, resolveModel } from './hub/resolve-model.js'
+export { type ProductsName, productsNames, startProducts } from './kernels/native/start-products.js'
 export type {
   Activation,
   AttentionDescription,

@@ -4,6 +4,7 @@ import type { ExportGgufOptions } from '../../export/export-gguf.js'
 import type { GgufExportType } from '../../export/gguf-types.js'
 import { splitRules } from '../../gguf/tokenizer/split-rules.js'
 import type { VectorMetric, VqOptions } from '../../gptvq/options.js'
+import type { ProductsName } from '../../kernels/native/start-products.js'
 import type { EngineName } from '../../model/ops/engine.js'
 import type { Trial } from '../../pipeline/compare/compare-settings.js'
 import type { EvaluateModelOptions } from '../../pipeline/evaluate/evaluate-model.js'
@@ -104,6 +105,13 @@ export const engine = {
   choices: ['auto', 'wasm', 'cpu', 'tensorflow'] satisfies readonly EngineName[],
   help: 'what runs the model: wasm (embedded), cpu (plain JavaScript, slow), tensorflow (needs @tensorflow/tfjs-node)',
   default: 'auto: tensorflow when it loads, else wasm',
+} as const satisfies Flag
+
+export const products = {
+  kind: 'choice',
+  choices: ['wasm', 'blas', 'auto'] satisfies readonly ProductsName[],
+  help: "what multiplies matrices: wasm (embedded), blas (the system's OpenBLAS or Accelerate, faster, other last bits; needs koffi), auto: blas when it loads",
+  default: 'wasm',
 } as const satisfies Flag
 
 export const threads = {
@@ -292,6 +300,7 @@ export const quantizeFlags = {
   },
   report: { kind: 'path', value: 'FILE', help: 'write an HTML page on the result too, as gptvq report does' },
   engine,
+  products,
   threads,
   force,
   maxShardBytes: {
@@ -321,6 +330,7 @@ export const evalFlags = {
     default: '0',
   },
   engine,
+  products,
   threads,
 } as const satisfies FlagsOf<EvaluateModelOptions>
 

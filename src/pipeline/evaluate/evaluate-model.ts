@@ -1,6 +1,7 @@
 import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { OptionError } from '../../errors.js'
 import { setThreads } from '../../kernels/kernels.js'
+import { type ProductsName, startProducts } from '../../kernels/native/start-products.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import { readTokens, type TextSource } from '../calibrate/text-source.js'
 import { type OpenModel, openModel } from '../folders/open-model.js'
@@ -33,6 +34,11 @@ export interface EvaluateModelOptions {
   continuations?: number
   /** What runs the forward pass, default `'auto'`. */
   engine?: EngineName
+  /**
+   * What multiplies matrices: the kernels of this package, or the system's BLAS, which is faster and gives other last
+   * bits; see {@link startProducts}. For the whole process from now on; default `'wasm'`.
+   */
+  products?: ProductsName
   /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
   threads?: number
   /** Receives what is being done and how much of it is done. */
@@ -49,6 +55,7 @@ const optionNames: OptionNames<EvaluateModelOptions> = {
   windows: true,
   continuations: true,
   engine: true,
+  products: true,
   threads: true,
   onProgress: true,
   signal: true,
@@ -78,6 +85,7 @@ export async function evaluateModel(options: EvaluateModelOptions): Promise<Eval
   requirePath('model', options.model)
   if (options.reference !== undefined) requirePath('reference', options.reference)
   if (options.threads !== undefined) setThreads(options.threads)
+  await startProducts(options.products)
   const model = await openModel(options.model)
   let reference: OpenModel | undefined
   try {

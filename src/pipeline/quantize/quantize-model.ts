@@ -5,6 +5,7 @@ import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import { CheckpointError, orNothingWritten } from '../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
 import { setThreads } from '../../kernels/kernels.js'
+import { type ProductsName, startProducts } from '../../kernels/native/start-products.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
@@ -44,6 +45,11 @@ export interface QuantizeModelOptions
   method?: QuantizationMethod
   /** What runs the forward pass, default `'auto'`. */
   engine?: EngineName
+  /**
+   * What multiplies matrices: the kernels of this package, or the system's BLAS, which is faster and gives other last
+   * bits; see {@link startProducts}. For the whole process from now on; default `'wasm'`.
+   */
+  products?: ProductsName
   /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
   threads?: number
   /** Receives what is being done and how much of it is done. */
@@ -73,6 +79,7 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
   force: true,
   maxShardBytes: true,
   engine: true,
+  products: true,
   threads: true,
   onProgress: true,
   onLayer: true,
@@ -102,6 +109,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
   const method = options.method ?? 'gptvq'
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
   if (options.threads !== undefined) setThreads(options.threads)
+  const products = await startProducts(options.products)
   const checkpoint = await openCheckpoint(options.model)
   let output: QuantizedOutput | undefined
   try {
@@ -117,7 +125,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
-      const made = await runRecord(checkpoint, options, engine, options.signal)
+      const made = await runRecord(checkpoint, options, { engine, products }, options.signal)
       output = await createQuantizedOutput(
         options.output,
         checkpoint,
