@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { type Matrix, matrix } from 'gptvq'
 import { type OpenModel, readTokens } from 'gptvq/model'
 import { decodeFloats } from '../src/checkpoint/dtype.js'
-import { openSafetensors } from '../src/checkpoint/safetensors/safetensors-reader.js'
+import { openSafetensors } from '../src/checkpoint/sources/open-safetensors.js'
 
 /** A row of figures that the published code reaches. */
 export interface ReferenceRow {

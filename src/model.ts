@@ -3,8 +3,11 @@
  *
  * @module gptvq/model
  */
+
+export type { ByteSource } from './checkpoint/byte-source.js'
 export { type Checkpoint, openCheckpoint } from './checkpoint/checkpoint.js'
 export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
+export type { ModelPlace, ModelSource } from './checkpoint/model-source.js'
 export {
   type CheckpointWriter,
   type CheckpointWriterOptions,
@@ -18,6 +21,14 @@ export type {
   VqRecord,
 } from './checkpoint/quantized/quantized-config.js'
 export type { FileMetadata } from './checkpoint/safetensors/file-metadata.js'
+export {
+  type BlobLike,
+  blobSource,
+  type FileLike,
+} from './checkpoint/sources/blob-source.js'
+export { type CachedSourceOptions, cachedSource } from './checkpoint/sources/cached-source.js'
+export { type DirectoryLike, directorySource } from './checkpoint/sources/directory-source.js'
+export { type HttpSourceOptions, httpSource } from './checkpoint/sources/http-source.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
 export { type ResolveOptions, resolveModel } from './hub/resolve-model.js'
 export { type ProductsName, productsNames, startProducts } from './kernels/native/start-products.js'

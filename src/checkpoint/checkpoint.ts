@@ -1,8 +1,7 @@
-import { requirePath } from '../check-option.js'
 import { openGgufModel } from '../gguf/open-gguf-model.js'
-import { isGgufPath } from '../gguf/read-gguf.js'
-import { resolveModel } from '../hub/resolve-model.js'
+import { locateModel } from './locate-model.js'
 import { type Checkpoint, openModelFolder } from './model-folder.js'
+import { type ModelPlace, type ModelSource, requireModel } from './model-source.js'
 
 export type { Checkpoint } from './model-folder.js'
 
@@ -14,16 +13,25 @@ export type { Checkpoint } from './model-folder.js'
  * exactly the values that their blocks stand for.
  *
  * @param name path of a folder with `config.json` and `model.safetensors`, or `model.safetensors.index.json` and
- *   shards; or of a `.gguf` file; or the name of a model on the hub, `org/name` or `org/name@revision`
+ *   shards; or of a `.gguf` file; or the name of a model on the hub, `org/name` or `org/name@revision`; or such files
+ *   wherever they lie. In a browser a string is a URL
  * @throws CheckpointError when one of these is missing, damaged, or they contradict each other
  * @throws UnsupportedError for a GGUF file of a kind that is not read
  */
-export async function openCheckpoint(name: string): Promise<Checkpoint> {
-  requirePath('folder', name)
-  const model = await resolveModel(name)
-  if (!isGgufPath(model)) return openModelFolder(model)
-  const { files, config, ...source } = await openGgufModel(model)
+export async function openCheckpoint(name: ModelPlace): Promise<Checkpoint> {
+  requireModel('folder', name)
+  const files = await locateModel(name)
+  try {
+    return files.main === undefined ? await openModelFolder(files) : await openModelFile(files)
+  } catch (error) {
+    await files.close?.()
+    throw error
+  }
+}
+
+async function openModelFile(source: ModelSource): Promise<Checkpoint> {
+  const { files, config, ...tensors } = await openGgufModel(source)
   const configText = `${JSON.stringify(config, null, 2)}\n`
   const made = { otherFiles: [], madeFiles: files, metadata: new Map() }
-  return { ...source, folder: model, config, configText, ...made }
+  return { ...tensors, folder: source.place, files: source, config, configText, ...made }
 }

@@ -1,5 +1,3 @@
-import { posix, win32 } from 'node:path'
-
 /** The names that the weights of a checkpoint folder go by. */
 export const CONFIG_FILE = 'config.json'
 export const SINGLE_WEIGHTS_FILE = 'model.safetensors'
@@ -14,7 +12,7 @@ export function shardFile(shard: number, shards: number): string {
 /** Whether `name` names a file directly inside a folder, on every operating system: no path, no drive, no `..`. */
 export function isPlainFileName(name: string): boolean {
   if (name === '' || name === '.' || name === '..' || name.includes('\0')) return false
-  return posix.basename(name) === name && win32.basename(name) === name
+  return !/[\\/]|^[A-Za-z]:/.test(name)
 }
 
 /** Formats of weights, other than safetensors, that model folders hold. */

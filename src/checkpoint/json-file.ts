@@ -1,27 +1,26 @@
 import { CheckpointError } from '../errors.js'
 import { shortened } from '../safe-text.js'
-import { createFilePool } from './byte-source.js'
-
-/** Largest JSON file that is read whole: config and index files have at most a few megabytes. */
-const MAX_JSON_BYTES = 100_000_000
+import { fileIn, type ModelSource, readSmallFile } from './model-source.js'
 
 /** Deepest nesting of lists and objects; the files of a model have fewer than ten. */
 const MAX_DEPTH = 100
 
 /**
- * Reads a JSON file that holds one object.
+ * Reads a JSON file of a model that holds one object.
  *
  * @throws CheckpointError when the file is missing, over 100 MB, no valid JSON or not an object
  */
-export async function readJsonObject(path: string): Promise<Record<string, unknown>> {
-  return (await readJsonText(path)).value
+export async function readJsonObject(source: ModelSource, name: string): Promise<Record<string, unknown>> {
+  return (await readJsonText(source, name)).value
 }
 
 /** The same, with the text it came from. */
 export async function readJsonText(
-  path: string,
+  source: ModelSource,
+  name: string,
 ): Promise<{ readonly value: Record<string, unknown>; readonly text: string }> {
-  const { value, text } = parseJson(await readSmallFile(path), path)
+  const path = fileIn(source, name)
+  const { value, text } = parseJson(await readSmallFile(source, name), path)
   if (isObject(value)) return { value, text }
   throw new CheckpointError(`${path}: holds ${kindOf(value)}, expected a JSON object. ${REPLACE}`)
 }
@@ -38,26 +37,6 @@ export function shownJson(value: unknown): string {
 }
 
 const REPLACE = 'Replace it by the file of the original model'
-
-/**
- * Reads a whole file of a model that is not its weights.
- *
- * @throws CheckpointError when the file is missing (its cause is the system's error), no plain file, or over 100 MB
- */
-export async function readSmallFile(path: string): Promise<Uint8Array> {
-  const pool = createFilePool(1)
-  try {
-    const file = await pool.open(path)
-    if (file.size > MAX_JSON_BYTES) {
-      throw new CheckpointError(
-        `${path}: has ${file.size} bytes, expected at most ${MAX_JSON_BYTES}. ${REPLACE}`,
-      )
-    }
-    return await file.readAt(0, file.size)
-  } finally {
-    await pool.close()
-  }
-}
 
 function parseJson(bytes: Uint8Array, path: string): { value: unknown; text: string } {
   try {

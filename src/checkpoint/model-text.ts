@@ -1,10 +1,9 @@
-import { join } from 'node:path'
 import { CheckpointError } from '../errors.js'
-import { isGgufPath, openGguf } from '../gguf/read-gguf.js'
+import { openGguf } from '../gguf/read-gguf.js'
 import { tokenizerOfGguf } from '../gguf/tokenizer/tokenizer-of-gguf.js'
-import { resolveModel } from '../hub/resolve-model.js'
 import { systemErrorCode } from './file-errors.js'
-import { readSmallFile } from './json-file.js'
+import { locateModel } from './locate-model.js'
+import { fileIn, type ModelPlace, type ModelSource, readSmallFile } from './model-source.js'
 
 /**
  * The text of one of a model's small files, e.g. `tokenizer.json`: from its folder, or made of the metadata of a GGUF
@@ -14,19 +13,30 @@ import { readSmallFile } from './json-file.js'
  * @throws CheckpointError when a GGUF file is missing or damaged; when the file cannot be read, is no plain file, has more
  *   than 100 MB or is not UTF-8
  */
-export async function readModelText(place: string, name: string): Promise<string | undefined> {
-  const model = await resolveModel(place)
-  if (isGgufPath(model)) {
-    const file = await openGguf(model)
-    await file.close()
-    return tokenizerOfGguf(file.metadata).get(name)
+export async function readModelText(model: ModelPlace, name: string): Promise<string | undefined> {
+  const source = await locateModel(model)
+  try {
+    if (source.main !== undefined) return tokenizerOfGguf((await openGguf(source)).metadata).get(name)
+    const bytes = await readIfThere(source, name)
+    return bytes && decodeText(bytes, fileIn(source, name))
+  } finally {
+    // what was given open is its owner's to close
+    if (source !== model) await source.close?.()
   }
-  const path = join(model, name)
-  const bytes = await readSmallFile(path).catch((error: unknown) => {
+}
+
+async function readIfThere(source: ModelSource, name: string): Promise<Uint8Array | undefined> {
+  try {
+    if (!(await source.list()).includes(name)) return undefined
+    return await readSmallFile(source, name)
+  } catch (error) {
     if (error instanceof Error && systemErrorCode(error.cause) === 'ENOENT') return undefined
     throw error
-  })
-  if (bytes === undefined) return undefined
+  }
+}
+
+/** A small file's text. @throws CheckpointError when it is not UTF-8 */
+export function decodeText(bytes: Uint8Array, path: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch (cause) {

@@ -1,8 +1,7 @@
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
-import { fileError } from '../checkpoint/file-errors.js'
 import { isObject, readJsonObject } from '../checkpoint/json-file.js'
+import { fileIn, readSmallFile } from '../checkpoint/model-source.js'
+import { decodeText } from '../checkpoint/model-text.js'
 import { CheckpointError } from '../errors.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
 import type { Tokenizer } from '../model/tokenizer.js'
@@ -49,7 +48,7 @@ export async function readModelSettings(
   const read = (name: string): Promise<Fields> | Fields => {
     const text = made?.get(name)
     if (text !== undefined) return JSON.parse(text)
-    return checkpoint.otherFiles.includes(name) ? readJsonObject(join(checkpoint.folder, name)) : {}
+    return checkpoint.otherFiles.includes(name) ? readJsonObject(checkpoint.files, name) : {}
   }
   const generation = await read('generation_config.json')
   const ofTokenizer = await read('tokenizer_config.json')
@@ -64,7 +63,7 @@ export async function readModelSettings(
       ofTokenizer.add_bos_token,
       idOf(specialTokens.bos_token) ?? config.bosTokenId,
     ),
-    defaults: readDefaults(generation, join(checkpoint.folder, 'generation_config.json')),
+    defaults: readDefaults(generation, fileIn(checkpoint.files, 'generation_config.json')),
     chatTemplate: await readChatTemplate(checkpoint, ofTokenizer, specialTokens),
   }
 }
@@ -116,19 +115,16 @@ function readDefaults(fields: Fields, file: string): SamplingDefaults {
 }
 
 async function readChatTemplate(
-  { folder, otherFiles }: Checkpoint,
+  { files, otherFiles }: Checkpoint,
   fields: Fields,
   specialTokens: Record<string, string>,
 ): Promise<ChatTemplateText | undefined> {
   if (otherFiles.includes('chat_template.jinja')) {
-    const file = join(folder, 'chat_template.jinja')
-    try {
-      return { file, text: await readFile(file, 'utf8'), specialTokens }
-    } catch (error) {
-      throw fileError(`cannot read ${file}`, error)
-    }
+    const file = fileIn(files, 'chat_template.jinja')
+    const text = decodeText(await readSmallFile(files, 'chat_template.jinja'), file)
+    return { file, text, specialTokens }
   }
-  const file = `${join(folder, 'tokenizer_config.json')}: chat_template`
+  const file = `${fileIn(files, 'tokenizer_config.json')}: chat_template`
   const text = defaultTemplate(fields.chat_template)
   return text === undefined ? undefined : { file, text, specialTokens }
 }

@@ -1,4 +1,5 @@
 import { type OptionNames, refuseUnknown, requireWhole } from '../check-option.js'
+import { type ModelPlace, requireModel } from '../checkpoint/model-source.js'
 import { OptionError } from '../errors.js'
 import { setThreads } from '../kernels/kernels.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
@@ -17,8 +18,11 @@ import { createScheduler, type SchedulerLoad } from './scheduler.js'
 
 /** Which model to load, and how much memory and work it may take. */
 export interface OpenGeneratorOptions {
-  /** A model folder, quantized or plain. */
-  readonly model: string
+  /**
+   * A model, quantized or plain: the path of its folder or GGUF file, its name on the hub, in a browser its URL, or its
+   * files.
+   */
+  readonly model: ModelPlace
   /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
   readonly threads?: number
   /** Tokens of a prompt and its answer together at most; default the model's context, as far as `cacheBytes` allow it. */
@@ -55,7 +59,7 @@ const PROMPT_TOKENS = 256
 
 /** A model in memory that writes text. */
 export interface Generator {
-  /** The folder it was loaded from, as given. */
+  /** The folder it was loaded from, as given; of files the place that errors name. */
   readonly model: string
   /** Its architecture. */
   readonly config: DecoderDescription
@@ -94,6 +98,7 @@ export interface Generator {
  */
 export async function openGenerator(options: OpenGeneratorOptions): Promise<Generator> {
   refuseUnknown(options, generatorOptionNames)
+  requireModel('model', options.model)
   const { sequences = DEFAULT_SEQUENCES, cacheBytes: budget = DEFAULT_CACHE_BYTES } = options
   requireWhole('sequences', sequences, 1, MOST_SEQUENCES)
   if (options.threads !== undefined) setThreads(options.threads)

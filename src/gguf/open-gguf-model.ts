@@ -1,3 +1,4 @@
+import type { ModelSource } from '../checkpoint/model-source.js'
 import type { TensorSource } from '../checkpoint/tensor-source.js'
 import { describeDecoder } from '../model/families/index.js'
 import { configOfGguf, readArchitecture } from './config-of-gguf.js'
@@ -20,11 +21,11 @@ export interface GgufModel extends TensorSource {
  *
  * @throws CheckpointError when the file is missing or damaged; UnsupportedError when it is of a kind that is not read
  */
-export async function openGgufModel(path: string): Promise<GgufModel> {
-  const file = await openGguf(path)
+export async function openGgufModel(model: ModelSource): Promise<GgufModel> {
+  const file = await openGguf(model)
   try {
     const config = await configOfGguf(file)
-    const decoder = describeDecoder(config, path)
+    const decoder = describeDecoder(config, model.place)
     const named = ggufTensors(decoder, readArchitecture(file).neighbours)
     let files: TokenizerFiles | undefined
     return {

@@ -1,9 +1,10 @@
-import { basename, dirname, join } from 'node:path'
-import { type ByteSource, createFilePool, type FilePool } from '../checkpoint/byte-source.js'
+import type { ByteSource } from '../checkpoint/byte-source.js'
+import type { ModelSource } from '../checkpoint/model-source.js'
 import { quoted } from '../checkpoint/safetensors/header-text.js'
 import { CheckpointError, UnsupportedError } from '../errors.js'
 import { bytesOfType, type GgufType, ggufTypes } from './blocks/tensor-types.js'
 import { type GgufMetadata, ggufMetadata } from './metadata.js'
+import { damagedGguf, type ParsedHeader, parseHeader } from './parse-header.js'
 
 /** A tensor of a GGUF file. */
 export interface GgufTensor {
@@ -30,20 +31,6 @@ export interface GgufFile {
   close(): Promise<void>
 }
 
-/** What the parser gives that is used here. */
-interface ParsedHeader {
-  readonly metadata: Readonly<Record<string, unknown>>
-  readonly tensorInfos: readonly {
-    readonly name: string
-    readonly shape: readonly bigint[]
-    readonly dtype: number
-    readonly offset: bigint
-  }[]
-  readonly tensorDataOffset: bigint
-  readonly littleEndian: boolean
-}
-
-const MAX_OPEN_FILES = 4
 const SHARD = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/
 
 /** Whether a path names a GGUF file. */
@@ -52,58 +39,40 @@ export function isGgufPath(path: string): boolean {
 }
 
 /**
- * Opens a GGUF file: reads and checks its header, and of the data nothing. A name like `model-00001-of-00003.gguf`
- * opens all three.
+ * Opens a GGUF file, the `main` of `model`: reads and checks its header, and of the data nothing. A name like
+ * `model-00001-of-00003.gguf` opens all three.
  *
  * @throws CheckpointError when a file is missing, damaged or cut short
  * @throws UnsupportedError for a type of tensor that is not read, and for a big-endian file
  */
-export async function openGguf(path: string): Promise<GgufFile> {
-  const pool = createFilePool(MAX_OPEN_FILES)
+export async function openGguf(model: ModelSource): Promise<GgufFile> {
+  const close = async () => model.close?.()
   try {
     const tensors = new Map<string, GgufTensor>()
     let metadata: GgufMetadata | undefined
-    for (const file of filesOf(path)) {
-      const source = await pool.open(file)
+    for (const name of partsOf(model)) {
+      const source = await model.open(name)
       const header = await parseHeader(source)
-      metadata ??= ggufMetadata(header.metadata, file)
+      metadata ??= ggufMetadata(header.metadata, source.path)
       addTensors(tensors, header, source)
     }
-    return { path, metadata: metadata!, tensors, close: closeOf(pool) }
+    return { path: model.place, metadata: metadata!, tensors, close }
   } catch (error) {
-    await pool.close()
+    await close()
     throw error
   }
 }
 
-function closeOf(pool: FilePool): () => Promise<void> {
-  return () => pool.close()
-}
-
-function filesOf(path: string): string[] {
-  const [, stem, shard, shards] = SHARD.exec(basename(path)) ?? []
-  if (shard === undefined) return [path]
+function partsOf({ place, main = '' }: ModelSource): string[] {
+  const [, stem, shard, shards] = SHARD.exec(main) ?? []
+  if (shard === undefined) return [main]
   if (Number(shard) !== 1) {
     const first = `${stem}-00001-of-${shards}.gguf`
-    throw new CheckpointError(`${path}: is part ${Number(shard)} of a model; give the first part, ${first}`)
+    throw new CheckpointError(`${place}: is part ${Number(shard)} of a model; give the first part, ${first}`)
   }
-  return Array.from({ length: Number(shards) }, (_, i) =>
-    join(dirname(path), `${stem}-${String(i + 1).padStart(5, '0')}-of-${shards}.gguf`),
-  )
-}
-
-async function parseHeader({ path, size }: ByteSource): Promise<ParsedHeader> {
-  const { gguf } = await import('@huggingface/gguf')
-  if (size < 24) throw damaged(path, `has ${size} bytes, less than any header`)
-  let header: ParsedHeader
-  try {
-    header = (await gguf(path, { allowLocalFile: true })) as unknown as ParsedHeader
-  } catch (cause) {
-    throw damaged(path, cause instanceof Error ? cause.message : String(cause), cause)
-  }
-  if (header.littleEndian) return header
-  throw new UnsupportedError(
-    `${path}: is a big-endian file; expected a little-endian one. Convert the model again on a little-endian machine`,
+  return Array.from(
+    { length: Number(shards) },
+    (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${shards}.gguf`,
   )
 }
 
@@ -111,13 +80,13 @@ function addTensors(tensors: Map<string, GgufTensor>, header: ParsedHeader, sour
   const start = Number(header.tensorDataOffset)
   for (const { name, dtype, shape: innermostFirst, offset } of header.tensorInfos) {
     const { path, size } = source
-    if (tensors.has(name)) throw damaged(path, `the tensor ${quoted(name)} is there twice`)
+    if (tensors.has(name)) throw damagedGguf(path, `the tensor ${quoted(name)} is there twice`)
     const type = typeOf(dtype, name, path)
     const shape = innermostFirst.map(Number).reverse()
     const count = shape.reduce((product, dimension) => product * dimension, 1)
     const columns = shape.at(-1) ?? 1
     if (columns % type.blockValues !== 0) {
-      throw damaged(
+      throw damagedGguf(
         path,
         `rows of the tensor ${quoted(name)} have ${columns} values, no multiple of ${type.blockValues} (${type.name})`,
       )
@@ -125,7 +94,7 @@ function addTensors(tensors: Map<string, GgufTensor>, header: ParsedHeader, sour
     const bytes = bytesOfType(type, count)
     const position = start + Number(offset)
     if (!Number.isSafeInteger(position + bytes) || position + bytes > size) {
-      throw damaged(
+      throw damagedGguf(
         path,
         `the tensor ${quoted(name)} needs bytes up to ${position + bytes}, but the file has ${size}`,
       )
@@ -142,8 +111,4 @@ function typeOf(id: number, name: string, path: string): GgufType {
     `${path}: tensor ${quoted(name)} is of GGUF type ${id}, which is not read; supported: ` +
       `${ggufTypes.map((known) => known.name).join(', ')}. Use a file of one of these, or the model it was made of`,
   )
-}
-
-function damaged(path: string, what: string, cause?: unknown): CheckpointError {
-  return new CheckpointError(`${path}: is no sound GGUF file: ${what}. Fetch it again`, { cause })
 }

@@ -7,6 +7,7 @@ import {
   WEIGHTS_INDEX_FILE,
 } from '../checkpoint/folder-names.js'
 import { isObject, readJsonObject } from '../checkpoint/json-file.js'
+import { folderSource } from '../checkpoint/sources/folder-source.js'
 import { CheckpointError, UnsupportedError } from '../errors.js'
 import { fetchBlob, type HubFile } from './fetch-blob.js'
 import { networkError, statusError } from './hub-errors.js'
@@ -147,9 +148,7 @@ async function weightFiles(
   files: readonly HubFile[],
   indexed: boolean,
 ): Promise<readonly HubFile[]> {
-  const names = indexed
-    ? await indexNames(join(snapshot, WEIGHTS_INDEX_FILE))
-    : new Set([SINGLE_WEIGHTS_FILE])
+  const names = indexed ? await indexNames(snapshot) : new Set([SINGLE_WEIGHTS_FILE])
   const found = files.filter(({ path }) => names.has(path))
   if (found.length === names.size) return found
   throw new UnsupportedError(
@@ -158,8 +157,9 @@ async function weightFiles(
   )
 }
 
-async function indexNames(path: string): Promise<Set<string>> {
-  const { weight_map: map } = await readJsonObject(path)
+async function indexNames(snapshot: string): Promise<Set<string>> {
+  const source = folderSource(snapshot)
+  const { weight_map: map } = await readJsonObject(source, WEIGHTS_INDEX_FILE).finally(source.close)
   return new Set(isObject(map) ? Object.values(map).map(String) : [])
 }
 

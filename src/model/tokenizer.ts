@@ -1,6 +1,5 @@
-import { join } from 'node:path'
-import { requirePath } from '../check-option.js'
 import { requireShallow } from '../checkpoint/json-file.js'
+import { fileIn, type ModelPlace, placeOf, requireModel } from '../checkpoint/model-source.js'
 import { readModelText } from '../checkpoint/model-text.js'
 import { CheckpointError, GptvqError, TextError, UnsupportedError } from '../errors.js'
 import { pacer } from '../event-loop.js'
@@ -51,9 +50,9 @@ export interface Tokenizer {
  * @throws CheckpointError when `tokenizer.json` is missing or damaged, naming the field
  * @throws UnsupportedError for a rule that is not there, naming the field and what is supported
  */
-export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  requirePath('folder', folder)
-  const file = join(folder, TOKENIZER_FILE)
+export async function loadTokenizer(folder: ModelPlace): Promise<Tokenizer> {
+  requireModel('folder', folder)
+  const file = fileIn({ place: placeOf(folder) }, TOKENIZER_FILE)
   return createTokenizer(readSection(await readJson(folder, file), file), file)
 }
 
@@ -72,7 +71,7 @@ export function checkVocabulary(tokenizer: Tokenizer, config: { readonly vocabSi
   )
 }
 
-async function readJson(model: string, file: string): Promise<unknown> {
+async function readJson(model: ModelPlace, file: string): Promise<unknown> {
   let text: string | undefined
   try {
     text = await readModelText(model, TOKENIZER_FILE)

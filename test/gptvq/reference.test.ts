@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { decodeFloats } from '../../src/checkpoint/dtype.js'
-import { openSafetensors } from '../../src/checkpoint/safetensors/safetensors-reader.js'
+import { openSafetensors } from '../../src/checkpoint/sources/open-safetensors.js'
 import {
   bitsPerValue,
   dequantizeLayer,

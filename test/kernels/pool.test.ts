@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { Worker } from 'node:worker_threads'
 import { afterEach, describe, expect, it } from 'vitest'
 import { OptionError, UnsupportedError } from '../../src/errors.js'
 import { kernels, setThreads, threadCount, useKernels } from '../../src/kernels/kernels.js'
@@ -38,7 +39,7 @@ describe('the threads of the kernels', () => {
     const pool = createPool(runtime, 2)
     // a module without the function that workers live in
     const empty = new WebAssembly.Module(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0))
-    const worker = startWorker(empty, runtime.heap.memory, 1)
+    const worker = startWorker(empty, runtime.heap.memory, 1) as Worker
     pool.workers = 1
     await new Promise<void>((resolve) => worker.on('exit', () => resolve()))
     const error = thrownBy(() => runJob(pool, jobKinds.packRight, 2, [0, 0, 0, 0, 0, 0], 0))

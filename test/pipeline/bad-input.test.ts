@@ -21,14 +21,16 @@ afterEach(() => rm(folder, { recursive: true, force: true }))
 
 const calibration = { text: tinyText(600) }
 
-async function prepareCase(bad: BadInput): Promise<QuantizeModelOptions> {
+type Options = Omit<QuantizeModelOptions, 'model'> & { readonly model: string }
+
+async function prepareCase(bad: BadInput): Promise<Options> {
   await writeTinyModel(model, bad.model)
   await bad.prepare?.(model)
-  return { model, output, calibration, ...bad.options }
+  return { model, output, calibration, ...(bad.options as Partial<Options>) }
 }
 
 /** The flags that give the same call on the command line; calibration becomes a file beside the model. */
-async function flagsOf(options: QuantizeModelOptions): Promise<string[]> {
+async function flagsOf(options: Options): Promise<string[]> {
   const { calibration, model, output, ...rest } = options
   const flags = ['quantize', model, '--out', String(output)]
   for (const [name, value] of Object.entries(rest)) {

@@ -1,6 +1,6 @@
-import { basename, join } from 'node:path'
 import { CheckpointError } from '../../errors.js'
 import type { Checkpoint } from '../checkpoint.js'
+import { fileIn, lastPart } from '../model-source.js'
 import { quoted } from '../safetensors/header-text.js'
 import { findTensor } from '../tensor-source.js'
 import { type ModuleRecord, parseQuantizationConfig, type QuantizationConfig } from './quantized-config.js'
@@ -15,8 +15,8 @@ import { DIGEST_KEY, recordsDigest } from './records-digest.js'
  * @throws CheckpointError naming the tensor, layer or file, what was found and what was expected
  */
 export function readQuantization(checkpoint: Checkpoint): QuantizationConfig | undefined {
-  const { folder, config, tensors } = checkpoint
-  const quantization = parseQuantizationConfig(config, join(folder, 'config.json'))
+  const { folder, files, config, tensors } = checkpoint
+  const quantization = parseQuantizationConfig(config, fileIn(files, 'config.json'))
   const owners = new Map<string, string>()
   const records = new Map(Object.entries(quantization?.modules ?? {}))
   for (const [module, record] of records) {
@@ -59,7 +59,7 @@ function requireDigests(
     const digest = recordsDigest(own)
     if (stated === digest) continue
     throw new CheckpointError(
-      `${file}: was written for other records than those in config.json: ${basename(file)} says ${DIGEST_KEY} is ` +
+      `${file}: was written for other records than those in config.json: ${lastPart(file)} says ${DIGEST_KEY} is ` +
         `${quoted(stated)}, the records give "${digest}". ${NOT_TOGETHER}`,
     )
   }

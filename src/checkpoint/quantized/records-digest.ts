@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto'
+import { sha256 } from '@noble/hashes/sha2'
+import { bytesToHex } from '@noble/hashes/utils'
 import type { ModuleRecord } from './quantized-config.js'
 
 /** The member of a weights file's `__metadata__` that ties it to the records in `config.json`. */
@@ -16,9 +17,7 @@ export function recordsDigest(records: ReadonlyMap<string, ModuleRecord>): strin
     const fields = Object.entries(record).filter(([field]) => !MEASURED.has(field))
     return `${JSON.stringify(module)}:${JSON.stringify(Object.fromEntries(fields.sort(byName)))}`
   })
-  return createHash('sha256')
-    .update(`{${sorted.join(',')}}`)
-    .digest('hex')
+  return bytesToHex(sha256(`{${sorted.join(',')}}`))
 }
 
 function byName([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number {

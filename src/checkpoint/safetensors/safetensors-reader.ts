@@ -1,5 +1,5 @@
 import { ShapeError } from '../../errors.js'
-import { type ByteSource, createFilePool } from '../byte-source.js'
+import type { ByteSource } from '../byte-source.js'
 import { findTensor, type ReadRange, type TensorInfo } from '../tensor-source.js'
 import { quoted } from './header-text.js'
 import { headerLength, PREFIX_BYTES, parseHeader } from './safetensors-header.js'
@@ -23,25 +23,10 @@ export interface SafetensorsFile {
 }
 
 /**
- * Opens a safetensors file: reads and checks its header, and of the data nothing.
+ * Opens a safetensors file: reads and checks its header, and of the data nothing. Asks the source only for ranges inside
+ * its size, whatever the header claims.
  *
- * @throws CheckpointError when the file is missing, is not a safetensors file, breaks a rule of the format or is truncated
- */
-export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  const pool = createFilePool(1)
-  try {
-    return await readSafetensors(await pool.open(path), pool.close)
-  } catch (error) {
-    await pool.close()
-    throw error
-  }
-}
-
-/**
- * {@link openSafetensors} over any source of bytes. Asks the source only for ranges inside its size, whatever the
- * header claims.
- *
- * @throws CheckpointError as openSafetensors does
+ * @throws CheckpointError when it is not a safetensors file, breaks a rule of the format or is truncated
  */
 export async function readSafetensors(
   source: ByteSource,

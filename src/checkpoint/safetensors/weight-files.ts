@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import { CheckpointError } from '../../errors.js'
 import {
   isOtherWeightsFile,
@@ -7,6 +6,7 @@ import {
   WEIGHTS_INDEX_FILE,
 } from '../folder-names.js'
 import { isObject, readJsonObject } from '../json-file.js'
+import { fileIn, type ModelSource } from '../model-source.js'
 import type { TensorInfo } from '../tensor-source.js'
 import { quoted } from './header-text.js'
 
@@ -24,12 +24,13 @@ export interface WeightFiles {
  * @param names the files in the folder
  * @throws CheckpointError when there are none, a shard is missing, or the two disagree
  */
-export async function findWeightFiles(folder: string, names: readonly string[]): Promise<WeightFiles> {
+export async function findWeightFiles(source: ModelSource, names: readonly string[]): Promise<WeightFiles> {
+  const folder = source.place
   if (!names.includes(WEIGHTS_INDEX_FILE)) {
     if (!names.includes(SINGLE_WEIGHTS_FILE)) throw noWeights(folder, names)
     return { files: [SINGLE_WEIGHTS_FILE], index: new Map() }
   }
-  const index = await readIndex(join(folder, WEIGHTS_INDEX_FILE))
+  const index = await readIndex(source)
   const files = [...new Set(index.values())].sort()
   const missing = files.filter((file) => !names.includes(file))
   if (missing.length > 0) {
@@ -85,8 +86,9 @@ export function joinTensors(
   return tensors
 }
 
-async function readIndex(path: string): Promise<Map<string, string>> {
-  const { weight_map: weightMap } = await readJsonObject(path)
+async function readIndex(source: ModelSource): Promise<Map<string, string>> {
+  const path = fileIn(source, WEIGHTS_INDEX_FILE)
+  const { weight_map: weightMap } = await readJsonObject(source, WEIGHTS_INDEX_FILE)
   if (!isObject(weightMap) || Object.keys(weightMap).length === 0) {
     throw new CheckpointError(`${path}: has no "weight_map" object of tensor names and files. Fetch it again`)
   }

@@ -1,8 +1,5 @@
 import type { KmeansInit } from '../../codebook/seeds.js'
 import type { CodebookBits } from '../../codebook/store-codebook.js'
-import type { ExportGgufOptions } from '../../export/export-gguf.js'
-import type { GgufExportType } from '../../export/gguf-types.js'
-import { splitRules } from '../../gguf/tokenizer/split-rules.js'
 import type { VectorMetric, VqOptions } from '../../gptvq/options.js'
 import type { ProductsName } from '../../kernels/native/start-products.js'
 import type { EngineName } from '../../model/ops/engine.js'
@@ -362,36 +359,3 @@ export const dequantizeFlags = {
   force,
   maxShardBytes: quantizeFlags.maxShardBytes,
 } as const satisfies FlagsOf<DequantizeModelOptions>
-
-export const exportFlags = {
-  format: {
-    kind: 'choice',
-    choices: ['gguf'],
-    required: true,
-    help: 'gguf: one file for llama.cpp and what is built on it',
-  },
-  out: { kind: 'path', value: 'FILE', required: true, help: 'the file to write' },
-  type: {
-    kind: 'choice',
-    choices: [
-      'auto',
-      'f32',
-      'f16',
-      'bf16',
-      'q8_0',
-      'q5_1',
-      'q5_0',
-      'q4_1',
-      'q4_0',
-    ] satisfies readonly GgufExportType[],
-    help: 'how weights are stored, see the table; with fewer than 8 bits, embedding and output projection have 8',
-    default: 'auto',
-  },
-  preTokenizer: {
-    kind: 'choice',
-    choices: splitRules.map(({ names }) => names[0]),
-    help: "llama.cpp's name of the rule by which the tokenizer cuts words",
-    default: 'recognised by its pattern',
-  },
-  force: { kind: 'switch', help: 'replace a GGUF file that is already there' },
-} as const satisfies FlagsOf<ExportGgufOptions & { format: 'gguf' }>

@@ -2,6 +2,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { basename, resolve } from 'node:path'
 import { type OptionNames, refuseUnknown, requireWhole } from '../../check-option.js'
+import { lastPart, type ModelPlace } from '../../checkpoint/model-source.js'
 import { OptionError, UnsupportedError } from '../../errors.js'
 import { generatorOptionNames, type OpenGeneratorOptions, openGenerator } from '../open-generator.js'
 import type { AnsweredRequest } from './answered-request.js'
@@ -77,7 +78,7 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
   requireWhole('seconds', limits.seconds, 1, 86_400)
   if (apiKey === '') throw new OptionError('apiKey', 'expected a key that is not empty')
   const generator = await openGenerator(opened)
-  const model = basename(resolve(options.model))
+  const model = nameOf(options.model)
   const handler = createHandler({ generator, model, ...address, ...limits, apiKey, onRequest })
   const server = createServer({ headersTimeout: 15_000, requestTimeout: 60_000 }, handler.handle)
   server.maxConnections = generator.sequences + limits.queue + SPARE_CONNECTIONS
@@ -126,4 +127,8 @@ function listen(server: Server, { host, port }: { host: string; port: number }):
 function urlOf(server: Server, host: string): string {
   const { port } = server.address() as AddressInfo
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+function nameOf(model: ModelPlace): string {
+  return typeof model === 'string' ? basename(resolve(model)) : lastPart(model.place)
 }

@@ -8,7 +8,7 @@ import type { Section } from './section.js'
  */
 export function readCharacterMap(section: Section): (text: string) => string {
   const encoded = section.string('precompiled_charsmap')
-  const map = new Uint8Array(Buffer.from(encoded, 'base64'))
+  const map = decodeBase64(encoded) ?? new Uint8Array(0)
   const view = new DataView(map.buffer)
   const size = map.length >= 4 ? view.getUint32(0, true) : 0
   if (size === 0 || size % 4 !== 0 || 4 + size > map.length) {
@@ -16,6 +16,15 @@ export function readCharacterMap(section: Section): (text: string) => string {
   }
   const units = Uint32Array.from({ length: size / 4 }, (_, index) => view.getUint32(4 + 4 * index, true))
   return rewriter(units, map.subarray(4 + size))
+}
+
+/** Undefined for text that is not base64. */
+function decodeBase64(text: string): Uint8Array | undefined {
+  try {
+    return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))
+  } catch {
+    return undefined
+  }
 }
 
 /** Whole graphemes of less than 6 bytes are looked up first, then their characters one by one. */

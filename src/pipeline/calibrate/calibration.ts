@@ -1,4 +1,5 @@
 import { requireWhole } from '../../check-option.js'
+import type { ModelPlace } from '../../checkpoint/model-source.js'
 import { TextError } from '../../errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertTokenIds } from '../../model/decoder/embedding.js'
@@ -39,7 +40,7 @@ export interface Calibration {
  */
 export async function gatherCalibration(
   options: CalibrationOptions,
-  modelFolder: string,
+  model: ModelPlace,
   source: WeightSource,
   config: DecoderDescription,
   onProgress: (done: number, total: number) => void,
@@ -67,7 +68,7 @@ export async function gatherCalibration(
     notes.push(`calibrated on ${sequences} sequences written by the model itself`)
     return { sequences: sampled, length, notes }
   }
-  const tokens = await readTokens(calibration, modelFolder, config, signal)
+  const tokens = await readTokens(calibration, model, config, signal)
   const chosen = drawSequences(tokens, sequences, length, seed)
   if (chosen.length < sequences) {
     notes.push(

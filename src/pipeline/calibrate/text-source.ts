@@ -1,5 +1,6 @@
-import { readFile } from 'node:fs/promises'
+import type { ModelPlace } from '../../checkpoint/model-source.js'
 import { TextError } from '../../errors.js'
+import { builtin } from '../../kernels/builtin.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertTokenIds } from '../../model/decoder/embedding.js'
 import { checkVocabulary, loadTokenizer } from '../../model/tokenizer.js'
@@ -20,14 +21,14 @@ export type TextSource =
 /**
  * The token ids of a text, tokenized whole without special tokens.
  *
- * @param modelFolder where the tokenizer lies
+ * @param model where the tokenizer lies
  * @throws AbortedError when `signal` fires
  * @throws TextError when the file cannot be read or is not text, or an id lies beyond the model's vocabulary
  * @throws CheckpointError, UnsupportedError for a tokenizer that is missing or of another model
  */
 export async function readTokens(
   source: TextSource,
-  modelFolder: string,
+  model: ModelPlace,
   config: DecoderDescription,
   signal?: AbortSignal,
 ): Promise<Int32Array> {
@@ -37,7 +38,7 @@ export async function readTokens(
     return source.tokens
   }
   const text = typeof source === 'string' ? await readText(source) : source.text
-  const tokenizer = await loadTokenizer(modelFolder)
+  const tokenizer = await loadTokenizer(model)
   checkVocabulary(tokenizer, config)
   const tokens = await tokenizer.encodeInTurns(text, signal)
   assertTokenIds(tokens, config.vocabSize)
@@ -60,9 +61,13 @@ export function unreadableText(path: string, cause: unknown): TextError {
 }
 
 async function readText(path: string): Promise<string> {
+  const files = builtin('node:fs/promises') as { readFile(path: string): Promise<Uint8Array> } | undefined
+  if (files === undefined) {
+    throw new TextError(`${path}: there are no files to read here; give the text itself as { text }`)
+  }
   let bytes: Uint8Array
   try {
-    bytes = await readFile(path)
+    bytes = await files.readFile(path)
   } catch (cause) {
     throw unreadableText(path, cause)
   }

@@ -1,4 +1,5 @@
-import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
+import { type OptionNames, refuseUnknown } from '../../check-option.js'
+import { type ModelPlace, requireModel } from '../../checkpoint/model-source.js'
 import { OptionError } from '../../errors.js'
 import { setThreads } from '../../kernels/kernels.js'
 import { type ProductsName, startProducts } from '../../kernels/native/start-products.js'
@@ -17,10 +18,10 @@ import { cutWindows } from './windows.js'
 
 /** What to score, and on what. */
 export interface EvaluateModelOptions {
-  /** A model folder, quantized or plain. */
-  model: string
+  /** A model, quantized or plain: its path, its name on the hub, or its files. */
+  model: ModelPlace
   /** The model in full precision: asks for KL divergence and top-1 agreement too. */
-  reference?: string
+  reference?: ModelPlace
   /** Held-out text: nothing that calibration has seen. */
   text: TextSource
   /** Tokens per window, default the model's context but 2048 at most. */
@@ -82,8 +83,8 @@ export interface Evaluation extends Scores {
  */
 export async function evaluateModel(options: EvaluateModelOptions): Promise<Evaluation> {
   refuseUnknown(options, optionNames)
-  requirePath('model', options.model)
-  if (options.reference !== undefined) requirePath('reference', options.reference)
+  requireModel('model', options.model)
+  if (options.reference !== undefined) requireModel('reference', options.reference)
   if (options.threads !== undefined) setThreads(options.threads)
   await startProducts(options.products)
   const model = await openModel(options.model)

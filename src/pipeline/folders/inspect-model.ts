@@ -1,4 +1,5 @@
 import { openCheckpoint } from '../../checkpoint/checkpoint.js'
+import { type ModelPlace, placeOf } from '../../checkpoint/model-source.js'
 import { readQuantization } from '../../checkpoint/quantized/quantization.js'
 import type { ModuleRecord, VqRecord } from '../../checkpoint/quantized/quantized-config.js'
 import { storedNames } from '../../checkpoint/quantized/quantized-tensors.js'
@@ -45,8 +46,9 @@ export interface Inspection {
  *
  * @throws CheckpointError naming the file and what is wrong with it
  */
-export async function inspectModel(model: string): Promise<Inspection> {
-  const checkpoint = await openCheckpoint(model)
+export async function inspectModel(place: ModelPlace): Promise<Inspection> {
+  const checkpoint = await openCheckpoint(place)
+  const model = placeOf(place)
   try {
     const quantization = readQuantization(checkpoint)
     const stored = new Set<string>()

@@ -1,5 +1,5 @@
-import { join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
+import { fileIn, type ModelPlace, placeOf } from '../../checkpoint/model-source.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import type { QuantizationConfig } from '../../checkpoint/quantized/quantized-config.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
@@ -10,7 +10,7 @@ import { requireWholeModel } from './whole-model.js'
 
 /** A model folder, plain or quantized, ready to be run; weights are read from disk when they are needed. */
 export interface OpenModel {
-  /** Its path, as given. */
+  /** Its path, as given; of a source the place that errors name. */
   readonly folder: string
   /** Its architecture. */
   readonly config: DecoderDescription
@@ -29,14 +29,14 @@ export interface OpenModel {
  *
  * @throws CheckpointError, UnsupportedError naming the file and what is wrong with it
  */
-export async function openModel(folder: string): Promise<OpenModel> {
-  const checkpoint = await openCheckpoint(folder)
+export async function openModel(model: ModelPlace): Promise<OpenModel> {
+  const checkpoint = await openCheckpoint(model)
   try {
-    const config = describeDecoder(checkpoint.config, join(folder, 'config.json'))
+    const config = describeDecoder(checkpoint.config, fileIn(checkpoint.files, 'config.json'))
     const weights = checkpointWeights(checkpoint)
     requireWholeModel(checkpoint, config, weights.quantization)
     return {
-      folder,
+      folder: placeOf(model),
       config,
       source: weights,
       quantization: weights.quantization,

@@ -1,3 +1,4 @@
+import type { ModelPlace } from '../../checkpoint/model-source.js'
 import { throwIfAborted } from '../../errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
@@ -23,7 +24,7 @@ import type { MethodSettings } from './quantize-options.js'
 
 /** What all phases of quantizing a model share. */
 export interface ModelRun {
-  readonly model: string
+  readonly model: ModelPlace
   readonly config: DecoderDescription
   readonly weights: WeightSource
   readonly settings: MethodSettings

@@ -1,6 +1,6 @@
-import { join } from 'node:path'
 import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
+import { fileIn, type ModelPlace, placeOf, requireModel } from '../../checkpoint/model-source.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import { CheckpointError, orNothingWritten } from '../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
@@ -11,12 +11,13 @@ import { describeDecoder } from '../../model/families/index.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
-import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from '../folders/output.js'
+import type { OutputOptions, QuantizedOutput } from '../folders/output.js'
 import { requireWholeModel } from '../folders/whole-model.js'
 import type { MixedBitsOptions } from '../mixed/options.js'
 import type { OnProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
 import type { ModelTuningOptions } from '../tuning/tune-model.js'
+import { beginOutput } from './begin-output.js'
 import { checkModel } from './check-model.js'
 import { type EndTensorOptions, endTensors } from './end-tensors.js'
 import type { LayerOrderOptions } from './layer-order.js'
@@ -24,7 +25,6 @@ import { type LayerPlanOptions, planLayers } from './layer-plan.js'
 import { type ModelRun, quantizePhases } from './phases.js'
 import { defaultBits, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
-import { runRecord } from './run-record.js'
 import { statedSettings } from './stated-settings.js'
 
 /** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
@@ -37,8 +37,8 @@ export interface QuantizeModelOptions
     EndTensorOptions,
     ModelTuningOptions,
     OutputOptions {
-  /** A model folder in the Hugging Face layout. */
-  model: string
+  /** A model folder in the Hugging Face layout, a GGUF file, or a name on the hub; or the files of a model. */
+  model: ModelPlace
   /** The folder to write. Left out, nothing is written; `onLayer` still receives every layer. */
   output?: string
   /** Default `'gptvq'`. For `'gptq'` and `'rtn'` `groupSize` counts weights of a row that share a scale, default 128. */
@@ -99,13 +99,14 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
  */
 export async function quantizeModel(options: QuantizeModelOptions): Promise<QuantizationReport> {
   refuseUnknown(options, optionNames)
-  requirePath('model', options.model)
+  requireModel('model', options.model)
   if (options.output !== undefined) requirePath('output', options.output)
   return options.output === undefined ? quantize(options) : orNothingWritten(() => quantize(options))
 }
 
 async function quantize(options: QuantizeModelOptions): Promise<QuantizationReport> {
   const total = stopwatch()
+  const model = placeOf(options.model)
   const method = options.method ?? 'gptvq'
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
   if (options.threads !== undefined) setThreads(options.threads)
@@ -114,7 +115,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
   let output: QuantizedOutput | undefined
   try {
     const notes: string[] = []
-    const config = describeDecoder(checkpoint.config, join(options.model, 'config.json'), notes)
+    const config = describeDecoder(checkpoint.config, fileIn({ place: model }, 'config.json'), notes)
     const weights = plainWeights(checkpoint)
     requireWholeModel(checkpoint, config, undefined)
     const plan = planLayers(config, settings, options)
@@ -125,12 +126,11 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
-      const made = await runRecord(checkpoint, options, { engine, products }, options.signal)
-      output = await createQuantizedOutput(
+      output = await beginOutput(
         options.output,
         checkpoint,
         replaced,
-        { method, stated, run: made },
+        { method, stated, engine, products },
         options,
       )
     }
@@ -150,7 +150,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
     const done = await quantizePhases(run, options)
     return quantizationReport(
       {
-        model: options.model,
+        model,
         output: options.output ?? null,
         method: settings.method,
         settings: stated,

@@ -1,5 +1,6 @@
 import { OptionError } from '../../../errors.js'
-import { builtin } from './workers.js'
+import { builtin } from '../../builtin.js'
+import { hasWorkers } from './workers.js'
 
 export const MOST_THREADS = 256
 
@@ -12,7 +13,8 @@ interface Files {
 
 /**
  * How many threads the kernels use unless told otherwise: `GPTVQ_THREADS`, else the cores that the process may use
- * (its affinity, and a container's quota of processor time).
+ * (its affinity, and a container's quota of processor time); in a browser the cores that it tells of, where the page is
+ * cross-origin isolated, and one elsewhere.
  *
  * @throws OptionError when `GPTVQ_THREADS` is not a whole number from 1 to 256
  */
@@ -29,8 +31,13 @@ export function availableThreads(): number {
   }
   const os = builtin('node:os') as Os | undefined
   const files = builtin('node:fs') as Files | undefined
-  if (os === undefined || files === undefined) return 1
+  if (os === undefined || files === undefined) return coresOfBrowser()
   return Math.max(1, Math.min(MOST_THREADS, os.availableParallelism(), Math.ceil(coreQuota(files))))
+}
+
+function coresOfBrowser(): number {
+  const { navigator } = globalThis as { navigator?: { hardwareConcurrency?: number } }
+  return hasWorkers() ? Math.max(1, Math.min(MOST_THREADS, navigator?.hardwareConcurrency ?? 1)) : 1
 }
 
 /** Cores' worth of processor time that the control group grants, Infinity without a limit. */

@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { turnOfEventLoop } from '../../../event-loop.js'
 import { forwardKernels } from '../../../kernels/forward-kernels.js'
 import type { Ops } from '../ops.js'
 import { attendRows, closeKernelCache, copyKernelCache, openKernelCache } from './kernel-attention.js'
@@ -16,7 +16,7 @@ export const kernelOps: Ops<KernelRows> = {
   shape: ({ rows, cols }) => [rows, cols],
   read: ({ data }) => data,
   async take(x) {
-    await nextTurn()
+    await turnOfEventLoop()
     const values = x.data.slice()
     freeRows(x)
     return values

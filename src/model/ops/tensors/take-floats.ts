@@ -1,5 +1,5 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import * as tf from '@tensorflow/tfjs-core'
+import { turnOfEventLoop } from '../../../event-loop.js'
 
 /**
  * Reads a float tensor's values and disposes it. Lets pending events run first: the engines compute without a pause,
@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs-core'
  */
 export async function takeFloats(tensor: tf.Tensor): Promise<Float32Array> {
   try {
-    await nextTurn()
+    await turnOfEventLoop()
     const values = await tensor.data<'float32'>()
     // the other engines may hand out the array that they, or another tensor, were given
     return tf.getBackend() === 'wasm' ? values : values.slice()

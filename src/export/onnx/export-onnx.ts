@@ -1,0 +1,270 @@
+import { join } from 'node:path'
+import {
+  type OptionNames,
+  refuseUnknown,
+  requireOneOf,
+  requirePath,
+  requireWhole,
+} from '../../check-option.js'
+import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
+import { fileError } from '../../checkpoint/file-errors.js'
+import {
+  copyFileBytes,
+  type FileSystem,
+  nodeFileSystem,
+  writeAt,
+  writeNewFile,
+} from '../../checkpoint/file-system.js'
+import { checkpointWeights } from '../../checkpoint/model-weights.js'
+import { prepareOutputFolder } from '../../checkpoint/output/output-folder.js'
+import { orNothingWritten, throwIfAborted } from '../../errors.js'
+import { assertBlockTensors } from '../../model/decoder/block.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { assertEmbedding } from '../../model/decoder/embedding.js'
+import { assertHead } from '../../model/decoder/head.js'
+import { blockLinears } from '../../model/decoder/linears.js'
+import { describeDecoder } from '../../model/families/index.js'
+import { requireDistinctFolders } from '../../pipeline/folders/distinct-folders.js'
+import { packageVersion } from '../../pipeline/folders/package-version.js'
+import { requireWholeModel } from '../../pipeline/folders/whole-model.js'
+import type { OnProgress } from '../../pipeline/progress.js'
+import { companionFiles, exportedConfig, missingFiles } from './companion-files.js'
+import { createDataFiles } from './data-files.js'
+import { addDecoder, requireDense } from './decoder.js'
+import { encodeModel } from './encode-model.js'
+import { createGraph } from './graph.js'
+import { type GraphWeights, type OnnxWeights, onnxWeights } from './weights.js'
+
+/** What to export, and where to. */
+export interface ExportOnnxOptions {
+  /** A model folder, quantized or plain, or a `.gguf` file. */
+  model: string
+  /** The folder to write. */
+  output: string
+  /**
+   * How weights are written. `'packed'`, the default: as small as they are stored, the graph decodes them; a runtime does
+   * that once, when it loads the model. `'nbits'`: the same, but scalar layers of up to 4 bits as 4-bit `MatMulNBits`,
+   * which stay packed in memory too. `'dense16'`, `'dense32'`: all as float16 or float32.
+   */
+  weights?: OnnxWeights
+  /** Weights of up to this many bytes lie in `model.onnx` itself, more in files beside it. Default 2^30, less than 2^31. */
+  inlineBytes?: number
+  /** Replace a model folder that is already there. Default false. */
+  force?: boolean
+  /** Receives what is being done and how much of it is done. */
+  onProgress?: OnProgress
+  /** Stops the work with an AbortedError; nothing is written then. */
+  signal?: AbortSignal
+}
+
+const optionNames: OptionNames<ExportOnnxOptions> = {
+  model: true,
+  output: true,
+  weights: true,
+  inlineBytes: true,
+  force: true,
+  onProgress: true,
+  signal: true,
+}
+
+/** A folder that was written. */
+export interface ExportedOnnx {
+  /** The folder. */
+  readonly output: string
+  /** Names of its files within it, sorted. */
+  readonly files: readonly string[]
+  /** Bytes of all of them. */
+  readonly bytes: number
+  /** Bytes of `onnx/`: the model and its data files. */
+  readonly modelBytes: number
+  /** Operations in the graph. */
+  readonly nodes: number
+  /** What will be different there, in words. */
+  readonly notes: readonly string[]
+}
+
+const FOLDER = 'onnx'
+const MODEL_FILE = 'model.onnx'
+/** What a data file holds at most; browsers have no larger buffers. */
+const DATA_FILE_BYTES = 2 ** 31 - 2 ** 20
+const MOST_INLINE_BYTES = 2 ** 31 - 2 ** 20
+
+/**
+ * Writes a model as an ONNX graph with all that transformers.js needs beside it: `onnx/model.onnx`, `config.json`,
+ * tokenizer and generation settings. The graph has operators of ONNX's set 21, with `'nbits'` also `MatMulNBits`. The
+ * folder is written beside its place and moved there when it is whole.
+ *
+ * @throws OptionError; UnsupportedError for a mixture of experts and a family that is not known
+ * @throws CheckpointError when the model is damaged or the folder cannot be written; AbortedError when `signal` fires.
+ *   What was at the place before is kept then
+ */
+export async function exportOnnx(options: ExportOnnxOptions): Promise<ExportedOnnx> {
+  refuseUnknown(options, optionNames)
+  requirePath('model', options.model)
+  requirePath('output', options.output)
+  const { weights = 'packed', inlineBytes = 2 ** 30 } = options
+  requireOneOf('weights', weights, onnxWeights)
+  requireWhole('inlineBytes', inlineBytes, 0, MOST_INLINE_BYTES)
+  return orNothingWritten(async () => {
+    const checkpoint = await openCheckpoint(options.model)
+    try {
+      return await exportFolder(checkpoint, options, weights, inlineBytes)
+    } finally {
+      await checkpoint.close()
+    }
+  })
+}
+
+async function exportFolder(
+  checkpoint: Checkpoint,
+  options: ExportOnnxOptions,
+  form: OnnxWeights,
+  inlineBytes: number,
+): Promise<ExportedOnnx> {
+  const { model, output, force = false, onProgress, signal } = options
+  const decoder = describeDecoder(checkpoint.config, join(model, 'config.json'))
+  requireDense(decoder, model)
+  const source = checkpointWeights(checkpoint)
+  requireWholeModel(checkpoint, decoder, source.quantization)
+  assertEmbedding(source, decoder)
+  assertHead(source, decoder)
+  for (const block of decoder.blocks) assertBlockTensors(source, block)
+  await requireDistinctFolders(model, output)
+  const system = nodeFileSystem
+  const folder = await prepareOutputFolder(system, output, force)
+  try {
+    const sizes = new Map<string, number>()
+    const add = async (name: string, content: string | Uint8Array) => {
+      const bytes = typeof content === 'string' ? new TextEncoder().encode(content) : content
+      await writeNewFile(system, join(folder.partial, name), (file) => writeAt(file, bytes, 0))
+      sizes.set(name, bytes.length)
+    }
+    const weights: Omit<GraphWeights, 'graph'> = {
+      checkpoint,
+      weights: source,
+      form,
+      matrices: new Map(),
+      onWeight: progress(decoder, options),
+    }
+    await system.mkdir(join(folder.partial, FOLDER))
+    const { nodes, dataFiles } = await writeModel(
+      system,
+      folder.partial,
+      decoder,
+      weights,
+      inlineBytes,
+      sizes,
+    )
+    await add('config.json', exportedConfig(checkpoint, { count: dataFiles }))
+    await addCompanions(system, checkpoint, decoder, folder.partial, sizes, add)
+    throwIfAborted(signal)
+    onProgress?.({ step: `writing ${output}`, done: 1 })
+    await folder.place()
+    return written(output, sizes, nodes, notesOn(decoder))
+  } catch (error) {
+    throw fileError(`cannot write ${output}, choose another output`, error)
+  } finally {
+    await folder.discard()
+  }
+}
+
+/** Writes `onnx/`. */
+async function writeModel(
+  system: FileSystem,
+  folder: string,
+  decoder: DecoderDescription,
+  weights: Omit<GraphWeights, 'graph'>,
+  inlineBytes: number,
+  sizes: Map<string, number>,
+): Promise<{ nodes: number; dataFiles: number }> {
+  const data = createDataFiles(system, join(folder, FOLDER), MODEL_FILE, DATA_FILE_BYTES)
+  let isKept = false
+  try {
+    const graph = createGraph(data.store)
+    await addDecoder({ ...weights, graph }, decoder)
+    const producer = { version: await packageVersion(), metadata: { family: decoder.family } }
+    const isInline = data.bytes() <= inlineBytes
+    const whole = isInline ? await data.readAll() : undefined
+    const bytes = encodeModel(
+      graph,
+      producer,
+      whole
+        ? { dataOf: ({ offset, bytes: length }) => whole.subarray(offset, offset + length) }
+        : { fileOf: ({ file }) => data.names()[file] },
+    )
+    const name = `${FOLDER}/${MODEL_FILE}`
+    await writeNewFile(system, join(folder, name), (file) => writeAt(file, bytes, 0))
+    sizes.set(name, bytes.length)
+    if (!isInline) {
+      isKept = true
+      await data.close()
+      for (const one of data.names()) {
+        sizes.set(`${FOLDER}/${one}`, (await system.stat(join(folder, FOLDER, one))).size)
+      }
+    }
+    return { nodes: graph.nodes.length, dataFiles: isInline ? 0 : data.names().length }
+  } finally {
+    if (!isKept) await data.remove()
+  }
+}
+
+async function addCompanions(
+  system: FileSystem,
+  checkpoint: Checkpoint,
+  decoder: DecoderDescription,
+  folder: string,
+  sizes: Map<string, number>,
+  add: (name: string, content: string) => Promise<void>,
+): Promise<void> {
+  const { copied, made } = companionFiles(checkpoint)
+  for (const [name, content] of made) await add(name, content)
+  for (const [name, path] of copied) {
+    const source = await system.open(path, 'r')
+    try {
+      sizes.set(name, await writeNewFile(system, join(folder, name), (file) => copyFileBytes(source, file)))
+    } finally {
+      await source.close()
+    }
+  }
+  for (const [name, content] of missingFiles(decoder, new Set(sizes.keys()))) await add(name, content)
+}
+
+/** Counts the weights that were begun, and stops where the caller wants it. */
+function progress(
+  { blocks }: DecoderDescription,
+  { onProgress, signal }: ExportOnnxOptions,
+): (name: string) => void {
+  const total = blocks.reduce((sum, block) => sum + blockLinears(block).length, 2)
+  let begun = 0
+  return (name) => {
+    throwIfAborted(signal)
+    onProgress?.({ step: `writing ${name}`, done: begun++ / total })
+  }
+}
+
+/** What a graph cannot do as the model does. */
+function notesOn({ blocks }: DecoderDescription): string[] {
+  for (const { attention } of blocks) {
+    const scaling = attention.rotary?.scaling
+    if (scaling?.kind !== 'dynamic' && scaling?.kind !== 'longrope') continue
+    return [
+      `its ${scaling.kind} rotary angles change when a text grows beyond ${scaling.originalMaxPositions} tokens; keys ` +
+        'that lie in the cache by then keep those they have',
+    ]
+  }
+  return []
+}
+
+function written(
+  output: string,
+  sizes: ReadonlyMap<string, number>,
+  nodes: number,
+  notes: readonly string[],
+): ExportedOnnx {
+  let [bytes, modelBytes] = [0, 0]
+  for (const [name, size] of sizes) {
+    bytes += size
+    if (name.startsWith(`${FOLDER}/`)) modelBytes += size
+  }
+  return { output, files: [...sizes.keys()].sort(), bytes, modelBytes, nodes, notes }
+}

@@ -1,0 +1,188 @@
+import { constantCodebook, widthFactor } from '../../codebook/constant-codebook.js'
+import { scaleLevels } from '../../packing/block-scales.js'
+import { type PackedLayer, unpackLayer } from '../../packing/pack-layer.js'
+import {
+  blocksPerRow,
+  centroidsOf,
+  columnGroupsOf,
+  indexBitsOf,
+  rowGroupsOf,
+  type VqLayer,
+  type VqLayout,
+  vectorsPerRow,
+} from '../../packing/vq-layer.js'
+import { runwise } from './blocks.js'
+import { bytesOf, cast, constant, type Graph, node, reshape, slice, weight } from './graph.js'
+import { MOST_WINDOW_BITS, packStream, readIndices, streamBytes } from './windows.js'
+
+/** A weight matrix in a graph. */
+export interface GraphMatrix {
+  /** float32, rows x cols. */
+  readonly value: string
+  /** Where columns were reordered: column `j` belongs to input `permutation[j]`. */
+  readonly permutation?: Uint32Array
+}
+
+/**
+ * Adds a layer of vectors: what is stored stays as small as it is, and the graph looks up the weights. The streams of
+ * indices run down the columns, so that the key of a trellis is a window of its column's stream.
+ *
+ * @returns the weights, in stored order
+ */
+export async function vqWeight(graph: Graph, name: string, packed: PackedLayer): Promise<GraphMatrix> {
+  const layer = unpackLayer(packed)
+  const { layout, permutation } = layer
+  const vectors = vectorsPerRow(layout)
+  const keys = await columnKeys(graph, name, layer)
+  const table = layout.trellis ? trellisTable(graph, layout) : await codebookTable(graph, name, packed)
+  const looked = node(graph, 'Gather', [table.value, table.offset(keys)], { axis: 0 })
+  const { rows, cols, vectorDim } = layout
+  const whole = reshape(graph, looked, rows, vectors * vectorDim)
+  const values = vectors * vectorDim === cols ? whole : slice(graph, whole, 0, cols, 1)
+  const scaled = await scale(graph, name, packed, layout, values)
+  return { value: scaled, ...(permutation && { permutation }) }
+}
+
+/** The numbers of the centroids within their codebooks, int32, rows x vectors. */
+async function columnKeys(graph: Graph, name: string, { layout, indices }: VqLayer): Promise<string> {
+  const { rows, trellis, rowsPerGroup } = layout
+  const vectors = vectorsPerRow(layout)
+  const bits = trellis?.keyBits ?? indexBitsOf(layout)
+  if (bits > MOST_WINDOW_BITS) {
+    const stored = await weight(graph, `${name}.indices`, 'uint16', [rows, vectors], bytesOf(indices))
+    return cast(graph, stored, 'int32')
+  }
+  const widths = trellis?.widths ?? new Uint8Array(vectors).fill(bits)
+  const parts: string[] = []
+  const order: number[] = []
+  for (const step of [...new Set(widths)].sort((a, b) => a - b)) {
+    const columns = [...widths.keys()].filter((v) => widths[v] === step)
+    const streams = { count: rows, step }
+    const data = new Uint8Array(streamBytes(streams) * columns.length)
+    for (const [c, v] of columns.entries()) {
+      const indexOf = (row: number) => indices[row * vectors + v] & (2 ** step - 1)
+      packStream(indexOf, streams, data, c, columns.length)
+    }
+    const dims = [streamBytes(streams), columns.length]
+    const stored = await weight(graph, `${name}.indices.${step}`, 'uint8', dims, data)
+    const restart = trellis ? rowsPerGroup : rows
+    parts.push(readIndices(graph, stored, 0, { ...streams, bits, restart }))
+    order.push(...columns)
+  }
+  if (parts.length === 1) return parts[0]
+  const places = new Int32Array(vectors)
+  for (const [place, v] of order.entries()) places[v] = place
+  const joined = node(graph, 'Concat', parts, { axis: 1 })
+  return node(graph, 'Gather', [joined, constant(graph, 'int32', places)], { axis: 1 })
+}
+
+/** Centroids one below the other, and how a number within a codebook becomes one within all. */
+interface Table {
+  readonly value: string
+  offset(keys: string): string
+}
+
+/** The constant codebook, times the factor of each width that occurs. */
+function trellisTable(graph: Graph, layout: VqLayout): Table {
+  const { vectorDim } = layout
+  const { widths } = layout.trellis!
+  const centroids = centroidsOf(layout)
+  const elements = constantCodebook(vectorDim, centroids)
+  const kinds = [...new Set(widths)].sort((a, b) => a - b)
+  const plain = cast(graph, constant(graph, 'int8', Array.from(elements), [1, elements.length]), 'float32')
+  const factors = kinds.map((width) => widthFactor(vectorDim, width))
+  const products = node(graph, 'Mul', [plain, constant(graph, 'float32', factors, [kinds.length, 1])])
+  const first = Int32Array.from(widths, (width) => kinds.indexOf(width) * centroids)
+  return {
+    value: reshape(graph, products, kinds.length * centroids, vectorDim),
+    offset: (keys) =>
+      kinds.length === 1 ? keys : node(graph, 'Add', [keys, constant(graph, 'int32', first)]),
+  }
+}
+
+/** The codebooks of all groups, each times its scale. */
+async function codebookTable(
+  graph: Graph,
+  name: string,
+  { layout, codebooks, codebookScales }: PackedLayer,
+): Promise<Table> {
+  const { rows, rowsPerGroup, columnsPerGroup, vectorDim } = layout
+  const [across, groups] = [columnGroupsOf(layout), codebookScales.length]
+  const centroids = centroidsOf(layout)
+  const type = codebooks instanceof Int8Array ? 'int8' : 'float16'
+  const dims = [groups, centroids * vectorDim]
+  const elements = await weight(graph, `${name}.codebooks`, type, dims, bytesOf(codebooks))
+  const products = node(graph, 'Mul', [
+    cast(graph, elements, 'float32'),
+    await groupScales(graph, name, codebookScales, [groups, 1]),
+  ])
+  const down = Int32Array.from({ length: rows }, (_, r) => Math.floor(r / rowsPerGroup) * across * centroids)
+  const along = Int32Array.from({ length: vectorsPerRow(layout) }, (_, v) => {
+    return Math.floor((v * vectorDim) / columnsPerGroup) * centroids
+  })
+  return {
+    value: reshape(graph, products, groups * centroids, vectorDim),
+    offset(keys) {
+      const inRow = across > 1 ? node(graph, 'Add', [keys, constant(graph, 'int32', along)]) : keys
+      if (groups === across) return inRow
+      return node(graph, 'Add', [inRow, constant(graph, 'int32', down, [rows, 1])])
+    },
+  }
+}
+
+async function groupScales(
+  graph: Graph,
+  name: string,
+  scales: Uint16Array,
+  dims: readonly number[],
+): Promise<string> {
+  const stored = await weight(graph, `${name}.codebook_scales`, 'bfloat16', dims, bytesOf(scales))
+  return cast(graph, stored, 'float32')
+}
+
+/** Multiplies by the scales of blocks and, with a trellis, of groups: plain codebooks have theirs already. */
+async function scale(
+  graph: Graph,
+  name: string,
+  { blockScales, codebookScales }: PackedLayer,
+  layout: VqLayout,
+  values: string,
+): Promise<string> {
+  const { rows, cols, rowsPerGroup, columnsPerGroup, scaleBlockSize, trellis } = layout
+  const levels =
+    blockScales && (await blockLevels(graph, name, blockScales.codes, blockScales.ratio[0], layout))
+  const size = scaleBlockSize ?? columnsPerGroup
+  if (!trellis)
+    return levels === undefined ? values : runwise(graph, 'Mul', values, [rows, cols], size, levels)
+  const groups = [rowGroupsOf(layout), columnGroupsOf(layout)]
+  const scales = await groupScales(graph, name, codebookScales, groups)
+  const ofRows = Int32Array.from({ length: rows }, (_, r) => Math.floor(r / rowsPerGroup))
+  const ofBlocks = Int32Array.from({ length: Math.ceil(cols / size) }, (_, b) => {
+    return Math.floor((b * size) / columnsPerGroup)
+  })
+  const inRows = node(graph, 'Gather', [scales, constant(graph, 'int32', ofRows)], { axis: 0 })
+  const inBlocks = node(graph, 'Gather', [inRows, constant(graph, 'int32', ofBlocks)], { axis: 1 })
+  const all = levels === undefined ? inBlocks : node(graph, 'Mul', [inBlocks, levels])
+  return runwise(graph, 'Mul', values, [rows, cols], size, all)
+}
+
+/** The scales of blocks, rows x blocks: two codes of 4 bits a byte, the first in the low half. */
+async function blockLevels(
+  graph: Graph,
+  name: string,
+  codes: Uint8Array,
+  ratio: number,
+  layout: VqLayout,
+): Promise<string> {
+  const { rows } = layout
+  const [blocks, bytes] = [blocksPerRow(layout), codes.length / rows]
+  const stored = await weight(graph, `${name}.scales`, 'uint8', [rows, bytes, 1], codes)
+  const low = node(graph, 'BitwiseAnd', [stored, constant(graph, 'uint8', [15], [])])
+  const high = node(graph, 'BitShift', [stored, constant(graph, 'uint8', [4], [])], {
+    direction: { text: 'RIGHT' },
+  })
+  const both = reshape(graph, node(graph, 'Concat', [low, high], { axis: 2 }), rows, 2 * bytes)
+  const own = blocks === 2 * bytes ? both : slice(graph, both, 0, blocks, 1)
+  const levels = constant(graph, 'float32', scaleLevels(ratio))
+  return node(graph, 'Gather', [levels, cast(graph, own, 'int32')], { axis: 0 })
+}
