@@ -3,7 +3,14 @@ import { mathPlugin } from './scripts/tex-to-mathml.mjs'
 /** @type {Partial<import('typedoc').TypeDocOptions>} */
 export default {
   name: 'gptvq',
-  entryPoints: ['src/index.ts', 'src/model.ts', 'src/generate.ts', 'src/report.ts', 'src/export.ts'],
+  entryPoints: [
+    'src/index.ts',
+    'src/model.ts',
+    'src/generate.ts',
+    'src/report.ts',
+    'src/export.ts',
+    'src/distributed.ts',
+  ],
   tsconfig: 'tsconfig.build.json',
   out: 'out/site',
   readme: 'README.md',

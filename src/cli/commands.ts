@@ -7,6 +7,7 @@ import { quantizeCommand } from './commands/quantize.js'
 import { reportCommand } from './commands/report.js'
 import { runCommand } from './commands/run.js'
 import { serveCommand } from './commands/serve.js'
+import { workerCommand } from './commands/worker.js'
 import type { Command } from './parse/command.js'
 
 /** All commands, in the order of the help. */
@@ -20,4 +21,5 @@ export const commands: readonly Command[] = [
   exportCommand,
   runCommand,
   serveCommand,
+  workerCommand,
 ]

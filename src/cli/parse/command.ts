@@ -33,8 +33,8 @@ export interface CommandResult {
 /** A command of the command line: each takes one path and some flags. */
 export interface Command {
   readonly name: string
-  /** The path it takes, as the help names it. */
-  readonly argument: 'MODEL' | 'DIR'
+  /** The path it takes, as the help names it; undefined: none. */
+  readonly argument?: 'MODEL' | 'DIR'
   /** One line for the list of commands. */
   readonly summary: string
   /** What it does, for its own help. */

@@ -9,6 +9,8 @@ const {
   engine: ___,
   threads: ____,
   products: ______,
+  redis: _______,
+  shared: ________,
   force: _____,
   ...settings
 } = quantizeFlags

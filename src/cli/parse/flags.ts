@@ -117,6 +117,17 @@ export const threads = {
   default: 'GPTVQ_THREADS, else the cores there are',
 } as const satisfies Flag
 
+export const redis = {
+  kind: 'text',
+  help: 'URL of a Redis server, e.g. redis://HOST: layers are quantized by the workers there (gptvq worker)',
+} as const satisfies Flag
+
+export const shared = {
+  kind: 'path',
+  value: 'DIR',
+  help: 'a folder that all machines see: tensors go through it and not through Redis',
+} as const satisfies Flag
+
 const force = { kind: 'switch', help: 'replace a model folder that is already there' } as const satisfies Flag
 
 const vectorFlags = {
@@ -299,6 +310,8 @@ export const quantizeFlags = {
   engine,
   products,
   threads,
+  redis,
+  shared,
   force,
   maxShardBytes: {
     kind: 'bytes',

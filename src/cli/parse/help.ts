@@ -6,7 +6,10 @@ const exitCodeHelp = 'Exit codes: 0 done, 1 failed, 2 called wrongly, 130 stoppe
 
 /** The help of the program. */
 export function programHelp(commands: readonly Command[], width: number): string {
-  const list = commands.map(({ name, argument, summary }) => [`  ${name} ${argument}`, summary])
+  const list = commands.map(({ name, argument = '', summary }) => [
+    `  ${name} ${argument}`.trimEnd(),
+    summary,
+  ])
   return [
     'gptvq compresses language models by vector quantization (GPTVQ, arXiv 2402.15319).',
     '',
@@ -30,7 +33,7 @@ export function commandHelp(command: Command, width: number): string {
     .filter(([, flag]) => flag.required)
     .map(([option, flag]) => ` ${flagName(option)} ${placeholder(flag)}`)
   return [
-    `Usage: gptvq ${command.name} ${command.argument}${required.join('')} [flags]`,
+    `Usage: gptvq ${[command.name, command.argument ?? []].flat().join(' ')}${required.join('')} [flags]`,
     '',
     ...wrapText(command.about, width),
     '',

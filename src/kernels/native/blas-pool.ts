@@ -37,8 +37,8 @@ const ROW_MAJOR = 101
 const PLAIN = 111
 const TRANSPOSED = 112
 
-/** Below so many multiplications waking others takes longer than it spares. */
-const FEW = 2 ** 20
+/** Up to so many multiplications, a millisecond's work, waking others may take longer than it spares. */
+const FEW = 2 ** 25
 
 /** A worker; one that cannot begin has taken no tile, and the others do without it. */
 const source = `
@@ -76,7 +76,7 @@ export function multiplyTiles(
   threads: number,
 ): void {
   const work = tiles.reduce((sum, [m, n]) => sum + m * n * shape.k, 0)
-  const crowd = work < FEW ? 1 : Math.min(threads, tiles.length)
+  const crowd = work <= FEW ? 1 : Math.min(threads, tiles.length)
   if (crowd === 1) {
     for (const tile of tiles) multiplyTile(pool.library, shape, tile)
     return

@@ -22,6 +22,7 @@ import { checkModel } from './check-model.js'
 import { type EndTensorOptions, endTensors } from './end-tensors.js'
 import type { LayerOrderOptions } from './layer-order.js'
 import { type LayerPlanOptions, planLayers } from './layer-plan.js'
+import { type LayerTeam, openTeam, type TeamOptions } from './layer-team.js'
 import { type ModelRun, quantizePhases } from './phases.js'
 import { defaultBits, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
@@ -36,7 +37,8 @@ export interface QuantizeModelOptions
     LayerPlanOptions,
     EndTensorOptions,
     ModelTuningOptions,
-    OutputOptions {
+    OutputOptions,
+    TeamOptions {
   /** A model folder in the Hugging Face layout, a GGUF file, or a name on the hub; or the files of a model. */
   model: ModelPlace
   /** The folder to write. Left out, nothing is written; `onLayer` still receives every layer. */
@@ -80,6 +82,8 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
   maxShardBytes: true,
   engine: true,
   products: true,
+  redis: true,
+  shared: true,
   threads: true,
   onProgress: true,
   onLayer: true,
@@ -113,6 +117,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
   const products = await startProducts(options.products)
   const checkpoint = await openCheckpoint(options.model)
   let output: QuantizedOutput | undefined
+  let team: LayerTeam | undefined
   try {
     const notes: string[] = []
     const config = describeDecoder(checkpoint.config, fileIn({ place: model }, 'config.json'), notes)
@@ -123,6 +128,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
     const stated = statedSettings(settings, options)
     checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
     const engine = settings.method === 'rtn' ? null : await startEngine(options.engine)
+    team = await openTeam(options, products)
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
@@ -134,7 +140,8 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
         options,
       )
     }
-    const { onProgress, onLayer, signal } = options
+    const { onLayer, signal } = options
+    const onProgress = withTeam(options.onProgress, team)
     const run: ModelRun = {
       model: options.model,
       config,
@@ -145,6 +152,7 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
       output,
       onProgress,
       onLayer,
+      runLayer: team?.runLayer,
       signal,
     }
     const done = await quantizePhases(run, options)
@@ -161,8 +169,18 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
       total(),
     )
   } finally {
+    await team?.close()
     await output?.discard()
     await checkpoint.close()
+  }
+}
+
+/** Says how it stands with workers and jobs beside what is done. */
+function withTeam(onProgress: OnProgress | undefined, team: LayerTeam | undefined): OnProgress | undefined {
+  if (onProgress === undefined || team === undefined) return onProgress
+  return ({ step, done }) => {
+    const isAway = step.includes('quantizing ')
+    onProgress({ step: isAway ? `${step} (${team.describe()})` : step, done })
   }
 }
 

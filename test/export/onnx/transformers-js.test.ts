@@ -10,7 +10,7 @@ import { exportOnnx } from '../../../src/export/onnx/export-onnx.js'
 import { openGenerator } from '../../../src/generate/open-generator.js'
 import { quantizeModel } from '../../../src/pipeline/quantize/quantize-model.js'
 import { startBrowser, withoutBrowser } from '../../support/browser.js'
-import { writeInPage } from './write-in-page.js'
+import type { writeInPage } from './write-in-page.js'
 
 const embedded = fileURLToPath(new URL('../../../examples/models/tiny-llama', import.meta.url))
 const prompt = 'The king'
@@ -76,7 +76,10 @@ describe.skipIf(withoutBrowser)('transformers.js in Chromium, on WebAssembly', (
         return route.fulfill({ contentType: 'text/javascript', body: outputFiles[0].text })
       }
       if (place !== 'models' && place !== 'ort') {
-        return route.fulfill({ contentType: 'text/html', body: '<!doctype html><link rel="icon" href="data:,">' })
+        return route.fulfill({
+          contentType: 'text/html',
+          body: '<!doctype html><link rel="icon" href="data:,">',
+        })
       }
       const body = await readFile(join(place === 'ort' ? runtime : root, ...rest)).catch(() => undefined)
       const contentType = pathname.endsWith('js') ? 'text/javascript' : 'application/octet-stream'
