@@ -9,7 +9,7 @@ export default {
     'src/generate.ts',
     'src/report.ts',
     'src/export.ts',
-    'src/distributed.ts',
+    'src/distributed/index.ts',
   ],
   tsconfig: 'tsconfig.build.json',
   out: 'out/site',

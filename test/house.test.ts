@@ -18,7 +18,7 @@ const files = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8'
     (name) =>
       name.endsWith('.ts') &&
       !name.startsWith('kernels/assembly/') &&
-      !/^(index|report|export|distributed|(browser\/)?(model|generate))\.ts$/.test(name),
+      !/^(index|report|export|(browser\/)?(model|generate))\.ts$/.test(name),
   )
 
 const imports = new Map(

@@ -42,7 +42,7 @@ test('--version prints the version of package.json', async () => {
   expect((await cli(['-v'])).stdout).toBe(`${version}\n`)
 })
 
-describe.each(commands)('gptvq $name --help', ({ name, flags, examples }) => {
+describe.each(commands)('gptvq $name --help', ({ name, flags, examples, argument }) => {
   test('explains every flag with its default, and shows examples', async () => {
     const { code, stdout, stderr } = await cli([name, '--help'])
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -67,7 +67,10 @@ describe.each(commands)('gptvq $name --help', ({ name, flags, examples }) => {
       const table = { ...flags, ...commonFlags }
       const parsed = parseFlags(command, args, table)
       requireFlags(command, parsed, table)
-      expect({ command, paths: parsed.positionals.length }).toEqual({ command: name, paths: 1 })
+      expect({ command, paths: parsed.positionals.length }).toEqual({
+        command: name,
+        paths: argument ? 1 : 0,
+      })
     }
   })
 
