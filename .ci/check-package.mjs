@@ -142,6 +142,13 @@ console.log('required', matrix(2, 3).cols, typeof quantizeModel)
     fail(
       `a page that only reads layers loads ${outputFiles[0].contents.length} bytes, expected at most ${MOST_READER_BYTES}`,
     )
+  // fails where a file of Node comes along
+  for (const entry of ['model', 'generate', 'report']) {
+    await build({
+      stdin: { contents: `export * from 'gptvq/${entry}'`, resolveDir: app },
+      ...{ bundle: true, write: false, platform: 'browser', format: 'esm' },
+    })
+  }
   const version = run(process.execPath, ['node_modules/gptvq/dist/cli/main.js', '--version'], app).trim()
   if (!version.includes(packed.version))
     fail(`the command line says version ${version}, expected ${packed.version}`)

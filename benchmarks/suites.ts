@@ -19,6 +19,10 @@ export const suites: Readonly<Record<string, Suite>> = {
     summary: 'reconstruction error of GPTVQ, GPTQ, RTN and plain k-means at 2 to 4.5 bits per value',
     load: () => import('./accuracy.js'),
   },
+  generate: {
+    summary: 'writing text: tokens per second and memory of packed weights, float32 and llama.cpp',
+    load: () => import('./generate.js'),
+  },
   kernels: {
     summary: 'products and clustering against plain loops and other packages',
     load: () => import('./kernels.js'),

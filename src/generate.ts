@@ -10,3 +10,4 @@ export { type Generator, type OpenGeneratorOptions, openGenerator } from './gene
 export type { SchedulerLoad } from './generate/scheduler.js'
 export type { AnsweredRequest } from './generate/server/answered-request.js'
 export { type RunningServer, type StartServerOptions, startServer } from './generate/server/start-server.js'
+export type { PackedActivations } from './kernels/packed-contract.js'

@@ -5,7 +5,14 @@
  */
 export { type GptqOptions, quantizeGptq } from './baselines/gptq.js'
 export { type KmeansOptions, quantizeKmeans } from './baselines/kmeans.js'
-export { quantizeRtn, type ScalarOptions } from './baselines/rtn.js'
+export { quantizeRtn, type RtnOptions } from './baselines/rtn.js'
+export type {
+  ScalarGranularity,
+  ScalarGrid,
+  ScalarGridOptions,
+  ScalarOptions,
+  ScaleSearch,
+} from './baselines/scalar-options.js'
 export { type CodebookOptions, type FittedCodebook, fitCodebook } from './codebook/fit-codebook.js'
 export type { KmeansInit } from './codebook/seeds.js'
 export type { CodebookBits, CodebookElements } from './codebook/store-codebook.js'

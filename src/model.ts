@@ -4,6 +4,7 @@
  * @module gptvq/model
  */
 
+export type { RangeSearch } from './activations/find-range.js'
 export type { ByteSource } from './checkpoint/byte-source.js'
 export { type Checkpoint, openCheckpoint } from './checkpoint/checkpoint.js'
 export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
@@ -20,6 +21,7 @@ export type {
   ScalarRecord,
   VqRecord,
 } from './checkpoint/quantized/quantized-config.js'
+export type { StoredActivations, StoredRounding } from './checkpoint/quantized/stored-activations.js'
 export type { FileMetadata } from './checkpoint/safetensors/file-metadata.js'
 export {
   type BlobLike,
@@ -27,7 +29,7 @@ export {
   type FileLike,
 } from './checkpoint/sources/blob-source.js'
 export { type CachedSourceOptions, cachedSource } from './checkpoint/sources/cached-source.js'
-export { type DirectoryLike, directorySource } from './checkpoint/sources/directory-source.js'
+export { type DirectoryLike, directorySource, type EntryLike } from './checkpoint/sources/directory-source.js'
 export { type HttpSourceOptions, httpSource } from './checkpoint/sources/http-source.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
 export { type ResolveOptions, resolveModel } from './hub/resolve-model.js'
@@ -49,11 +51,21 @@ export type {
   RoutedFeedForward,
 } from './model/decoder/description.js'
 export { allLinearLayers, type LinearLayer, linearLayers } from './model/decoder/linears.js'
-export type { WeightSource } from './model/decoder/weights.js'
+export type { ActivationPlace, OnActivations, WeightSource } from './model/decoder/weights.js'
 export { describeDecoder, supportedFamilies } from './model/families/index.js'
 export { type EngineName, engineNames, type StartedEngine, startEngine } from './model/ops/engine.js'
 export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
 export { dequantize, type PackedQuantizedLayer, type QuantizedLayer } from './packing/quantized-layer.js'
+export type { ActivationOptions, ActivationRange } from './pipeline/activations/options.js'
+export type { Scheme, SchemeOptions } from './pipeline/activations/scheme.js'
+export {
+  analyzeModel,
+  type LayerAnalysis,
+  type LayerSensitivity,
+  type ModelAnalysis,
+} from './pipeline/analyze/analyze-model.js'
+export type { AnalyzeModelOptions } from './pipeline/analyze/options.js'
+export type { InputRange, TensorRange } from './pipeline/analyze/tensor-ranges.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
 export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
 export {
@@ -64,6 +76,7 @@ export {
   type Trial,
   type TrialResult,
 } from './pipeline/compare/compare-settings.js'
+export type { Equalization, EqualizationOptions } from './pipeline/equalize/options.js'
 export type { Continuations } from './pipeline/evaluate/continuations.js'
 export {
   type EvaluateModelOptions,
@@ -98,15 +111,20 @@ export type { LayerReport } from './pipeline/quantize/layer-report.js'
 export type { PhaseSeconds } from './pipeline/quantize/phases.js'
 export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize/quantize-model.js'
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize/quantize-options.js'
+export {
+  type QuantizeTensorsOptions,
+  quantizeTensors,
+  type TensorsReport,
+} from './pipeline/quantize/quantize-tensors.js'
 export type { QuantizationReport } from './pipeline/quantize/report.js'
 export { type ReportDataOptions, reportData } from './pipeline/reports/report-data.js'
 export { type RunDetails, runDetails } from './pipeline/reports/run-details.js'
 export { type WriteReportOptions, type WrittenReport, writeReport } from './pipeline/reports/write-report.js'
-export type { TuningOptions } from './pipeline/tuning/options.js'
-export type { TuningEpoch, TuningReport } from './pipeline/tuning/report.js'
+export type { TuningOptions } from './train/tuning/options.js'
+export type { TuningEpoch, TuningReport } from './train/tuning/report.js'
 export {
   type TuneCodebooksInput,
   type TunedCodebooks,
   tuneCodebooks,
-} from './pipeline/tuning/tune-codebooks.js'
-export type { ModelTuningOptions } from './pipeline/tuning/tune-model.js'
+} from './train/tuning/tune-codebooks.js'
+export type { ModelTuningOptions } from './train/tuning/tune-model.js'

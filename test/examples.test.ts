@@ -111,3 +111,14 @@ it('examples/export-gguf.ts: fewer bits make a smaller file and add more error; 
   expect(isRising(written.map(([, error]) => error))).toBe(true)
   expect(text).toMatch(/^LlamaForCausalLM, \d+ tensors, .*q_proj\.weight as Q4_0$/m)
 })
+
+it('examples/export-onnx.ts: transformers.js writes on with a model of 4 bits', async () => {
+  const text = await run('export-onnx')
+  const [[megabytes]] = figures(text, /^onnx\/model\.onnx has ([\d.]+) MB$/gm)
+  expect(megabytes).toBeLessThan(5)
+  expect(text).toMatch(/generated_text: 'The king .{20,}/)
+})
+
+it('examples/onnxruntime.ts: a loop of calls writes on, each with the cache of the one before', async () => {
+  expect(await run('onnxruntime')).toMatch(/^The king.{20,}/s)
+})

@@ -1,10 +1,21 @@
 import { requireDamping, requireObject } from '../check-option.js'
 import { pacer } from '../event-loop.js'
 import { dampedInverseFactor, ownFactors, requireFit, type SharedFactors } from '../inverse-factor.js'
+import { halfToFloat } from '../kernels/half.js'
 import { copyMatrix, type Matrix } from '../matrix.js'
-import type { ScalarLayer } from '../packing/scalar-layer.js'
+import { nearestCode, type ScalarLayer } from '../packing/scalar-layer.js'
 import { flushErrors, solveError, spreadError } from '../propagation.js'
-import { emptyScalarLayer, fitGrids, quantizeWeight, type ScalarOptions } from './rtn.js'
+import {
+  type Cell,
+  candidateGrids,
+  cellsFrom,
+  emptyScalarLayer,
+  type Grid,
+  leastLoss,
+  setGrid,
+  weightError,
+} from './grids.js'
+import { resolveScalarOptions, type ScalarOptions, type ScalarSettings } from './scalar-options.js'
 
 /** Options of {@link quantizeGptq}. */
 export interface GptqOptions extends ScalarOptions {
@@ -20,7 +31,8 @@ export interface GptqOptions extends ScalarOptions {
 
 /**
  * GPTQ (Frantar et al. 2022, arXiv 2210.17323): round column by column, the columns to come absorb each error. A
- * group's grid is taken from the weights as updated when the group starts.
+ * group's grid is taken from the weights as updated when the group starts; with `scaleSearch: 'sequential-mse'` each grid
+ * is tried by rounding the whole group on it, and the one is kept by which the layer's outputs are off least.
  *
  * @param weight out x in
  * @param hessian in x in, `(2 / tokens) X^T X`, undamped
@@ -34,8 +46,9 @@ export async function quantizeGptq(
   requireObject('options', options)
   const { damping = 0.01, name = 'weight', signal, factors = ownFactors } = options
   requireDamping(damping)
+  const settings = resolveScalarOptions(options)
   const pause = pacer(signal)
-  const layer = emptyScalarLayer(weight, options, name)
+  const layer = emptyScalarLayer(weight, settings, name)
   requireFit(weight, hessian, name)
   const { factor, dead } = await factors(`gptq ${damping}`, () =>
     dampedInverseFactor(hessian, damping, weight.cols, name, pause),
@@ -43,26 +56,65 @@ export async function quantizeGptq(
   const work = copyMatrix(weight)
   for (let i = 0; i < work.data.length; i++) if (dead[i % work.cols]) work.data[i] = 0
   for (let start = 0; start < work.cols; start += layer.groupSize) {
-    await pause()
-    fitGrids(work, start, layer, name)
-    quantizeGroup(work, factor, start, layer)
+    const end = Math.min(start + layer.groupSize, work.cols)
+    const errors = new Float32Array(work.rows * (end - start))
+    for (const cell of cellsFrom(layer, start, settings)) {
+      await pause()
+      const grid = chooseGrid(work, factor, cell, settings, name)
+      setGrid(layer, cell, grid)
+      walkCell(work, factor, cell, grid, layer.bits, { codes: layer.codes, errors })
+    }
+    flushErrors(work, errors, factor, start, end)
   }
   return layer
 }
 
-function quantizeGroup(work: Matrix, factor: Matrix, start: number, layer: ScalarLayer): void {
-  const end = Math.min(start + layer.groupSize, work.cols)
+function chooseGrid(work: Matrix, factor: Matrix, cell: Cell, settings: ScalarSettings, name: string): Grid {
+  const grids = candidateGrids(work, cell, settings, name)
+  const { bits, scaleSearch } = settings
+  if (scaleSearch !== 'sequential-mse') {
+    return leastLoss(grids, (grid) => weightError(work, cell, grid, bits))
+  }
+  return leastLoss(grids, (grid) => walkCell(work, factor, cell, grid, bits))
+}
+
+/**
+ * Rounds the weights of a cell on a grid from left to right, each row's later weights absorbing the errors.
+ *
+ * @param kept receives codes (rows x cols) and errors (rows x the cell's columns); left out, the walk is for trial and the
+ *   weights stay as they are
+ * @returns what it adds to the loss when all later columns absorb what they can
+ */
+function walkCell(
+  work: Matrix,
+  factor: Matrix,
+  { from, to, start, end }: Cell,
+  grid: Grid,
+  bits: number,
+  kept?: { readonly codes: Uint8Array; readonly errors: Float32Array },
+): number {
+  const { cols } = work
   const width = end - start
-  const errors = new Float32Array(work.rows * width)
+  const scale = halfToFloat(grid.scale)
   const error = new Float64Array(1)
-  for (let r = 0; r < work.rows; r++) {
-    const row = r * work.cols
+  const trial = new Float32Array(kept ? 0 : width)
+  let loss = 0
+  for (let r = from; r < to; r++) {
+    const at = r * cols
+    if (!kept) trial.set(work.data.subarray(at + start, at + end))
+    const [row, rowAt] = kept ? [work.data, at] : [trial, -start]
     for (let column = start; column < end; column++) {
-      error[0] = work.data[row + column] - quantizeWeight(work.data[row + column], r, column, layer)
+      const value = row[rowAt + column]
+      const code = nearestCode(value, scale, grid.zero, bits)
+      error[0] = value - (code - grid.zero) * scale
       solveError(error, 1, factor, column)
-      errors[r * width + column - start] = error[0]
-      spreadError(work.data, row, error, 1, factor, column, end)
+      loss += error[0] * error[0]
+      if (kept) {
+        kept.codes[at + column] = code
+        kept.errors[r * width + column - start] = error[0]
+      }
+      spreadError(row, rowAt, error, 1, factor, column, end)
     }
   }
-  flushErrors(work, errors, factor, start, end)
+  return loss
 }

@@ -1,3 +1,4 @@
+import type { OnActivations } from '../model/decoder/weights.js'
 import {
   dequantize,
   dequantizeRows,
@@ -9,6 +10,7 @@ import type { Checkpoint } from './checkpoint.js'
 import { readQuantization } from './quantized/quantization.js'
 import type { ModuleRecord, QuantizationConfig } from './quantized/quantized-config.js'
 import { fitting, readPackedLayer, readQuantizedLayer } from './quantized/quantized-tensors.js'
+import { activationListener } from './quantized/stored-activations.js'
 import { requireFloats } from './tensor-source.js'
 
 /** The weights of a checkpoint as float32, whether it is quantized or plain; layers are dequantized when asked for. */
@@ -23,6 +25,8 @@ export interface CheckpointWeights {
   rows(name: string, first: number, count: number): Promise<Float32Array>
   /** A quantized layer as it is stored; undefined for a plain tensor. */
   packed(name: string): Promise<PackedQuantizedLayer | undefined>
+  /** Rounds activations as the folder says; undefined where they stay as they are. */
+  readonly onActivations?: OnActivations
 }
 
 /** Reads plain tensors and quantized layers by the names that the plain model has. */
@@ -32,6 +36,7 @@ export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
   for (const [module, record] of Object.entries(quantization?.modules ?? {})) {
     records.set(`${module}.weight`, record)
   }
+  const { activations } = quantization ?? {}
   const moduleOf = (name: string) => name.slice(0, -'.weight'.length)
   const layerOf = (name: string, record: ModuleRecord) =>
     readQuantizedLayer(checkpoint, moduleOf(name), record)
@@ -39,6 +44,9 @@ export function checkpointWeights(checkpoint: Checkpoint): CheckpointWeights {
   let last: { readonly name: string; readonly layer: Promise<QuantizedLayer> } | undefined
   return {
     quantization,
+    ...(activations && {
+      onActivations: activationListener(activations, (layer) => records.has(`${layer}.weight`)),
+    }),
     shape(name) {
       const record = records.get(name)
       if (record) return record.shape

@@ -10,7 +10,7 @@ import type { Command, Input } from './parse/command.js'
 import { completionScript } from './parse/completion.js'
 import { readConfigFile, withConfig } from './parse/config-file.js'
 import { commonFlags, type FlagTable } from './parse/flags.js'
-import { commandHelp, programHelp } from './parse/help.js'
+import { argumentsOf, commandHelp, programHelp } from './parse/help.js'
 import { type ParsedArguments, parseFlags, requireFlags } from './parse/parse-flags.js'
 import { openLog } from './terminal/log-file.js'
 import {
@@ -85,7 +85,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
     return
   }
   const parsed = await readArguments(command, args)
-  const path = onlyPath(command, parsed.positionals)
+  const [path, second] = onlyArguments(command, parsed.positionals)
   requireFlags(command.name, parsed, command.flags)
   const { json, quiet, progress: style, help: _, config: __, logFile, ...values } = parsed.values
   const now = () => performance.now()
@@ -117,6 +117,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
     const result = await command.run(place, values, {
       onProgress: progress.report,
       signal,
+      second,
       env,
       stdin,
       print(text) {
@@ -184,19 +185,27 @@ function withoutSecrets(values: Readonly<Record<string, unknown>>): Record<strin
   return { ...others, ...(redis !== undefined && { redis: String(redis).replace(/\/\/[^/]*@/, '//***@') }) }
 }
 
-function onlyPath({ name, argument }: Command, positionals: readonly string[]): string {
-  const [path, extra] = positionals
+function onlyArguments(command: Command, positionals: readonly string[]): [path: string, second?: string] {
+  const { name, argument, second: secondName } = command
+  const [path, second, ...more] = positionals
   if (argument === undefined) {
-    if (path === undefined) return ''
+    if (path === undefined) return ['']
     throw new UsageError(`${name} takes flags only, got '${path}'`, name)
   }
   if (path === undefined || path === '') {
-    throw new UsageError(`${argument} is missing: gptvq ${name} ${argument} ...`, name)
+    throw new UsageError(`${argument} is missing: gptvq ${name} ${argumentsOf(command)} ...`, name)
   }
-  if (extra !== undefined) {
-    throw new UsageError(`expected one ${argument}, got '${path}' and '${extra}'`, name)
+  if (secondName === undefined && second !== undefined) {
+    throw new UsageError(`expected one ${argument}, got '${path}' and '${second}'`, name)
   }
-  return path
+  if (secondName === undefined) return [path]
+  if (second === undefined || second === '') {
+    throw new UsageError(`${secondName} is missing: gptvq ${name} ${argumentsOf(command)} ...`, name)
+  }
+  if (more.length > 0) {
+    throw new UsageError(`expected one ${argument} and one ${secondName}, got '${more[0]}' too`, name)
+  }
+  return [path, second]
 }
 
 function helpWidth({ columns }: ProgressStream): number {

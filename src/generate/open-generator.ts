@@ -1,13 +1,16 @@
-import { type OptionNames, refuseUnknown, requireWhole } from '../check-option.js'
+import { type OptionNames, refuseUnknown, requireOneOf, requireWhole } from '../check-option.js'
 import { type ModelPlace, requireModel } from '../checkpoint/model-source.js'
 import { OptionError } from '../errors.js'
 import { setThreads } from '../kernels/kernels.js'
+import { type PackedActivations, packedActivations } from '../kernels/packed-contract.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
 import { assertTokenIds } from '../model/decoder/embedding.js'
 import { type EngineName, startEngine } from '../model/ops/engine.js'
+import { setPackedActivations } from '../model/ops/kernels/kernel-weights.js'
 import { cacheBytes, type Decoder, disposeDecoder } from '../model/passes/cached-decoder.js'
 import { checkVocabulary, loadTokenizer, type Tokenizer } from '../model/tokenizer.js'
-import { type OpenModel, openModel } from '../pipeline/folders/open-model.js'
+import type { QuantizedLayer } from '../packing/quantized-layer.js'
+import { type OpenModel, openModel, withQuantizedLayers } from '../pipeline/folders/open-model.js'
 import type { OnProgress } from '../pipeline/progress.js'
 import { type AnswerTask, type GeneratedToken, writeAnswer } from './answer.js'
 import { type ChatTemplate, compileChatTemplate, withoutChatTemplate } from './chat-template.js'
@@ -23,12 +26,23 @@ export interface OpenGeneratorOptions {
    * files.
    */
   readonly model: ModelPlace
+  /**
+   * Quantized layers that stand in the place of its own, by the names of their weights, as `quantizeModel` hands them to
+   * `onLayer`: a model that was quantized in memory writes without being stored.
+   */
+  readonly layers?: ReadonlyMap<string, QuantizedLayer>
   /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
   readonly threads?: number
   /** Tokens of a prompt and its answer together at most; default the model's context, as far as `cacheBytes` allow it. */
   readonly context?: number
   /** What runs the forward pass, for the whole process from now on; default `'wasm'`. */
   readonly engine?: EngineName
+  /**
+   * How finely layers that stay as they are stored see their inputs while up to 4 tokens are computed at once, for the whole
+   * process from now on. `'float32'` (default): as products in float32 do. `'int16'` and `'int8'`: rounded to 15 or 7 bits
+   * below the largest of the inputs that share scales, which is faster. Of no effect on engines other than `'wasm'`.
+   */
+  readonly activations?: PackedActivations
   /** Sequences that are computed together at most, others wait; default 8. */
   readonly sequences?: number
   /** Bytes of cached keys and values, those kept for prompts that begin alike included; default 512 MiB. */
@@ -42,9 +56,11 @@ export interface OpenGeneratorOptions {
 /** All names of {@link OpenGeneratorOptions}. */
 export const generatorOptionNames: OptionNames<OpenGeneratorOptions> = {
   model: true,
+  layers: true,
   threads: true,
   context: true,
   engine: true,
+  activations: true,
   sequences: true,
   cacheBytes: true,
   onProgress: true,
@@ -101,6 +117,8 @@ export async function openGenerator(options: OpenGeneratorOptions): Promise<Gene
   requireModel('model', options.model)
   const { sequences = DEFAULT_SEQUENCES, cacheBytes: budget = DEFAULT_CACHE_BYTES } = options
   requireWhole('sequences', sequences, 1, MOST_SEQUENCES)
+  const { activations = 'float32' } = options
+  requireOneOf('activations', activations, packedActivations)
   if (options.threads !== undefined) setThreads(options.threads)
   const model = await openModel(options.model)
   try {
@@ -110,13 +128,24 @@ export async function openGenerator(options: OpenGeneratorOptions): Promise<Gene
     const settings = await readModelSettings(model.checkpoint, model.config, tokenizer)
     const chat = settings.chatTemplate && compileChatTemplate(settings.chatTemplate)
     await startEngine(options.engine ?? 'wasm')
-    const decoder = await loadWeights(model, options.onProgress, options.signal)
+    setPackedActivations(activations)
+    const decoder = await loadWeights(withLayers(model, options.layers), options.onProgress, options.signal)
     const limits = { sequences, promptTokens: PROMPT_TOKENS, cacheBytes: budget }
     return createGenerator({ model, decoder, tokenizer, settings, chat, context }, limits)
   } catch (error) {
     await model.close()
     throw error
   }
+}
+
+function withLayers(model: OpenModel, layers: OpenGeneratorOptions['layers']): OpenModel {
+  if (layers === undefined) return model
+  for (const name of layers.keys()) {
+    if (model.source.shape(name) === undefined) {
+      throw new OptionError('layers', `found ${JSON.stringify(name)}, which ${model.folder} does not have`)
+    }
+  }
+  return { ...model, source: withQuantizedLayers(model.source, layers) }
 }
 
 function contextOf(config: DecoderDescription, wanted: number | undefined, budget: number): number {

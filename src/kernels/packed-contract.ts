@@ -74,7 +74,10 @@ export interface PackedWeight {
  * (64 values, say, see {@link segmentsOf}), at least as good as a product in float32. `'int16'` and `'int8'`: 15 and 7
  * bits, for speed.
  */
-export type PackedActivations = 'float32' | 'int16' | 'int8'
+export type PackedActivations = (typeof packedActivations)[number]
+
+/** All values of {@link PackedActivations}, the finest first. */
+export const packedActivations = ['float32', 'int16', 'int8'] as const
 
 /** Products with packed weights. */
 export interface PackedKernels {

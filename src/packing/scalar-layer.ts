@@ -7,7 +7,7 @@ import { requireLength } from './require-length.js'
 
 /**
  * A layer quantized weight by weight: `w = (code - zero) * scale`, scale and zero shared by a run of `groupSize`
- * weights of a row. Asymmetric, so `zero` is a code of its own.
+ * weights of a row. `zero` is a code of its own; on symmetric grids it is `2^(bits - 1)` everywhere.
  */
 export interface ScalarLayer {
   /** Outputs. */
@@ -61,15 +61,35 @@ export function scalarGrid(low: number, high: number, bits: number): { scale: nu
   const largestCode = 2 ** bits - 1
   const spread = to - from
   if (spread === 0) return { scale: floatToHalf(1), zero: 0 }
-  // a spread below the smallest half still needs a scale that is not zero
-  const scale = Math.max(1, floatToHalf(spread / largestCode))
-  if (!Number.isFinite(halfToFloat(scale))) {
-    throw new NumericError(
-      `weights from ${from} to ${to} with ${bits} bits need a scale of ${spread / largestCode}, which no half holds ` +
-        '(65504 at most); more bits make it smaller',
-    )
-  }
+  const scale = storedScale(spread / largestCode, from, to, bits)
   return { scale, zero: Math.min(largestCode, Math.round((0 - from) / halfToFloat(scale))) }
+}
+
+/**
+ * The grid with 0 in the middle, codes `-2^(bits - 1)` to `2^(bits - 1) - 1`, that spans `low` to `high`:
+ * `scale = max(high / (2^(bits - 1) - 1), -low / 2^(bits - 1))` rounded to a half, `zero = 2^(bits - 1)`. With 2 bits
+ * `high / 2` takes the place of `high / 1`, which would leave the lowest code without a use: what is largest is clipped.
+ *
+ * @throws NumericError when the scale is beyond the range of a half
+ */
+export function symmetricGrid(low: number, high: number, bits: number): { scale: number; zero: number } {
+  const from = Math.min(0, low)
+  const to = Math.max(0, high)
+  const zero = 2 ** (bits - 1)
+  if (from === to) return { scale: floatToHalf(1), zero }
+  const above = bits === 2 ? 2 : zero - 1
+  return { scale: storedScale(Math.max(to / above, -from / zero), from, to, bits), zero }
+}
+
+/** A scale as a half. */
+function storedScale(wanted: number, low: number, high: number, bits: number): number {
+  // a spread below the smallest half still needs a scale that is not zero
+  const scale = Math.max(1, floatToHalf(wanted))
+  if (Number.isFinite(halfToFloat(scale))) return scale
+  throw new NumericError(
+    `weights from ${low} to ${high} with ${bits} bits need a scale of ${wanted}, which no half holds ` +
+      '(65504 at most); more bits make it smaller',
+  )
 }
 
 /** The code nearest to `weight` on a grid. */

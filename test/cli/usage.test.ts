@@ -23,7 +23,7 @@ describe('a wrong call exits with 2 and says in three lines or fewer what is wro
     [
       'no command',
       () => [],
-      ['a command is missing', 'quantize, eval, inspect, report, dequantize', 'gptvq --help'],
+      ['a command is missing', 'quantize, eval, compare, analyze, inspect', 'gptvq --help'],
     ],
     ['unknown command', () => ['frobnicate'], ["unknown command 'frobnicate'"]],
     ['misspelt command', () => ['quantise', 'x'], ["unknown command 'quantise'", 'Did you mean quantize?']],
@@ -201,4 +201,18 @@ describe('suggestions', () => {
     expect(suggestion('--bit', ['--bpv', '--bits'])).toBe('. Did you mean --bits?')
     expect(suggestion('--wavelength', ['--bpv', '--bits'])).toBe('')
   })
+})
+
+test('export refuses a flag of another format, and names those there are', async () => {
+  const call = async (format: string, ...flags: string[]) => {
+    return cli(['export', 'nowhere', '--format', format, '--out', 'out/none', ...flags])
+  }
+  const onnx = await call('onnx', '--type', 'q8_0')
+  expect(onnx).toMatchObject({ code: 2, stdout: '' })
+  expect(onnx.stderr).toMatch(
+    /--type belongs to --format gguf, not to onnx.*--weights, --encodings, --inline-bytes/,
+  )
+  const gguf = await call('gguf', '--inline-bytes', '1GB')
+  expect(gguf).toMatchObject({ code: 2, stdout: '' })
+  expect(gguf.stderr).toMatch(/--inline-bytes belongs to --format onnx/)
 })

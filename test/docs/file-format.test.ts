@@ -55,6 +55,16 @@ const cases: Record<string, Partial<QuantizeModelOptions>> = {
     ...{ method: 'gptq', bits: 3, groupSize: 20 },
   },
   'RTN, 5 bits': { method: 'rtn', bits: 5, groupSize: 16 },
+  'RTN, symmetric, per channel, 8 bits': {
+    method: 'rtn',
+    bits: 8,
+    granularity: 'channel',
+    grid: 'symmetric',
+  },
+  'RTN, per tensor, scales by the outputs': {
+    ...{ calibration: quick.calibration, sequences: 4, sequenceLength: 32 },
+    ...{ method: 'rtn', bits: 4, granularity: 'tensor', scaleSearch: 'sequential-mse' },
+  },
 }
 
 let folder: string

@@ -28,6 +28,7 @@ const cheap = { sequences: 2, restarts: 1, refinementRounds: 0 }
 const settings: readonly (readonly [string, Partial<QuantizeModelOptions>])[] = [
   ['a trellis, and rounded head and embedding', { bits: 2, headBits: 8, embeddingBits: 4, ...cheap }],
   ['scalar codes', { method: 'rtn', bits: 4, groupSize: 16 }],
+  ['symmetric codes of channels', { method: 'rtn', bits: 8, grid: 'symmetric', granularity: 'channel' }],
 ]
 
 describe.each(settings)('layers held as they are stored: %s', (_, options) => {

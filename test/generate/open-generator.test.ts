@@ -4,6 +4,7 @@ import { type GeneratedToken, type GenerateOptions, type Generator, openGenerato
 import { afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { AbortedError, CheckpointError, OptionError, TextError, UnsupportedError } from '../../src/errors.js'
 import { startEngine } from '../../src/model/ops/engine.js'
+import type { QuantizedLayer } from '../../src/packing/quantized-layer.js'
 import { openModel } from '../../src/pipeline/folders/open-model.js'
 import { quantizeModel } from '../../src/pipeline/quantize/quantize-model.js'
 import { folderOfFile } from '../cli/support.js'
@@ -56,6 +57,24 @@ describe('a generator', () => {
       expect(tokensOf(found[i])).toEqual(end < 0 ? expected : expected.slice(0, end + 1))
     }
     await close()
+  })
+
+  it('writes with layers that are quantized in memory what the folder of the same layers writes', async () => {
+    const output = await folderOfFile()
+    const layers = new Map<string, QuantizedLayer>()
+    const cheap = { bits: 3, groupSize: 512, sequences: 2, restarts: 1, refinementRounds: 0 }
+    await quantizeModel({
+      model,
+      output,
+      force: true,
+      ...cheap,
+      onLayer: (name, layer) => layers.set(name, layer),
+    })
+    const [stored, inMemory] = [await open({ model: output }), await open({ layers })]
+    const options = { prompt: 'the rain in', ...plain }
+    expect(tokensOf(await itemsOf(inMemory, options))).toEqual(tokensOf(await itemsOf(stored, options)))
+    const wrong = new Map([['model.layers.9.mlp.up_proj.weight', [...layers.values()][0]]])
+    await expect(openGenerator({ model, layers: wrong })).rejects.toThrow(/layers.*layers\.9.*does not have/)
   })
 
   it('writes answers that are asked for together as it writes each by itself, also when some are left', async () => {
@@ -267,6 +286,8 @@ describe('options', () => {
     await expect(openGenerator({ model, context: 512, cacheBytes: 1000 })).rejects.toThrow(
       /cacheBytes: found 1000; a context of 512 tokens takes 131072 bytes/,
     )
+    const coarse = openGenerator({ model, activations: 'int4' as 'int8' })
+    await expect(coarse).rejects.toThrow(/activations: expected one of float32, int16, int8, got int4/)
     expect((await open({ cacheBytes: 256 * 100 })).context).toBe(100)
   })
 })

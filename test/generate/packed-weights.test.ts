@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startEngine } from '../../src/model/ops/engine.js'
+import { setPackedActivations } from '../../src/model/ops/kernels/kernel-weights.js'
 import { isPrepared } from '../../src/model/ops/weight-forms.js'
 import {
   closeCaches,
@@ -62,8 +63,18 @@ describe.each(Object.entries(settings))('a decoder of %s', (_, options) => {
         1e-4 * logits.reduce((most, value) => Math.max(most, Math.abs(value)), 1),
       )
     }
-    disposeDecoder(packed)
     disposeDecoder(expanded)
+    setPackedActivations('int16')
+    const rounded = await logitsOf(packed, tokens)
+    setPackedActivations('float32')
+    disposeDecoder(packed)
+    // the prompt is expanded, the tokens behind it are not
+    expect(rounded[0]).toEqual(actual[0])
+    for (const [i, logits] of actual.entries()) {
+      const largest = logits.reduce((most, value) => Math.max(most, Math.abs(value)), 1)
+      expectClose(rounded[i], logits, 2e-3 * largest)
+      if (i > 0) expect(rounded[i]).not.toEqual(logits)
+    }
   })
 
   it('loads layers as they are stored by the names of the plain model', async () => {

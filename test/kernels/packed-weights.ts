@@ -72,6 +72,26 @@ export const evenLayers: fc.Arbitrary<QuantizedLayer> = fc
   .tuple(evenLayouts, fc.nat(1e6))
   .map(([layout, seed]) => randomLayer(layout, 8, seed))
 
+/** Layers with a trellis whose row groups have many tiles of 16 rows, the last of which are not full. */
+export const tallLayers: fc.Arbitrary<QuantizedLayer> = fc
+  .record({
+    rows: fc.integer({ min: 250, max: 600 }),
+    cols: fc.integer({ min: 40, max: 150 }),
+    vectorDim: fc.constantFrom(1, 2, 4),
+    mostBits: fc.constantFrom(5, 12),
+    rowsPerGroup: fc.constantFrom(100, 256, 600),
+    scaleBlockSize: fc.constantFrom(undefined, 64),
+    seed: fc.nat(1e6),
+  })
+  .map(({ mostBits, scaleBlockSize, seed, ...sizes }) => {
+    const given = { keyBits: 12, seed }
+    const layout = {
+      ...{ ...sizes, columnsPerGroup: 64, ...(scaleBlockSize && { scaleBlockSize }) },
+      ...trellisUpTo(mostBits, Math.ceil(sizes.cols / sizes.vectorDim), sizes.vectorDim, given),
+    }
+    return randomLayer(layout, 8, seed)
+  })
+
 export function sourceOf(layer: QuantizedLayer): PackedSource {
   return packedSourceOf(pack(layer))
 }

@@ -17,7 +17,15 @@ import {
   unwritten,
   withArrays,
 } from './forward-arrays.js'
-import { anyLayers, evenLayers, factorOf, shapeOf, sourceOf, weightsOf } from './packed-weights.js'
+import {
+  anyLayers,
+  evenLayers,
+  factorOf,
+  shapeOf,
+  sourceOf,
+  tallLayers,
+  weightsOf,
+} from './packed-weights.js'
 
 const anyLayer = fc.oneof(anyLayers, evenLayers)
 const finenesses: readonly PackedActivations[] = ['float32', 'int16', 'int8']
@@ -105,6 +113,19 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
     )
   })
 
+  it.each(finenesses)('with tall row groups of a trellis are too, activations %s', (activations) => {
+    fc.assert(
+      fc.property(tallLayers, fc.integer({ min: 1, max: 3 }), fc.nat(1e6), (layer, m, seed) => {
+        const x = normals(m * shapeOf(layer).cols, seed, 2)
+        const { products, bounds } = expected(layer, x, m, activations)
+        const actual = multiply(kernels, layer, x, m, activations)
+        const off = actual.findIndex((value, i) => !(Math.abs(value - products[i]) <= bounds[i]))
+        expect(off < 0 ? undefined : [off, actual[off], products[off], bounds[off]]).toBeUndefined()
+      }),
+      { numRuns: 8 },
+    )
+  })
+
   it.each(['int16', 'int8'] as const)('round activations as the reference does: %s', (activations) => {
     fc.assert(
       fc.property(anyLayer, fc.integer({ min: 1, max: 4 }), fc.nat(1e6), (layer, m, seed) => {
@@ -158,7 +179,7 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
   it('do not depend on the number of threads', () => {
     if (pool === undefined) return
     fc.assert(
-      fc.property(evenLayers, fc.integer({ min: 1, max: 9 }), (layer, m) => {
+      fc.property(fc.oneof(evenLayers, tallLayers), fc.integer({ min: 1, max: 9 }), (layer, m) => {
         const x = normals(m * shapeOf(layer).cols, 1)
         const [one, two, three] = onThreads(pool, () => multiply(kernels, layer, x, m))
         expect([isSame(one, two), isSame(one, three)]).toEqual([true, true])

@@ -2,6 +2,7 @@ import { CONSTANT_CODEBOOK, MOST_KEY_BITS } from '../../codebook/constant-codebo
 import { CheckpointError } from '../../errors.js'
 import { type FloatDtype, isDtype, isFloatDtype } from '../dtype.js'
 import { shownJson } from '../json-file.js'
+import { parseActivations, type StoredActivations } from './stored-activations.js'
 
 export const QUANT_METHOD = 'gptvq'
 /** Versions of the format that this release reads. A folder has the least that its layers can be read by. */
@@ -68,6 +69,8 @@ export interface QuantizationConfig {
   readonly settings: Readonly<Record<string, unknown>>
   /** What it was made of, and by what: hashes of the model and of the calibration text, versions, engine. */
   readonly run?: Readonly<Record<string, unknown>>
+  /** How activations are rounded where the model is run; left out: not at all. */
+  readonly activations?: StoredActivations
   /** By the name of the weight less `.weight`. */
   readonly modules: Readonly<Record<string, ModuleRecord>>
 }
@@ -84,7 +87,7 @@ export function parseQuantizationConfig(
 ): QuantizationConfig | undefined {
   const stated = config.quantization_config
   if (stated === undefined || stated === null) return undefined
-  const { quant_method, version, method, settings, run, modules } = fieldsOf(
+  const { quant_method, version, method, settings, run, activations, modules } = fieldsOf(
     stated,
     where,
     'quantization_config',
@@ -115,6 +118,7 @@ export function parseQuantizationConfig(
     method: methodName(method, where),
     settings: fieldsOf(settings ?? {}, where, 'settings'),
     ...(run !== undefined && { run: fieldsOf(run, where, 'run') }),
+    ...(activations !== undefined && { activations: parseActivations(activations, where) }),
     modules: Object.fromEntries(records),
   }
 }

@@ -45,11 +45,12 @@ export const exportCommand = defineCommand({
     'export ./my-model-2bit --format gguf --out my-model.gguf',
     'export ./my-model --format gguf --out my-model.gguf --type q4_0 --force',
     'export ./my-model-2bit --format onnx --out my-model-onnx',
+    'export ./my-model-w4a8 --format onnx --out my-model-onnx --weights dense32 --encodings',
   ],
   flags: exportFlags,
   async run(model, { out: output, ...values }, context) {
     requireOwnFlags(values.format, { out: output, ...values })
-    const { format, type, preTokenizer, weights, inlineBytes, force } = values
+    const { format, type, preTokenizer, weights, encodings, inlineBytes, force } = values
     const { onProgress, signal } = context
     const common = { model, output, force, onProgress, signal }
     if (format === 'gguf') {
@@ -58,7 +59,7 @@ export const exportCommand = defineCommand({
       return { json: { model, ...exported }, text: describeGguf(model, exported) }
     }
     const { exportOnnx } = await import('../../export/onnx/export-onnx.js')
-    return describeOnnx(model, await exportOnnx({ ...common, weights, inlineBytes }))
+    return describeOnnx(model, await exportOnnx({ ...common, weights, encodings, inlineBytes }))
   },
 })
 

@@ -79,9 +79,10 @@ export const quantizeCommand = defineCommand({
     const { quantizeModel } = await import('../../pipeline/quantize/quantize-model.js')
     const calibration = given === undefined ? {} : { calibration: await readTextArgument(given, stdin) }
     const options = { ...flags, ...calibration }
+    const groupsGiven = flags.groupSize !== undefined || flags.columnsPerGroup !== undefined
     if (page === undefined) {
       const report = await quantizeModel({ model, output: out, ...options, onProgress, signal })
-      return { json: report, text: summary(report, await readdir(out)) }
+      return { json: report, text: summary(report, await readdir(out), groupsGiven) }
     }
     const { requireReportPlace, writeReport } = await import('../../pipeline/reports/write-report.js')
     // found out before the work, not after it
@@ -105,22 +106,22 @@ export const quantizeCommand = defineCommand({
       if (!(error instanceof AbortedError)) throw error
       throw new AbortedError(`stopped; ${out} is written, the report ${page} is not`, error.reason)
     }
-    return { json: report, text: summary(report, await readdir(out), page) }
+    return { json: report, text: summary(report, await readdir(out), groupsGiven, page) }
   },
 })
 
 /** Says before a model writes its own calibration text that this takes long, and what spares it. */
-function sayingWhatSamplingCosts({ onProgress, note }: CommandContext): OnProgress {
+function sayingWhatSamplingCosts({ onProgress, note, signal }: CommandContext): OnProgress {
   let said = false
   return (progress) => {
-    if (!said && progress.step.startsWith('writing calibration text')) {
+    onProgress(progress)
+    if (!said && !signal?.aborted && progress.step.startsWith('writing calibration text')) {
       said = true
       note(
         'no --calibration: the model first writes a text of its own, token by token, which can take longer than the ' +
           'rest; --calibration FILE spares that, a few hundred KB of plain text will do',
       )
     }
-    onProgress(progress)
   }
 }
 
@@ -129,7 +130,12 @@ function shareOf(onProgress: OnProgress, from: number, to: number): OnProgress {
   return ({ step, done }) => part(step, done)
 }
 
-function summary(report: QuantizationReport, files: readonly string[], page?: string): string {
+function summary(
+  report: QuantizationReport,
+  files: readonly string[],
+  groupsGiven: boolean,
+  page?: string,
+): string {
   const { model, output, method, settings, layerBytes, seconds } = report
   const out = output ?? ''
   const rows = [
@@ -159,7 +165,7 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
     '',
     formatTable(rows, ['left', 'left']),
     '',
-    ...warnOfBits(report),
+    ...(groupsGiven ? warnOfBits(report) : []),
     ...warnOfLittleText(report),
     ...warnOfDrift(report),
     'Next, on text that calibration has not seen:',
@@ -245,8 +251,7 @@ function warnOfBits({ bitsPerValue, settings, mixed }: QuantizationReport): stri
 }
 
 /** Says where the calibration text is too little for what is fitted to it. */
-function warnOfLittleText({ layers, method }: QuantizationReport): string[] {
-  if (method === 'rtn') return []
+function warnOfLittleText({ layers }: QuantizationReport): string[] {
   const short = layers.filter(({ tokens, pooled, cols }) => tokens !== null && !pooled && tokens < cols)
   if (short.length === 0) return []
   const least = short.reduce((a, b) => (b.tokens! / b.cols < a.tokens! / a.cols ? b : a))

@@ -20,6 +20,8 @@ export interface CommandContext {
   print(text: string): void
   /** Writes a line to standard error, but for `--quiet`. */
   note(text: string): void
+  /** The second argument, of a command that takes one. */
+  readonly second: string | undefined
   /** Where both sides are a terminal, and not `--json`. */
   readonly terminal: Terminal | undefined
 }
@@ -30,11 +32,13 @@ export interface CommandResult {
   readonly text: string
 }
 
-/** A command of the command line: each takes one path and some flags. */
+/** A command of the command line: each takes one path, some a name behind it, and flags. */
 export interface Command {
   readonly name: string
   /** The path it takes, as the help names it; undefined: none. */
   readonly argument?: 'MODEL' | 'DIR'
+  /** A second argument that it takes, as the help names it. */
+  readonly second?: 'NAME'
   /** One line for the list of commands. */
   readonly summary: string
   /** What it does, for its own help. */

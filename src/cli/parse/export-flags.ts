@@ -46,6 +46,10 @@ export const exportFlags = {
     help: 'onnx: how weights are stored, see the table',
     default: 'packed',
   },
+  encodings: {
+    kind: 'switch',
+    help: 'onnx, dense32: write the grids of scalar layers beside the graph, as AIMET has them',
+  },
   inlineBytes: {
     kind: 'bytes',
     help: 'onnx: up to so many bytes of weights lie in model.onnx itself, more in files beside it',
@@ -57,7 +61,7 @@ export const exportFlags = {
 /** Which flags belong to one format alone. */
 const ownFlags = {
   gguf: ['type', 'preTokenizer'],
-  onnx: ['weights', 'inlineBytes'],
+  onnx: ['weights', 'encodings', 'inlineBytes'],
 } as const satisfies Record<ExportFormat, readonly (keyof typeof exportFlags)[]>
 
 /** Refuses a flag of another format. @throws UsageError naming it and the format it belongs to */
@@ -65,7 +69,7 @@ export function requireOwnFlags(format: ExportFormat, values: FlagValues<typeof 
   for (const [owner, flags] of Object.entries(ownFlags)) {
     const foreign = owner === format ? undefined : flags.find((flag) => values[flag] !== undefined)
     if (foreign === undefined) continue
-    const own = ownFlags[format].map(flagName).join(' and ')
+    const own = ownFlags[format].map(flagName).join(', ')
     throw new UsageError(
       `${flagName(foreign)} belongs to --format ${owner}, not to ${format}; leave it out (${format} has ${own})`,
       'export',

@@ -11,6 +11,7 @@ import type { LayerOrder } from '../../pipeline/quantize/layer-order.js'
 import type { LayerSetting } from '../../pipeline/quantize/layer-plan.js'
 import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { WriteReportOptions } from '../../pipeline/reports/write-report.js'
+import { activationFlags, scalarFlags } from './scalar-flags.js'
 
 /** One flag: what it takes, and what the help says of it. Parsing, help and error messages all read it from here. */
 export type Flag = FlagKind & {
@@ -256,16 +257,18 @@ export const quantizeFlags = {
     default: 'gptvq',
   },
   ...vectorFlags,
+  ...scalarFlags,
+  ...activationFlags,
   layerOrder: {
     kind: 'choice',
     choices: ['sequential', 'block'] satisfies readonly LayerOrder[],
     help: 'calibrate a layer on what all quantized layers before it give, or the quantized blocks before its own',
-    default: 'sequential',
+    default: 'sequential; block for gptq, unless --scale-search sequential-mse',
   },
   driftCorrection: {
     kind: 'number',
     help: 'share, 0 to 1, of the drift from the full model that layers make up for where it is no noise; 0 is faster',
-    default: '1',
+    default: '1; 0 for gptq and rtn',
   },
   tuningEpochs: {
     kind: 'whole',

@@ -1,6 +1,7 @@
 import type { GenerateOptions } from '../../generate/generate-options.js'
 import type { OpenGeneratorOptions } from '../../generate/open-generator.js'
 import type { StartServerOptions } from '../../generate/server/start-server.js'
+import { packedActivations } from '../../kernels/packed-contract.js'
 import { type CallerOnly, engine, type Flag, type FlagsOf, type FlagTable, threads } from './flags.js'
 
 /** How an answer is written. */
@@ -50,6 +51,12 @@ const generatorFlags = {
     default: "the model's context, as far as 512 MiB of cached keys and values allow it",
   },
   engine: { ...engine, default: 'wasm' },
+  activations: {
+    kind: 'choice',
+    choices: packedActivations,
+    help: 'how finely stored layers see their inputs while a token is written; int16 and int8 are faster',
+    default: 'float32',
+  },
   threads,
 } as const satisfies Partial<Record<keyof OpenGeneratorOptions, Flag>>
 
@@ -79,4 +86,4 @@ export const serveFlags = {
   queue: { kind: 'whole', help: 'requests that may wait for others', default: '64' },
   bodyBytes: { kind: 'bytes', help: "bytes of a request's body at most", default: '4MiB' },
   seconds: { kind: 'whole', help: 'seconds that an answer may take, waiting included', default: '600' },
-} as const satisfies FlagsOf<Omit<StartServerOptions, 'onRequest'>>
+} as const satisfies FlagsOf<Omit<StartServerOptions, 'onRequest' | 'layers'>>

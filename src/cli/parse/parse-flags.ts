@@ -133,7 +133,10 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): Parse
       return readSetting(flag.table, text)
     case 'trials':
       return [
-        { name: text, options: text === 'default' ? {} : readOptions(flag.table, text.split(/[\s,]+/)) },
+        {
+          name: text,
+          options: text === 'default' ? {} : readOptions(flag.table, text.split(/[\s,]+/), 'a model'),
+        },
       ]
     case 'whole': {
       if (flag.word === text) return text
@@ -150,11 +153,13 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): Parse
 function readSetting(table: FlagTable, text: string): LayerSetting[] | undefined {
   const colon = text.lastIndexOf(':')
   if (colon < 1) return undefined
-  return [{ match: text.slice(0, colon), options: readOptions(table, text.slice(colon + 1).split(',')) }]
+  return [
+    { match: text.slice(0, colon), options: readOptions(table, text.slice(colon + 1).split(','), 'a layer') },
+  ]
 }
 
 /** `name=value` pairs by the flags that they are the values of; a switch needs no value. */
-function readOptions(table: FlagTable, parts: readonly string[]): Record<string, ParsedValue> {
+function readOptions(table: FlagTable, parts: readonly string[], of: string): Record<string, ParsedValue> {
   const options: Record<string, ParsedValue> = {}
   for (const part of parts) {
     const equals = part.indexOf('=')
@@ -162,7 +167,7 @@ function readOptions(table: FlagTable, parts: readonly string[]): Record<string,
     const value = equals < 0 ? undefined : part.slice(equals + 1)
     const option = Object.keys(table).find((known) => known === name || flagName(known) === `--${name}`)
     if (option === undefined) {
-      throw new UsageError(`there is no setting '${name}'${suggestion(name, Object.keys(table))}`)
+      throw new UsageError(`there is no setting '${name}' of ${of}${suggestion(name, Object.keys(table))}`)
     }
     options[option] = added(options[option], readFlag(table[option], value, value !== undefined))
   }

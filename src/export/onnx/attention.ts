@@ -16,6 +16,8 @@ export interface Call {
   readonly mask: string
   /** int64, two values: batch, tokens. */
   readonly shape: string
+  /** Positions that the model was made for. */
+  readonly maxPositions: number
 }
 
 /** What masked scores become: finite, so that a row that sees nothing at all is no NaN. */
@@ -32,7 +34,7 @@ export async function attend(
   const { heads, kvHeads, headDim, rotary } = attention
   const { queries, keys, values } = await projected(weights, attention, x)
   const cut = (value: string, count: number) => headsOf(graph, call, value, count, headDim)
-  const angles = rotary && rotaryAngles(graph, rotary, call.positions)
+  const angles = rotary && rotaryAngles(graph, rotary, call.positions, call.maxPositions)
   const turned = (value: string, count: number) => {
     const own = cut(value, count)
     return rotary && angles ? rotate(graph, own, angles, rotary, headDim) : own

@@ -1,16 +1,5 @@
 import { constant, type Graph, node, reshape } from './graph.js'
 
-/** Multiplies runs of `size` columns by scales of their own; the last run of a row may be shorter. */
-export function scaleRuns(
-  graph: Graph,
-  values: string,
-  [rows, cols]: readonly [rows: number, cols: number],
-  size: number,
-  scales: string,
-): string {
-  return runwise(graph, 'Mul', values, [rows, cols], size, scales)
-}
-
 /**
  * An operation on each value and what belongs to its run of columns.
  *

@@ -1,15 +1,15 @@
-/** Types of the tensors that exported graphs use: their numbers in ONNX's TensorProto, and bytes per element. */
+/**
+ * Types of the tensors that exported graphs use, and their numbers in ONNX's TensorProto. Runtimes for browsers lack others:
+ * bfloat16, float64, uint16.
+ */
 export const dataTypes = {
-  float32: { code: 1, bytes: 4 },
-  uint8: { code: 2, bytes: 1 },
-  int8: { code: 3, bytes: 1 },
-  uint16: { code: 4, bytes: 2 },
-  int32: { code: 6, bytes: 4 },
-  int64: { code: 7, bytes: 8 },
-  bool: { code: 9, bytes: 1 },
-  float16: { code: 10, bytes: 2 },
-  float64: { code: 11, bytes: 8 },
-  bfloat16: { code: 16, bytes: 2 },
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
 } as const
 
 /** The name of an element type. */

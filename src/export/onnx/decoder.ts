@@ -35,7 +35,7 @@ export async function addDecoder(weights: GraphWeights, decoder: DecoderDescript
   const ids = whole('input_ids', 'sequence_length')
   const mask = whole('attention_mask', 'total_sequence_length')
   const positions = whole('position_ids', 'sequence_length')
-  const call = { positions, mask, shape: node(graph, 'Shape', [ids]) }
+  const call = { positions, mask, shape: node(graph, 'Shape', [ids]), maxPositions: decoder.maxPositions }
   const table = await matrixOf(weights, embedding.tensor, [vocabSize, hiddenSize], true)
   let x = times(graph, rowsOfMatrix(graph, table, reshape(graph, ids, -1)), embedding.scale)
   for (const block of decoder.blocks) x = await addBlock(weights, call, block, x, hiddenSize)

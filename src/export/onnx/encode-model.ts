@@ -64,7 +64,7 @@ function tensorOf(
   { name, type, dims, data }: Initializer,
   place: Parameters<typeof encodeModel>[2],
 ): Record<string, unknown> {
-  const tensor = { name, dims, dataType: dataTypes[type].code }
+  const tensor = { name, dims, dataType: dataTypes[type] }
   if (data instanceof Uint8Array) return { ...tensor, rawData: data }
   if ('dataOf' in place) return { ...tensor, rawData: place.dataOf(data) }
   const { offset, bytes } = data
@@ -75,5 +75,5 @@ function tensorOf(
 
 function valueInfo({ name, type, dims }: Graph['inputs'][number]): object {
   const dim = dims.map((size) => (typeof size === 'number' ? { dimValue: size } : { dimParam: size }))
-  return { name, type: { tensorType: { elemType: dataTypes[type].code, shape: { dim } } } }
+  return { name, type: { tensorType: { elemType: dataTypes[type], shape: { dim } } } }
 }

@@ -15,9 +15,9 @@ import {
   writeAt,
   writeNewFile,
 } from '../../checkpoint/file-system.js'
-import { checkpointWeights } from '../../checkpoint/model-weights.js'
+import { type CheckpointWeights, checkpointWeights } from '../../checkpoint/model-weights.js'
 import { prepareOutputFolder } from '../../checkpoint/output/output-folder.js'
-import { orNothingWritten, throwIfAborted } from '../../errors.js'
+import { OptionError, orNothingWritten, throwIfAborted } from '../../errors.js'
 import { assertBlockTensors } from '../../model/decoder/block.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertEmbedding } from '../../model/decoder/embedding.js'
@@ -32,6 +32,7 @@ import { companionFiles, exportedConfig, missingFiles } from './companion-files.
 import { createDataFiles } from './data-files.js'
 import { addDecoder, requireDense } from './decoder.js'
 import { encodeModel } from './encode-model.js'
+import { encodingsOf } from './encodings.js'
 import { createGraph } from './graph.js'
 import { type GraphWeights, type OnnxWeights, onnxWeights } from './weights.js'
 
@@ -47,6 +48,12 @@ export interface ExportOnnxOptions {
    * which stay packed in memory too. `'dense16'`, `'dense32'`: all as float16 or float32.
    */
   weights?: OnnxWeights
+  /**
+   * Writes `onnx/model.encodings` beside the graph: the grids of scalar layers, and of activations with static ranges, in
+   * the form of AIMET (version 1.0.0), for tools that take a graph of float32 and its encodings. Only with `'dense32'`.
+   * Default false.
+   */
+  encodings?: boolean
   /** Weights of up to this many bytes lie in `model.onnx` itself, more in files beside it. Default 2^30, less than 2^31. */
   inlineBytes?: number
   /** Replace a model folder that is already there. Default false. */
@@ -61,6 +68,7 @@ const optionNames: OptionNames<ExportOnnxOptions> = {
   model: true,
   output: true,
   weights: true,
+  encodings: true,
   inlineBytes: true,
   force: true,
   onProgress: true,
@@ -105,6 +113,12 @@ export async function exportOnnx(options: ExportOnnxOptions): Promise<ExportedOn
   const { weights = 'packed', inlineBytes = 2 ** 30 } = options
   requireOneOf('weights', weights, onnxWeights)
   requireWhole('inlineBytes', inlineBytes, 0, MOST_INLINE_BYTES)
+  if (options.encodings && weights !== 'dense32') {
+    throw new OptionError(
+      'encodings',
+      `they are of tensors in float32, which '${weights}' has none of; give weights 'dense32' too`,
+    )
+  }
   return orNothingWritten(async () => {
     const checkpoint = await openCheckpoint(options.model)
     try {
@@ -144,6 +158,7 @@ async function exportFolder(
       weights: source,
       form,
       matrices: new Map(),
+      inputs: new Map(),
       onWeight: progress(decoder, options),
     }
     await system.mkdir(join(folder.partial, FOLDER))
@@ -155,12 +170,16 @@ async function exportFolder(
       inlineBytes,
       sizes,
     )
+    if (options.encodings) {
+      const encodings = await encodingsOf(source, weights.inputs, await packageVersion())
+      await add(`${FOLDER}/model.encodings`, `${JSON.stringify(encodings, null, 1)}\n`)
+    }
     await add('config.json', exportedConfig(checkpoint, { count: dataFiles }))
     await addCompanions(system, checkpoint, decoder, folder.partial, sizes, add)
     throwIfAborted(signal)
     onProgress?.({ step: `writing ${output}`, done: 1 })
     await folder.place()
-    return written(output, sizes, nodes, notesOn(decoder))
+    return written(output, sizes, nodes, notesOn(decoder, source))
   } catch (error) {
     throw fileError(`cannot write ${output}, choose another output`, error)
   } finally {
@@ -242,17 +261,21 @@ function progress(
   }
 }
 
-/** What a graph cannot do as the model does. */
-function notesOn({ blocks }: DecoderDescription): string[] {
+/** What a graph does not do as the model does. */
+function notesOn({ blocks }: DecoderDescription, { quantization }: CheckpointWeights): string[] {
+  const notes = new Set<string>()
+  if (quantization?.activations) {
+    notes.add('its activations are rounded here, as config.json says, but not in the graph')
+  }
   for (const { attention } of blocks) {
     const scaling = attention.rotary?.scaling
     if (scaling?.kind !== 'dynamic' && scaling?.kind !== 'longrope') continue
-    return [
+    notes.add(
       `its ${scaling.kind} rotary angles change when a text grows beyond ${scaling.originalMaxPositions} tokens; keys ` +
         'that lie in the cache by then keep those they have',
-    ]
+    )
   }
-  return []
+  return [...notes]
 }
 
 function written(

@@ -104,7 +104,7 @@ export function input(graph: Graph, described: GraphValue): string {
 export function constant(
   graph: Graph,
   type: DataType,
-  values: readonly number[] | Float32Array | Float64Array | Int32Array | Uint8Array,
+  values: readonly number[] | Float32Array | Int32Array | Uint8Array,
   dims: readonly number[] = [values.length],
 ): string {
   const data = encode(type, values)
@@ -141,7 +141,7 @@ export async function weight(
 
 /** Converts a value to another type. */
 export function cast(graph: Graph, value: string, type: DataType): string {
-  return node(graph, 'Cast', [value], { to: dataTypes[type].code })
+  return node(graph, 'Cast', [value], { to: dataTypes[type] })
 }
 
 /** Gives a value another shape; 0 keeps a size, -1 is what is left. */
@@ -159,15 +159,11 @@ function encode(type: DataType, values: ArrayLike<number>): Uint8Array {
   switch (type) {
     case 'float32':
       return bytesOf(Float32Array.from(list))
-    case 'float64':
-      return bytesOf(Float64Array.from(list))
     case 'int32':
       return bytesOf(Int32Array.from(list))
     case 'int64':
       return bytesOf(BigInt64Array.from(list, BigInt))
-    case 'uint16':
     case 'float16':
-    case 'bfloat16':
       return bytesOf(Uint16Array.from(list))
     default:
       return bytesOf(type === 'int8' ? Int8Array.from(list) : Uint8Array.from(list))

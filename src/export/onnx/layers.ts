@@ -1,11 +1,11 @@
 import { readNorm } from '../../model/decoder/block.js'
 import type { Activation, NormDescription } from '../../model/decoder/description.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
 import { constant, type Graph, node, reshape, scalar } from './graph.js'
-import type { GraphWeights } from './weights.js'
 
 /** Norms each run of `size` values of a row. @param width of a row */
 export async function norm(
-  { graph, weights }: GraphWeights,
+  { graph, weights }: { readonly graph: Graph; readonly weights: WeightSource },
   description: NormDescription,
   x: string,
   width: number,

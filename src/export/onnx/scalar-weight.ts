@@ -1,7 +1,7 @@
 import { groupsPerRow, type PackedScalarLayer, unpackScalar } from '../../packing/scalar-layer.js'
 import { runwise } from './blocks.js'
-import { bytesOf, cast, type Graph, MICROSOFT, node, weight } from './graph.js'
-import { packStream, readWindows, streamBytes } from './windows.js'
+import { bytesOf, cast, constant, type Graph, MICROSOFT, node, reshape, weight } from './graph.js'
+import { packStream, readCodes, streamBytes } from './windows.js'
 
 /** A layer of codes, scales and zero points in a graph. */
 export interface GraphScalar {
@@ -9,7 +9,7 @@ export interface GraphScalar {
   readonly cols: number
   readonly bits: number
   readonly groupSize: number
-  /** uint8, rows x bytes: a stream of codes per row. */
+  /** uint8: a stream of codes per group, rows x groups x bytes, where groups are whole bytes; else one per row, rows x bytes. */
   readonly codes: string
   /** float16, rows x groups. */
   readonly scales: string
@@ -24,22 +24,32 @@ export async function scalarWeight(
   packed: PackedScalarLayer,
 ): Promise<GraphScalar> {
   const { rows, cols, bits, groupSize, codes, scales, zeros } = unpackScalar(packed)
-  const streams = { count: cols, step: bits }
-  const bytes = streamBytes(streams)
-  const data = new Uint8Array(rows * bytes)
-  for (let r = 0; r < rows; r++) {
-    packStream((col) => codes[r * cols + col], streams, data, r * bytes, 1)
-  }
   const groups = groupsPerRow(cols, groupSize)
+  const isRegular = hasWholeGroups(packed)
+  const streams = { count: isRegular ? groupSize : cols, step: bits }
+  const bytes = streamBytes(streams)
+  const data = new Uint8Array(((rows * cols) / streams.count) * bytes)
+  for (let s = 0; s < data.length / bytes; s++) {
+    packStream((place) => codes[s * streams.count + place], streams, data, s * bytes, 1)
+  }
+  const dims = isRegular ? [rows, groups, bytes] : [rows, bytes]
   return {
     rows,
     cols,
     bits,
     groupSize,
-    codes: await weight(graph, `${name}.codes`, 'uint8', [rows, bytes], data),
+    codes: await weight(graph, `${name}.codes`, 'uint8', dims, data),
     scales: await weight(graph, `${name}.scales`, 'float16', [rows, groups], bytesOf(scales)),
     zeros: await weight(graph, `${name}.zeros`, 'uint8', [rows, groups], bytesOf(zeros)),
   }
+}
+
+function hasWholeGroups({
+  cols,
+  bits,
+  groupSize,
+}: Pick<GraphScalar, 'cols' | 'bits' | 'groupSize'>): boolean {
+  return cols % groupSize === 0 && (groupSize * bits) % 8 === 0
 }
 
 /** The weights of all rows, float32, rows x cols. */
@@ -56,16 +66,32 @@ export function scalarRowsOf(graph: Graph, layer: GraphScalar, ids: string): str
 
 function decode(
   graph: Graph,
-  { cols, bits, groupSize }: GraphScalar,
+  layer: GraphScalar,
   rows: number,
   codes: string,
   scales: string,
   zeros: string,
 ): string {
-  const whole = readWindows(graph, codes, 1, { count: cols, step: bits, bits, restart: cols })
-  const [values, shape] = [cast(graph, whole, 'float32'), [rows, cols] as const]
-  const shifted = runwise(graph, 'Sub', values, shape, groupSize, cast(graph, zeros, 'float32'))
-  return runwise(graph, 'Mul', shifted, shape, groupSize, cast(graph, scales, 'float32'))
+  const { cols, bits, groupSize } = layer
+  const isRegular = hasWholeGroups(layer)
+  const count = isRegular ? groupSize : cols
+  const read = readCodes(graph, codes, isRegular ? 3 : 2, { count, step: bits, bits, restart: count })
+  const [values, own] = [cast(graph, read, 'float32'), cast(graph, scales, 'float32')]
+  const first = cast(graph, zeros, 'float32')
+  if (!isRegular) {
+    const shape = [rows, cols] as const
+    return runwise(
+      graph,
+      'Mul',
+      runwise(graph, 'Sub', values, shape, groupSize, first),
+      shape,
+      groupSize,
+      own,
+    )
+  }
+  const each = (value: string) => node(graph, 'Unsqueeze', [value, constant(graph, 'int64', [2])])
+  const steps = node(graph, 'Sub', [values, each(first)])
+  return reshape(graph, node(graph, 'Mul', [steps, each(own)]), rows, cols)
 }
 
 /** Whether onnxruntime multiplies by such a layer as it is, with 4 bits a code. */

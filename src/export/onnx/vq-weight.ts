@@ -1,4 +1,5 @@
 import { constantCodebook, widthFactor } from '../../codebook/constant-codebook.js'
+import { decodeBfloats } from '../../kernels/half.js'
 import { scaleLevels } from '../../packing/block-scales.js'
 import { type PackedLayer, unpackLayer } from '../../packing/pack-layer.js'
 import {
@@ -13,7 +14,7 @@ import {
 } from '../../packing/vq-layer.js'
 import { runwise } from './blocks.js'
 import { bytesOf, cast, constant, type Graph, node, reshape, slice, weight } from './graph.js'
-import { MOST_WINDOW_BITS, packStream, readIndices, streamBytes } from './windows.js'
+import { digitsOf, joinDigits, packStream, readDigits, streamBytes } from './windows.js'
 
 /** A weight matrix in a graph. */
 export interface GraphMatrix {
@@ -23,39 +24,57 @@ export interface GraphMatrix {
   readonly permutation?: Uint32Array
 }
 
+/** How the vectors of a row are laid out: by blocks that share a scale where these are regular, else all in one run. */
+interface Shape {
+  readonly dims: readonly number[]
+  /** Weights of a block; undefined: blocks are not regular. */
+  readonly block: number | undefined
+}
+
 /**
  * Adds a layer of vectors: what is stored stays as small as it is, and the graph looks up the weights. The streams of
- * indices run down the columns, so that the key of a trellis is a window of its column's stream.
+ * indices run down the columns, so that the key of a trellis is a window of its column's stream. Values keep the shape
+ * that the last step needs: a runtime that decodes all layers at once holds what each step gives.
  *
  * @returns the weights, in stored order
  */
 export async function vqWeight(graph: Graph, name: string, packed: PackedLayer): Promise<GraphMatrix> {
   const layer = unpackLayer(packed)
   const { layout, permutation } = layer
-  const vectors = vectorsPerRow(layout)
-  const keys = await columnKeys(graph, name, layer)
-  const table = layout.trellis ? trellisTable(graph, layout) : await codebookTable(graph, name, packed)
+  const shape = shapeOf(layout)
+  const keys = await columnKeys(graph, name, layer, shape)
+  const table = layout.trellis
+    ? trellisTable(graph, layout, shape)
+    : await codebookTable(graph, name, packed, shape)
   const looked = node(graph, 'Gather', [table.value, table.offset(keys)], { axis: 0 })
-  const { rows, cols, vectorDim } = layout
-  const whole = reshape(graph, looked, rows, vectors * vectorDim)
-  const values = vectors * vectorDim === cols ? whole : slice(graph, whole, 0, cols, 1)
-  const scaled = await scale(graph, name, packed, layout, values)
-  return { value: scaled, ...(permutation && { permutation }) }
+  const value = await scaled(graph, name, packed, layout, shape, looked)
+  return { value, ...(permutation && { permutation }) }
 }
 
-/** The numbers of the centroids within their codebooks, int32, rows x vectors. */
-async function columnKeys(graph: Graph, name: string, { layout, indices }: VqLayer): Promise<string> {
+function shapeOf(layout: VqLayout): Shape {
+  const { cols, vectorDim, columnsPerGroup, scaleBlockSize } = layout
+  const block = scaleBlockSize ?? columnsPerGroup
+  if (cols % block !== 0 || block % vectorDim !== 0)
+    return { dims: [vectorsPerRow(layout)], block: undefined }
+  return { dims: [cols / block, block / vectorDim], block }
+}
+
+/** The numbers of the centroids within their codebooks, int32, rows x the dimensions of the vectors x 1. */
+async function columnKeys(
+  graph: Graph,
+  name: string,
+  { layout, indices }: VqLayer,
+  { dims: inRow }: Shape,
+): Promise<string> {
   const { rows, trellis, rowsPerGroup } = layout
   const vectors = vectorsPerRow(layout)
   const bits = trellis?.keyBits ?? indexBitsOf(layout)
-  if (bits > MOST_WINDOW_BITS) {
-    const stored = await weight(graph, `${name}.indices`, 'uint16', [rows, vectors], bytesOf(indices))
-    return cast(graph, stored, 'int32')
-  }
   const widths = trellis?.widths ?? new Uint8Array(vectors).fill(bits)
+  const steps = [...new Set(widths)].sort((a, b) => a - b)
+  const digits = digitsOf(bits, steps[0])
   const parts: string[] = []
   const order: number[] = []
-  for (const step of [...new Set(widths)].sort((a, b) => a - b)) {
+  for (const step of steps) {
     const columns = [...widths.keys()].filter((v) => widths[v] === step)
     const streams = { count: rows, step }
     const data = new Uint8Array(streamBytes(streams) * columns.length)
@@ -63,17 +82,18 @@ async function columnKeys(graph: Graph, name: string, { layout, indices }: VqLay
       const indexOf = (row: number) => indices[row * vectors + v] & (2 ** step - 1)
       packStream(indexOf, streams, data, c, columns.length)
     }
-    const dims = [streamBytes(streams), columns.length]
+    const dims = [streamBytes(streams), ...(steps.length === 1 ? inRow : [columns.length]), 1]
     const stored = await weight(graph, `${name}.indices.${step}`, 'uint8', dims, data)
     const restart = trellis ? rowsPerGroup : rows
-    parts.push(readIndices(graph, stored, 0, { ...streams, bits, restart }))
+    parts.push(readDigits(graph, stored, dims.length, { ...streams, bits, restart }, digits))
     order.push(...columns)
   }
-  if (parts.length === 1) return parts[0]
+  if (parts.length === 1) return joinDigits(graph, parts[0], digits)
   const places = new Int32Array(vectors)
   for (const [place, v] of order.entries()) places[v] = place
   const joined = node(graph, 'Concat', parts, { axis: 1 })
-  return node(graph, 'Gather', [joined, constant(graph, 'int32', places)], { axis: 1 })
+  const bytes = node(graph, 'Gather', [joined, constant(graph, 'int32', places, inRow)], { axis: 1 })
+  return joinDigits(graph, bytes, digits)
 }
 
 /** Centroids one below the other, and how a number within a codebook becomes one within all. */
@@ -83,7 +103,7 @@ interface Table {
 }
 
 /** The constant codebook, times the factor of each width that occurs. */
-function trellisTable(graph: Graph, layout: VqLayout): Table {
+function trellisTable(graph: Graph, layout: VqLayout, { dims }: Shape): Table {
   const { vectorDim } = layout
   const { widths } = layout.trellis!
   const centroids = centroidsOf(layout)
@@ -96,7 +116,7 @@ function trellisTable(graph: Graph, layout: VqLayout): Table {
   return {
     value: reshape(graph, products, kinds.length * centroids, vectorDim),
     offset: (keys) =>
-      kinds.length === 1 ? keys : node(graph, 'Add', [keys, constant(graph, 'int32', first)]),
+      kinds.length === 1 ? keys : node(graph, 'Add', [keys, constant(graph, 'int32', first, [...dims, 1])]),
   }
 }
 
@@ -105,6 +125,7 @@ async function codebookTable(
   graph: Graph,
   name: string,
   { layout, codebooks, codebookScales }: PackedLayer,
+  { dims: inRow }: Shape,
 ): Promise<Table> {
   const { rows, rowsPerGroup, columnsPerGroup, vectorDim } = layout
   const [across, groups] = [columnGroupsOf(layout), codebookScales.length]
@@ -123,9 +144,12 @@ async function codebookTable(
   return {
     value: reshape(graph, products, groups * centroids, vectorDim),
     offset(keys) {
-      const inRow = across > 1 ? node(graph, 'Add', [keys, constant(graph, 'int32', along)]) : keys
-      if (groups === across) return inRow
-      return node(graph, 'Add', [inRow, constant(graph, 'int32', down, [rows, 1])])
+      if (groups === 1) return keys
+      const first = node(graph, 'Add', [
+        constant(graph, 'int32', along, [...inRow, 1]),
+        constant(graph, 'int32', down, [rows, ...inRow.map(() => 1), 1]),
+      ])
+      return node(graph, 'Add', [keys, first])
     },
   }
 }
@@ -136,24 +160,50 @@ async function groupScales(
   scales: Uint16Array,
   dims: readonly number[],
 ): Promise<string> {
-  const stored = await weight(graph, `${name}.codebook_scales`, 'bfloat16', dims, bytesOf(scales))
-  return cast(graph, stored, 'float32')
+  const values = new Float32Array(scales.length)
+  decodeBfloats(scales, values)
+  return weight(graph, `${name}.codebook_scales`, 'float32', dims, bytesOf(values))
 }
 
-/** Multiplies by the scales of blocks and, with a trellis, of groups: plain codebooks have theirs already. */
-async function scale(
+/**
+ * The weights, rows x cols: vectors times the scales of their blocks and, with a trellis, of their groups. Plain codebooks
+ * have theirs already.
+ *
+ * @param looked rows x the dimensions of the vectors x 1 x vectorDim
+ */
+async function scaled(
+  graph: Graph,
+  name: string,
+  packed: PackedLayer,
+  layout: VqLayout,
+  { dims, block }: Shape,
+  looked: string,
+): Promise<string> {
+  const { rows, cols, columnsPerGroup, scaleBlockSize, vectorDim } = layout
+  const scales = await scalesOfRuns(graph, name, packed, layout)
+  if (block !== undefined) {
+    if (scales === undefined) return reshape(graph, looked, rows, cols)
+    const own = reshape(graph, scales, rows, dims[0], 1, 1, 1)
+    return reshape(graph, node(graph, 'Mul', [looked, own]), rows, cols)
+  }
+  const whole = reshape(graph, looked, rows, dims[0] * vectorDim)
+  const values = dims[0] * vectorDim === cols ? whole : slice(graph, whole, 0, cols, 1)
+  if (scales === undefined) return values
+  return runwise(graph, 'Mul', values, [rows, cols], scaleBlockSize ?? columnsPerGroup, scales)
+}
+
+/** The scales of the runs of columns that share one, rows x runs; undefined where there are none to multiply by. */
+async function scalesOfRuns(
   graph: Graph,
   name: string,
   { blockScales, codebookScales }: PackedLayer,
   layout: VqLayout,
-  values: string,
-): Promise<string> {
+): Promise<string | undefined> {
   const { rows, cols, rowsPerGroup, columnsPerGroup, scaleBlockSize, trellis } = layout
   const levels =
     blockScales && (await blockLevels(graph, name, blockScales.codes, blockScales.ratio[0], layout))
+  if (!trellis) return levels
   const size = scaleBlockSize ?? columnsPerGroup
-  if (!trellis)
-    return levels === undefined ? values : runwise(graph, 'Mul', values, [rows, cols], size, levels)
   const groups = [rowGroupsOf(layout), columnGroupsOf(layout)]
   const scales = await groupScales(graph, name, codebookScales, groups)
   const ofRows = Int32Array.from({ length: rows }, (_, r) => Math.floor(r / rowsPerGroup))
@@ -162,8 +212,7 @@ async function scale(
   })
   const inRows = node(graph, 'Gather', [scales, constant(graph, 'int32', ofRows)], { axis: 0 })
   const inBlocks = node(graph, 'Gather', [inRows, constant(graph, 'int32', ofBlocks)], { axis: 1 })
-  const all = levels === undefined ? inBlocks : node(graph, 'Mul', [inBlocks, levels])
-  return runwise(graph, 'Mul', values, [rows, cols], size, all)
+  return levels === undefined ? inBlocks : node(graph, 'Mul', [inBlocks, levels])
 }
 
 /** The scales of blocks, rows x blocks: two codes of 4 bits a byte, the first in the low half. */

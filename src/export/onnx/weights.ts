@@ -6,8 +6,8 @@ import { NumericError } from '../../errors.js'
 import { assertFinite, matrix } from '../../matrix.js'
 import type { LinearDescription } from '../../model/decoder/description.js'
 import { readTensor } from '../../model/decoder/weights.js'
-import type { DataType } from './data-types.js'
 import { bytesOf, cast, constant, type Graph, node, weight } from './graph.js'
+import { times } from './layers.js'
 import {
   fitsBlocks,
   type GraphScalar,
@@ -32,6 +32,8 @@ export interface GraphWeights {
   readonly form: OnnxWeights
   /** Matrices that are there already, by the name of their tensor: an embedding may be the head too. */
   readonly matrices: Map<string, Promise<GraphWeight>>
+  /** The name in the graph of what each linear layer reads, by the layer's name; filled as layers are added. */
+  readonly inputs: Map<string, string>
   /** Told of each weight before it is written. */
   readonly onWeight: (name: string) => void
 }
@@ -39,8 +41,8 @@ export interface GraphWeights {
 /** A matrix as it lies in a graph. */
 export type GraphWeight =
   | ({ readonly kind: 'matrix' } & GraphMatrix)
-  /** Of another type than float32. */
-  | { readonly kind: 'narrow'; readonly stored: string }
+  /** float16, to be multiplied by a power of two. */
+  | { readonly kind: 'halves'; readonly stored: string; readonly scale: number }
   | { readonly kind: 'scalar'; readonly layer: GraphScalar }
   | { readonly kind: 'product'; readonly multiply: (x: string) => string }
 
@@ -53,6 +55,7 @@ export async function linear(
   { module, rows, cols, bias }: Pick<LinearDescription, 'module' | 'rows' | 'cols' | 'bias'>,
   x: string,
 ): Promise<string> {
+  weights.inputs.set(module, x)
   const added = bias ? await vector(weights, `${module}.bias`, rows) : undefined
   return product(weights, await matrixOf(weights, `${module}.weight`, [rows, cols]), x, added)
 }
@@ -68,18 +71,20 @@ export function product(
     const multiplied = stored.multiply(x)
     return bias === undefined ? multiplied : node(graph, 'Add', [multiplied, bias])
   }
-  const { value, permutation } = expanded(graph, stored)
+  const { value, permutation, scale = 1 }: ExpandedMatrix = expanded(graph, stored)
   const read = permutation
     ? node(graph, 'Gather', [x, constant(graph, 'int32', Int32Array.from(permutation))], { axis: 1 })
     : x
-  return node(graph, 'Gemm', bias === undefined ? [read, value] : [read, value, bias], { transB: 1 })
+  const attributes = { transB: 1, ...(scale !== 1 && { alpha: { float: scale } }) }
+  return node(graph, 'Gemm', bias === undefined ? [read, value] : [read, value, bias], attributes)
 }
 
 /** Rows of a matrix by their numbers (int64, one dimension): float32, ids x cols. Of packed rows only these are decoded. */
 export function rowsOfMatrix(graph: Graph, stored: GraphWeight, ids: string): string {
   if (stored.kind === 'scalar') return scalarRowsOf(graph, stored.layer, ids)
-  if (stored.kind === 'narrow') {
-    return cast(graph, node(graph, 'Gather', [stored.stored, ids], { axis: 0 }), 'float32')
+  if (stored.kind === 'halves') {
+    const found = cast(graph, node(graph, 'Gather', [stored.stored, ids], { axis: 0 }), 'float32')
+    return times(graph, found, stored.scale)
   }
   const { value, permutation } = expanded(graph, stored)
   const rows = node(graph, 'Gather', [value, ids], { axis: 0 })
@@ -122,18 +127,16 @@ async function addMatrix(
     if (form === 'dense32') {
       return { kind: 'matrix', value: await weight(graph, name, 'float32', shape, bytesOf(values)) }
     }
-    return narrow(graph, name, 'float16', shape, halves(name, values))
+    requireHalves(name, values)
+    return halves(graph, name, shape, encodeFloats('F16', values), 1)
   }
   const packed = await weights.packed(name)
   if (packed === undefined) {
     const { dtype } = findTensor(checkpoint.tensors, name, checkpoint.folder)
-    if (dtype === 'F16' || dtype === 'BF16') {
-      const type = dtype === 'F16' ? 'float16' : 'bfloat16'
-      assertFinite(matrix(rows, cols, await weights.floats(name)), name)
-      return narrow(graph, name, type, shape, await checkpoint.readBytes(name))
-    }
     const values = await weights.floats(name)
     assertFinite(matrix(rows, cols, values), name)
+    if (dtype === 'F16') return halves(graph, name, shape, encodeFloats('F16', values), 1)
+    if (dtype === 'BF16') return scaledHalves(graph, name, shape, values)
     return { kind: 'matrix', value: await weight(graph, name, 'float32', shape, bytesOf(values)) }
   }
   if ('layout' in packed) return { kind: 'matrix', ...(await vqWeight(graph, name, packed)) }
@@ -143,25 +146,49 @@ async function addMatrix(
   return { kind: 'scalar', layer: await scalarWeight(graph, name, packed) }
 }
 
-async function narrow(
+async function halves(
   graph: Graph,
   name: string,
-  type: DataType,
   shape: readonly number[],
   bytes: Uint8Array,
+  scale: number,
 ): Promise<GraphWeight> {
-  return { kind: 'narrow', stored: await weight(graph, name, type, shape, bytes) }
+  return { kind: 'halves', stored: await weight(graph, name, 'float16', shape, bytes), scale }
 }
 
-function expanded(
+/**
+ * Weights of bfloat16, which runtimes for browsers lack, as float16 times a power of two that makes the largest nearly as
+ * large as float16 goes: exact down to 2^-32 of it, and within 2^-40 of it below.
+ */
+function scaledHalves(
   graph: Graph,
-  stored: Exclude<GraphWeight, { kind: 'product' }> | GraphWeight,
-): GraphMatrix {
+  name: string,
+  shape: readonly number[],
+  values: Float32Array,
+): Promise<GraphWeight> {
+  const most = values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0)
+  const scale = most === 0 ? 1 : 2 ** Math.max(-126, Math.floor(Math.log2(most)) - 15)
+  return halves(
+    graph,
+    name,
+    shape,
+    encodeFloats(
+      'F16',
+      values.map((value) => value / scale),
+    ),
+    scale,
+  )
+}
+
+/** A matrix whose values are to be multiplied by `scale`, if there is one. */
+type ExpandedMatrix = GraphMatrix & { readonly scale?: number }
+
+function expanded(graph: Graph, stored: GraphWeight): ExpandedMatrix {
   switch (stored.kind) {
     case 'matrix':
       return stored
-    case 'narrow':
-      return { value: cast(graph, stored.stored, 'float32') }
+    case 'halves':
+      return { value: cast(graph, stored.stored, 'float32'), scale: stored.scale }
     case 'scalar':
       return { value: scalarValues(graph, stored.layer) }
     case 'product':
@@ -169,9 +196,9 @@ function expanded(
   }
 }
 
-function halves(name: string, values: Float32Array): Uint8Array {
+function requireHalves(name: string, values: Float32Array): void {
   const at = values.findIndex((value) => Math.abs(value) > LARGEST_HALF)
-  if (at < 0) return encodeFloats('F16', values)
+  if (at < 0) return
   throw new NumericError(
     `${name}: value ${values[at]} is beyond the range of float16 (${LARGEST_HALF}); choose weights 'dense32' or 'packed'`,
   )

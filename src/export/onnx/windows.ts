@@ -1,9 +1,4 @@
-import { cast, constant, type Graph, node, reshape } from './graph.js'
-
-/** Bits of the lower part of a number that does not fit a byte. */
-const LOW_BITS = 7
-/** Bits that {@link readWindows} can read at most. */
-export const MOST_WINDOW_BITS = LOW_BITS + 8
+import { cast, constant, type Graph, node } from './graph.js'
 
 /**
  * Numbers in a stream of bits, the most significant bit of a byte first: number `i` is the `bits` bits that end in front
@@ -14,7 +9,7 @@ export interface Windows {
   readonly count: number
   /** Bits from one to the next. */
   readonly step: number
-  /** Bits of a number, {@link MOST_WINDOW_BITS} at most. */
+  /** Bits of a number, 16 at most. */
   readonly bits: number
   /** The bits in front of number 0, and of every multiple of this, count as 0. */
   readonly restart: number
@@ -54,41 +49,77 @@ export function packStream(
 }
 
 /**
- * Reads the numbers of many streams at once, in bytes as far as that goes: what is made on the way takes memory while
- * a runtime loads the model.
+ * Reads numbers of up to 8 bits from streams that run along the last axis of `data` (uint8). All is done in bytes: what is
+ * made on the way takes memory while a runtime loads the model.
  *
- * @param data uint8, of two dimensions; the bytes of a stream run along `axis`
- * @returns numbers along `axis` in place of bytes; uint8 up to 8 bits, int32 above
+ * @param rank of `data`
+ * @returns uint8, with numbers in place of bytes along the last axis
  */
-export function readWindows(graph: Graph, data: string, axis: 0 | 1, windows: Windows): string {
-  const { bits } = windows
-  if (bits <= 8) return readPart(graph, data, axis, windows, 0, bits)
-  const last = ['hi', 'lo'].map((part) => {
-    const [above, width] = part === 'hi' ? [LOW_BITS, bits - LOW_BITS] : [0, LOW_BITS]
-    return node(graph, 'Unsqueeze', [
-      readPart(graph, data, axis, windows, above, width),
-      constant(graph, 'int64', [2]),
-    ])
-  })
-  const pairs = node(graph, 'Concat', last, { axis: 2 })
-  const weights = constant(graph, 'uint8', [2 ** LOW_BITS, 1], [2, 1])
-  return reshape(graph, node(graph, 'MatMulInteger', [pairs, weights]), 0, 0)
+export function readCodes(graph: Graph, data: string, rank: number, windows: Windows): string {
+  return readPart(graph, data, { axis: rank - 1, rank }, windows, { above: 0, width: windows.bits })
 }
 
-/** The same as int32. */
-export function readIndices(graph: Graph, data: string, axis: 0 | 1, windows: Windows): string {
-  const values = readWindows(graph, data, axis, windows)
-  return windows.bits <= 8 ? cast(graph, values, 'int32') : values
+/** How a number is cut into bytes. */
+export interface Digit {
+  /** Bits below it. */
+  readonly above: number
+  readonly width: number
+  /** What it counts, 255 at most. */
+  readonly weight: number
 }
 
-/** `width` bits of each number, those above its lowest `above`. */
+/**
+ * Cuts numbers into bytes whose weights are bytes too: what `MatMulInteger` can multiply by.
+ *
+ * @param bits of a number, 16 at most
+ * @param preferred bits of the lowest byte, where possible
+ */
+export function digitsOf(bits: number, preferred: number): readonly Digit[] {
+  if (bits <= 8) return [{ above: 0, width: bits, weight: 1 }]
+  const low = bits === 16 ? 8 : preferred >= bits - 8 && preferred <= 7 ? preferred : 7
+  const high = { above: low, width: bits - low }
+  const lowest = { above: 0, width: low, weight: 1 }
+  // 256 is no byte: the upper half of 16 bits counts 128 twice
+  if (low === 8) return [{ ...high, weight: 128 }, { ...high, weight: 128 }, lowest]
+  return [{ ...high, weight: 2 ** low }, lowest]
+}
+
+/**
+ * Reads numbers from streams that run along the first axis of `data` (uint8), whose last has size 1.
+ *
+ * @param rank of `data`
+ * @returns uint8, with numbers in place of bytes along the first axis and digits along the last
+ */
+export function readDigits(
+  graph: Graph,
+  data: string,
+  rank: number,
+  windows: Windows,
+  digits: readonly Digit[],
+): string {
+  const parts = digits.map((digit) => readPart(graph, data, { axis: 0, rank }, windows, digit))
+  return parts.length === 1 ? parts[0] : node(graph, 'Concat', parts, { axis: rank - 1 })
+}
+
+/** Numbers from their digits: int32, the last axis of size 1. */
+export function joinDigits(graph: Graph, bytes: string, digits: readonly Digit[]): string {
+  if (digits.length === 1) return cast(graph, bytes, 'int32')
+  const weights = digits.map(({ weight }) => weight)
+  return node(graph, 'MatMulInteger', [bytes, constant(graph, 'uint8', weights, [weights.length, 1])])
+}
+
+interface Along {
+  readonly axis: number
+  readonly rank: number
+}
+
+/** Some bits of each number. */
 function readPart(
   graph: Graph,
   data: string,
-  axis: 0 | 1,
+  { axis, rank }: Along,
   { count, step, bits, restart }: Windows,
-  above: number,
-  width: number,
+  { above, width }: Omit<Digit, 'weight'>,
 ): string {
   const places = Array.from({ length: count }, (_, place) => place)
   const ends = places.map((place) => (place + 1) * step - above)
@@ -100,9 +131,12 @@ function readPart(
   })
   const along = (values: readonly number[]) => {
     if (values.every((value) => value === values[0])) return constant(graph, 'uint8', [values[0]], [])
-    return constant(graph, 'uint8', values, axis === 0 ? [count, 1] : [count])
+    const after = Array.from({ length: rank - 1 - axis }, () => 1)
+    return constant(graph, 'uint8', values, [count, ...after])
   }
-  const bytes = (which: readonly number[]) => gather(graph, data, axis, which)
+  const bytes = (which: readonly number[]) => {
+    return node(graph, 'Gather', [data, constant(graph, 'int32', which)], { axis })
+  }
   const shift = (value: string, by: readonly number[], direction: string) => {
     if (by.every((one) => one === 0)) return value
     return node(graph, 'BitShift', [value, along(by)], { direction: { text: direction } })
@@ -114,9 +148,4 @@ function readPart(
     value = node(graph, 'BitwiseOr', [shift(bytes(before), rest, 'LEFT'), value])
   }
   return masks.every((mask) => mask === 255) ? value : node(graph, 'BitwiseAnd', [value, along(masks)])
-}
-
-/** Slices along an axis, unless they are all there is, in order. */
-function gather(graph: Graph, data: string, axis: 0 | 1, which: readonly number[]): string {
-  return node(graph, 'Gather', [data, constant(graph, 'int32', which)], { axis })
 }

@@ -9,9 +9,12 @@ import { boundPositionTile, plantCodebookTile } from './clustering/columns-searc
 import { activateTile, addTile, softCapTile } from './forward/elements'
 import { multiplyFewTile } from './forward/few-rows'
 import { DONE, KIND, LEFT, LIMIT, PAGES, STOP, scratchOf, TOTAL, WAKE } from './job'
+import { multiplyNibblesTile } from './packed/nibble-product'
 import { roundActivationsTile } from './packed/packed-activations'
 import { expandPackedTile } from './packed/packed-panel'
 import { multiplyPackedTile } from './packed/packed-product'
+import { layStreamsTile } from './packed/trellis-lay'
+import { multiplyTrellisTile, writePairsTile } from './packed/trellis-product'
 import { multiplyTile, packRight } from './product'
 import { normalizeTile, rotateTile } from './forward/rows'
 import { compareTile, predictTile } from './forward/scores'
@@ -132,6 +135,14 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return multiplyPackedTile(tile, scratchOf(thread))
     case 52:
       return expandPackedTile(tile, scratchOf(thread))
+    case 53:
+      return writePairsTile()
+    case 56:
+      return layStreamsTile(tile)
+    case 55:
+      return multiplyNibblesTile(tile, scratchOf(thread))
+    case 54:
+      return multiplyTrellisTile(tile, scratchOf(thread))
     default:
       unreachable()
   }

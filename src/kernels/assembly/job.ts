@@ -16,6 +16,7 @@
  * | 220 | PAGES: pages of memory when the job was posted |
  * | 256 | PARAMS: 8 bytes each |
  * | 1024 | REASON: why a worker died, a length and that many bytes of text |
+ * | 16384 | PAIRS: elements of the running product with a trellis, 4 bytes for each number of up to 12 bits |
  *
  * LEFT is written last when a job is posted, so whoever gets a tile sees that job's parameters; and a job is not
  * finished, nor its parameters overwritten, before every tile taken is done.
@@ -31,6 +32,8 @@ export const PAGES: usize = 220
 const SCRATCH: usize = 212
 const SCRATCH_BYTES: usize = 216
 const PARAMS: usize = 256
+/** A constant, so that loads need not add it. */
+export const PAIRS: usize = 16384
 
 /** Memory of the running job that only this thread uses. */
 export function scratchOf(thread: i32): usize {

@@ -1,5 +1,6 @@
-import type { NormWeights, Ops } from '../ops/ops.js'
-import { type Block, weightsOf } from './block.js'
+import type { NormWeights } from '../ops/ops.js'
+import { applyLinear, passActivations } from './activations.js'
+import type { Block } from './block.js'
 import { type BlockRun, type BlockState, rowsOf, type Stage, type Stretch } from './block-state.js'
 import { gatedBy, sharesInput } from './dense-stages.js'
 import type { AttentionDescription, BlockDescription, LinearDescription } from './description.js'
@@ -44,7 +45,7 @@ function addPart<T>(
   output: LinearDescription,
   input: T,
 ): T {
-  const part = ops.linear(input, weightsOf(block, output))
+  const part = applyLinear({ ops, block }, output, input)
   const norm = block.norms.attentionOutput
   return ops.add(residual, norm ? ops.norm(part, norm) : part, block.description.residualScale)
 }
@@ -60,7 +61,7 @@ function attend<T>({ ops, block, stretches }: BlockRun<T>, attention: AttentionD
     keys: withNorm(projected.keys, block.norms.keys),
   }
   const all = { ...normed, values: limited(projected.values) }
-  if (stretches.length === 1) return attendStretch(ops, stretches[0], attention, all)
+  if (stretches.length === 1) return attendStretch({ ops, block }, stretches[0], attention, all)
   let first = 0
   return ops.stack(
     stretches.map((stretch) => {
@@ -68,21 +69,25 @@ function attend<T>({ ops, block, stretches }: BlockRun<T>, attention: AttentionD
       first += rows.length
       const own = (x: T) => ops.pick(x, rows)
       const part = { queries: own(all.queries), keys: own(all.keys), values: own(all.values) }
-      return attendStretch(ops, stretch, attention, part)
+      return attendStretch({ ops, block }, stretch, attention, part)
     }),
   )
 }
 
 function attendStretch<T>(
-  ops: Ops<T>,
+  run: Pick<BlockRun<T>, 'ops' | 'block'>,
   { tokens, span, cache }: Stretch,
   { heads, kvHeads, headDim, scale, softCap, window, rotary }: AttentionDescription,
   { queries, keys, values }: { queries: T; keys: T; values: T },
 ): T {
+  const { ops, block } = run
   const tables = rotary && rotaryTables(rotary, span)
   const turned = (x: T, count: number) => (tables ? ops.rotate(x, tokens, count, tables) : x)
   const shape = { heads, kvHeads, headDim, scale, softCap, window }
-  return ops.attend(turned(queries, heads), turned(keys, kvHeads), values, tokens, shape, cache)
+  const cached = (x: T, part: string) =>
+    passActivations(run, { name: `${block.description.prefix}${part}`, width: headDim }, x)
+  const [ownKeys, ownValues] = [cached(turned(keys, kvHeads), 'keys'), cached(values, 'values')]
+  return ops.attend(turned(queries, heads), ownKeys, ownValues, tokens, shape, cache)
 }
 
 function project<T>(
@@ -90,7 +95,7 @@ function project<T>(
   { heads, kvHeads, headDim, projections }: AttentionDescription,
   input: T,
 ): { queries: T; keys: T; values: T } {
-  const linear = (description: LinearDescription) => ops.linear(input, weightsOf(block, description))
+  const linear = (description: LinearDescription) => applyLinear({ ops, block }, description, input)
   if (projections.kind === 'separate') {
     const { queries, keys, values } = projections
     return { queries: linear(queries), keys: linear(keys), values: linear(values) }

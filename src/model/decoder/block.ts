@@ -3,7 +3,7 @@ import type { LinearWeights, NormWeights } from '../ops/ops.js'
 import { releaseWeights, runningOps } from '../ops/running.js'
 import type { BlockDescription, LinearDescription, NormDescription } from './description.js'
 import { blockLinears, isExpert } from './linears.js'
-import { assertTensorShape, readTensor, type WeightSource } from './weights.js'
+import { assertTensorShape, type OnActivations, readTensor, type WeightSource } from './weights.js'
 
 /** A block whose weights are loaded when they are needed: all but the experts at once, these one after the other. */
 export interface Block {
@@ -16,10 +16,12 @@ export interface Block {
   readonly keepsExperts?: boolean
   /** Whether quantized layers stay as they are stored. */
   readonly keepsPacked?: boolean
+  /** Is shown what flows through the block, and may change it. */
+  readonly onActivations?: OnActivations | undefined
 }
 
 /** How {@link openBlock} reads layers; by default experts are read at each use, and all layers expanded. */
-export type BlockOptions = Pick<Block, 'keepsExperts' | 'keepsPacked'>
+export type BlockOptions = Pick<Block, 'keepsExperts' | 'keepsPacked' | 'onActivations'>
 
 /** The norms of a block, as far as it has them. */
 export interface BlockNorms {
@@ -67,7 +69,8 @@ export async function openBlock(
       ]),
     ),
   ) as BlockNorms
-  const block: Block = { description, source, norms, linears: new Map(), ...options }
+  const { onActivations } = source
+  const block: Block = { description, source, norms, linears: new Map(), onActivations, ...options }
   await load(
     block,
     blockLinears(description).filter((linear) => options.keepsExperts || !isExpert(description, linear)),
@@ -163,7 +166,8 @@ function forget({ linears }: Block, kind: string): void {
   linears.delete(kind)
 }
 
-function normsOf({ norms, attention }: BlockDescription): Record<string, NormDescription> {
+/** The norms of a block by their places. */
+export function normsOf({ norms, attention }: BlockDescription): Record<string, NormDescription> {
   const { queryNorm: queries, keyNorm: keys } = attention
   return { ...norms, ...(queries && { queries }), ...(keys && { keys }) }
 }

@@ -1,4 +1,4 @@
-import { weightsOf } from './block.js'
+import { applyLinear } from './activations.js'
 import type { BlockRun, BlockState, Stage } from './block-state.js'
 import type { BlockDescription, DenseFeedForward, FeedForwardDescription } from './description.js'
 import { entranceOf, feedForwardLinears } from './linears.js'
@@ -19,7 +19,7 @@ export function denseStages(description: BlockDescription, feedForward: DenseFee
     ...(norms.feedForwardOutput === undefined && { residualScale }),
     input: (run, state) => state.gated ?? gatedBy(run, feedForward, feedForwardInput(run, state)),
     advance: (run, { residual }, input) => ({
-      residual: addFeedForward(run, residual, run.ops.linear(input, weightsOf(run.block, feedForward.down))),
+      residual: addFeedForward(run, residual, applyLinear(run, feedForward.down, input)),
     }),
   }
   return sharesInput(description) ? [last] : [first, last]
@@ -41,14 +41,15 @@ export function feedForwardInput<T>({ ops, block }: BlockRun<T>, { residual, ent
 }
 
 /** The input of the down projection. */
-export function gatedBy<T>({ ops, block }: BlockRun<T>, feedForward: DenseFeedForward, input: T): T {
+export function gatedBy<T>(run: BlockRun<T>, feedForward: DenseFeedForward, input: T): T {
+  const { ops } = run
   const { kind, activation } = feedForward
   if (kind === 'gated') {
-    const gate = ops.linear(input, weightsOf(block, feedForward.gate))
-    return ops.gate(gate, ops.linear(input, weightsOf(block, feedForward.up)), activation)
+    const gate = applyLinear(run, feedForward.gate, input)
+    return ops.gate(gate, applyLinear(run, feedForward.up, input), activation)
   }
-  if (kind === 'plain') return ops.activate(ops.linear(input, weightsOf(block, feedForward.up)), activation)
-  const both = ops.linear(input, weightsOf(block, feedForward.gateUp))
+  if (kind === 'plain') return ops.activate(applyLinear(run, feedForward.up, input), activation)
+  const both = applyLinear(run, feedForward.gateUp, input)
   const width = feedForward.gateUp.rows
   const half = width / 2
   return ops.gate(ops.columns(both, 0, half, width), ops.columns(both, half, half, width), activation)

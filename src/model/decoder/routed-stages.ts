@@ -1,3 +1,4 @@
+import { applyLinear } from './activations.js'
 import { weightsOf } from './block.js'
 import type { BlockRun, BlockState, Stage } from './block-state.js'
 import { addFeedForward, feedForwardInput, gatedBy } from './dense-stages.js'
@@ -47,7 +48,7 @@ function sharedStages({ feedForward, gate }: NonNullable<RoutedFeedForward['shar
       uses: [...feedForwardLinears(feedForward), ...(gate ? [gate] : [])],
       input: (run, { gated, expertInput }) => gated ?? gatedBy(run, feedForward, expertInput!),
       advance: ({ ops, block }, { gated: _, ...state }, input) => {
-        const output = ops.linear(input, weightsOf(block, feedForward.down))
+        const output = applyLinear({ ops, block }, feedForward.down, input)
         const part = gate
           ? ops.gateRows(output, ops.linear(state.expertInput!, weightsOf(block, gate)))
           : output
@@ -83,7 +84,7 @@ function expertStages(expert: DenseFeedForward, index: number): Stage[] {
         ...state,
         mixture: ops.mix(
           state.mixture!,
-          ops.linear(input, weightsOf(block, expert.down)),
+          applyLinear({ ops, block }, expert.down, input),
           state.routes!,
           index,
         ),

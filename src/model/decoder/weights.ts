@@ -2,6 +2,20 @@ import { CheckpointError } from '../../errors.js'
 import { assertFinite, matrix } from '../../matrix.js'
 import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
 
+/** What flows through a block, by where: the rows of the cache that attention reads, or the input of a layer. */
+export interface ActivationPlace {
+  /** The layer's name in the checkpoint, or the block's prefix and `keys` or `values`. */
+  readonly name: string
+  /** Values of a row that belong together: all of a layer's inputs, or those of a head. */
+  readonly width: number
+}
+
+/**
+ * Is shown activations before they are used; what it returns takes their place. The values may be overwritten
+ * afterwards. Undefined: they stay as they are.
+ */
+export type OnActivations = (place: ActivationPlace, values: Float32Array) => Float32Array | undefined
+
 /** The weights of a model as float32; quantized layers come out dequantized. */
 export interface WeightSource {
   /** The shape of a tensor, undefined when there is none of that name. */
@@ -12,6 +26,8 @@ export interface WeightSource {
   rows(name: string, first: number, count: number): Promise<Float32Array>
   /** A quantized layer as it is stored, for engines that multiply by it as it is; undefined for one that is not quantized. */
   packed?(name: string): Promise<PackedQuantizedLayer | undefined>
+  /** Is shown activations on their way through the blocks, and may round them. */
+  readonly onActivations?: OnActivations | undefined
 }
 
 /**

@@ -1,6 +1,6 @@
 import { NumericError, ShapeError } from '../../errors.js'
 import type { Matrix } from '../../matrix.js'
-import { type Block, withLinears } from '../decoder/block.js'
+import { type Block, type BlockNorms, withLinears } from '../decoder/block.js'
 import type { BlockRun, BlockState } from '../decoder/block-state.js'
 import { type Head, requireRows } from '../decoder/head.js'
 import { blockLinears } from '../decoder/linears.js'
@@ -21,6 +21,13 @@ export type LinearGradientListener = (
   tokens: Int32Array | undefined,
 ) => void
 
+/** Is given the gradient of the loss on a norm's scale and shift, of their lengths; `place` says which norm of the block. */
+export type NormGradientListener = (
+  place: keyof BlockNorms,
+  onScale: Float32Array,
+  onShift: Float32Array | undefined,
+) => void
+
 /**
  * The backward pass of a block: from the gradient of a loss on its output to that on its input. Its forward pass is
  * done once more, so that between the two passes of a model only the inputs of its blocks need be kept. All experts of
@@ -29,6 +36,7 @@ export type LinearGradientListener = (
  * @param hidden the block's input, (batch * length) x hiddenSize, row-major
  * @param outputGradient of the same shape
  * @param onLinear called once for each of the block's linear layers that tokens went through
+ * @param onNorm called once for each of the block's norms
  * @returns the gradient on `hidden`, of the same shape
  * @throws ShapeError when an array is of another size
  * @throws NumericError when the gradient holds NaN or infinity, naming the block
@@ -40,6 +48,7 @@ export async function backwardBlock(
   batch: number,
   length: number,
   onLinear?: LinearGradientListener,
+  onNorm?: NormGradientListener,
 ): Promise<Float32Array> {
   const rows = batch * length
   const cols = columnsOf(block, hidden, rows)
@@ -59,8 +68,13 @@ export async function backwardBlock(
   const listen =
     onLinear &&
     ((kind: string, input: Matrix, gradient: Matrix) => onLinear(kind, input, gradient, routed.get(kind)))
+  const places = new Map(Object.entries(block.norms).map(([place, weights]) => [weights, place]))
+  const listenToNorm =
+    onNorm &&
+    ((weights: object, onScale: Float32Array, onShift: Float32Array | undefined) =>
+      onNorm(places.get(weights) as keyof BlockNorms, onScale, onShift))
   const gradient = await withLinears(block, blockLinears(block.description), () =>
-    vectorJacobian(forward, hidden, rows, cols, outputGradient, listen),
+    vectorJacobian(forward, hidden, rows, cols, outputGradient, listen, listenToNorm),
   )
   assertFiniteGradient(gradient, block)
   return gradient

@@ -2,8 +2,8 @@ import { forwardKernels } from '../../kernels/forward-kernels.js'
 import type { Random } from '../../random.js'
 import type { Head } from '../decoder/head.js'
 import { headGradient } from './backward.js'
-import { logSums } from './divergence.js'
 import { headParts } from './head-parts.js'
+import { logSums } from './prediction-loss.js'
 
 /**
  * Draws a token at every position from the model's own prediction and gives the gradient of its `-log p`, summed over

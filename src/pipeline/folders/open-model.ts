@@ -5,7 +5,7 @@ import type { QuantizationConfig } from '../../checkpoint/quantized/quantized-co
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'
-import { dequantize, dequantizeRows, type QuantizedLayer } from '../../packing/quantized-layer.js'
+import { dequantize, dequantizeRows, pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
 import { requireWholeModel } from './whole-model.js'
 
 /** A model folder, plain or quantized, ready to be run; weights are read from disk when they are needed. */
@@ -60,6 +60,7 @@ export function withQuantizedLayers(
 ): WeightSource {
   return {
     shape: source.shape,
+    onActivations: source.onActivations,
     async floats(name) {
       const layer = layers.get(name)
       return layer ? dequantize(layer).data : source.floats(name)
@@ -68,6 +69,10 @@ export function withQuantizedLayers(
       const layer = layers.get(name)
       if (!layer) return source.rows(name, first, count)
       return dequantizeRows(layer, first, count)
+    },
+    async packed(name) {
+      const layer = layers.get(name)
+      return layer ? pack(layer) : source.packed?.(name)
     },
   }
 }

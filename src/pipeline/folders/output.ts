@@ -4,6 +4,7 @@ import {
   bytesPerElement,
   type Dtype,
   decodeFloats,
+  encodeFloats,
   firstNonFinite,
   isFloatDtype,
 } from '../../checkpoint/dtype.js'
@@ -21,6 +22,7 @@ import {
 } from '../../checkpoint/quantized/quantized-config.js'
 import { recordOf, storedTensors } from '../../checkpoint/quantized/quantized-tensors.js'
 import { DIGEST_KEY, recordsDigest } from '../../checkpoint/quantized/records-digest.js'
+import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
 import { findTensor } from '../../checkpoint/tensor-source.js'
 import { throwIfAborted } from '../../errors.js'
 import { nonFiniteError } from '../../matrix.js'
@@ -37,9 +39,17 @@ export interface QuantizedOutput {
   readonly folder: string
   /** @param module the weight's name less `.weight` */
   addLayer(module: string, layer: QuantizedLayer, measured: Measured): Promise<void>
+  /** A plain tensor among those replaced, in the dtype it has in the model. */
+  addTensor(name: string, values: Float32Array): Promise<void>
   /** Writes `config.json` and moves the folder to its place. */
-  finish(): Promise<WrittenCheckpoint>
+  finish(activations?: StoredActivations): Promise<WrittenCheckpoint>
   discard(): Promise<void>
+}
+
+/** Tensors with new values. */
+export interface ChangedTensors {
+  readonly names: ReadonlySet<string>
+  floats(name: string): Promise<Float32Array>
 }
 
 /** Where and how a folder is written. */
@@ -54,14 +64,18 @@ export interface OutputOptions {
  * Begins to write the quantized form of `checkpoint`, and copies all of it that stays as it is: what is damaged there,
  * or does not fit the disk, is found before hours of work.
  *
- * @param replaced names of the weights that will come as quantized layers
+ * @param replaced names of the tensors that will come, as quantized layers or with other values
  * @throws CheckpointError when the place cannot be written to, NumericError when a copied tensor is not finite
  */
 export async function createQuantizedOutput(
   folder: string,
   checkpoint: Checkpoint,
   replaced: ReadonlySet<string>,
-  made: Pick<QuantizationConfig, 'method' | 'run'> & { readonly stated: QuantizationConfig['settings'] },
+  made: Pick<QuantizationConfig, 'method' | 'run'> & {
+    readonly stated: QuantizationConfig['settings']
+    /** Plain tensors that are not as in the checkpoint. */
+    readonly changed?: ChangedTensors | undefined
+  },
   options: OutputOptions & { readonly signal?: AbortSignal },
 ): Promise<QuantizedOutput> {
   await requireDistinctFolders(checkpoint.folder, folder)
@@ -78,7 +92,12 @@ export async function createQuantizedOutput(
   const { force, maxShardBytes } = options
   const writer = await createCheckpointWriter(folder, { force, maxShardBytes, metadata })
   try {
-    await copyTensors(checkpoint, writer, (name) => !replaced.has(name), options.signal)
+    const isChanged = (name: string) => made.changed?.names.has(name) ?? false
+    const isCopied = (name: string) => !replaced.has(name) && !isChanged(name)
+    await copyTensors(checkpoint, writer, isCopied, options.signal)
+    for (const name of made.changed?.names ?? []) {
+      if (!replaced.has(name)) await addChanged(checkpoint, writer, name, await made.changed!.floats(name))
+    }
     await copyFiles(checkpoint, writer)
   } catch (error) {
     await writer.discard()
@@ -95,13 +114,21 @@ export async function createQuantizedOutput(
         await writer.add(name, dtype, shape, bytes)
       }
     },
-    async finish() {
+    async addTensor(name, values) {
+      const { dtype, shape } = findTensor(checkpoint.tensors, name, checkpoint.folder)
+      const own = isFloatDtype(dtype) ? dtype : 'F32'
+      const bytes = encodeFloats(own, values)
+      assertFiniteBytes(name, own, shape, bytes)
+      await writer.add(name, own, shape, bytes)
+    },
+    async finish(activations) {
       const quantization: QuantizationConfig = {
         quant_method: QUANT_METHOD,
         version: versionOf(modules.values()),
         method: made.method,
         settings: made.stated,
         ...(made.run && { run: made.run }),
+        ...(activations && { activations }),
         modules: Object.fromEntries(modules),
       }
       await addConfig(writer, checkpoint, quantization)
@@ -109,6 +136,22 @@ export async function createQuantizedOutput(
     },
     discard: writer.discard,
   }
+}
+
+/** Writes the new values of a tensor in its own dtype where that holds them exactly, else as float32. */
+async function addChanged(
+  { tensors, folder }: Checkpoint,
+  writer: CheckpointWriter,
+  name: string,
+  values: Float32Array,
+): Promise<void> {
+  const { dtype: own, shape } = findTensor(tensors, name, folder)
+  const before = isFloatDtype(own) ? own : 'F32'
+  const kept = decodeFloats(before, encodeFloats(before, values)).every((value, i) => value === values[i])
+  const dtype = kept ? before : 'F32'
+  const bytes = encodeFloats(dtype, values)
+  assertFiniteBytes(name, dtype, shape, bytes)
+  await writer.add(name, dtype, shape, bytes)
 }
 
 /** Copies tensors as they are stored. @throws NumericError naming a tensor that holds NaN or infinity */

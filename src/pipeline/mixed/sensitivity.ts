@@ -17,7 +17,7 @@ import { readTensor } from '../../model/decoder/weights.js'
 import { backwardBlock, type LinearGradientListener } from '../../model/passes/backward.js'
 import { sampledLossGradient } from '../../model/passes/sampled-loss.js'
 import type { Random } from '../../random.js'
-import { forwardBlocks, type PassModel, parts, withBlock } from '../tuning/passes.js'
+import { forwardBlocks, type PassModel, parts, withBlock } from '../../train/loop/passes.js'
 import { type LayerRatios, predictEffects } from './effects.js'
 import type { LayerTrials } from './trials.js'
 

@@ -85,7 +85,9 @@ async function quantizeLinear(
 ): Promise<QuantizedLayer> {
   const { name } = task
   const { method, options } = settings as MethodSettings
-  if (method === 'rtn') return quantizeRtn(weight, options, name)
+  if (method === 'rtn') {
+    return quantizeRtn(weight, { ...options, ...(inputs && { hessian: inputs.hessian }) }, name)
+  }
   if (inputs === undefined) throw new ShapeError(`${name}: method ${method} needs a Hessian, none was given`)
   if (method === 'gptq') return quantizeGptq(weight, inputs.hessian, { ...options, ...task })
   const { hessian, tokens, pooled } = inputs

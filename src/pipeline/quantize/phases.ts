@@ -1,27 +1,31 @@
 import type { ModelPlace } from '../../checkpoint/model-source.js'
+import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
 import { throwIfAborted } from '../../errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { VqLayer } from '../../packing/vq-layer.js'
+import type { TuningReport } from '../../train/tuning/report.js'
+import { assertTunableOn, tuneModel } from '../../train/tuning/tune-model.js'
+import { collectRanges } from '../activations/collect-ranges.js'
+import { type ActivationSettings, isStatic, storedActivations } from '../activations/options.js'
 import { type Calibration, type CalibrationOptions, gatherCalibration } from '../calibrate/calibration.js'
 import { calibrationStream, copyStream } from '../calibrate/calibration-stream.js'
+import { withQuantizedLayers } from '../folders/open-model.js'
 import type { QuantizedOutput } from '../folders/output.js'
 import type { LayerBits } from '../mixed/options.js'
 import type { MixedReport } from '../mixed/report.js'
 import { shareBudget } from '../mixed/share-budget.js'
 import { type OnProgress, type PartProgress, partOf } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
-import type { TuningReport } from '../tuning/report.js'
-import { assertTunableOn, tuneModel } from '../tuning/tune-model.js'
 import { type CalibrationStreams, quantizeCalibratedBlock } from './calibrated-block.js'
 import { type EndTensor, quantizeEndTensors } from './end-tensors.js'
 import type { LayerPlan } from './layer-plan.js'
 import type { LayerReport } from './layer-report.js'
 import type { LayerRunner } from './layer-work.js'
 import { type OnQuantized, quantizeBlock } from './quantize-block.js'
-import type { MethodSettings } from './quantize-options.js'
+import { isCalibrated, type MethodSettings } from './quantize-options.js'
 
 /** What all phases of quantizing a model share. */
 export interface ModelRun {
@@ -31,9 +35,13 @@ export interface ModelRun {
   readonly settings: MethodSettings
   readonly plan: LayerPlan
   readonly ends: readonly EndTensor[]
+  /** How activations are rounded; undefined: not at all. */
+  readonly activations?: ActivationSettings | undefined
+  /** The calibration sequences, where they are gathered already. */
+  readonly calibration?: Calibration | undefined
   readonly output: QuantizedOutput | undefined
   readonly onProgress: OnProgress | undefined
-  readonly onLayer: ((name: string, layer: QuantizedLayer) => void) | undefined
+  readonly onLayer: ((name: string, layer: QuantizedLayer, report: LayerReport) => void) | undefined
   /** Does the work of layers elsewhere; undefined: it is done here. */
   readonly runLayer?: LayerRunner | undefined
   readonly signal: AbortSignal | undefined
@@ -47,6 +55,7 @@ export interface QuantizedModel {
   readonly calibration: Calibration | undefined
   readonly mixed: MixedReport | undefined
   readonly tuning: TuningReport | undefined
+  readonly activations: StoredActivations | undefined
   readonly outputBytes: number | null
   readonly seconds: PhaseSeconds
 }
@@ -69,6 +78,8 @@ const SAMPLING_SHARE = 0.15
 const SENSITIVITY_SHARE = 0.5
 /** and of tuning the codebooks, where it is done. */
 const TUNING_SHARE = 0.6
+/** What is done when the ranges of activations are looked for. */
+const RANGES_DONE = 1
 
 /** Calibration, embedding and head, the budget of bits, the blocks, tuning, and the written folder, in this order. */
 export async function quantizePhases(
@@ -77,7 +88,9 @@ export async function quantizePhases(
 ): Promise<QuantizedModel> {
   const { settings, onProgress } = run
   const tuning = settings.method === 'gptvq' && settings.tuning.tuningEpochs > 0 ? settings.tuning : undefined
-  const sampled = settings.method !== 'rtn' && options.calibration === undefined ? SAMPLING_SHARE : 0
+  const looksAtText = isCalibrated(settings) || isStatic(run.activations)
+  const sampled =
+    looksAtText && run.calibration === undefined && options.calibration === undefined ? SAMPLING_SHARE : 0
   const end = tuning ? 1 - TUNING_SHARE : 1
   const seconds: PhaseSeconds = { calibration: 0, sensitivity: 0, quantization: 0, tuning: 0 }
   const layers: LayerReport[] = []
@@ -85,7 +98,8 @@ export async function quantizePhases(
   const lap = stopwatch()
 
   const calibration =
-    settings.method === 'rtn' ? undefined : await calibrate(run, options, partOf(onProgress, 0, sampled))
+    run.calibration ??
+    (looksAtText ? await calibrate(run, options, partOf(onProgress, 0, sampled)) : undefined)
   seconds.calibration += lap()
   if (tuning && calibration) assertTunableOn(run.config, calibration, tuning)
 
@@ -107,11 +121,13 @@ export async function quantizePhases(
   const mixed = calibration && (await shareBits(run, calibration, budget, partOf(onProgress, sampled, start)))
   if (mixed) seconds.sensitivity += lap()
 
+  // the ranges of activations are those of the whole quantized model
+  const kept = new Map<string, QuantizedLayer>()
   const untuned = new Map<string, VqLayer>()
   const deliver: OnQuantized = async ({ name }, layer, report) => {
     layers.push(report)
     if (tuning && 'layout' in layer) untuned.set(name, layer)
-    else await hand(run, name, layer, report)
+    else await hand(run, name, layer, report, kept)
   }
   const inBlocks = partOf(onProgress, start, end)
   await quantizeBlocks(run, calibration, mixed?.layers, deliver, inBlocks, seconds)
@@ -131,21 +147,35 @@ export async function quantizePhases(
         )
       : undefined
   for (const [name, layer] of tuned?.layers ?? []) {
-    await hand(run, name, layer, layers.find((report) => `${report.name}.weight` === name)!)
+    await hand(run, name, layer, layers.find((report) => `${report.name}.weight` === name)!, kept)
   }
   if (tuned) seconds.tuning += lap()
 
-  const outputBytes = await finish(run)
-  return { layers, ends, calibration, mixed: mixed?.report, tuning: tuned?.report, outputBytes, seconds }
+  const activations = run.activations && (await roundingOf(run, run.activations, calibration, kept))
+  seconds.calibration += lap()
+  const outputBytes = await finish(run, activations)
+  const { report } = mixed ?? {}
+  return {
+    layers,
+    ends,
+    calibration,
+    mixed: report,
+    tuning: tuned?.report,
+    activations,
+    outputBytes,
+    seconds,
+  }
 }
 
 async function hand(
-  { onLayer, output }: ModelRun,
+  { onLayer, output, activations }: ModelRun,
   name: string,
   layer: QuantizedLayer,
   report: LayerReport,
+  kept?: Map<string, QuantizedLayer>,
 ): Promise<void> {
-  onLayer?.(name, layer)
+  if (isStatic(activations)) kept?.set(name, layer)
+  onLayer?.(name, layer, report)
   await output?.addLayer(report.name, layer, report)
 }
 
@@ -218,10 +248,28 @@ async function openStreams(
   return { present, full: correctsDrift ? copyStream(present) : undefined }
 }
 
+/** How activations are rounded, with the ranges that the quantized model has on the calibration text. */
+async function roundingOf(
+  { weights, config, onProgress, signal }: ModelRun,
+  settings: ActivationSettings,
+  calibration: Calibration | undefined,
+  layers: ReadonlyMap<string, QuantizedLayer>,
+): Promise<StoredActivations> {
+  if (!isStatic(settings) || calibration === undefined) return storedActivations(settings, undefined)
+  const source = withQuantizedLayers(weights, layers)
+  const report = (done: number) => onProgress?.({ step: 'finding the ranges of activations', done })
+  const names = Array.from(layers.keys(), (name) => name.replace(/\.weight$/, ''))
+  const pass = { source, config, calibration, signal, onProgress: () => report(RANGES_DONE) }
+  return storedActivations(settings, await collectRanges(pass, names, settings))
+}
+
 /** Writes the folder's end. @returns the bytes of all files, null when none are written */
-async function finish({ output, onProgress, signal }: ModelRun): Promise<number | null> {
+async function finish(
+  { output, onProgress, signal }: ModelRun,
+  activations: StoredActivations | undefined,
+): Promise<number | null> {
   onProgress?.({ step: output ? `writing ${output.folder}` : 'done', done: 1 })
   throwIfAborted(signal)
-  const written = await output?.finish()
+  const written = await output?.finish(activations)
   return written?.bytes ?? null
 }

@@ -1,3 +1,4 @@
+import { type ScalarGridOptions, scalarGridOptionNames } from '../../baselines/scalar-options.js'
 import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { fileIn, type ModelPlace, placeOf, requireModel } from '../../checkpoint/model-source.js'
@@ -6,25 +7,41 @@ import { CheckpointError, orNothingWritten } from '../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
 import { setThreads } from '../../kernels/kernels.js'
 import { type ProductsName, startProducts } from '../../kernels/native/start-products.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
-import type { CalibrationOptions } from '../calibrate/calibration.js'
+import type { ModelTuningOptions } from '../../train/tuning/tune-model.js'
+import {
+  type ActivationOptions,
+  activationOptionNames,
+  isStatic,
+  resolveActivations,
+} from '../activations/options.js'
+import { type SchemeOptions, withScheme } from '../activations/scheme.js'
+import { type Calibration, type CalibrationOptions, gatherCalibration } from '../calibrate/calibration.js'
+import { equalizeModel } from '../equalize/equalize-model.js'
+import {
+  type EqualizationOptions,
+  equalizationOptionNames,
+  resolveEqualization,
+  statedEqualization,
+} from '../equalize/options.js'
 import type { OutputOptions, QuantizedOutput } from '../folders/output.js'
 import { requireWholeModel } from '../folders/whole-model.js'
 import type { MixedBitsOptions } from '../mixed/options.js'
 import type { OnProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
-import type { ModelTuningOptions } from '../tuning/tune-model.js'
 import { beginOutput } from './begin-output.js'
 import { checkModel } from './check-model.js'
 import { type EndTensorOptions, endTensors } from './end-tensors.js'
 import type { LayerOrderOptions } from './layer-order.js'
 import { type LayerPlanOptions, planLayers } from './layer-plan.js'
+import type { LayerReport } from './layer-report.js'
 import { type LayerTeam, openTeam, type TeamOptions } from './layer-team.js'
 import { type ModelRun, quantizePhases } from './phases.js'
-import { defaultBits, type QuantizationMethod, resolveMethod } from './quantize-options.js'
+import { defaultBits, isCalibrated, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
 import { statedSettings } from './stated-settings.js'
 
@@ -32,6 +49,10 @@ import { statedSettings } from './stated-settings.js'
 export interface QuantizeModelOptions
   extends Omit<VqOptions, 'bits'>,
     MixedBitsOptions,
+    ScalarGridOptions,
+    ActivationOptions,
+    EqualizationOptions,
+    SchemeOptions,
     CalibrationOptions,
     LayerOrderOptions,
     LayerPlanOptions,
@@ -56,14 +77,18 @@ export interface QuantizeModelOptions
   threads?: number
   /** Receives what is being done and how much of it is done. */
   onProgress?: OnProgress
-  /** Receives every layer as it is done, by the name of its weight. */
-  onLayer?: (name: string, layer: QuantizedLayer) => void
+  /** Receives every layer as it is done, by the name of its weight, and what was measured of it. */
+  onLayer?: (name: string, layer: QuantizedLayer, report: LayerReport) => void
   /** Stops the work; nothing is written then. */
   signal?: AbortSignal
 }
 
 const optionNames: OptionNames<QuantizeModelOptions> = {
   ...vqOptionNames,
+  ...scalarGridOptionNames,
+  ...activationOptionNames,
+  ...equalizationOptionNames,
+  scheme: true,
   model: true,
   output: true,
   method: true,
@@ -108,11 +133,14 @@ export async function quantizeModel(options: QuantizeModelOptions): Promise<Quan
   return options.output === undefined ? quantize(options) : orNothingWritten(() => quantize(options))
 }
 
-async function quantize(options: QuantizeModelOptions): Promise<QuantizationReport> {
+async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport> {
   const total = stopwatch()
+  const options = withScheme(given)
   const model = placeOf(options.model)
   const method = options.method ?? 'gptvq'
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
+  const activations = resolveActivations(options)
+  const equalizing = resolveEqualization(options)
   if (options.threads !== undefined) setThreads(options.threads)
   const products = await startProducts(options.products)
   const checkpoint = await openCheckpoint(options.model)
@@ -121,27 +149,28 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
   try {
     const notes: string[] = []
     const config = describeDecoder(checkpoint.config, fileIn({ place: model }, 'config.json'), notes)
-    const weights = plainWeights(checkpoint)
+    const plain = plainWeights(checkpoint)
     requireWholeModel(checkpoint, config, undefined)
     const plan = planLayers(config, settings, options)
     const ends = endTensors(config, options)
-    const stated = statedSettings(settings, options)
-    checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
-    const engine = settings.method === 'rtn' ? null : await startEngine(options.engine)
+    const stated = {
+      ...statedSettings(settings, activations, options),
+      ...statedEqualization(equalizing),
+    }
+    const isSmooth = equalizing.equalization === 'smoothquant'
+    const looksAtText = isCalibrated(settings) || isStatic(activations) || isSmooth
+    checkModel(plain, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
+    const engine = looksAtText ? await startEngine(options.engine) : null
     team = await openTeam(options, products)
+    const { onLayer, signal } = options
+    const onProgress = withTeam(options.onProgress, team)
+    const { weights, changed, calibration } = await equalizedModel(options, plain, config, equalizing)
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
-      output = await beginOutput(
-        options.output,
-        checkpoint,
-        replaced,
-        { method, stated, engine, products },
-        options,
-      )
+      const made = { method, stated, engine, products, changed: { names: changed, floats: weights.floats } }
+      output = await beginOutput(options.output, checkpoint, replaced, made, given)
     }
-    const { onLayer, signal } = options
-    const onProgress = withTeam(options.onProgress, team)
     const run: ModelRun = {
       model: options.model,
       config,
@@ -149,6 +178,8 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
       settings,
       plan,
       ends,
+      activations,
+      calibration,
       output,
       onProgress,
       onLayer,
@@ -182,6 +213,26 @@ function withTeam(onProgress: OnProgress | undefined, team: LayerTeam | undefine
     const isAway = step.includes('quantizing ')
     onProgress({ step: isAway ? `${step} (${team.describe()})` : step, done })
   }
+}
+
+/** The model that layers are rounded of, and the calibration sequences where they were needed for it. */
+async function equalizedModel(
+  options: QuantizeModelOptions,
+  source: WeightSource,
+  config: DecoderDescription,
+  settings: Required<EqualizationOptions>,
+): Promise<{ weights: WeightSource; changed: ReadonlySet<string>; calibration: Calibration | undefined }> {
+  const { onProgress, signal } = options
+  const { equalization } = settings
+  if (equalization === 'none') return { weights: source, changed: new Set(), calibration: undefined }
+  const report = () => onProgress?.({ step: 'equalizing', done: 0 })
+  const calibration =
+    equalization === 'smoothquant'
+      ? await gatherCalibration(options, options.model, source, config, report, signal)
+      : undefined
+  const task = { source, config, calibration, onProgress: report, signal }
+  const { source: weights, changed } = await equalizeModel(task, settings)
+  return { weights, changed, calibration }
 }
 
 function plainWeights(checkpoint: Checkpoint): WeightSource {

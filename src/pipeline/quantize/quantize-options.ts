@@ -1,11 +1,19 @@
-import type { ScalarOptions } from '../../baselines/rtn.js'
-import { requireDamping, requireOneOf, requireWhole } from '../../check-option.js'
+import {
+  resolveScalarOptions,
+  type ScalarGridOptions,
+  type ScalarOptions,
+  scalarGridOptionNames,
+  scalarOptionsOf,
+} from '../../baselines/scalar-options.js'
+import { requireDamping, requireOneOf } from '../../check-option.js'
 import { OptionError } from '../../errors.js'
 import { optionsOf, resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
 import { defaultBpv } from '../../packing/layout.js'
+import { type ModelTuningOptions, resolveModelTuning } from '../../train/tuning/tune-model.js'
+import type { ActivationOptions } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
+import type { EqualizationOptions } from '../equalize/options.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
-import { type ModelTuningOptions, resolveModelTuning } from '../tuning/tune-model.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
 
 /** How the linear layers are quantized. */
@@ -15,7 +23,13 @@ export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'
 export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gptq', 'rtn']
 
 /** Options of GPTVQ and of calibration, as far as a method is concerned. */
-type MethodOptions = VqOptions & CalibrationOptions & LayerOrderOptions & ModelTuningOptions
+type MethodOptions = VqOptions &
+  Pick<ActivationOptions, 'activationRange'> &
+  Pick<EqualizationOptions, 'equalization'> &
+  ScalarGridOptions &
+  CalibrationOptions &
+  LayerOrderOptions &
+  ModelTuningOptions
 
 /** The same for a whole model, where layers may differ in their bits. */
 export type ModelMethodOptions = Omit<MethodOptions, 'bits'> & MixedBitsOptions
@@ -40,25 +54,17 @@ const VECTOR_ONLY: readonly (keyof VqOptions)[] = [
   'refinementTolerance',
 ]
 
-/** Options of the model's layers together that the scalar methods, being baselines, do not take. */
-const MODEL_ONLY: readonly (keyof (LayerOrderOptions & ModelTuningOptions))[] = [
-  'layerOrder',
-  'driftCorrection',
-  'tuningEpochs',
-  'tuningSequences',
-]
+/** Options of codebooks, which the scalar methods do not have. */
+const TUNING_ONLY: readonly (keyof ModelTuningOptions)[] = ['tuningEpochs', 'tuningSequences']
 
-/** Options that RTN, which looks at no activations, has no use for either. */
-const CALIBRATED_ONLY: readonly (keyof MethodOptions)[] = [
-  'damping',
-  'calibration',
-  'sequences',
-  'sequenceLength',
-  'seed',
-]
+/** Options of scales, which codebooks do not have. */
+const SCALAR_ONLY = Object.keys(scalarGridOptionNames) as (keyof ScalarGridOptions)[]
 
-/** The scalar methods are baselines: they keep to what was published. */
-const PUBLISHED_ORDER = { layerOrder: 'block', driftCorrection: 0 } as const
+/** Options that are of no use where no activations are looked at. */
+const TEXT_ONLY: readonly (keyof MethodOptions)[] = ['calibration', 'sequences', 'sequenceLength', 'seed']
+
+/** Options that are of no use where layers are rounded without a look at activations. */
+const ORDER_ONLY: readonly (keyof MethodOptions)[] = ['layerOrder', 'driftCorrection']
 
 /** A method with its checked options. */
 export type MethodSettings =
@@ -73,7 +79,7 @@ export type MethodSettings =
     }
   | {
       readonly method: 'gptq' | 'rtn'
-      readonly options: Required<ScalarOptions> & { readonly damping: number }
+      readonly options: ScalarOptions & { readonly damping: number }
       readonly order: Required<LayerOrderOptions>
       readonly stated: Readonly<Record<string, unknown>>
     }
@@ -119,6 +125,7 @@ export function resolveMethod(method: QuantizationMethod, options: ModelMethodOp
 function resolveUniform(method: QuantizationMethod, options: MethodOptions): MethodSettings {
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
+    refuseUseless(method, options, SCALAR_ONLY, "'gptq' or 'rtn'")
     const tuning = resolveModelTuning(options)
     const resolved = resolveVqOptions(withCodebooks(options, tuning.tuningEpochs))
     const given = optionsOf(resolved)
@@ -127,30 +134,45 @@ function resolveUniform(method: QuantizationMethod, options: MethodOptions): Met
     const stated = { ...given, ...target, ...order, ...(tuning.tuningEpochs > 0 && tuning) }
     return { method, options: given, order, tuning, stated }
   }
-  refuseUseless(method, options, [...VECTOR_ONLY, ...MODEL_ONLY], "'gptvq'")
-  if (method === 'rtn') refuseUseless(method, options, CALIBRATED_ONLY, "'gptq' or 'gptvq'")
-  const { bits = 2, groupSize = 128, damping = 0.01 } = options
-  requireWhole('bits', bits, 1, 8)
-  requireWhole('groupSize', groupSize, 1)
-  requireDamping(damping)
-  const scalar = { bits, groupSize, damping }
-  return {
-    method,
-    options: scalar,
-    order: PUBLISHED_ORDER,
-    stated: method === 'rtn' ? { bits, groupSize } : scalar,
-  }
+  return resolveScalar(method, options)
 }
 
-/** Tuning moves codebooks, so that layers have their own where nothing else is said. */
+function resolveScalar(method: 'gptq' | 'rtn', options: MethodOptions): MethodSettings {
+  refuseUseless(method, options, [...VECTOR_ONLY, ...TUNING_ONLY], "'gptvq'")
+  if (method === 'rtn') refuseUseless(method, options, ['damping'], "'gptq' or 'gptvq'")
+  const { bits = 2, damping = 0.01 } = options
+  const settings = resolveScalarOptions({ ...options, bits })
+  const searched = settings.scaleSearch === 'sequential-mse'
+  if (method === 'rtn' && !searched) {
+    const { activationRange = 'token', equalization } = options
+    const isRounded = activationRange === 'token' && equalization !== 'smoothquant'
+    const useless = isRounded ? [...TEXT_ONLY, ...ORDER_ONLY] : ORDER_ONLY
+    refuseUseless(method, options, useless, "'gptq' or 'gptvq', or scaleSearch 'sequential-mse'")
+  }
+  requireDamping(damping)
+  // the methods keep to what was published: GPTQ to its blocks, sequential MSE to its sequence
+  const { layerOrder = searched ? 'sequential' : 'block', driftCorrection = 0 } = options
+  const order = resolveLayerOrder({ layerOrder, driftCorrection })
+  const calibrated = method === 'gptq' || searched
+  const scalar = scalarOptionsOf(settings)
+  const stated = {
+    ...scalar,
+    ...(method === 'gptq' && { damping }),
+    ...(calibrated && order),
+  }
+  return { method, options: { ...scalar, damping }, order, stated }
+}
+
+/** Whether a method looks at activations. */
+export function isCalibrated(settings: MethodSettings): boolean {
+  return settings.method !== 'rtn' || settings.options.scaleSearch === 'sequential-mse'
+}
+
+/** Tuning moves codebooks, so that layers have their own where no trellis is asked for: of that only scales are tuned. */
 function withCodebooks(options: MethodOptions, tuningEpochs: number): MethodOptions {
   if (tuningEpochs === 0) return options
   const { trellisBits = 0 } = options
-  if (trellisBits === 0) return { ...options, trellisBits }
-  throw new OptionError(
-    'tuningEpochs',
-    'the codebook of a trellis is fixed; set tuningEpochs or trellisBits to 0',
-  )
+  return { ...options, trellisBits }
 }
 
 function refuseUseless(

@@ -1,6 +1,7 @@
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
+import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
+import type { TuningReport } from '../../train/tuning/report.js'
 import type { MixedReport } from '../mixed/report.js'
-import type { TuningReport } from '../tuning/report.js'
 import { type LayerReport, totalBitsPerValue } from './layer-report.js'
 import type { PhaseSeconds, QuantizedModel } from './phases.js'
 import type { QuantizationMethod } from './quantize-options.js'
@@ -50,6 +51,8 @@ export interface QuantizationReport {
     /** E.g. that fewer sequences than asked for fit the text. */
     readonly notes: readonly string[]
   } | null
+  /** How activations are rounded where the model is run; null: not at all. */
+  readonly activations: StoredActivations | null
   /** How the layers came to their bits; null where all have the same. */
   readonly mixed: MixedReport | null
   /** Null where the codebooks were not tuned. */
@@ -65,7 +68,7 @@ export interface QuantizationReport {
 export function quantizationReport(
   stated: Pick<QuantizationReport, 'model' | 'output' | 'method' | 'settings' | 'notes'>,
   { tensors }: Checkpoint,
-  { layers, ends, calibration, mixed, tuning, outputBytes, seconds }: QuantizedModel,
+  { layers, ends, calibration, activations, mixed, tuning, outputBytes, seconds }: QuantizedModel,
   total: number,
 ): QuantizationReport {
   const quantized = new Map([...layers, ...ends].map((layer) => [`${layer.name}.weight`, layer.bytes]))
@@ -87,6 +90,7 @@ export function quantizationReport(
     calibration: calibration
       ? { sequences: calibration.sequences.length, length: calibration.length, notes: calibration.notes }
       : null,
+    activations: activations ?? null,
     tuning: tuning ?? null,
     mixed: mixed ?? null,
     seconds: { ...seconds, total },

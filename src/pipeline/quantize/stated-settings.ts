@@ -1,20 +1,28 @@
+import { type ActivationSettings, isStatic, statedActivations } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
+import type { EqualizationOptions } from '../equalize/options.js'
 import type { OutputOptions } from '../folders/output.js'
 import type { EndTensorOptions } from './end-tensors.js'
 import type { LayerPlanOptions } from './layer-plan.js'
-import type { MethodSettings } from './quantize-options.js'
+import { isCalibrated, type MethodSettings } from './quantize-options.js'
 
 /** The options in force for a whole model, for reports and for the written folder. */
 export function statedSettings(
-  { method, stated }: MethodSettings,
-  options: LayerPlanOptions & EndTensorOptions & CalibrationOptions & OutputOptions,
+  settings: MethodSettings,
+  activations: ActivationSettings | undefined,
+  options: LayerPlanOptions & EndTensorOptions & CalibrationOptions & EqualizationOptions & OutputOptions,
 ): Readonly<Record<string, unknown>> {
   const { skip, set, embeddingBits, headBits, maxShardBytes } = options
   const { sequences = 128, sequenceLength = 2048, seed = 0 } = options
   const own = { skip, set, embeddingBits, headBits, maxShardBytes }
   return {
-    ...stated,
-    ...(method !== 'rtn' && { sequences, sequenceLength, seed }),
+    ...settings.stated,
+    ...statedActivations(activations),
+    ...((isCalibrated(settings) || isStatic(activations) || options.equalization === 'smoothquant') && {
+      sequences,
+      sequenceLength,
+      seed,
+    }),
     ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)),
   }
 }

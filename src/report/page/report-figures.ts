@@ -83,7 +83,7 @@ export function comparisonFigure({ comparison }: ReportData): Markup {
 }
 
 /** A picture in two widths, of which the page shows the one that suits the screen. */
-function figure(width: number, draw: (width: number) => string): Markup {
+export function figure(width: number, draw: (width: number) => string): Markup {
   return html`<figure><div class="wide">${inline(draw(width))}</div><div class="narrow">${inline(draw(widths.narrow))}</div></figure>\n`
 }
 

@@ -13,7 +13,7 @@ import {
 import { reportScript } from './report-script.js'
 import { reportStyle } from './report-style.js'
 import { breakable, byteTable, layerTable } from './report-table.js'
-import { reproduceCommand } from './reproduce-command.js'
+import { looksAtText, reproduceCommand } from './reproduce-command.js'
 
 /**
  * The report of a quantized checkpoint as one HTML page that needs nothing else: summary, bytes before and after,
@@ -134,7 +134,7 @@ function commandBlock(data: ReportData): Markup {
   const flags = command.split(/ (?=--)/)
   const places = [
     ...(data.source === undefined ? ['MODEL is the folder of the original model'] : []),
-    ...(data.method !== 'rtn' && data.calibration?.file === undefined
+    ...(looksAtText(data) && data.calibration?.file === undefined
       ? ['FILE is the calibration text; leave --calibration out if the model wrote its own']
       : []),
   ]

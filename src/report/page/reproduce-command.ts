@@ -23,7 +23,7 @@ export function reproduceCommand({
   ]
   const text = (made.calibration ?? {}) as { readonly kind?: unknown; readonly file?: unknown }
   const file = calibration?.file ?? (typeof text.file === 'string' ? text.file : 'FILE')
-  if (method !== 'rtn' && text.kind !== 'own') parts.push('--calibration', quoted(file))
+  if (looksAtText({ method, settings }) && text.kind !== 'own') parts.push('--calibration', quoted(file))
   if (calibration !== undefined && settings.sequences === undefined) {
     parts.push('--sequences', String(calibration.sequences), '--sequence-length', String(calibration.length))
   }
@@ -32,6 +32,13 @@ export function reproduceCommand({
   for (const [name, value] of settingFlags(given)) parts.push(`--${name}`, quoted(value))
   if (typeof made.engine === 'string') parts.push('--engine', quoted(made.engine))
   return parts.join(' ')
+}
+
+/** Whether the layers were quantized on activations. */
+export function looksAtText({ method, settings }: Pick<ReportData, 'method' | 'settings'>): boolean {
+  const { scaleSearch, activationRange = 'token', equalization } = settings
+  if (method !== 'rtn' || scaleSearch === 'sequential-mse') return true
+  return activationRange !== 'token' || equalization === 'smoothquant'
 }
 
 /** An argument as one types it in a shell. */

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { AbortedError } from '../../../src/errors.js'
+import { exportGguf } from '../../../src/export/export-gguf.js'
 import { type ExportOnnxOptions, exportOnnx } from '../../../src/export/onnx/export-onnx.js'
 import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
 import { openModel } from '../../../src/pipeline/folders/open-model.js'
@@ -159,6 +160,14 @@ describe('a plain model', () => {
     expect(config).toMatchObject({ model_type: 'llama', 'transformers.js_config': { dtype: 'fp32' } })
     const generation = JSON.parse(await readFile(join(output, 'generation_config.json'), 'utf8'))
     expect(generation).toEqual({ bos_token_id: 256, eos_token_id: 257 })
+  })
+
+  it('in a GGUF file gives the logits of the folder that the file was made of, with its tokenizer', async () => {
+    const [file, output] = [join(root, 'plain.gguf'), join(root, 'of gguf')]
+    await exportGguf({ model: plain, output: file, type: 'f32' })
+    const { files } = await exportOnnx({ model: file, output })
+    expect(files).toContain('tokenizer.json')
+    expect(await worstShare(output, plain)).toBeLessThan(1e-5)
   })
 
   it('gives the same bytes each time', async () => {

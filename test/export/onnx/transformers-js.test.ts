@@ -6,47 +6,63 @@ import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { exportOnnx } from '../../../src/export/onnx/export-onnx.js'
+import { type ExportOnnxOptions, exportOnnx } from '../../../src/export/onnx/export-onnx.js'
 import { openGenerator } from '../../../src/generate/open-generator.js'
 import { quantizeModel } from '../../../src/pipeline/quantize/quantize-model.js'
 import { startBrowser, withoutBrowser } from '../../support/browser.js'
+import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
 import type { writeInPage } from './write-in-page.js'
 
 const embedded = fileURLToPath(new URL('../../../examples/models/tiny-llama', import.meta.url))
+const guide = fileURLToPath(new URL('../../../docs/transformers-js.md', import.meta.url))
 const prompt = 'The king'
 const maxTokens = 24
 
 let root: string
-/** What we write with the quantized model, the likeliest token each time. */
-let ours: string
+/** What we write with each quantized model, the likeliest token each time. */
+const ours = new Map<string, string>()
 
-/** The names of the exported folders, and how their weights lie in them. */
-const folders = { packed: 'packed', nbits: 'nbits', external: 'packed' } as const
+/** Exported folders: of which model, and how. */
+const folders: Record<string, Pick<ExportOnnxOptions, 'model' | 'weights' | 'inlineBytes'>> = {
+  packed: { model: 'scalars' },
+  nbits: { model: 'scalars', weights: 'nbits' },
+  external: { model: 'scalars', inlineBytes: 0 },
+  trellis: { model: 'trellis' },
+  // the name that the guide gives it
+  'my-model': { model: 'scalars' },
+}
 
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'gptvq-transformers-'))
-  const model = join(root, 'quantized')
-  await quantizeModel({ model: embedded, output: model, method: 'rtn', bits: 4, groupSize: 32 })
-  for (const [name, weights] of Object.entries(folders)) {
-    const inlineBytes = name === 'external' ? 0 : undefined
-    await exportOnnx({ model, output: join(root, name), weights, inlineBytes })
+  const of = (name: string) => join(root, 'models', name)
+  await quantizeModel({ model: embedded, output: of('scalars'), method: 'rtn', bits: 4, groupSize: 32 })
+  await writeTinyModel(of('random'))
+  const cheap = { calibration: { text: tinyText(256) }, sequences: 2, refinementRounds: 0 }
+  await quantizeModel({ model: of('random'), output: of('trellis'), bits: 2, ...cheap })
+  for (const name of ['scalars', 'trellis']) ours.set(name, await written(of(name)))
+  for (const [name, { model, ...options }] of Object.entries(folders)) {
+    await exportOnnx({ model: of(model), output: join(root, 'onnx', name), ...options })
   }
-  const generator = await openGenerator({ model })
-  ours = ''
-  for await (const { text } of generator.generate({ prompt, temperature: 0, maxTokens })) ours += text
-  await generator.close()
 })
+
+async function written(model: string): Promise<string> {
+  const generator = await openGenerator({ model })
+  let text = ''
+  for await (const token of generator.generate({ prompt, temperature: 0, maxTokens })) text += token.text
+  await generator.close()
+  return text
+}
 
 afterAll(() => rm(root, { recursive: true, force: true }))
 
 describe('transformers.js in Node, offline', () => {
   it.each(Object.keys(folders))('loads %s by its path and writes what we write', async (name) => {
     const { env, pipeline } = await import('@huggingface/transformers')
-    Object.assign(env, { allowRemoteModels: false, localModelPath: `${root}/` })
+    Object.assign(env, { allowRemoteModels: false, localModelPath: `${root}/onnx/` })
     const session_options = { intraOpNumThreads: 1 }
     const generator = await pipeline('text-generation', name, { session_options })
-    const [written] = await generator(prompt, { max_new_tokens: maxTokens, do_sample: false })
-    expect(written).toEqual({ generated_text: prompt + ours })
+    const [found] = await generator(prompt, { max_new_tokens: maxTokens, do_sample: false })
+    expect(found).toEqual({ generated_text: prompt + ours.get(folders[name].model) })
     await generator.dispose()
   })
 })
@@ -56,8 +72,15 @@ describe.skipIf(withoutBrowser)('transformers.js in Chromium, on WebAssembly', (
   let page: Page
 
   beforeAll(async () => {
+    const [, imports, body] = /```js\n(import .*\n)([\s\S]*?)```/.exec(await readFile(guide, 'utf8'))!
     const { outputFiles } = await build({
-      entryPoints: [fileURLToPath(new URL('write-in-page.ts', import.meta.url))],
+      stdin: {
+        contents: `${imports}
+          export { preparePage, writeInPage } from './write-in-page.js'
+          export async function runGuide() { ${body}; return written.generated_text }`,
+        resolveDir: fileURLToPath(new URL('.', import.meta.url)),
+        loader: 'ts',
+      },
       bundle: true,
       platform: 'browser',
       conditions: ['browser', 'import'],
@@ -81,7 +104,8 @@ describe.skipIf(withoutBrowser)('transformers.js in Chromium, on WebAssembly', (
           body: '<!doctype html><link rel="icon" href="data:,">',
         })
       }
-      const body = await readFile(join(place === 'ort' ? runtime : root, ...rest)).catch(() => undefined)
+      const folder = place === 'ort' ? runtime : join(root, 'onnx')
+      const body = await readFile(join(folder, ...rest)).catch(() => undefined)
       const contentType = pathname.endsWith('js') ? 'text/javascript' : 'application/octet-stream'
       return route.fulfill(body ? { contentType, body } : { status: 404, body: 'none' })
     })
@@ -89,11 +113,17 @@ describe.skipIf(withoutBrowser)('transformers.js in Chromium, on WebAssembly', (
   })
   afterAll(() => browser?.close())
 
+  const inPage = (call: string) =>
+    page.evaluate(`import('https://page.test/page.js').then((own) => own.${call})`)
+
   it.each(Object.keys(folders))('loads %s and writes what we write', async (name) => {
     const call: Parameters<typeof writeInPage> = [name, prompt, maxTokens]
-    const written = await page.evaluate(
-      `import('https://page.test/page.js').then(({ writeInPage }) => writeInPage(...${JSON.stringify(call)}))`,
-    )
-    expect(written).toBe(prompt + ours)
+    const found = await inPage(`writeInPage(...${JSON.stringify(call)})`)
+    expect(found).toBe(prompt + ours.get(folders[name].model))
+  })
+
+  it('runs what the guide has for a page', async () => {
+    await inPage('preparePage()')
+    expect(await inPage('runGuide()')).toBe(prompt + ours.get('scalars'))
   })
 })

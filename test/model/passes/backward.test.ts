@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { NumericError, ShapeError } from '../../../src/errors.js'
 import type { Matrix } from '../../../src/matrix.js'
-import { type Block, disposeBlock, openBlock } from '../../../src/model/decoder/block.js'
+import { type Block, disposeBlock, normsOf, openBlock } from '../../../src/model/decoder/block.js'
 import { linearLayers } from '../../../src/model/decoder/linears.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
@@ -67,6 +67,7 @@ async function gradients(
 ) {
   const block = await openBlock(sourceOf(tensors), describeDecoder({ ...json }, 'config.json').blocks[0])
   const weights = new Map<string, Float32Array>()
+  const norms = new Map<string, Float32Array>()
   const length = hidden.length / batch / json.hidden_size
   const onHidden = await backwardBlock(
     block,
@@ -79,9 +80,14 @@ async function gradients(
       expect(tokens).toBeUndefined()
       weights.set(kind, weightGradient(input, outputGradient))
     },
+    (place, onScale, onShift) => {
+      expect(norms.has(place)).toBe(false)
+      expect(onShift).toBeUndefined()
+      norms.set(place, onScale)
+    },
   )
   disposeBlock(block)
-  return { onHidden, weights }
+  return { onHidden, weights, norms }
 }
 
 /** `outputGradient^T input`, summed in float64. */
@@ -188,6 +194,28 @@ describe('backwardBlock', () => {
       }
     },
   )
+
+  it.each(cases)('gives the slopes of a float64 forward pass on its norms: $name', async (given) => {
+    const { json, batch, length } = given
+    const tensors = randomTensors(json, 3)
+    const hidden = normals(batch * length * json.hidden_size, 1)
+    const up = normals(hidden.length, 2)
+    const { norms } = await gradients(tensors, json, hidden, up, batch)
+    const descriptions = normsOf(describeDecoder({ ...json }, 'config.json').blocks[0])
+    expect([...norms.keys()].sort()).toEqual(Object.keys(descriptions).sort())
+    for (const [place, gradient] of norms) {
+      const [name] = descriptions[place].weights
+      const { shape, values } = tensors.get(name)!
+      const tolerance = 2e-6 * size(gradient)
+      for (const direction of directions(values.length, 5)) {
+        const expected = slope((by) => {
+          const scale = moved(values, direction, by) as unknown as Float32Array
+          return loss(json, new Map([...tensors, [name, { shape, values: scale }]]), hidden, up, batch)
+        })
+        expect(Math.abs(dot(gradient, direction) - expected)).toBeLessThanOrEqual(tolerance)
+      }
+    }
+  })
 
   it('gives each sequence of a batch what it gets alone, when its heads are attended to in several turns', async () => {
     const [batch, length] = [33, 128]

@@ -1,11 +1,11 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { NumericError, ShapeError } from '../../../src/errors.js'
-import { openHead } from '../../../src/model/decoder/head.js'
+import { type Head, openHead } from '../../../src/model/decoder/head.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { headGradient } from '../../../src/model/passes/backward.js'
-import { divergence, divergenceGradient } from '../../../src/model/passes/divergence.js'
+import { predictionLoss, predictionLossGradient } from '../../../src/model/passes/prediction-loss.js'
 import { sampledLossGradient } from '../../../src/model/passes/sampled-loss.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
 import { expectClose } from '../../support/tolerance.js'
@@ -72,6 +72,72 @@ function slopes(values: Float32Array, f: (moved: Float64Array) => number): Float
     return (4 * difference(step) - difference(2 * step)) / 3
   })
 }
+
+async function divergence(head: Head, teacher: Float32Array, student: Float32Array): Promise<number> {
+  return (await predictionLoss(head, student, { teacher: { head, hidden: teacher } })).divergence
+}
+
+function divergenceGradient(head: Head, teacher: Float32Array, student: Float32Array) {
+  const targets = { teacher: { head, hidden: teacher } }
+  return predictionLossGradient(head, student, targets, { crossEntropy: 0, divergence: 1 })
+}
+
+describe('cross entropy and divergence together', () => {
+  const student = normals(positions * json.hidden_size, 2)
+  const next = Int32Array.of(3, 0, -1, 22, 7, 7, -1)
+  const entropyOf = (rows: readonly number[][]) =>
+    rows.reduce((sum, row, t) => sum - (next[t] < 0 ? 0 : row[next[t]]), 0)
+
+  it('equal float64 sums, and have their slopes, for a teacher of another width', async () => {
+    const { head, tensors } = await smallHead()
+    const wide = { ...json, hidden_size: 14 }
+    const { head: teacherHead, tensors: teacherTensors } = await smallHead(wide)
+    const teacher = normals(positions * 14, 5)
+    const expected = logProbabilities(wide, teacherTensors, teacher)
+    const exact = (moved: ArrayLike<number>) => {
+      const rows = logProbabilities(json, tensors, moved)
+      const divergence = expected
+        .flatMap((row, t) => row.map((log, token) => Math.exp(log) * (log - rows[t][token])))
+        .reduce((sum, term) => sum + term, 0)
+      return { crossEntropy: entropyOf(rows), divergence }
+    }
+    const targets = { next, teacher: { head: teacherHead, hidden: teacher } }
+    const factors = { crossEntropy: 0.7, divergence: 0.2 }
+    const { gradient, ...sums } = await predictionLossGradient(head, student, targets, factors)
+    expect(sums).toEqual(await predictionLoss(head, student, targets))
+    const { crossEntropy, divergence } = exact(student)
+    expect(Math.abs(sums.crossEntropy / crossEntropy - 1)).toBeLessThan(1e-6)
+    expect(Math.abs(sums.divergence / divergence - 1)).toBeLessThan(1e-6)
+    const mixed = slopes(student, (moved) => {
+      const at = exact(moved)
+      return 0.7 * at.crossEntropy + 0.2 * at.divergence
+    })
+    expectClose(gradient, mixed, 3e-6)
+    head.dispose()
+    teacherHead.dispose()
+  })
+
+  it('need no teacher', async () => {
+    const { head, tensors } = await smallHead()
+    const factors = { crossEntropy: 1, divergence: 1 }
+    const { gradient, ...sums } = await predictionLossGradient(head, student, { next }, factors)
+    expect(sums.divergence).toBe(0)
+    expect(sums.crossEntropy).toBeCloseTo(entropyOf(logProbabilities(json, tensors, student)), 5)
+    const expected = slopes(student, (moved) => entropyOf(logProbabilities(json, tensors, moved)))
+    expectClose(gradient, expected, 3e-6)
+    head.dispose()
+  })
+
+  it('refuse a teacher of another vocabulary, and tokens of another text', async () => {
+    const { head } = await smallHead()
+    const { head: other } = await smallHead({ ...json, vocab_size: 29 })
+    const teacher = { head: other, hidden: student }
+    await expect(predictionLoss(head, student, { teacher })).rejects.toThrow(/29 tokens, the student 23/)
+    await expect(predictionLoss(head, student, { next: next.subarray(1) })).rejects.toThrow(ShapeError)
+    head.dispose()
+    other.dispose()
+  })
+})
 
 describe('divergence', () => {
   const teacher = normals(positions * json.hidden_size, 1)

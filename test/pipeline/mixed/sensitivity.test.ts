@@ -7,12 +7,12 @@ import { type Matrix, NumericError } from '../../../src/index.js'
 import { embedTokens } from '../../../src/model/decoder/embedding.js'
 import { openHead } from '../../../src/model/decoder/head.js'
 import { allLinearLayers } from '../../../src/model/decoder/linears.js'
-import { divergence } from '../../../src/model/passes/divergence.js'
+import { predictionLoss } from '../../../src/model/passes/prediction-loss.js'
 import { type OpenModel, openModel, startEngine } from '../../../src/model.js'
 import { measureSensitivity } from '../../../src/pipeline/mixed/sensitivity.js'
 import type { LayerTrials, Trial } from '../../../src/pipeline/mixed/trials.js'
-import { forwardBlocks } from '../../../src/pipeline/tuning/passes.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { forwardBlocks } from '../../../src/train/loop/passes.js'
 import { writeTinyModel } from '../../support/tiny-model.js'
 
 const length = 24
@@ -84,7 +84,8 @@ describe('measureSensitivity', () => {
       const weight = await source.floats(name)
       const changed = weight.map((value, i) => value + changes.get(name)![i])
       const student = await finalStates(new Map([[name, changed]]))
-      const actual = (await divergence(head, teacher, student)) / tokens.length
+      const found = await predictionLoss(head, student, { teacher: { head, hidden: teacher } })
+      const actual = found.divergence / tokens.length
       pairs.push({ predicted: predicted.get(name)![0][0], actual })
     }
     head.dispose()

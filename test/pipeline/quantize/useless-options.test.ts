@@ -14,8 +14,17 @@ describe('resolveMethod', () => {
       options: { refinementTolerance: 0.1, scaleBlockSize: 'none' },
     })
     expect(resolveMethod('gptvq', { groupSize: 4096 }).stated).toMatchObject({ groupSize: 4096 })
-    expect(resolveMethod('gptq', {}).stated).toEqual({ bits: 2, groupSize: 128, damping: 0.01 })
-    expect(resolveMethod('rtn', { bits: 3 }).stated).toEqual({ bits: 3, groupSize: 128 })
+    const grid = { granularity: 'group', grid: 'asymmetric', scaleSearch: 'minmax' }
+    const published = { layerOrder: 'block', driftCorrection: 0 }
+    const gptq = { bits: 2, groupSize: 128, damping: 0.01, ...grid, ...published }
+    expect(resolveMethod('gptq', {}).stated).toEqual(gptq)
+    expect(resolveMethod('rtn', { bits: 3 }).stated).toEqual({ bits: 3, groupSize: 128, ...grid })
+    const searched = resolveMethod('rtn', { granularity: 'channel', scaleSearch: 'sequential-mse' })
+    expect(searched.stated).toEqual({
+      ...{ bits: 2, granularity: 'channel', grid: 'asymmetric' },
+      ...{ scaleSearch: 'sequential-mse', scaleCandidates: 20 },
+      ...{ layerOrder: 'sequential', driftCorrection: 0 },
+    })
   })
 
   it('refuses an option that the method has no use for, rather than ignoring it', () => {
@@ -41,9 +50,15 @@ describe('resolveMethod', () => {
         expect((error as OptionError).option).toBe(option)
       }
     }
-    for (const option of ['calibration', 'sequences', 'sequenceLength', 'damping', 'seed']) {
+    const calibrated = ['calibration', 'sequences', 'sequenceLength', 'seed', 'layerOrder', 'driftCorrection']
+    for (const option of [...calibrated, 'damping']) {
       expect(() => resolveMethod('rtn', { [option]: 1 })).toThrow(`${option}: is of no use to method 'rtn'`)
     }
     expect(() => resolveMethod('gptq', { seed: 1, sequences: 4 })).not.toThrow()
+    for (const option of ['granularity', 'grid', 'scaleSearch', 'scaleCandidates']) {
+      expect(() => resolveMethod('gptvq', { [option]: 'x' })).toThrow(
+        `${option}: is of no use to method 'gptvq'`,
+      )
+    }
   })
 })

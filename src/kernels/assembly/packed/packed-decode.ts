@@ -1,8 +1,7 @@
 import { aligned } from '../job'
-import { advanceNumbers, unpackCodes } from './packed-codes'
+import { unpackCodes } from './packed-codes'
 import { chosen } from '../simd'
 import {
-  BYTES,
   CODE_BITS,
   codesAt,
   COLUMNS_PER_GROUP,
@@ -11,39 +10,19 @@ import {
   field,
   GRID,
   groupsOf,
-  isTrellis,
+  hasNibbles,
   KIND,
-  LEAD,
-  ROWS_PER_GROUP,
-  STATE_BITS,
   VECTOR_DIM,
 } from './packed-weight'
 
 /**
- * Decodes rows of a packed weight to what their codes stand for: the stored elements (int8, or float32), or the codes of a
- * grid (less 128 where they have 8 bits). A scratch holds: codes | numbers of the trellis | elements.
+ * Decodes rows of a packed weight without a trellis to what their codes stand for: the stored elements (int8, or float32),
+ * or the codes of a grid (less 128 where they have 8 bits). A scratch holds: codes | elements.
  */
-
-/** Room for the codes of `vectors` vectors, and for their numbers. */
-// @ts-expect-error: decorator
-@inline
-function codesRoom(vectors: i32): usize {
-  return aligned(<usize>(2 * vectors + 64))
-}
 
 /** Where elements are in a scratch for `vectors` vectors. */
 export function elementsIn(scratch: usize, vectors: i32): usize {
-  return scratch + 2 * codesRoom(vectors)
-}
-
-/** To be called before {@link decodeRow} for some rows that follow each other, of the same vectors. */
-export function startRows(weight: usize, row: i32, vector: i32, count: i32, scratch: usize): void {
-  if (!isTrellis(weight)) return
-  const numbers = scratch + codesRoom(count)
-  memory.fill(numbers, 0, codesRoom(count))
-  for (let above = row - min(row % field(weight, ROWS_PER_GROUP), field(weight, LEAD)); above < row; above++) {
-    advanceNumbers(weight, above, vector, count, numbers)
-  }
+  return scratch + aligned(<usize>(2 * vectors + 64))
 }
 
 /** The elements of `count` vectors from `vector` on, whose codes start on a byte. Up to 127 bytes more are written. */
@@ -54,17 +33,12 @@ export function decodeRow(weight: usize, row: i32, vector: i32, count: i32, scra
     if (field(weight, CODE_BITS) == 8) flipSigns(elements, count)
     return
   }
-  if (isNibblePairs(weight)) {
+  if (hasNibbles(weight)) {
     decodeNibblePairs(weight, row, vector, count, elements)
     return
   }
-  let numbers = scratch
-  if (isTrellis(weight)) {
-    numbers += codesRoom(count)
-    if (row % field(weight, ROWS_PER_GROUP) == 0) memory.fill(numbers, 0, codesRoom(count))
-    advanceNumbers(weight, row, vector, count, numbers)
-  } else unpackCodes(weight, row, vector, count, scratch)
-  const isWide = isTrellis(weight) || field(weight, CODE_BITS) > 8
+  unpackCodes(weight, row, vector, count, scratch)
+  const isWide = field(weight, CODE_BITS) > 8
   const d = field(weight, VECTOR_DIM)
   const perGroup = field(weight, COLUMNS_PER_GROUP) / d
   const bytes = <usize>(field(weight, KIND) == FLOATS ? 4 * d : d)
@@ -72,7 +46,7 @@ export function decodeRow(weight: usize, row: i32, vector: i32, count: i32, scra
   for (let first = vector, end = vector + count; first < end; ) {
     const group = first / perGroup
     const next = min(end, (group + 1) * perGroup)
-    const from = numbers + (<usize>(first - vector) << usize(isWide))
+    const from = scratch + (<usize>(first - vector) << usize(isWide))
     lookUp(weight, elementsAt(weight, groups + group), from, isWide, next - first, elements + <usize>(first - vector) * bytes)
     first = next
   }
@@ -81,12 +55,6 @@ export function decodeRow(weight: usize, row: i32, vector: i32, count: i32, scra
 function flipSigns(at: usize, count: i32): void {
   const end = at + <usize>count
   for (; at < end; at += 16) v128.store(at, v128.xor(v128.load(at), i8x16.splat(-128)))
-}
-
-/** 2-D vectors with codes of 4 bits, the first one of each group at the start of a byte. */
-function isNibblePairs(weight: usize): boolean {
-  const isPlain = field(weight, KIND) == BYTES && field(weight, STATE_BITS) == 4 && field(weight, CODE_BITS) == 4
-  return isPlain && field(weight, VECTOR_DIM) == 2 && (field(weight, COLUMNS_PER_GROUP) & 3) == 0
 }
 
 function decodeNibblePairs(weight: usize, row: i32, vector: i32, count: i32, to: usize): void {
@@ -103,10 +71,8 @@ function decodeNibblePairs(weight: usize, row: i32, vector: i32, count: i32, to:
 }
 
 function swizzleNibblePairs(table: usize, codes: usize, count: i32, to: usize): void {
-  const a = v128.load(table)
-  const b = v128.load(table, 16)
-  const firsts = evens(a, b)
-  const seconds = odds(a, b)
+  const firsts = v128.load(table)
+  const seconds = v128.load(table, 16)
   const end = to + (<usize>count << 1)
   for (; to < end; to += 64, codes += 16) {
     const pairs = v128.load(codes)
@@ -127,40 +93,18 @@ function swizzleNibblePairs(table: usize, codes: usize, count: i32, to: usize): 
 
 function lookUp(weight: usize, table: usize, numbers: usize, isWide: boolean, count: i32, to: usize): void {
   const d = field(weight, VECTOR_DIM)
-  if (isTrellis(weight)) {
-    if (d == 1) loadPlaces<u8>(table, numbers, count, to)
-    else if (d == 2) loadPlaces<u16>(table, numbers, count, to)
-    else loadPlaces<u32>(table, numbers, count, to)
-    return
-  }
   if (field(weight, KIND) == FLOATS) {
     for (let i = 0; i < count; i++) {
       const number = isWide ? <usize>load<u16>(numbers + (<usize>i << 1)) : <usize>load<u8>(numbers + <usize>i)
       for (let a: usize = 0; a < <usize>d; a++, to += 4) store<f32>(to, load<f32>(table + ((number * <usize>d + a) << 2)))
     }
-  } else if (!isWide && field(weight, STATE_BITS) <= 4) {
+  } else if (!isWide && field(weight, CODE_BITS) <= 4) {
     if (d == 1) swizzleOne(table, numbers, count, to)
     else if (d == 2) swizzlePairs(table, numbers, count, to)
     else swizzleFours(table, numbers, count, to)
   } else if (d == 1) loadEach<u8>(table, numbers, isWide, count, to)
   else if (d == 2) loadEach<u16>(table, numbers, isWide, count, to)
   else loadEach<u32>(table, numbers, isWide, count, to)
-}
-
-/** Vectors as wide as `T` by their places in a table. */
-function loadPlaces<T>(table: usize, places: usize, count: i32, to: usize): void {
-  const end = to + <usize>count * sizeof<T>()
-  for (; to + 8 * sizeof<T>() <= end; to += 8 * sizeof<T>(), places += 16) {
-    store<T>(to, load<T>(table + <usize>load<u16>(places)))
-    store<T>(to, load<T>(table + <usize>load<u16>(places, 2)), sizeof<T>())
-    store<T>(to, load<T>(table + <usize>load<u16>(places, 4)), 2 * sizeof<T>())
-    store<T>(to, load<T>(table + <usize>load<u16>(places, 6)), 3 * sizeof<T>())
-    store<T>(to, load<T>(table + <usize>load<u16>(places, 8)), 4 * sizeof<T>())
-    store<T>(to, load<T>(table + <usize>load<u16>(places, 10)), 5 * sizeof<T>())
-    store<T>(to, load<T>(table + <usize>load<u16>(places, 12)), 6 * sizeof<T>())
-    store<T>(to, load<T>(table + <usize>load<u16>(places, 14)), 7 * sizeof<T>())
-  }
-  for (; to < end; to += sizeof<T>(), places += 2) store<T>(to, load<T>(table + <usize>load<u16>(places)))
 }
 
 /** Vectors as wide as `T`, one after the other. */

@@ -1,7 +1,7 @@
 import { aligned, param } from '../job'
-import { decodeRow, elementsIn, startRows } from './packed-decode'
+import { decodeRow, elementsIn } from './packed-decode'
 import {
-  FACTORS,
+  COLUMN_FACTORS,
   FLOATS,
   field,
   GRID,
@@ -9,6 +9,7 @@ import {
   isTrellis,
   KIND,
   levelAt,
+  ROWS_PER_GROUP,
   SEGMENT_COUNT,
   scaleAt,
   segmentAt,
@@ -16,8 +17,8 @@ import {
   zeroAt,
 } from './packed-weight'
 import { COLUMNS, packAcross } from '../product'
+import { decodeStreams, trellisLevelAt } from './trellis-streams'
 
-/** Strips of a tile: the more, the fewer rows a trellis looks at twice. */
 const STRIPS_PER_TILE: i32 = 8
 
 /**
@@ -38,18 +39,35 @@ export function expandPackedTile(tile: i32, scratch: usize): void {
   const vectors = (depth + d - 1) / d
   const stride = aligned(<usize>depth << 2)
   const decoding = scratch + <usize>COLUMNS * stride
-  const elements = elementsIn(decoding, vectors)
   let segment = 0
   while (load<i32>(segmentAt(weight, segment), 4) <= from) segment++
-  startRows(weight, param<i32>(3) + first, from / d, vectors, decoding)
   for (let row = first; row < last; row += COLUMNS) {
     const width = min(COLUMNS, last - row)
+    if (isTrellis(weight)) decodeStrip(weight, param<i32>(3) + row, width, from / d, vectors, decoding)
     for (let j = 0; j < width; j++) {
       const own = param<i32>(3) + row + j
-      decodeRow(weight, own, from / d, vectors, decoding)
+      let elements = decoding + <usize>j * STRIP_BYTES
+      if (!isTrellis(weight)) {
+        decodeRow(weight, own, from / d, vectors, decoding)
+        elements = elementsIn(decoding, vectors)
+      }
       scaleRow(weight, own, segment, from, depth, elements, scratch + <usize>j * stride)
     }
     packAcross(scratch, stride, depth, width, COLUMNS, param<usize>(5) + ((<usize>row * <usize>depth) << 2))
+  }
+}
+
+/** Bytes of a row of elements of a trellis: 256, and what vectors may reach beyond. */
+const STRIP_BYTES: usize = 272
+
+/** Rows that may be of several groups. */
+function decodeStrip(weight: usize, first: i32, count: i32, vector: i32, vectors: i32, to: usize): void {
+  const perGroup = field(weight, ROWS_PER_GROUP)
+  for (let row = first, end = first + count; row < end; ) {
+    const rows = min(end - row, perGroup - (row % perGroup))
+    decodeStreams(weight, row, rows, vector, vectors, to, STRIP_BYTES)
+    to += <usize>rows * STRIP_BYTES
+    row += rows
   }
 }
 
@@ -64,10 +82,10 @@ function scaleRow(weight: usize, row: i32, segment: i32, from: i32, depth: i32, 
     const end = min(load<i32>(entry, 4) - from, depth)
     if (start >= depth) return
     const scale = scaleAt(weight, groups, entry)
-    const level = levelAt(weight, row, entry)
+    const level = isTrellis(weight) ? trellisLevelAt(weight, row, entry) : levelAt(weight, row, entry)
     const zero = kind == GRID ? zeroAt(weight, groups, entry) : 0
     if (kind == FLOATS) scaleFloats(elements, start, end, scale, level, to)
-    else if (isTrellis(weight)) scaleColumns(elements, start, end, load<usize>(weight, FACTORS) + (<usize>from << 2), scale, level, to)
+    else if (isTrellis(weight)) scaleColumns(elements, start, end, load<usize>(weight, COLUMN_FACTORS) + (<usize>from << 2), scale, level, to)
     else scaleBytes(elements, start, end, zero, scale, level, to)
   }
 }

@@ -1,6 +1,6 @@
 import { aligned, param } from '../job'
 import { AS_FLOATS, AS_PIECES, lowIn, stepsIn } from './packed-activations'
-import { decodeRow, elementsIn, startRows } from './packed-decode'
+import { decodeRow, elementsIn } from './packed-decode'
 import {
   blockCodesAt,
   COLS,
@@ -42,7 +42,6 @@ export function multiplyPackedTile(tile: i32, scratch: usize): void {
   const room = aligned(<usize>field(weight, SEGMENT_COUNT) << 2)
   const decoding = scratch + 2 * room
   const elements = elementsIn(decoding, vectors)
-  startRows(weight, first, 0, vectors, decoding)
   for (let row = first; row < last; row++) {
     writeFactors(weight, row, scratch, scratch + room)
     decodeRow(weight, row, 0, vectors, decoding)

@@ -1,7 +1,7 @@
 /** What the host writes of a packed weight (`wasm/packed-weight.ts`): addresses and sizes, 4 bytes each, by their offsets. */
 export const ROWS: usize = 0
 export const COLS: usize = 4
-const CODES: usize = 8
+export const CODES: usize = 8
 const ROW_BYTES: usize = 12
 export const CODE_BITS: usize = 16
 /** Bits of the number of a centroid. */
@@ -10,15 +10,15 @@ export const VECTOR_DIM: usize = 24
 export const ROWS_PER_GROUP: usize = 28
 export const COLUMNS_PER_GROUP: usize = 32
 export const COLUMN_GROUPS: usize = 36
-const ELEMENTS: usize = 40
+export const ELEMENTS: usize = 40
 /** Between the elements of two groups; 0 where all share them. */
 const GROUP_BYTES: usize = 44
-/** One of the kinds below. */
+/** One of the kinds below; 0: int8 elements. */
 export const KIND: usize = 48
 const SCALES: usize = 52
 /** 0: no blocks. */
 const BLOCK_SIZE: usize = 56
-const BLOCK_CODES: usize = 60
+export const BLOCK_CODES: usize = 60
 const BLOCK_ROW_BYTES: usize = 64
 const LEVELS: usize = 68
 /** Start, end, group and block of each segment. */
@@ -30,18 +30,27 @@ export const PERMUTATION: usize = 84
 export const SPREAD: usize = 96
 export const LIFT: usize = 112
 
-/** With a trellis: how to take apart the codes of every 4 or 8 columns of vectors, see `packed-codes.ts`; 0 without. */
-export const SPLITS: usize = 88
-/** `2^w` of each column of vectors, 16 bits. */
-export const POWERS: usize = 92
-/** What a trellis multiplies each column by, float32. */
+/** Activations are rounded and written in so many slots: one for each column, or as the streams of a trellis want them. */
+export const SLOTS: usize = 88
+/** The column of X of each slot, all bits set for none; 0 where slots are columns. */
+export const ORDER: usize = 92
+/** What each slot is multiplied by, float32; 0 without a trellis. */
 export const FACTORS: usize = 128
-/** How many rows above tell of a row's numbers. */
-export const LEAD: usize = 132
-/** Whether no code of a trellis has more than 7 bits. */
-export const IS_NARROW: usize = 136
+/** With a trellis, whose codes lie in streams (`wasm/packed/trellis-streams.ts`): where those of a vector are; 0 without. */
+export const PLACES: usize = 132
+/** Slots, runs and streams of each segment; 0 where slots are columns. */
+export const STRETCHES: usize = 136
+/** Width and length of each run of streams. */
+export const RUNS: usize = 140
+/** Bytes of the streams of a row group of full height. */
+export const REGION_BYTES: usize = 144
+/** What a trellis multiplies each column by, float32. */
+export const COLUMN_FACTORS: usize = 148
+/** Blocks of a row. With a trellis their codes go down the rows of a group, block after block, as its streams do. */
+export const BLOCKS: usize = 152
+/** With slots that are not columns: the two levels of each byte of codes, 0 without levels. */
+export const LEVEL_PAIRS: usize = 156
 
-export const BYTES: i32 = 0
 export const FLOATS: i32 = 1
 export const GRID: i32 = 2
 
@@ -54,22 +63,22 @@ export function field(weight: usize, offset: usize): i32 {
 // @ts-expect-error: decorator
 @inline
 export function isTrellis(weight: usize): boolean {
-  return field(weight, SPLITS) != 0
+  return field(weight, PLACES) != 0
 }
 
-/** Where the codes of a row start. */
+/** Whether it is one of pairs with codes of 4 bits, whose slots are as `nibble-product.ts` wants them. */
 // @ts-expect-error: decorator
 @inline
-export function rowAt(weight: usize, row: i32): usize {
-  return load<usize>(weight, CODES) + <usize>row * load<usize>(weight, ROW_BYTES)
+export function hasNibbles(weight: usize): boolean {
+  return field(weight, STRETCHES) != 0 && field(weight, PLACES) == 0
 }
 
-/** Where those from a vector on that starts on a byte. */
+/** Where the codes of a row are, from a vector on that starts on a byte. */
 // @ts-expect-error: decorator
 @inline
 export function codesAt(weight: usize, row: i32, vector: i32): usize {
   const bits = vector * field(weight, CODE_BITS)
-  return rowAt(weight, row) + <usize>(bits >> 3)
+  return load<usize>(weight, CODES) + <usize>row * load<usize>(weight, ROW_BYTES) + <usize>(bits >> 3)
 }
 
 /** Number of the first group of a row; its other groups follow. */
@@ -91,6 +100,16 @@ export function elementsAt(weight: usize, group: i32): usize {
 @inline
 export function segmentAt(weight: usize, segment: i32): usize {
   return load<usize>(weight, SEGMENTS) + (<usize>segment << 4)
+}
+
+/**
+ * With a trellis, where what it says of a segment is: start and end of its slots; first and end of its runs; widths in sum
+ * of the streams before, and the bytes that come after their rows.
+ */
+// @ts-expect-error: decorator
+@inline
+export function stretchAt(weight: usize, segment: i32): usize {
+  return load<usize>(weight, STRETCHES) + <usize>segment * 24
 }
 
 /** What the elements of a row in a segment are multiplied by: first this, `groups` being those of the row, */

@@ -11,10 +11,10 @@ import { type PreparedWeight, placeWeight } from './packed-weight.js'
 
 /** Up to so many rows of X a weight is not expanded. */
 const FEW_ROWS = 4
-/** Rows of W of a tile, and so many times what it looks at again. */
+/** Rows of W of a tile. */
 const TILE_ROWS = 16
-const ROWS_PER_LEAD = 16
-const MOST_TILE_ROWS = 64
+/** Jobs for each thread that a product with a trellis is cut into at least, where there are as many tiles. */
+const JOBS_PER_THREAD = 8
 /** Rows of W that are expanded at once, whole tiles of `assembly/packed-panel.ts`. */
 const PANEL_ROWS = 4096
 const PANEL_TILE_ROWS = 64
@@ -33,7 +33,7 @@ export function packedKernels(pool: Pool, arrays: ResidentArrays): PackedKernels
   }
   return {
     preparePacked(source) {
-      const own = placeWeight(heap, source)
+      const own = placeWeight(pool, source)
       const weight = { rows: source.rows, cols: source.cols, bytes: own.bytes }
       prepared.set(weight, own)
       return weight
@@ -79,9 +79,9 @@ function withPlace(
 
 const aligned = (bytes: number) => 16 * Math.ceil(bytes / 16)
 
-/** What decoding a row of so many vectors takes: codes, numbers of a trellis, elements (16 bytes at most) and margins. */
+/** What decoding a row of so many vectors takes: codes, elements (16 bytes at most) and margins. */
 function decodingBytes(vectors: number, elementBytes: number): number {
-  return 2 * aligned(2 * vectors + 64) + aligned(vectors * elementBytes + 256)
+  return aligned(2 * vectors + 64) + aligned(vectors * elementBytes + 256)
 }
 
 function multiplyFew(
@@ -93,16 +93,39 @@ function multiplyFew(
   y: Place,
   activations: PackedActivations,
 ): void {
-  const { at, segments, vectors, lead, isFloat } = weight
+  const { at, segments, slots, vectors, isFloat, hasNibbles, trellis } = weight
   const kind = isFloat ? kinds.floats : kinds[activations]
-  const rowBytes = isFloat ? aligned(4 * cols) : 2 * aligned(2 * cols + 32) + aligned(12 * segments)
-  const perTile = Math.min(MOST_TILE_ROWS, Math.max(TILE_ROWS, ROWS_PER_LEAD * lead))
+  const rowBytes = isFloat ? aligned(4 * cols) : 2 * aligned(2 * slots + 32) + aligned(12 * segments)
   withMemory(pool.runtime.heap, [m * rowBytes], (input) => {
-    runJob(pool, jobKinds.roundActivations, m, [at, input, rowBytes, kind, x.at, x.stride], 4 * cols)
-    const params = [at, input, rowBytes, kind, m, y.at, y.stride, perTile]
-    const scratch = 2 * aligned(4 * segments) + decodingBytes(vectors, 16)
-    runJob(pool, jobKinds.multiplyPacked, Math.ceil(rows / perTile), params, scratch)
+    runJob(pool, jobKinds.roundActivations, m, [at, input, rowBytes, kind, x.at, x.stride], 4 * slots)
+    const params = [at, input, rowBytes, kind, m, y.at, y.stride]
+    if (trellis) multiplyTrellis(pool, m, rows, trellis, params)
+    else {
+      const scratch = 4 * aligned(4 * segments + 16) + decodingBytes(vectors, 16)
+      const kind = hasNibbles ? jobKinds.multiplyNibbles : jobKinds.multiplyPacked
+      runJob(pool, kind, Math.ceil(rows / TILE_ROWS), [...params, TILE_ROWS], scratch)
+    }
   })
+}
+
+/** A trellis multiplies pairs: vectors of 4 in two turns. */
+function multiplyTrellis(
+  pool: Pool,
+  m: number,
+  rows: number,
+  { rowsPerGroup, vectorDim }: NonNullable<PreparedWeight['trellis']>,
+  params: readonly number[],
+): void {
+  const groups = Math.ceil(rows / rowsPerGroup)
+  const tiles = Math.ceil(Math.min(rows, rowsPerGroup) / TILE_ROWS)
+  const atOnce = Math.min(tiles, Math.max(1, Math.floor((groups * tiles) / (JOBS_PER_THREAD * pool.threads))))
+  const perGroup = Math.ceil(tiles / atOnce)
+  const scratch = 64 * (3 + m * atOnce)
+  for (let half = 0; half < vectorDim / 2; half++) {
+    runJob(pool, jobKinds.writePairs, 1, [params[0], half], 0)
+    const own = [...params, atOnce, perGroup, half]
+    runJob(pool, jobKinds.multiplyTrellis, groups * perGroup, own, scratch)
+  }
 }
 
 function multiplyMany(

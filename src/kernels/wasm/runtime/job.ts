@@ -51,4 +51,8 @@ export const jobKinds = {
   roundActivations: 50,
   multiplyPacked: 51,
   expandPacked: 52,
+  writePairs: 53,
+  multiplyTrellis: 54,
+  multiplyNibbles: 55,
+  layStreams: 56,
 } as const

@@ -1,5 +1,6 @@
 import { wholeBlock } from '../../../kernels/contract.js'
 import { forwardKernels } from '../../../kernels/forward-kernels.js'
+import type { PackedActivations } from '../../../kernels/packed-contract.js'
 import { preparePackedWeight } from '../../../packing/packed-weight.js'
 import type { LinearWeights, NormWeights } from '../ops.js'
 import { isPrepared, type LinearWeight } from '../weight-forms.js'
@@ -9,6 +10,13 @@ import type { KernelRows } from './kernel-scope.js'
 const HELD_BYTES = 2 ** 30
 /** The same of all weights, where packed ones are among them. */
 const HELD_PACKED_BYTES = 1.75 * 2 ** 30
+
+let activations: PackedActivations = 'float32'
+
+/** How finely products of few rows with packed weights see their operand from now on; at the start `'float32'`. */
+export function setPackedActivations(fineness: PackedActivations): void {
+  activations = fineness
+}
 
 const held = new Map<LinearWeight, number>()
 let heldBytes = 0
@@ -22,12 +30,12 @@ export function multiplyWeights(x: KernelRows, { rows, cols, weight }: LinearWei
     return
   }
   if (isPrepared(weight)) {
-    kernels.multiplyPacked(x.rows, input, weight, output)
+    kernels.multiplyPacked(x.rows, input, weight, output, activations)
     return
   }
   const prepared = preparePackedWeight(weight)
   try {
-    kernels.multiplyPacked(x.rows, input, prepared, output)
+    kernels.multiplyPacked(x.rows, input, prepared, output, activations)
   } finally {
     kernels.releasePacked(prepared)
   }

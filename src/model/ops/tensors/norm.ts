@@ -3,8 +3,18 @@ import type { NormWeights } from '../ops.js'
 import { differentiable } from './differentiable.js'
 import { runsTensor } from './residence.js'
 
+/**
+ * Is given the gradient of the loss on a norm's scale and shift, of their lengths. It is called inside `tf.tidy`: the tensors
+ * are gone afterwards.
+ */
+export type NormGradientListener = (
+  weights: NormWeights,
+  onScale: tf.Tensor1D,
+  onShift: tf.Tensor1D | undefined,
+) => void
+
 /** See `Ops`. */
-export function norm(x: tf.Tensor2D, weights: NormWeights): tf.Tensor2D {
+export function norm(x: tf.Tensor2D, weights: NormWeights, onGradient?: NormGradientListener): tf.Tensor2D {
   const { size, epsilon } = weights
   const scale = runsTensor(weights.scale, size)
   const shift = weights.shift && runsTensor(weights.shift, size)
@@ -21,6 +31,11 @@ export function norm(x: tf.Tensor2D, weights: NormWeights): tf.Tensor2D {
       saved: [normed, inverse],
       // with n the normed values and g the gradient on them: (g - mean(g) - n mean(g n)) / deviation
       gradients: (up, [n, factor]) => {
+        if (onGradient) {
+          const each = tf.reshape(up, runs)
+          const onShift = shift && tf.reshape<tf.Rank.R1>(tf.sum(each, 0), [-1])
+          onGradient(weights, tf.reshape(tf.sum(tf.mul(each, n), 0), [-1]), onShift)
+        }
         const onNormed = tf.mul(tf.reshape(up, runs), scale)
         const across = isCentred ? tf.sub(onNormed, runMeans(onNormed)) : onNormed
         const along = tf.mul(n, runMeans(tf.mul(onNormed, n)))

@@ -5,7 +5,7 @@ import { attend, closeCache, copyCache, openCache } from './attend.js'
 import { add, clip, columns, gateRows, scale, softCap } from './elementwise.js'
 import { mix, pick, route, stack } from './experts.js'
 import { type LinearGradientListener, linear } from './linear.js'
-import { norm } from './norm.js'
+import { type NormGradientListener, norm } from './norm.js'
 import { biasTensor, releaseTensors, transposedWeight } from './residence.js'
 import { rotate } from './rotate.js'
 import { takeFloats } from './take-floats.js'
@@ -14,10 +14,12 @@ import { takeFloats } from './take-floats.js'
 export interface TensorHooks {
   /** Called once for each {@link Ops.linear} that the gradient goes through. */
   readonly onLinearGradient?: LinearGradientListener
+  /** The same for each {@link Ops.norm}. */
+  readonly onNormGradient?: NormGradientListener
 }
 
 /** The operations on tensors of the running tfjs engine; all but `stack` and those with a cache have gradients. */
-export function tensorOps({ onLinearGradient }: TensorHooks = {}): Ops<tf.Tensor2D> {
+export function tensorOps({ onLinearGradient, onNormGradient }: TensorHooks = {}): Ops<tf.Tensor2D> {
   return {
     upload: (values, rows, cols) => tf.tensor2d(values, [rows, cols]),
     shape: (x) => x.shape,
@@ -32,7 +34,7 @@ export function tensorOps({ onLinearGradient }: TensorHooks = {}): Ops<tf.Tensor
     },
     release: releaseTensors,
     linear: (x, weights) => linear(x, weights, onLinearGradient),
-    norm,
+    norm: (x, weights) => norm(x, weights, onNormGradient),
     columns,
     clip,
     add,

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { type Matrix, matrix } from '../../../matrix.js'
-import type { Ops } from '../ops.js'
+import type { NormWeights, Ops } from '../ops.js'
 import { differentiable } from './differentiable.js'
 import { tensorOps } from './tensor-ops.js'
 
@@ -10,6 +10,13 @@ import { tensorOps } from './tensor-ops.js'
  */
 export type LinearListener = (kind: string, input: Matrix, outputGradient: Matrix) => void
 
+/** Is given the gradient of the loss on a norm's scale and shift, of their lengths. */
+export type NormListener = (
+  weights: NormWeights,
+  onScale: Float32Array,
+  onShift: Float32Array | undefined,
+) => void
+
 /**
  * The gradient of `sum(upstream * f(x))` on `x`: the function is done, and then gone through backwards. All that it
  * makes is freed, but for what the engine remembers of weights.
@@ -18,6 +25,7 @@ export type LinearListener = (kind: string, input: Matrix, outputGradient: Matri
  * @param input `x`, rows x cols, row-major
  * @param upstream the gradient on what `f` returns, of its shape
  * @param onLinear called once for each linear layer that the gradient goes through
+ * @param onNorm the same for norms
  * @returns rows x cols
  */
 export function vectorJacobian(
@@ -27,8 +35,15 @@ export function vectorJacobian(
   cols: number,
   upstream: Float32Array,
   onLinear?: LinearListener,
+  onNorm?: NormListener,
 ): Float32Array {
-  const ops = tensorOps(onLinear ? { onLinearGradient: reading(onLinear) } : {})
+  const ops = tensorOps({
+    ...(onLinear && { onLinearGradient: reading(onLinear) }),
+    ...(onNorm && {
+      onNormGradient: (weights, onScale, onShift) =>
+        onNorm(weights, onScale.dataSync<'float32'>(), onShift?.dataSync<'float32'>()),
+    }),
+  })
   const backward = tf.grad((x) => asOneRow(f(ops, x as tf.Tensor2D)))
   try {
     const gradient = tf.tidy(() =>

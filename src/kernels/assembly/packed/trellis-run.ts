@@ -1,0 +1,154 @@
+import { PAIRS } from '../job'
+
+/** Rows that are multiplied at once. */
+export const TILE: i32 = 16
+
+/** A type as large as a code of so many bits: where a load reads beyond an address may follow from types alone. */
+class Width1 {
+  a: u8
+}
+class Width2 extends Width1 {
+  b: u8
+}
+class Width3 extends Width2 {
+  c: u8
+}
+class Width4 extends Width3 {
+  d: u8
+}
+class Width5 extends Width4 {
+  e: u8
+}
+class Width6 extends Width5 {
+  f: u8
+}
+class Width7 extends Width6 {
+  g: u8
+}
+class Width8 extends Width7 {
+  h: u8
+}
+class Width9 extends Width8 {
+  i: u8
+}
+class Width10 extends Width9 {
+  j: u8
+}
+class Width11 extends Width10 {
+  k: u8
+}
+class Width12 extends Width11 {
+  l: u8
+}
+
+/**
+ * Adds the products of 16 rows of `count` columns of vectors, whose codes have `width` bits, with two operands: to four sums
+ * of 4 rows each for the first, then for the second.
+ *
+ * @param codes 16 rows in the first stream; the others follow, `stride` bytes apart
+ * @param x pairs of 16 bits of the first operand, `step` bytes apart; those of the second are `apart` bytes behind
+ * @param mask of a number times 4
+ */
+export function addRun(
+  width: i32,
+  codes: usize,
+  stride: usize,
+  count: i32,
+  x: usize,
+  step: usize,
+  apart: usize,
+  mask: u32,
+  sums: usize,
+): void {
+  switch (width) {
+    case 1:
+      return addColumns<Width1>(codes, stride, count, x, step, apart, mask, sums)
+    case 2:
+      return addColumns<Width2>(codes, stride, count, x, step, apart, mask, sums)
+    case 3:
+      return addColumns<Width3>(codes, stride, count, x, step, apart, mask, sums)
+    case 4:
+      return addColumns<Width4>(codes, stride, count, x, step, apart, mask, sums)
+    case 5:
+      return addColumns<Width5>(codes, stride, count, x, step, apart, mask, sums)
+    case 6:
+      return addColumns<Width6>(codes, stride, count, x, step, apart, mask, sums)
+    case 7:
+      return addColumns<Width7>(codes, stride, count, x, step, apart, mask, sums)
+    case 8:
+      return addColumns<Width8>(codes, stride, count, x, step, apart, mask, sums)
+    case 9:
+      return addColumns<Width9>(codes, stride, count, x, step, apart, mask, sums)
+    case 10:
+      return addColumns<Width10>(codes, stride, count, x, step, apart, mask, sums)
+    case 11:
+      return addColumns<Width11>(codes, stride, count, x, step, apart, mask, sums)
+    default:
+      return addColumns<Width12>(codes, stride, count, x, step, apart, mask, sums)
+  }
+}
+
+/** Where the pair of a row is: its number, the lowest bits of a stream from `bit` on, times 4. */
+// @ts-expect-error: decorator
+@inline
+function place(bytes: u32, bit: usize, mask: u32): usize {
+  return <usize>((bytes >> (<u32>bit & 7)) & mask)
+}
+
+/** One load and a shift make a number, one more load its pair: that is most of the work. */
+function addColumns<W>(
+  codes: usize,
+  stride: usize,
+  count: i32,
+  x: usize,
+  step: usize,
+  apart: usize,
+  mask: u32,
+  sums: usize,
+): void {
+  const w = offsetof<W>()
+  let a0 = v128.load(sums)
+  let a1 = v128.load(sums, 16)
+  let a2 = v128.load(sums, 32)
+  let a3 = v128.load(sums, 48)
+  let b0 = v128.load(sums, 64)
+  let b1 = v128.load(sums, 80)
+  let b2 = v128.load(sums, 96)
+  let b3 = v128.load(sums, 112)
+  for (; count > 0; count--, codes += stride, x += step) {
+    const first = v128.load32_splat(x)
+    const second = v128.load32_splat(x + apart)
+    let four = v128.load32_zero(place(load<u32>(codes, (15 * offsetof<W>()) >> 3), 15 * w, mask), PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, (14 * offsetof<W>()) >> 3), 14 * w, mask), four, 1, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, (13 * offsetof<W>()) >> 3), 13 * w, mask), four, 2, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, (12 * offsetof<W>()) >> 3), 12 * w, mask), four, 3, PAIRS)
+    a0 = i32x4.add(a0, i32x4.dot_i16x8_s(four, first))
+    b0 = i32x4.add(b0, i32x4.dot_i16x8_s(four, second))
+    four = v128.load32_zero(place(load<u32>(codes, (11 * offsetof<W>()) >> 3), 11 * w, mask), PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, (10 * offsetof<W>()) >> 3), 10 * w, mask), four, 1, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, (9 * offsetof<W>()) >> 3), 9 * w, mask), four, 2, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, offsetof<W>()), 8 * w, mask), four, 3, PAIRS)
+    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(four, first))
+    b1 = i32x4.add(b1, i32x4.dot_i16x8_s(four, second))
+    four = v128.load32_zero(place(load<u32>(codes, (7 * offsetof<W>()) >> 3), 7 * w, mask), PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, (6 * offsetof<W>()) >> 3), 6 * w, mask), four, 1, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, (5 * offsetof<W>()) >> 3), 5 * w, mask), four, 2, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, (4 * offsetof<W>()) >> 3), 4 * w, mask), four, 3, PAIRS)
+    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(four, first))
+    b2 = i32x4.add(b2, i32x4.dot_i16x8_s(four, second))
+    four = v128.load32_zero(place(load<u32>(codes, (3 * offsetof<W>()) >> 3), 3 * w, mask), PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, (2 * offsetof<W>()) >> 3), 2 * w, mask), four, 1, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes, offsetof<W>() >> 3), w, mask), four, 2, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(codes), 0, mask), four, 3, PAIRS)
+    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(four, first))
+    b3 = i32x4.add(b3, i32x4.dot_i16x8_s(four, second))
+  }
+  v128.store(sums, a0)
+  v128.store(sums, a1, 16)
+  v128.store(sums, a2, 32)
+  v128.store(sums, a3, 48)
+  v128.store(sums, b0, 64)
+  v128.store(sums, b1, 80)
+  v128.store(sums, b2, 96)
+  v128.store(sums, b3, 112)
+}

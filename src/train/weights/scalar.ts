@@ -1,0 +1,65 @@
+import type { Matrix } from '../../matrix.js'
+import { dequantizeScalar, type ScalarLayer } from '../../packing/scalar-layer.js'
+import { forEachGroup, gridBytes, nearest, openGrid, outermostRate, setScales, storedGrid } from './grid.js'
+import type { Trainable } from './trainable.js'
+
+/** How far inside the cell of its code a weight starts at least, in steps of the grid. */
+const MARGIN = 1 / 64
+
+/**
+ * The weight of a scalar layer in quantization-aware training: every weight has a full-precision value, which is rounded
+ * whenever it is used. The gradient passes the rounding as if it were not there (straight-through) and stops where a
+ * weight lies beyond the grid; scales are learned as in LSQ (Esser et al. 2020, arXiv 1902.08153). Zero points stay.
+ *
+ * Parameters are counted in steps of the grid, so that one learning rate fits all layers: `weights` (rows x cols) are the
+ * values over the first scale of their group, `scales` (rows x groups per row) those over the first ones.
+ *
+ * @param full the weight before it was quantized, rows x cols
+ * @param start gives grid and codes: each weight starts as near to its full value as its code allows
+ * @param scaleRate learning rate of scales as a share of that of weights
+ */
+export function trainableScalar(full: Matrix, start: ScalarLayer, scaleRate: number): Trainable {
+  const grid = openGrid(start)
+  const { zeros, codes } = grid.layer
+  const most = 2 ** start.bits - 1
+  const weights = new Float32Array(full.data.length)
+  const scales = new Float32Array(grid.first.length).fill(1)
+  forEachGroup(start, (group, from, to) => {
+    for (let at = from; at < to; at++) {
+      const cell = codes[at] - zeros[group]
+      const value = full.data[at] / grid.first[group]
+      weights[at] = Math.min(cell + 0.5 - MARGIN, Math.max(cell - 0.5 + MARGIN, value))
+    }
+  })
+  return {
+    parameters: [
+      { name: 'weights', values: weights, sizes: 1, decays: true },
+      { name: 'scales', values: scales, sizes: outermostRate(scaleRate, start.bits), decays: false },
+    ],
+    frozenBytes: gridBytes(grid),
+    refresh() {
+      setScales(grid, scales)
+      forEachGroup(start, (group, from, to) => {
+        const ratio = grid.first[group] / grid.scales[group]
+        for (let at = from; at < to; at++) codes[at] = nearest(weights[at] * ratio + zeros[group], most)
+      })
+    },
+    values: () => dequantizeScalar(grid.layer).data,
+    layer: () => storedGrid(grid),
+    addGradient(onValues, [onWeights, onScales]) {
+      forEachGroup(start, (group, from, to) => {
+        const first = grid.first[group]
+        const ratio = first / grid.scales[group]
+        let onScale = 0
+        for (let at = from; at < to; at++) {
+          const slope = onValues[at] * first
+          const value = weights[at] * ratio
+          const inside = Math.round(value + zeros[group]) === codes[at]
+          if (inside) onWeights[at] += slope
+          onScale += slope * (codes[at] - zeros[group] - (inside ? value : 0))
+        }
+        onScales[group] += onScale
+      })
+    },
+  }
+}

@@ -1,0 +1,151 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { exportOnnx, pushModel } from 'gptvq/export'
+import { quantizeModel } from 'gptvq/model'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { cli } from '../cli/support.js'
+import { startUploadHub, type UploadServer, uploadToken } from '../hub/upload-server.js'
+import { writeTinyModel } from '../support/tiny-model.js'
+
+let root: string
+let quantized: string
+let exported: string
+let hub: UploadServer
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'gptvq-push-'))
+  const plain = join(root, 'plain')
+  await writeTinyModel(plain)
+  await writeFile(join(plain, 'README.md'), '---\nlicense: mit\ntags:\n- x\n---\n# Original\n')
+  quantized = join(root, 'quantized')
+  exported = join(root, 'exported')
+  await quantizeModel({ model: plain, output: quantized, method: 'rtn', bits: 4, groupSize: 16 })
+  await exportOnnx({ model: quantized, output: exported })
+})
+
+afterAll(() => rm(root, { recursive: true, force: true }))
+
+async function useHub(isThere = false): Promise<void> {
+  hub = await startUploadHub(isThere)
+  vi.stubEnv('HF_ENDPOINT', hub.url)
+  vi.stubEnv('HF_TOKEN', uploadToken)
+}
+
+beforeEach(() => useHub())
+afterEach(async () => {
+  vi.unstubAllEnvs()
+  await hub.close()
+})
+
+const text = (name: string) => Buffer.from(hub.files.get(name) ?? []).toString()
+
+describe('a quantized folder', () => {
+  it('is there file by file, in one commit, with a card of what it is', async () => {
+    const scores = join(root, 'scores.json')
+    const measured = { perplexity: 12.3456, klDivergence: 0.0123, top1Agreement: 0.91 }
+    await writeFile(scores, JSON.stringify({ ...measured, reference: { perplexity: 12 } }))
+    const steps: number[] = []
+    const pushed = await pushModel({
+      model: quantized,
+      repo: 'org/tiny',
+      baseModel: 'org/original',
+      scores,
+      message: 'First',
+      onProgress: ({ done }) => steps.push(done),
+    })
+    expect(pushed.url).toBe(`${hub.url}/org/tiny`)
+    expect([...hub.files.keys()].sort()).toEqual(pushed.files)
+    expect(hub.messages).toEqual(['First'])
+    expect(hub.made).toMatchObject([{ name: 'tiny', organization: 'org', visibility: 'public' }])
+    for (const name of pushed.files) {
+      if (name === 'README.md') continue
+      expect(Buffer.compare(await readFile(join(quantized, name)), hub.files.get(name)!), name).toBe(0)
+    }
+    const card = text('README.md')
+    expect(card).toMatch(
+      /^---\nbase_model: "org\/original"\nbase_model_relation: "quantized"\nlicense: "mit"\n/,
+    )
+    expect(card).toContain('| method | rtn |')
+    expect(card).toContain('scalar, 4 bits, group 16')
+    expect(card).toContain('| perplexity | 12.346, 12.000 before |')
+    expect(card).toContain('| same likeliest token | 91.0 % |')
+    expect(card).toContain('npx gptvq run org/tiny')
+    expect(card).toContain('npx gptvq export org/tiny --format onnx')
+    expect(steps.every((value, i) => value >= 0 && value <= 1 && (i === 0 || value >= steps[i - 1]))).toBe(
+      true,
+    )
+  })
+
+  it("is added to a model that is there, under a card and a name of one's own, on another branch", async () => {
+    await hub.close()
+    await useHub(true)
+    const card = join(root, 'card.md')
+    await writeFile(card, '# Mine\n')
+    await pushModel({ model: quantized, repo: 'org/tiny@try', card })
+    expect(text('README.md')).toBe('# Mine\n')
+    expect(hub.log).toContain('POST /api/models/org/tiny/commit/try')
+  })
+})
+
+it('an exported folder is there with its graph, and a card that shows it in transformers.js', async () => {
+  const { stdout, code, stderr } = await cli([
+    'push',
+    exported,
+    'org/tiny',
+    '--license',
+    'apache-2.0',
+    '--private',
+    '--json',
+  ])
+  expect({ code, stderr: stderr.includes('error') }).toEqual({ code: 0, stderr: false })
+  expect(JSON.parse(stdout).files).toContain('onnx/model.onnx')
+  const graph = hub.files.get('onnx/model.onnx')!
+  expect(Buffer.compare(await readFile(join(exported, 'onnx', 'model.onnx')), graph)).toBe(0)
+  expect(hub.made).toMatchObject([{ visibility: 'private' }])
+  const card = text('README.md')
+  expect(card).toContain('license: "apache-2.0"')
+  expect(card).toContain('library_name: "transformers.js"')
+  expect(card).toContain("pipeline('text-generation', 'org/tiny')")
+})
+
+describe('what goes wrong is said by name, and nothing is added', () => {
+  const push = (more: object = {}) => pushModel({ model: quantized, repo: 'org/tiny', ...more })
+  afterEach(() => expect(hub.files.size).toBe(0))
+
+  it('no token, another one, none while offline', async () => {
+    vi.stubEnv('HF_TOKEN', '')
+    await expect(push()).rejects.toThrow(/set HF_TOKEN to a token that may write/)
+    vi.stubEnv('HF_TOKEN', 'hf_read')
+    await expect(push()).rejects.toThrow(/the hub refuses \(401\).*HF_TOKEN/)
+    vi.stubEnv('HF_HUB_OFFLINE', '1')
+    await expect(push()).rejects.toThrow(/HF_HUB_OFFLINE/)
+  })
+
+  it.each([
+    ['preupload', 404, /no such place \(404\).*branch/],
+    ['store', 500, /./],
+    ['commit', 403, /refuses \(403\)/],
+  ])('%s answered with %i', async (place, status, message) => {
+    hub.refuse = (path) => (path.includes(place) ? status : undefined)
+    await expect(push()).rejects.toThrow(message)
+  })
+
+  it('a folder without a model, a name that is none, scores that are none', async () => {
+    await expect(push({ model: root })).rejects.toThrow(/holds no config.json/)
+    await expect(push({ repo: 'tiny' })).rejects.toThrow(/repo: expected the name of a model on the hub/)
+    await expect(push({ scores: join(quantized, 'config.json') })).rejects.toThrow(/says no perplexity/)
+    const missing = await cli(['push', quantized])
+    expect(missing).toMatchObject({ code: 2 })
+    expect(missing.stderr).toMatch(/NAME is missing: gptvq push DIR NAME/)
+  })
+
+  it('stopped by the caller', async () => {
+    const controller = new AbortController()
+    hub.refuse = (path) => {
+      if (path.includes('preupload')) controller.abort()
+      return undefined
+    }
+    await expect(push({ signal: controller.signal })).rejects.toMatchObject({ name: 'AbortError' })
+  })
+})

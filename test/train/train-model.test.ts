@@ -1,0 +1,269 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as tf from '@tensorflow/tfjs-core'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { AbortedError, CheckpointError, OptionError, TextError, UnsupportedError } from '../../src/errors.js'
+import { setThreads, threadCount } from '../../src/kernels/kernels.js'
+import { openEmbedding } from '../../src/model/decoder/embedding.js'
+import { openHead } from '../../src/model/decoder/head.js'
+import { startEngine } from '../../src/model/ops/engine.js'
+import { predictionLoss } from '../../src/model/passes/prediction-loss.js'
+import { openModel } from '../../src/pipeline/folders/open-model.js'
+import { quantizeModel } from '../../src/pipeline/quantize/quantize-model.js'
+import { forwardBlocks } from '../../src/train/loop/passes.js'
+import { joinTokens } from '../../src/train/loop/run-training.js'
+import { splitSequences } from '../../src/train/loop/sequences.js'
+import { trainModel } from '../../src/train/train-model.js'
+import type { TrainModelOptions } from '../../src/train/train-model-options.js'
+import { tinyText, writeTinyModel } from '../support/tiny-model.js'
+
+const threads = threadCount()
+let place = ''
+let model = ''
+
+beforeAll(async () => {
+  await startEngine('wasm')
+  place = await mkdtemp(join(tmpdir(), 'gptvq-train-'))
+  ;({ folder: model } = await writeTinyModel(join(place, 'model')))
+  const plain = { model, output: join(place, 'plain'), calibration: { sequences } }
+  await quantizeModel({ ...plain, trellisBits: 0, groupSize: 512, engine: 'wasm' })
+})
+
+afterAll(async () => {
+  setThreads(threads)
+  await rm(place, { recursive: true, force: true })
+})
+
+const sequences = text(24, 16, 3)
+
+function text(count: number, length: number, seed: number): Int32Array[] {
+  const bytes = Buffer.from(tinyText(count * length, seed))
+  return Array.from({ length: count }, (_, i) =>
+    Int32Array.from(bytes.subarray(i * length, (i + 1) * length)),
+  )
+}
+
+type Changes = Partial<TrainModelOptions> & Pick<TrainModelOptions, 'method'>
+
+let runs = 0
+const optionsOf = (changes: Changes): TrainModelOptions => ({
+  model,
+  output: join(place, `out-${runs++}`),
+  text: { sequences },
+  engine: 'wasm',
+  epochs: 3,
+  batch: 4,
+  ...changes,
+  ...(changes.start === 'plain' && { start: join(place, 'plain') }),
+})
+
+const scalar = { bits: 2, groupSize: 16, learningRate: 0.02, startMethod: 'rtn' } as const
+const methods = {
+  qat: { method: 'qat', ...scalar },
+  'lr-qat': { method: 'lr-qat', ...scalar, rank: 4 },
+  'scales of a trellis': { method: 'codebooks', learningRate: 0.01 },
+  'codebooks and indices': {
+    method: 'codebooks',
+    learningRate: 0.02,
+    normRate: 0.2,
+    indexRate: 1,
+    start: 'plain',
+  },
+} satisfies Record<string, Changes>
+
+/** What is left of the divergence on held-out text at most. */
+const leaves = { qat: 0.7, 'lr-qat': 0.9, 'scales of a trellis': 0.99, 'codebooks and indices': 0.99 }
+
+async function bytesOf(folder: string): Promise<Record<string, string>> {
+  const files: Record<string, string> = {}
+  for (const name of await readdir(folder)) {
+    files[name] = (await readFile(join(folder, name))).toString('base64')
+  }
+  return files
+}
+
+/** The mean losses of a folder on some sequences. */
+async function lossesOf(folder: string, chosen: readonly Int32Array[]) {
+  const run = async (from: string) => {
+    const { source, config, close } = await openModel(from)
+    const embed = await openEmbedding(source, config)
+    const noPause = async () => {}
+    const hidden = await forwardBlocks({ source, config }, await embed(joinTokens(chosen)), 16, noPause)
+    return { hidden, head: await openHead(source, config), close }
+  }
+  const [student, teacher] = [await run(folder), await run(model)]
+  const tokens = joinTokens(chosen)
+  const next = tokens.map((_, i) => (i % 16 === 15 ? -1 : tokens[i + 1]))
+  const sums = await predictionLoss(student.head, student.hidden, { next, teacher })
+  for (const { head, close } of [student, teacher]) {
+    head.dispose()
+    await close()
+  }
+  return {
+    divergence: sums.divergence / tokens.length,
+    crossEntropy: sums.crossEntropy / (tokens.length - chosen.length),
+  }
+}
+
+describe.each(Object.entries<Changes>(methods))('trainModel: %s', (method, changes) => {
+  it('lowers the divergence on text held out, and writes what it measured', async () => {
+    const before = tf.memory().numTensors
+    const options = optionsOf({ ...changes, epochs: 4 })
+    const { curve, bitsPerValue } = await trainModel(options)
+    expect(tf.memory().numTensors).toBe(before)
+    expect(curve.points.map(({ step }) => step)).toEqual([0, 6, 12, 18, 24])
+    const heldOut = curve.points.map((point) => point.heldOut.loss)
+    expect(curve.kept).toBe(heldOut.indexOf(Math.min(...heldOut)))
+    expect(heldOut[curve.kept]).toBeLessThan(leaves[method as keyof typeof leaves] * heldOut[0])
+    const split = splitSequences(sequences, 1 / 8)
+    const found = await lossesOf(
+      options.output,
+      split.heldOut.map((i) => sequences[i]),
+    )
+    const { divergence, crossEntropy } = curve.points[curve.kept].heldOut
+    expect(found.divergence).toBeCloseTo(divergence, 5)
+    expect(found.crossEntropy).toBeCloseTo(crossEntropy, 5)
+    expect(bitsPerValue).toBeLessThan(5)
+  })
+
+  it('gives the same bytes on any number of threads, in one go or resumed', async () => {
+    setThreads(1)
+    const whole = optionsOf({ ...changes, epochs: 2 })
+    await trainModel(whole)
+    setThreads(2)
+    const checkpoint = join(place, `state-${runs}`)
+    const stop = new AbortController()
+    const onProgress = ({ step }: { step: string }) => {
+      if (/step 9 /.test(step)) stop.abort()
+    }
+    const parted = optionsOf({ ...changes, epochs: 2, checkpoint })
+    await expect(trainModel({ ...parted, onProgress, signal: stop.signal })).rejects.toThrow(AbortedError)
+    expect(await readdir(place)).toContain(checkpoint.slice(place.length + 1))
+    const { curve } = await trainModel(parted)
+    expect(curve.points.map(({ step }) => step)).toEqual([0, 6, 12])
+    expect(await bytesOf(parted.output)).toEqual(await bytesOf(whole.output))
+    expect(await readdir(place)).not.toContain(checkpoint.slice(place.length + 1))
+  })
+})
+
+describe('trainModel', () => {
+  it('gives other bytes by another seed, and reports progress that never falls', async () => {
+    const done: number[] = []
+    const one = optionsOf({ ...methods.qat, epochs: 1, onProgress: (progress) => done.push(progress.done) })
+    const other = optionsOf({ ...methods.qat, epochs: 1, seed: 1 })
+    await trainModel(one)
+    await trainModel(other)
+    expect(await bytesOf(one.output)).not.toEqual(await bytesOf(other.output))
+    expect(done).toEqual(done.toSorted((a, b) => a - b))
+    expect(done.at(-1)).toBe(1)
+  })
+
+  it('adds up the gradients of several batches to those of one', async () => {
+    const common = { ...methods.qat, epochs: 1, clip: 1e-3 }
+    const once = await trainModel(optionsOf({ ...common, batch: 8 }))
+    const parted = await trainModel(optionsOf({ ...common, batch: 2, accumulation: 4 }))
+    const last = ({ curve }: typeof once) => curve.points.at(-1)!.heldOut.loss
+    expect(last(parted)).toBeCloseTo(last(once), 4)
+    expect(parted.curve.points.at(-1)!.step).toBe(3)
+  })
+
+  it('learns the next token from the text alone where no teacher counts', async () => {
+    // a text of one token: the loss can fall to 0
+    const same = Array.from({ length: 8 }, () => new Int32Array(16).fill(65))
+    const options = optionsOf({ ...methods.qat, text: { sequences: same }, distillation: 0, heldOut: 1 / 4 })
+    const { curve } = await trainModel(options)
+    expect(curve.points[0].heldOut.divergence).toBe(0)
+    expect(curve.points[curve.kept].heldOut.crossEntropy).toBeLessThan(
+      0.8 * curve.points[0].heldOut.crossEntropy,
+    )
+  })
+
+  it('keeps the start, to the bit, when training only harms', async () => {
+    const start = join(place, 'start')
+    await quantizeModel({ model, output: start, method: 'rtn', bits: 2, groupSize: 16 })
+    const options = optionsOf({ method: 'qat', start, learningRate: 0.99, patience: 1 })
+    const { curve } = await trainModel(options)
+    expect(curve.kept).toBe(0)
+    const [given, written] = [await bytesOf(start), await bytesOf(options.output)]
+    expect(Object.keys(written)).toEqual(Object.keys(given))
+    const tensorsOf = async (folder: string) => {
+      const { checkpoint, close } = await openModel(folder)
+      const tensors: Record<string, Uint8Array> = {}
+      for (const name of checkpoint.tensors.keys()) tensors[name] = await checkpoint.readBytes(name)
+      await close()
+      return tensors
+    }
+    expect(await tensorsOf(options.output)).toEqual(await tensorsOf(start))
+  })
+
+  it('counts its memory: low rank needs at most a third of what all weights do', async () => {
+    const bytesFor = async (changes: Changes) =>
+      (await trainModel(optionsOf({ ...changes, epochs: 1, batch: 21 }))).curve.stateBytes
+    const all = await bytesFor({ ...methods.qat, groupSize: 64 })
+    const lowRank = await bytesFor({ ...methods['lr-qat'], groupSize: 64 })
+    expect(lowRank.trainable).toBeLessThan(all.trainable / 3)
+    const weights = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32)
+    expect(all.trainable).toBeGreaterThanOrEqual(20 * weights)
+    expect(lowRank.frozen).toBeGreaterThanOrEqual(weights)
+  })
+
+  it('tunes the scales of a trellis behind quantizeModel too, where one is asked for', async () => {
+    const { tuning, settings } = await quantizeModel({
+      ...{ model, calibration: { sequences }, engine: 'wasm', bits: 2, trellisBits: 6 },
+      ...{ tuningEpochs: 4, tuningSequences: 0 },
+    })
+    expect(settings.trellisBits).toBe(6)
+    expect(tuning!.epochs.length).toBeGreaterThan(2)
+    expect(tuning!.epochs.at(-1)!.training).not.toBe(tuning!.epochs[0].training)
+  })
+
+  it('refuses what cannot work before it works', async () => {
+    const refuses = (
+      changes: Partial<TrainModelOptions>,
+      error: new (...given: never[]) => Error,
+      what: RegExp,
+    ) =>
+      expect(trainModel({ ...optionsOf(methods.qat), ...changes })).rejects.toThrow(
+        expect.objectContaining({ constructor: error, message: expect.stringMatching(what) }),
+      )
+    await refuses({ method: 'lora' as 'qat' }, OptionError, /method: expected one of qat, lr-qat, codebooks/)
+    await refuses({ rank: 4 }, OptionError, /rank: is of no use to method 'qat', only to 'lr-qat'/)
+    await refuses({ bits: 1 }, OptionError, /bits/)
+    await refuses({ distillation: 2 }, OptionError, /distillation/)
+    await refuses({ learningRate: 0 }, OptionError, /learningRate/)
+    await refuses({ start: model }, OptionError, /bits: is what .* was quantized with/)
+    await refuses({ output: model }, OptionError, /output/)
+    await refuses({ text: undefined as never }, TextError, /text: expected a text/)
+    await refuses({ text: { sequences: sequences.slice(1, 2) } }, TextError, /at least two/)
+    await refuses({ other: 1 } as never, OptionError, /other/)
+    const vectors = join(place, 'vectors')
+    await quantizeModel({ model, output: vectors, calibration: { sequences }, engine: 'wasm' })
+    const fromStart = { start: vectors, bits: undefined, groupSize: undefined, startMethod: undefined }
+    await refuses(fromStart, UnsupportedError, /layer of vectors.*'codebooks'/)
+    await refuses({ model: vectors }, CheckpointError, /is quantized already.*start/)
+    await refuses({ ...fromStart, start: model }, CheckpointError, /is not quantized/)
+  })
+
+  it('refuses the state of another training, and a teacher of another vocabulary', async () => {
+    const checkpoint = join(place, 'other-state')
+    const stop = new AbortController()
+    const onProgress = ({ step }: { step: string }) => {
+      if (/step 8 /.test(step)) stop.abort()
+    }
+    const first = optionsOf({ ...methods.qat, checkpoint })
+    await expect(trainModel({ ...first, onProgress, signal: stop.signal })).rejects.toThrow(AbortedError)
+    await expect(trainModel({ ...first, learningRate: 0.03 })).rejects.toThrow(/state of another training/)
+    const { folder: teacher } = await writeTinyModel(join(place, 'teacher'), {
+      config: { vocab_size: 256 },
+      tensors: (tensors) => {
+        for (const name of ['model.embed_tokens.weight', 'lm_head.weight']) {
+          tensors.set(name, { shape: [256, 32], values: tensors.get(name)!.values.slice(0, 256 * 32) })
+        }
+      },
+    })
+    await expect(trainModel(optionsOf({ ...methods.qat, teacher }))).rejects.toThrow(
+      /vocabulary has 256 tokens.*258/,
+    )
+  })
+})
