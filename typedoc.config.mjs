@@ -17,6 +17,7 @@ export default {
     'src/generate.ts',
     'src/report.ts',
     'src/export.ts',
+    'src/distributed/index.ts',
     'src/train.ts',
   ],
   tsconfig: 'tsconfig.build.json',

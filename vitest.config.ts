@@ -11,6 +11,7 @@ export default defineConfig({
       { find: /^gptvq\/generate$/, replacement: source('./src/generate.ts') },
       { find: /^gptvq\/report$/, replacement: source('./src/report.ts') },
       { find: /^gptvq\/export$/, replacement: source('./src/export.ts') },
+      { find: /^gptvq\/distributed$/, replacement: source('./src/distributed/index.ts') },
       { find: /^gptvq\/train$/, replacement: source('./src/train.ts') },
     ],
   },

@@ -36,6 +36,7 @@ try {
     'dist/report.d.ts',
     'dist/generate.d.ts',
     'dist/export.d.ts',
+    'dist/distributed/index.d.ts',
     'dist/cli/main.js',
   ]) {
     if (!packed.files.some(({ path }) => path === needed)) fail(`the tarball lacks ${needed}`)

@@ -31,6 +31,10 @@ export const suites: Readonly<Record<string, Suite>> = {
     summary: 'whole layers: time, phases, memory, growth with size',
     load: () => import('./layer.js'),
   },
+  shared: {
+    summary: 'layers that share a Hessian: a factor for each against one for all',
+    load: () => import('./shared.js'),
+  },
   model: {
     summary: "the quickstart's phases: seconds and tokens per second",
     load: () => import('./model.js'),

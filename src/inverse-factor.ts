@@ -15,6 +15,24 @@ export interface InverseFactor {
 }
 
 /**
+ * Inverse factors of one Hessian: the one of a name is made when it is first asked for and then kept, for layers that
+ * read the same inputs. A name says all that a factor depends on beside the Hessian.
+ */
+export type SharedFactors = (name: string, make: () => Promise<InverseFactor>) => Promise<InverseFactor>
+
+export function shareFactors(): SharedFactors {
+  const made = new Map<string, Promise<InverseFactor>>()
+  return (name, make) => {
+    const factor = made.get(name) ?? make()
+    made.set(name, factor)
+    return factor
+  }
+}
+
+/** For a layer that shares its Hessian with no other. */
+export const ownFactors: SharedFactors = (_, make) => make()
+
+/**
  * Damps a Hessian (n x n, left untouched) and factors its inverse, in units in which the mean
  * of its diagonal is 1: the scale of the activations changes nothing. Dead columns and the columns that pad the matrix
  * to `paddedSize` get a diagonal of 1 and no tie to others.

@@ -33,6 +33,7 @@ export { type DirectoryLike, directorySource, type EntryLike } from './checkpoin
 export { type HttpSourceOptions, httpSource } from './checkpoint/sources/http-source.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
 export { type ResolveOptions, resolveModel } from './hub/resolve-model.js'
+export { type ProductsName, productsNames, startProducts } from './kernels/native/start-products.js'
 export type {
   Activation,
   AttentionDescription,

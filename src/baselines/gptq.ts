@@ -1,6 +1,6 @@
 import { requireDamping, requireObject } from '../check-option.js'
 import { pacer } from '../event-loop.js'
-import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
+import { dampedInverseFactor, ownFactors, requireFit, type SharedFactors } from '../inverse-factor.js'
 import { halfToFloat } from '../kernels/half.js'
 import { copyMatrix, type Matrix } from '../matrix.js'
 import { nearestCode, type ScalarLayer } from '../packing/scalar-layer.js'
@@ -25,6 +25,8 @@ export interface GptqOptions extends ScalarOptions {
   name?: string
   /** Stops the work with an AbortedError. */
   signal?: AbortSignal
+  /** @internal Factors of this Hessian that other layers use too. */
+  factors?: SharedFactors
 }
 
 /**
@@ -42,13 +44,15 @@ export async function quantizeGptq(
   options: GptqOptions,
 ): Promise<ScalarLayer> {
   requireObject('options', options)
-  const { damping = 0.01, name = 'weight', signal } = options
+  const { damping = 0.01, name = 'weight', signal, factors = ownFactors } = options
   requireDamping(damping)
   const settings = resolveScalarOptions(options)
   const pause = pacer(signal)
   const layer = emptyScalarLayer(weight, settings, name)
   requireFit(weight, hessian, name)
-  const { factor, dead } = await dampedInverseFactor(hessian, damping, weight.cols, name, pause)
+  const { factor, dead } = await factors(`gptq ${damping}`, () =>
+    dampedInverseFactor(hessian, damping, weight.cols, name, pause),
+  )
   const work = copyMatrix(weight)
   for (let i = 0; i < work.data.length; i++) if (dead[i % work.cols]) work.data[i] = 0
   for (let start = 0; start < work.cols; start += layer.groupSize) {

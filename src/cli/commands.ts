@@ -12,6 +12,7 @@ import { reportCommand } from './commands/report.js'
 import { runCommand } from './commands/run.js'
 import { serveCommand } from './commands/serve.js'
 import { trainCommand } from './commands/train.js'
+import { workerCommand } from './commands/worker.js'
 import type { Command } from './parse/command.js'
 
 /** All commands, in the order of the help. */
@@ -30,4 +31,5 @@ export const commands: readonly Command[] = [
   pushCommand,
   runCommand,
   serveCommand,
+  workerCommand,
 ]

@@ -110,9 +110,10 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
   }
   signal?.addEventListener('abort', announceStop)
   try {
-    log.add({ command: command.name, model: path, flags: values })
+    log.add({ command: command.name, model: path, flags: withoutSecrets(values) })
     const { stdin } = streams
-    const place = await resolveModel(path, { onProgress: progress.report, ...(signal && { signal }) })
+    const place =
+      path && (await resolveModel(path, { onProgress: progress.report, ...(signal && { signal }) }))
     const result = await command.run(place, values, {
       onProgress: progress.report,
       signal,
@@ -178,9 +179,19 @@ function asksForHelp(args: readonly string[]): boolean {
   return flags.includes('--help') || flags.includes('-h')
 }
 
+/** Flags for the log: a URL of Redis may hold a password. */
+function withoutSecrets(values: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { redis, ...others } = values
+  return { ...others, ...(redis !== undefined && { redis: String(redis).replace(/\/\/[^/]*@/, '//***@') }) }
+}
+
 function onlyArguments(command: Command, positionals: readonly string[]): [path: string, second?: string] {
   const { name, argument, second: secondName } = command
   const [path, second, ...more] = positionals
+  if (argument === undefined) {
+    if (path === undefined) return ['']
+    throw new UsageError(`${name} takes flags only, got '${path}'`, name)
+  }
   if (path === undefined || path === '') {
     throw new UsageError(`${argument} is missing: gptvq ${name} ${argumentsOf(command)} ...`, name)
   }

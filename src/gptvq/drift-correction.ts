@@ -1,7 +1,7 @@
 import { requirePositive, requireShare } from '../check-option.js'
 import { ShapeError } from '../errors.js'
 import { type Pause, pacer } from '../event-loop.js'
-import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
+import { dampedInverseFactor, ownFactors, requireFit, type SharedFactors } from '../inverse-factor.js'
 import { fromRow, type ProductForm, wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
 import { assertFinite, type Matrix, matrix } from '../matrix.js'
@@ -34,6 +34,8 @@ export interface DriftCorrectionOptions {
   name?: string
   /** Stops the work with an AbortedError. */
   signal?: AbortSignal
+  /** @internal Factors of this Hessian that other layers use too. */
+  factors?: SharedFactors
 }
 
 /** How far a layer's weights were moved. Norms are Frobenius norms. */
@@ -75,14 +77,16 @@ export async function correctDrift(
   halves: DriftHalves,
   options: DriftCorrectionOptions = {},
 ): Promise<CorrectedWeight> {
-  const { share = 1, maxMove = 0.5, damping = 0.01, name = 'weight', signal } = options
+  const { share = 1, maxMove = 0.5, damping = 0.01, name = 'weight', signal, factors = ownFactors } = options
   requireShare('share', share)
   requirePositive('maxMove', maxMove)
   requireFit(weight, hessian, name)
   requireHalves(weight, halves, name)
   const { rows, cols } = weight
   const pause = pacer(signal)
-  const { factor, dead } = await dampedInverseFactor(hessian, damping, cols, name, pause)
+  const { factor, dead } = await factors(`drift ${damping}`, () =>
+    dampedInverseFactor(hessian, damping, cols, name, pause),
+  )
   const pulls = { weight, halves, factor }
   const input = await agreementOf(pulls, inputPull, pause)
   const residual = halves[0].residual && (await agreementOf(pulls, residualPull, pause))

@@ -1,7 +1,7 @@
 import { type OptionNames, refuseUnknown, requireWhole } from '../check-option.js'
 import { NumericError } from '../errors.js'
 import { type Pause, pacer } from '../event-loop.js'
-import { dampedInverseFactor, requireFit } from '../inverse-factor.js'
+import { dampedInverseFactor, ownFactors, requireFit, type SharedFactors } from '../inverse-factor.js'
 import { type Matrix, matrix } from '../matrix.js'
 import { layoutOf } from '../packing/layout.js'
 import {
@@ -45,6 +45,8 @@ export interface LayerTask {
   tokens?: number
   /** @internal */
   onPhase?: OnPhase
+  /** @internal Factors of this Hessian that other layers use too. */
+  factors?: SharedFactors
 }
 
 /** Share of the work that walking the columns takes, refinement the rest; for progress only. */
@@ -57,6 +59,7 @@ const optionNames: OptionNames<VqOptions & LayerTask> = {
   signal: true,
   tokens: true,
   onPhase: true,
+  factors: true,
 }
 
 /** Conjugate-gradient steps in a round of refinement: the indices move on anyway, so that more of them gain nothing. */
@@ -92,7 +95,7 @@ export async function quantizeLayer(
   options: VqOptions & LayerTask = {},
 ): Promise<VqLayer> {
   refuseUnknown(options, optionNames)
-  const { name = 'weight', onProgress = () => {}, signal, tokens } = options
+  const { name = 'weight', onProgress = () => {}, signal, tokens, factors = ownFactors } = options
   if (tokens !== undefined) requireWhole('tokens', tokens, 1)
   const settings = resolveVqOptions(options)
   const pause = pacer(signal)
@@ -102,7 +105,7 @@ export async function quantizeLayer(
   const ordered = orderColumns(scaled, inOrdinaryUnits(hessian).scaled, settings.columnOrder, name)
   const where = ordered.permutation ? `${name}, columns in activation order` : name
   const columnsShare = COLUMNS_SHARE[settings.trellisBits > 0 ? 'trellis' : 'plain']
-  const { layer, codebooks } = await walkColumns(ordered, settings, where, pause, clock, (done) =>
+  const { layer, codebooks } = await walkColumns(ordered, settings, where, factors, pause, clock, (done) =>
     onProgress(columnsShare * done),
   )
   const seen = { ...ordered, hessian: refinementHessian(ordered.hessian, settings.damping, tokens) }
@@ -133,14 +136,18 @@ async function walkColumns(
   { weight, hessian }: OrderedColumns,
   settings: VqSettings,
   name: string,
+  factors: SharedFactors,
   pause: Pause,
   clock: PhaseClock,
   onProgress: (done: number) => void,
 ): Promise<Pick<ColumnWalk, 'layer' | 'codebooks'>> {
   const even = layoutOf(weight.rows, weight.cols, settings)
   const paddedCols = Math.ceil(weight.cols / settings.vectorDim) * settings.vectorDim
+  const { columnOrder, damping } = settings
   const { factor, dead } = await clock('factor', () =>
-    dampedInverseFactor(hessian, settings.damping, paddedCols, name, pause),
+    factors(`walk ${columnOrder} ${damping} ${paddedCols}`, () =>
+      dampedInverseFactor(hessian, damping, paddedCols, name, pause),
+    ),
   )
   const metrics = vectorMetrics(factor, settings.vectorDim, settings.vectorMetric)
   const work = padWithout(weight, dead, paddedCols)

@@ -1,5 +1,5 @@
 import type { ForwardKernels } from './forward-contract.js'
-import { kernels, threadCount } from './kernels.js'
+import { kernels, replacedProducts, threadCount } from './kernels.js'
 import { referenceForwardKernels } from './reference/forward.js'
 import { wasmForwardKernels } from './wasm/forward/forward.js'
 import { baseline, relaxed } from './wasm/runtime/forward-binaries.js'
@@ -10,6 +10,8 @@ interface Started {
   readonly build: KernelBuild
   readonly pool: Pool
   readonly kernels: ForwardKernels
+  /** The same with products of {@link replacedProducts}. */
+  combined?: ForwardKernels
 }
 
 let started: Started | undefined
@@ -27,5 +29,10 @@ export function forwardKernels(): ForwardKernels {
     started = { build: name, pool, kernels: wasmForwardKernels(pool) }
   }
   started.pool.threads = threadCount()
-  return started.kernels
+  const products = replacedProducts()
+  if (products === undefined) return started.kernels
+  if (started.combined?.gemm !== products.gemm) {
+    started.combined = { ...started.kernels, gemm: products.gemm }
+  }
+  return started.combined
 }

@@ -1,5 +1,5 @@
 import { requireWhole } from '../check-option.js'
-import type { KernelName } from './contract.js'
+import type { KernelName, ProductKernels } from './contract.js'
 import { referenceKernels } from './reference/kernels.js'
 import type { LayerKernels } from './trellis-contract.js'
 import { wasmKernels } from './wasm/kernels.js'
@@ -8,13 +8,29 @@ import { createPool, type Pool, stopWorkers } from './wasm/runtime/pool.js'
 import { bestBuild, type KernelBuild, startRuntime } from './wasm/runtime/runtime.js'
 
 let current: LayerKernels | undefined
+let products: ProductKernels | undefined
+/** `current` with its products replaced by `products`. */
+let combined: LayerKernels | undefined
 let pool: Pool | undefined
 let threads: number | undefined
 
 /** The kernels in use; started at the first call: the fastest build that the engine runs. */
 export function kernels(): LayerKernels {
   current ??= start(bestBuild())
-  return current
+  if (products === undefined) return current
+  combined ??= { ...current, ...products }
+  return combined
+}
+
+/** Has `replacement` do all products from now on; undefined: the kernels' own. */
+export function useProducts(replacement: ProductKernels | undefined): void {
+  products = replacement
+  combined = undefined
+}
+
+/** What does the products in place of the kernels' own; undefined: nothing does. */
+export function replacedProducts(): ProductKernels | undefined {
+  return products
 }
 
 /** Makes `name` the kernels in use. For tests and benchmarks; the default is the fastest. */
@@ -22,7 +38,8 @@ export function useKernels(name: KernelName): LayerKernels {
   if (pool !== undefined) stopWorkers(pool)
   pool = undefined
   current = name === 'reference' ? referenceKernels : start(name)
-  return current
+  combined = undefined
+  return kernels()
 }
 
 /**

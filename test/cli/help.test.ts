@@ -42,7 +42,7 @@ test('--version prints the version of package.json', async () => {
   expect((await cli(['-v'])).stdout).toBe(`${version}\n`)
 })
 
-describe.each(commands)('gptvq $name --help', ({ name, flags, examples, second }) => {
+describe.each(commands)('gptvq $name --help', ({ name, flags, examples, argument, second }) => {
   test('explains every flag with its default, and shows examples', async () => {
     const { code, stdout, stderr } = await cli([name, '--help'])
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -69,7 +69,7 @@ describe.each(commands)('gptvq $name --help', ({ name, flags, examples, second }
       requireFlags(command, parsed, table)
       expect({ command, paths: parsed.positionals.length }).toEqual({
         command: name,
-        paths: second === undefined ? 1 : 2,
+        paths: Number(argument !== undefined) + Number(second !== undefined),
       })
     }
   })

@@ -35,8 +35,8 @@ export interface CommandResult {
 /** A command of the command line: each takes one path, some a name behind it, and flags. */
 export interface Command {
   readonly name: string
-  /** The path it takes, as the help names it. */
-  readonly argument: 'MODEL' | 'DIR'
+  /** The path it takes, as the help names it; undefined: none. */
+  readonly argument?: 'MODEL' | 'DIR'
   /** A second argument that it takes, as the help names it. */
   readonly second?: 'NAME'
   /** One line for the list of commands. */

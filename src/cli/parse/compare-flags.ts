@@ -1,6 +1,6 @@
 import type { CompareSettingsOptions } from '../../pipeline/compare/compare-settings.js'
 import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
-import { engine, evalFlags, type FlagsOf, type FlagTable, quantizeFlags, threads } from './flags.js'
+import { engine, evalFlags, type FlagsOf, type FlagTable, products, quantizeFlags, threads } from './flags.js'
 
 const {
   out: _,
@@ -8,6 +8,9 @@ const {
   calibration,
   engine: ___,
   threads: ____,
+  products: ______,
+  redis: _______,
+  shared: ________,
   force: _____,
   ...settings
 } = quantizeFlags
@@ -31,6 +34,7 @@ export const compareFlags = {
   context: evalFlags.context,
   windows: evalFlags.windows,
   engine,
+  products,
   threads,
   force: { kind: 'switch', help: 'replace a chart that is already there' },
 } as const satisfies FlagsOf<

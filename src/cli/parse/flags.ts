@@ -1,6 +1,7 @@
 import type { KmeansInit } from '../../codebook/seeds.js'
 import type { CodebookBits } from '../../codebook/store-codebook.js'
 import type { VectorMetric, VqOptions } from '../../gptvq/options.js'
+import type { ProductsName } from '../../kernels/native/start-products.js'
 import type { EngineName } from '../../model/ops/engine.js'
 import type { Trial } from '../../pipeline/compare/compare-settings.js'
 import type { EvaluateModelOptions } from '../../pipeline/evaluate/evaluate-model.js'
@@ -104,10 +105,28 @@ export const engine = {
   default: 'auto: tensorflow when it loads, else wasm',
 } as const satisfies Flag
 
+export const products = {
+  kind: 'choice',
+  choices: ['wasm', 'blas', 'auto'] satisfies readonly ProductsName[],
+  help: "what multiplies matrices: wasm (embedded), blas (the system's OpenBLAS or Accelerate, faster, other last bits; needs koffi), auto: blas when it loads",
+  default: 'wasm',
+} as const satisfies Flag
+
 export const threads = {
   kind: 'whole',
   help: 'threads; the result does not depend on them',
   default: 'GPTVQ_THREADS, else the cores there are',
+} as const satisfies Flag
+
+export const redis = {
+  kind: 'text',
+  help: 'URL of a Redis server, e.g. redis://HOST: layers are quantized by the workers there (gptvq worker)',
+} as const satisfies Flag
+
+export const shared = {
+  kind: 'path',
+  value: 'DIR',
+  help: 'a folder that all machines see: tensors go through it and not through Redis',
 } as const satisfies Flag
 
 const force = { kind: 'switch', help: 'replace a model folder that is already there' } as const satisfies Flag
@@ -292,7 +311,10 @@ export const quantizeFlags = {
   },
   report: { kind: 'path', value: 'FILE', help: 'write an HTML page on the result too, as gptvq report does' },
   engine,
+  products,
   threads,
+  redis,
+  shared,
   force,
   maxShardBytes: {
     kind: 'bytes',
@@ -321,6 +343,7 @@ export const evalFlags = {
     default: '0',
   },
   engine,
+  products,
   threads,
 } as const satisfies FlagsOf<EvaluateModelOptions>
 

@@ -7,7 +7,7 @@ const exitCodeHelp = 'Exit codes: 0 done, 1 failed, 2 called wrongly, 130 stoppe
 /** The help of the program. */
 export function programHelp(commands: readonly Command[], width: number): string {
   const list = commands.map(({ summary, ...command }) => [
-    `  ${command.name} ${argumentsOf(command)}`,
+    `  ${command.name} ${argumentsOf(command)}`.trimEnd(),
     summary,
   ])
   return [
@@ -33,7 +33,7 @@ export function commandHelp(command: Command, width: number): string {
     .filter(([, flag]) => flag.required)
     .map(([option, flag]) => ` ${flagName(option)} ${placeholder(flag)}`)
   return [
-    `Usage: gptvq ${command.name} ${argumentsOf(command)}${required.join('')} [flags]`,
+    `Usage: gptvq ${[command.name, argumentsOf(command)].join(' ').trimEnd()}${required.join('')} [flags]`,
     '',
     ...wrapText(command.about, width),
     '',
@@ -59,7 +59,7 @@ function flagGroups({ flags, groups = [] }: Command): [string, FlagTable][] {
 
 /** The arguments of a command, as the help names them. */
 export function argumentsOf({ argument, second }: Pick<Command, 'argument' | 'second'>): string {
-  return second === undefined ? argument : `${argument} ${second}`
+  return [argument, second].filter((name) => name !== undefined).join(' ')
 }
 
 /** A table whose last column is wrapped. */

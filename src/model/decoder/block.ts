@@ -124,6 +124,12 @@ export function weightsOf({ linears, description }: Block, { kind }: LinearDescr
   return weights
 }
 
+/** The values of a layer's weight, rows x cols, where they are in memory as such. */
+export function loadedWeight({ linears }: Block, kind: string): Float32Array | undefined {
+  const weight = linears.get(kind)?.weight
+  return weight instanceof Float32Array ? weight : undefined
+}
+
 /** Reads a norm's values. */
 export async function readNorm(source: WeightSource, norm: NormDescription): Promise<NormWeights> {
   const { kind, size, epsilon, weights, biases, offset } = norm

@@ -34,6 +34,8 @@ export interface CompareSettingsOptions {
   windows?: number
   /** What runs the forward pass, default `'auto'`. */
   engine?: QuantizeModelOptions['engine']
+  /** What multiplies matrices, default `'wasm'`. */
+  products?: QuantizeModelOptions['products']
   /** Threads, default `GPTVQ_THREADS`, else the cores there are. */
   threads?: number
   /** Receives what is being done and how much of it is done. */
@@ -76,6 +78,7 @@ const optionNames: OptionNames<CompareSettingsOptions> = {
   context: true,
   windows: true,
   engine: true,
+  products: true,
   threads: true,
   onProgress: true,
   signal: true,
@@ -120,12 +123,18 @@ async function tryOut(
   options: CompareSettingsOptions,
   share: (at: number) => number,
 ) {
-  const { model, text, calibration, context, windows, engine, threads, onProgress, signal } = options
+  const { model, text, calibration, context, windows, onProgress } = options
   const part = (from: number, to: number): OnProgress => {
     const report = partOf(onProgress, share(from), share(to))
     return ({ step, done }) => report(`${name}: ${step}`, done)
   }
-  const shared = { ...(engine && { engine }), ...(threads && { threads }), ...(signal && { signal }) }
+  const { engine, products, threads, signal } = options
+  const shared = {
+    ...(engine && { engine }),
+    ...(products && { products }),
+    ...(threads && { threads }),
+    ...(signal && { signal }),
+  }
   const report = await quantizeModel({
     // rounding to nearest takes no text, beside tries that do
     ...(calibration !== undefined && own.method !== 'rtn' && { calibration }),

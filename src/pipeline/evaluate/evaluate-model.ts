@@ -2,6 +2,7 @@ import { type OptionNames, refuseUnknown } from '../../check-option.js'
 import { type ModelPlace, requireModel } from '../../checkpoint/model-source.js'
 import { OptionError } from '../../errors.js'
 import { setThreads } from '../../kernels/kernels.js'
+import { type ProductsName, startProducts } from '../../kernels/native/start-products.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'
 import { readTokens, type TextSource } from '../calibrate/text-source.js'
 import { type OpenModel, openModel } from '../folders/open-model.js'
@@ -34,6 +35,11 @@ export interface EvaluateModelOptions {
   continuations?: number
   /** What runs the forward pass, default `'auto'`. */
   engine?: EngineName
+  /**
+   * What multiplies matrices: the kernels of this package, or the system's BLAS, which is faster and gives other last
+   * bits; see {@link startProducts}. For the whole process from now on; default `'wasm'`.
+   */
+  products?: ProductsName
   /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
   threads?: number
   /** Receives what is being done and how much of it is done. */
@@ -50,6 +56,7 @@ const optionNames: OptionNames<EvaluateModelOptions> = {
   windows: true,
   continuations: true,
   engine: true,
+  products: true,
   threads: true,
   onProgress: true,
   signal: true,
@@ -79,6 +86,7 @@ export async function evaluateModel(options: EvaluateModelOptions): Promise<Eval
   requireModel('model', options.model)
   if (options.reference !== undefined) requireModel('reference', options.reference)
   if (options.threads !== undefined) setThreads(options.threads)
+  await startProducts(options.products)
   const model = await openModel(options.model)
   let reference: OpenModel | undefined
   try {

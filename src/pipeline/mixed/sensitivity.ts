@@ -1,10 +1,11 @@
 import { NumericError } from '../../errors.js'
 import type { Pause } from '../../event-loop.js'
 import { HessianAccumulator } from '../../hessian.js'
+import { type SharedFactors, shareFactors } from '../../inverse-factor.js'
 import { wholeBlock } from '../../kernels/contract.js'
 import { kernels } from '../../kernels/kernels.js'
 import { type Matrix, matrix } from '../../matrix.js'
-import type { Block } from '../../model/decoder/block.js'
+import { type Block, loadedWeight } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
@@ -31,6 +32,7 @@ export interface SensitivityInput {
     linear: { readonly name: string },
     weight: Matrix,
     hessian: Matrix,
+    factors: SharedFactors,
   ) => Promise<LayerTrials>
   readonly random: Random
   readonly pause: Pause
@@ -124,13 +126,17 @@ async function tryBlock(
   for (const stage of blockStages(block.description)) {
     const hessian = sums.get(stage)?.hessian()
     sums.delete(stage)
+    const factors = shareFactors()
     for (const { kind, module, rows, cols } of stage.linears) {
       const name = `${module}.weight`
       if (!isTried(name)) continue
       await pause()
-      const values = await readTensor(model.source, name, [rows, cols], 'the shape of the layer')
+      const values =
+        loadedWeight(block, kind) ??
+        (await readTensor(model.source, name, [rows, cols], 'the shape of the layer'))
+      const weight = matrix(rows, cols, values)
       // an expert without tokens does no harm, whatever it is quantized to
-      trials.set(kind, await tryLayer({ name }, matrix(rows, cols, values), hessian ?? identity(cols)))
+      trials.set(kind, await tryLayer({ name }, weight, hessian ?? identity(cols), factors))
     }
   }
   return trials

@@ -59,13 +59,13 @@ export async function shareBudget(
     pause: pacer(signal),
     onProgress: (done) => onProgress('measuring the sensitivity of layers', done),
     isTried: (name) => candidates.has(name),
-    tryLayer: ({ name }, weight, hessian) =>
+    tryLayer: ({ name }, weight, hessian, factors) =>
       tryCandidates(
         weight,
         hessian,
         candidates.get(name)!,
         { ...options, bpv },
-        { name, ...(signal && { signal }) },
+        { name, factors, ...(signal && { signal }) },
       ),
   })
   const shares = chooseShares(planned, effects, budgetBytes)

@@ -2,6 +2,7 @@ import { widthError } from '../../codebook/constant-codebook.js'
 import type { VqOptions } from '../../gptvq/options.js'
 import { quantizeLayer } from '../../gptvq/quantize-layer.js'
 import { reconstructionError } from '../../gptvq/reconstruction-error.js'
+import type { SharedFactors } from '../../inverse-factor.js'
 import type { Matrix } from '../../matrix.js'
 import { dequantizeLayer } from '../../packing/vq-layer.js'
 import type { LayerCandidate } from './candidates.js'
@@ -41,7 +42,7 @@ export async function tryCandidates(
   hessian: Matrix,
   candidates: readonly (readonly LayerCandidate[])[],
   options: VqOptions,
-  task: { readonly name: string; readonly signal?: AbortSignal },
+  task: { readonly name: string; readonly factors?: SharedFactors; readonly signal?: AbortSignal },
 ): Promise<LayerTrials> {
   const kmeansIterations = Math.min(MOST_ITERATIONS, options.kmeansIterations ?? MOST_ITERATIONS)
   const quantize = async ({ bits, bpv }: LayerCandidate): Promise<Trial> => {

@@ -14,6 +14,7 @@ import { runRecord } from './run-record.js'
 export interface OutputRun extends Pick<QuantizationConfig, 'method'> {
   readonly stated: QuantizationConfig['settings']
   readonly engine: StartedEngine | null
+  readonly products: string
   /** Plain tensors that are not as in the checkpoint. */
   readonly changed: ChangedTensors
 }
@@ -23,9 +24,9 @@ export async function beginOutput(
   folder: string,
   checkpoint: Checkpoint,
   replaced: ReadonlySet<string>,
-  { method, stated, engine, changed }: OutputRun,
+  { method, stated, engine, products, changed }: OutputRun,
   options: OutputOptions & CalibrationOptions & { readonly signal?: AbortSignal },
 ): Promise<QuantizedOutput> {
-  const run = await runRecord(checkpoint, options, engine, options.signal)
+  const run = await runRecord(checkpoint, options, { engine, products }, options.signal)
   return createQuantizedOutput(folder, checkpoint, replaced, { method, stated, run, changed }, options)
 }

@@ -50,7 +50,7 @@ export async function quantizeCalibratedBlock(
     await work.deliver(linear, layer, report)
   }
   seconds.calibration += lap()
-  const task = { work: { ...work, deliver }, original, block, streams, seconds }
+  const task = { work: { ...work, original, deliver }, original, block, streams, seconds }
   try {
     if (work.order.layerOrder === 'sequential') await quantizeInOrder(task)
     else await quantizeTogether(task)

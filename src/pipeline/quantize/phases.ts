@@ -23,6 +23,7 @@ import { type CalibrationStreams, quantizeCalibratedBlock } from './calibrated-b
 import { type EndTensor, quantizeEndTensors } from './end-tensors.js'
 import type { LayerPlan } from './layer-plan.js'
 import type { LayerReport } from './layer-report.js'
+import type { LayerRunner } from './layer-work.js'
 import { type OnQuantized, quantizeBlock } from './quantize-block.js'
 import { isCalibrated, type MethodSettings } from './quantize-options.js'
 
@@ -41,6 +42,8 @@ export interface ModelRun {
   readonly output: QuantizedOutput | undefined
   readonly onProgress: OnProgress | undefined
   readonly onLayer: ((name: string, layer: QuantizedLayer, report: LayerReport) => void) | undefined
+  /** Does the work of layers elsewhere; undefined: it is done here. */
+  readonly runLayer?: LayerRunner | undefined
   readonly signal: AbortSignal | undefined
 }
 
@@ -207,7 +210,7 @@ async function shareBits(
 }
 
 async function quantizeBlocks(
-  { weights, config, settings, plan, signal }: ModelRun,
+  { weights, config, settings, plan, runLayer, signal }: ModelRun,
   calibration: Calibration | undefined,
   layerBits: ReadonlyMap<string, LayerBits> | undefined,
   deliver: OnQuantized,
@@ -222,7 +225,8 @@ async function quantizeBlocks(
   for (let index = 0; index < length; index++) {
     const inBlock: PartProgress = (step, done) =>
       onProgress(`block ${index + 1} of ${length}: ${step}`, (index + done) / length)
-    const work = { weights, config, index, plan, order, layerBits, deliver, onProgress: inBlock, signal }
+    const own = { index, layerBits, runLayer, deliver, onProgress: inBlock }
+    const work = { weights, config, plan, order, signal, ...own }
     if (streams) await quantizeCalibratedBlock(work, streams, seconds)
     else {
       await quantizeBlock(work, undefined)

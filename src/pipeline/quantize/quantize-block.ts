@@ -1,24 +1,20 @@
-import { quantizeGptq } from '../../baselines/gptq.js'
-import { quantizeRtn } from '../../baselines/rtn.js'
-import { ShapeError, throwIfAborted } from '../../errors.js'
+import { throwIfAborted } from '../../errors.js'
 import { turnOfEventLoop } from '../../event-loop.js'
-import { correctDrift, type DriftMove } from '../../gptvq/drift-correction.js'
-import { quantizeLayer } from '../../gptvq/quantize-layer.js'
-import { reconstructionError } from '../../gptvq/reconstruction-error.js'
+import { ownFactors, type SharedFactors, shareFactors } from '../../inverse-factor.js'
 import { type Matrix, matrix } from '../../matrix.js'
+import { type Block, loadedWeight } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { type LinearLayer, linearLayers } from '../../model/decoder/linears.js'
 import { readTensor, type WeightSource } from '../../model/decoder/weights.js'
-import { dequantize, pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
+import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { InputStatistics } from '../calibrate/input-statistics.js'
 import type { LayerBits } from '../mixed/options.js'
 import type { PartProgress } from '../progress.js'
-import { stopwatch } from '../stopwatch.js'
 import type { LayerOrderOptions } from './layer-order.js'
 import type { LayerPlan } from './layer-plan.js'
 import { type LayerReport, layerReport } from './layer-report.js'
-import type { MethodSettings } from './quantize-options.js'
+import { type LayerResult, type LayerRunner, type LayerWork, quantizeHere } from './layer-work.js'
 
 /** Receives each layer as soon as it is quantized. */
 export type OnQuantized = (linear: LinearLayer, layer: QuantizedLayer, report: LayerReport) => Promise<void>
@@ -28,10 +24,14 @@ export interface BlockWork {
   readonly weights: WeightSource
   readonly config: DecoderDescription
   readonly index: number
+  /** The block in full precision, where it is in memory: its weights are not read again. */
+  readonly original?: Block
   readonly plan: LayerPlan
   readonly order: Required<LayerOrderOptions>
   /** What a layer is quantized with besides the settings of the plan, by the name of its weight. */
   readonly layerBits?: ReadonlyMap<string, LayerBits> | undefined
+  /** Does the work of a layer elsewhere, several at once; undefined: it is done here. */
+  readonly runLayer?: LayerRunner | undefined
   readonly deliver: OnQuantized
   readonly onProgress: PartProgress
   readonly signal: AbortSignal | undefined
@@ -43,77 +43,90 @@ export function quantizesAny({ plan }: BlockWork, { linears }: Stage): boolean {
 }
 
 /**
- * Quantizes the linear layers of a block that `statistics` speaks of, one after the other. It is undefined for RTN,
- * which needs none; then all are quantized.
+ * Quantizes the linear layers of a block that `statistics` speaks of, and delivers them in their order. It is undefined
+ * for RTN, which needs none; then all are quantized.
  */
 export async function quantizeBlock(
   work: BlockWork,
   statistics: ReadonlyMap<string, InputStatistics> | undefined,
 ): Promise<void> {
-  const { weights, plan, deliver, onProgress, signal } = work
   const linears = linearLayers(work.config, work.index).filter(
-    ({ kind, name }) => (statistics?.has(kind) ?? true) && plan.settingsOf(name) !== undefined,
+    ({ kind, name }) => (statistics?.has(kind) ?? true) && work.plan.settingsOf(name) !== undefined,
   )
-  const total = linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
-  let before = 0
-  for (const linear of linears) {
-    const { name, kind, rows, cols } = linear
-    const progress = (done: number) => onProgress(`quantizing ${kind}`, (before + done * rows * cols) / total)
-    progress(0)
-    await turnOfEventLoop()
-    throwIfAborted(signal)
-    const weight = matrix(rows, cols, await readTensor(weights, name, [rows, cols], 'the shape of the layer'))
-    const inputs = statistics?.get(kind)
-    const lap = stopwatch()
-    const { target, drift } = await targetOf(weight, inputs, work.order.driftCorrection, name, signal)
-    const settings = plan.settingsOf(name)!
-    const own = work.layerBits?.get(name)
-    const layer = await quantizeLinear(name, target, inputs, settings, own, progress, signal)
-    const seconds = lap()
-    const relativeError = inputs
-      ? reconstructionError(target, dequantize(layer), inputs.hessian, name).relative
-      : null
+  const progress = blockProgress(linears, work.onProgress)
+  const factorsOf = factorsInTurn(linears.map(({ kind }) => statistics?.get(kind)))
+  const begin = (linear: LinearLayer) => {
+    const inputs = statistics?.get(linear.kind)
+    return quantizeOne(work, linear, inputs, factorsOf(inputs), progress(linear))
+  }
+  // elsewhere all at once, here one after the other
+  const away = work.runLayer && linears.map(begin)
+  // what fails while another is waited for is looked at in its turn
+  for (const result of away ?? []) result.catch(() => {})
+  for (const [i, linear] of linears.entries()) {
+    const inputs = statistics?.get(linear.kind)
+    const { layer, relativeError, drift, seconds } = await (away?.[i] ?? begin(linear))
     const seen = { tokens: inputs?.tokens ?? null, pooled: inputs?.pooled ?? null }
-    const measured = { relativeError, drift, ...seen, seconds }
-    const report = layerReport(name.replace(/\.weight$/, ''), pack(layer), measured)
-    await deliver(linear, layer, report)
-    before += rows * cols
+    const module = linear.name.replace(/\.weight$/, '')
+    const report = layerReport(module, pack(layer), { relativeError, drift, ...seen, seconds })
+    await work.deliver(linear, layer, report)
   }
 }
 
-/** What a layer is quantized towards: its weights, corrected for the drift of its surroundings where that is known. */
-async function targetOf(
-  weight: Matrix,
+async function quantizeOne(
+  work: BlockWork,
+  linear: LinearLayer,
   inputs: InputStatistics | undefined,
-  share: number,
-  name: string,
-  signal: AbortSignal | undefined,
-): Promise<{ target: Matrix; drift: DriftMove | null }> {
-  if (inputs?.drift === undefined) return { target: weight, drift: null }
-  const options = { share, name, ...(signal && { signal }) }
-  const { weight: target, ...drift } = await correctDrift(weight, inputs.hessian, inputs.drift, options)
-  return { target, drift }
-}
-
-async function quantizeLinear(
-  name: string,
-  weight: Matrix,
-  inputs: InputStatistics | undefined,
-  settings: MethodSettings,
-  layerBits: LayerBits | undefined,
+  factors: SharedFactors,
   onProgress: (done: number) => void,
-  signal: AbortSignal | undefined,
-): Promise<QuantizedLayer> {
-  if (settings.method === 'rtn') {
-    return quantizeRtn(weight, { ...settings.options, ...(inputs && { hessian: inputs.hessian }) }, name)
+): Promise<LayerResult> {
+  const { name } = linear
+  const { plan, layerBits, order, signal, runLayer = quantizeHere } = work
+  onProgress(0)
+  await turnOfEventLoop()
+  throwIfAborted(signal)
+  const task: LayerWork = {
+    name,
+    weight: await weightOf(work, linear),
+    inputs,
+    settings: plan.settingsOf(name)!,
+    layerBits: layerBits?.get(name),
+    driftShare: order.driftCorrection,
   }
-  if (inputs === undefined)
-    throw new ShapeError(`${name}: method ${settings.method} needs a Hessian, none was given`)
-  const task = { name, onProgress, ...(signal && { signal }) }
-  if (settings.method === 'gptq')
-    return quantizeGptq(weight, inputs.hessian, { ...settings.options, ...task })
-  const { hessian, tokens, pooled } = inputs
-  // what an expert lacks comes from the tokens of all
-  const known = pooled ? {} : { tokens }
-  return quantizeLayer(weight, hessian, { ...settings.options, ...layerBits, ...task, ...known })
+  return runLayer(task, { onProgress, signal, factors })
+}
+
+/** Adds up how far the layers of a block are, each by its size. */
+function blockProgress(linears: readonly LinearLayer[], onProgress: PartProgress) {
+  const total = linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+  const shares = new Map<LinearLayer, number>()
+  return (linear: LinearLayer) => (done: number) => {
+    shares.set(linear, (done * linear.rows * linear.cols) / total)
+    onProgress(
+      `quantizing ${linear.kind}`,
+      Array.from(shares.values()).reduce((sum, share) => sum + share, 0),
+    )
+  }
+}
+
+async function weightOf(
+  { weights, original }: BlockWork,
+  { name, kind, rows, cols }: LinearLayer,
+): Promise<Matrix> {
+  const loaded = original && loadedWeight(original, kind)
+  const values = loaded ?? (await readTensor(weights, name, [rows, cols], 'the shape of the layer'))
+  return matrix(rows, cols, values)
+}
+
+/** Factors for layers that follow each other and share their Hessian; in memory until a layer comes with another. */
+function factorsInTurn(layers: readonly (InputStatistics | undefined)[]) {
+  let shared: InputStatistics | undefined
+  let factors = ownFactors
+  return (inputs: InputStatistics | undefined): SharedFactors => {
+    if (inputs === shared) return factors
+    shared = inputs
+    const isShared = inputs !== undefined && layers.indexOf(inputs) !== layers.lastIndexOf(inputs)
+    factors = isShared ? shareFactors() : ownFactors
+    return factors
+  }
 }

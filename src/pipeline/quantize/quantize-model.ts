@@ -6,6 +6,7 @@ import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import { CheckpointError, orNothingWritten } from '../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
 import { setThreads } from '../../kernels/kernels.js'
+import { type ProductsName, startProducts } from '../../kernels/native/start-products.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'
@@ -38,6 +39,7 @@ import { type EndTensorOptions, endTensors } from './end-tensors.js'
 import type { LayerOrderOptions } from './layer-order.js'
 import { type LayerPlanOptions, planLayers } from './layer-plan.js'
 import type { LayerReport } from './layer-report.js'
+import { type LayerTeam, openTeam, type TeamOptions } from './layer-team.js'
 import { type ModelRun, quantizePhases } from './phases.js'
 import { defaultBits, isCalibrated, type QuantizationMethod, resolveMethod } from './quantize-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
@@ -56,7 +58,8 @@ export interface QuantizeModelOptions
     LayerPlanOptions,
     EndTensorOptions,
     ModelTuningOptions,
-    OutputOptions {
+    OutputOptions,
+    TeamOptions {
   /** A model folder in the Hugging Face layout, a GGUF file, or a name on the hub; or the files of a model. */
   model: ModelPlace
   /** The folder to write. Left out, nothing is written; `onLayer` still receives every layer. */
@@ -65,6 +68,11 @@ export interface QuantizeModelOptions
   method?: QuantizationMethod
   /** What runs the forward pass, default `'auto'`. */
   engine?: EngineName
+  /**
+   * What multiplies matrices: the kernels of this package, or the system's BLAS, which is faster and gives other last
+   * bits; see {@link startProducts}. For the whole process from now on; default `'wasm'`.
+   */
+  products?: ProductsName
   /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
   threads?: number
   /** Receives what is being done and how much of it is done. */
@@ -98,6 +106,9 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
   force: true,
   maxShardBytes: true,
   engine: true,
+  products: true,
+  redis: true,
+  shared: true,
   threads: true,
   onProgress: true,
   onLayer: true,
@@ -131,8 +142,10 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
   const activations = resolveActivations(options)
   const equalizing = resolveEqualization(options)
   if (options.threads !== undefined) setThreads(options.threads)
+  const products = await startProducts(options.products)
   const checkpoint = await openCheckpoint(options.model)
   let output: QuantizedOutput | undefined
+  let team: LayerTeam | undefined
   try {
     const notes: string[] = []
     const config = describeDecoder(checkpoint.config, fileIn({ place: model }, 'config.json'), notes)
@@ -148,12 +161,14 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
     const looksAtText = isCalibrated(settings) || isStatic(activations) || isSmooth
     checkModel(plain, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
     const engine = looksAtText ? await startEngine(options.engine) : null
-    const { onProgress, onLayer, signal } = options
+    team = await openTeam(options, products)
+    const { onLayer, signal } = options
+    const onProgress = withTeam(options.onProgress, team)
     const { weights, changed, calibration } = await equalizedModel(options, plain, config, equalizing)
     if (options.output !== undefined) {
       const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
       const { method } = settings
-      const made = { method, stated, engine, changed: { names: changed, floats: weights.floats } }
+      const made = { method, stated, engine, products, changed: { names: changed, floats: weights.floats } }
       output = await beginOutput(options.output, checkpoint, replaced, made, given)
     }
     const run: ModelRun = {
@@ -168,6 +183,7 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
       output,
       onProgress,
       onLayer,
+      runLayer: team?.runLayer,
       signal,
     }
     const done = await quantizePhases(run, options)
@@ -184,8 +200,18 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
       total(),
     )
   } finally {
+    await team?.close()
     await output?.discard()
     await checkpoint.close()
+  }
+}
+
+/** Says how it stands with workers and jobs beside what is done. */
+function withTeam(onProgress: OnProgress | undefined, team: LayerTeam | undefined): OnProgress | undefined {
+  if (onProgress === undefined || team === undefined) return onProgress
+  return ({ step, done }) => {
+    const isAway = step.includes('quantizing ')
+    onProgress({ step: isAway ? `${step} (${team.describe()})` : step, done })
   }
 }
 

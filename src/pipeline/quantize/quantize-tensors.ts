@@ -123,7 +123,7 @@ async function quantizeAll(
     const chosen = chooseTensors(checkpoint, options.tensors)
     const replaced = new Set(chosen)
     const changed = { names: new Set<string>(), floats: weights.floats }
-    const made = { method, stated: settings, engine: null, changed }
+    const made = { method, stated: settings, engine: null, products: 'wasm', changed }
     const written = await beginOutput(output, checkpoint, replaced, made, {
       ...withoutText(options),
       ...(signal && { signal }),

@@ -22,6 +22,8 @@ export type RunRecord = {
   readonly engine: StartedEngine | null
   /** The build of the kernels: `'relaxed'` multiplies and adds at once. */
   readonly kernels: string
+  /** What multiplied matrices: `'wasm'`, or `'blas'` with the library's name. Records before 0.2 have none: `'wasm'`. */
+  readonly products: string
   /** SHA-256 of the weights files that were quantized, one after the other by name. */
   readonly weights: string
   /** Where calibration came from, null for a method without. */
@@ -39,7 +41,7 @@ export type RunRecord = {
 export async function runRecord(
   checkpoint: Checkpoint,
   options: CalibrationOptions,
-  engine: StartedEngine | null,
+  { engine, products }: Pick<RunRecord, 'engine' | 'products'>,
   signal: AbortSignal | undefined,
 ): Promise<RunRecord> {
   return {
@@ -48,6 +50,7 @@ export async function runRecord(
     node: process.versions.node,
     engine,
     kernels: kernels().name,
+    products,
     weights: await digestOfWeights(checkpoint, signal),
     calibration: engine === null ? null : await calibrationRecord(options.calibration, signal),
   }
@@ -55,7 +58,9 @@ export async function runRecord(
 
 /** Neither files nor what belongs to the process. */
 const APART: ReadonlySet<string> = new Set(
-  'model output method calibration engine threads force signal onProgress onLayer'.split(' '),
+  'model output method calibration engine products threads redis shared force signal onProgress onLayer'.split(
+    ' ',
+  ),
 )
 
 function givenOptions(options: object): Record<string, unknown> {

@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto'
+import { wholeBlock } from '../kernels/contract.js'
+import { kernels, useKernels } from '../kernels/kernels.js'
+import { type ProductsName, startProducts } from '../kernels/native/start-products.js'
+import { bestBuild, type KernelBuild } from '../kernels/wasm/runtime/runtime.js'
+import { packageVersion } from '../pipeline/folders/package-version.js'
+import { randomGenerator, randomNormal } from '../random.js'
+
+/** What a job's result depends on besides its input. */
+export interface Arithmetic {
+  readonly build: KernelBuild
+  readonly products: 'wasm' | 'blas'
+}
+
+/** Of what goes between coordinator and workers; another number, other jobs. */
+const PROTOCOL = 1
+
+/** The builds that this engine runs. */
+export function possibleBuilds(): readonly KernelBuild[] {
+  return bestBuild() === 'relaxed' ? ['relaxed', 'baseline'] : ['baseline']
+}
+
+/** Has this process compute like that. */
+export async function useArithmetic({ build, products }: Arithmetic): Promise<void> {
+  if (kernels().name !== build) useKernels(build)
+  await startProducts(products satisfies ProductsName)
+}
+
+/**
+ * A name for how this process computes: where it is the same, so are the bytes of layers. It is made of the versions of
+ * this package and of Node, and of the bits of products and functions, since fused multiply-adds and libraries differ
+ * from processor to processor.
+ */
+export async function fingerprint(arithmetic: Arithmetic): Promise<string> {
+  await useArithmetic(arithmetic)
+  const major = process.versions.node.split('.')[0]
+  const digest = createHash('sha256').update(`${PROTOCOL} ${await packageVersion()} ${major}`)
+  for (const [m, n, k] of [
+    [7, 33, 50],
+    [70, 90, 300],
+  ]) {
+    digest.update(bytesOf(product(m, n, k)))
+  }
+  const { exp, log, pow, sqrt, tanh } = Math
+  const x = normals(1000, 3)
+  digest.update(
+    bytesOf(Float64Array.from(x, (v) => exp(v) + log(v * v + 1) + pow(v * v, 0.3) + sqrt(v * v) + tanh(v))),
+  )
+  return `${arithmetic.build}-${arithmetic.products}-node${major}-${digest.digest('hex').slice(0, 12)}`
+}
+
+function product(m: number, n: number, k: number): Float32Array {
+  const [a, b] = [wholeBlock(normals(m * k, 1), k), wholeBlock(normals(k * n, 2), n)]
+  const c = wholeBlock(new Float32Array(m * n), n)
+  kernels().gemm('AB', m, n, k, 0.37, a, b, 0, c)
+  return c.data
+}
+
+function normals(count: number, seed: number): Float32Array {
+  const random = randomGenerator(seed)
+  return Float32Array.from({ length: count }, () => randomNormal(random))
+}
+
+const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array | Float64Array) =>
+  new Uint8Array(buffer, byteOffset, byteLength)

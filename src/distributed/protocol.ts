@@ -1,0 +1,73 @@
+import type { Redis } from './connection.js'
+
+/** What coordinator and workers agree on. Keys and queues of Redis all begin with {@link PREFIX}. */
+export const PREFIX = 'gptvq'
+
+/** How long things may take, in milliseconds; tests make them shorter. */
+export interface Timing {
+  /** A worker that says nothing for so long has lost its job, which then goes to another. */
+  readonly lock: number
+  /** How often lost jobs are looked for. */
+  readonly stalled: number
+  /** How often coordinator and workers say that they are there. */
+  readonly heartbeat: number
+  /** How often the coordinator looks at its jobs. */
+  readonly poll: number
+  /** How long the coordinator waits for a worker, or for Redis to come back. */
+  readonly patience: number
+}
+
+export const usualTiming: Timing = {
+  lock: 30_000,
+  stalled: 10_000,
+  heartbeat: 4000,
+  poll: 200,
+  patience: 600_000,
+}
+
+/** Heartbeats that may be missed. */
+const MISSED = 8
+
+export const lifetime = ({ heartbeat }: Timing) => Math.max(1, Math.ceil((MISSED * heartbeat) / 1000))
+
+/** The queue of runs that compute alike and keep their tensors in the same kind of place. */
+export function queueName(fingerprint: string, place: 'redis' | 'shared'): string {
+  return `${fingerprint}-${place}`
+}
+
+export const runKey = (run: string) => `${PREFIX}:run:${run}`
+export const workerKey = (worker: string) => `${PREFIX}:worker:${worker}`
+
+/** What a worker says of itself. */
+export interface WorkerRecord {
+  readonly host: string
+  readonly pid: number
+  readonly version: string
+  readonly node: string
+  readonly queues: readonly string[]
+  /** Whether it has a job at present. */
+  readonly busy: boolean
+}
+
+/** All workers that are there. */
+export async function presentWorkers(redis: Redis): Promise<WorkerRecord[]> {
+  const keys: string[] = []
+  let cursor = '0'
+  do {
+    const [next, found] = await redis.scan(cursor, 'MATCH', workerKey('*'), 'COUNT', 1000)
+    cursor = next
+    keys.push(...found)
+  } while (cursor !== '0')
+  if (keys.length === 0) return []
+  const records = await redis.mget(...new Set(keys))
+  return records.flatMap((record) => (record === null ? [] : [JSON.parse(record) as WorkerRecord]))
+}
+
+/** What a job returns. */
+export type JobResult =
+  /** `output` as of `toJson`, its larger arrays in `blobs`. */
+  | { readonly status: 'done'; readonly output: string; readonly blobs: readonly string[] }
+  /** The work itself is refused: it would be everywhere. */
+  | { readonly status: 'error'; readonly code: string; readonly message: string; readonly option?: string }
+  /** Given back unfinished: the worker ends, or it knew of no such run. */
+  | { readonly status: 'dropped' }

@@ -1,0 +1,50 @@
+import { OptionError } from '../../errors.js'
+import { kernels } from '../../kernels/kernels.js'
+import type { KernelBuild } from '../../kernels/wasm/runtime/runtime.js'
+import type { LayerResult, LayerRunner } from './layer-work.js'
+
+/** Work over many machines. */
+export interface TeamOptions {
+  /**
+   * The URL of a Redis server, `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]` or `rediss://` for TLS: layers are then
+   * quantized by the workers (`startWorker`, `gptvq worker`) that are connected to it. The bytes are those of one
+   * machine. Never logged or recorded.
+   */
+  redis?: string
+  /** A folder that all machines see: the tensors of the jobs go through it and not through Redis. */
+  shared?: string
+}
+
+/** Those who quantize layers elsewhere. */
+export interface LayerTeam {
+  readonly runLayer: LayerRunner
+  /** How it stands, for people. */
+  describe(): string
+  close(): Promise<void>
+}
+
+/** Connects where that is asked for. @throws OptionError, UnsupportedError saying what to do */
+export async function openTeam(
+  { redis, shared }: TeamOptions,
+  products: string,
+): Promise<LayerTeam | undefined> {
+  if (redis === undefined) {
+    if (shared === undefined) return undefined
+    throw new OptionError(
+      'shared',
+      `found ${JSON.stringify(shared)} without redis; it is for work over machines`,
+    )
+  }
+  const { openCoordinator } = await import('../../distributed/coordinator.js')
+  const arithmetic = {
+    build: kernels().name as KernelBuild,
+    products: products === 'wasm' ? 'wasm' : 'blas',
+  } as const
+  const coordinator = await openCoordinator({ redis, shared, arithmetic })
+  return {
+    runLayer: (work, { onProgress, signal }) =>
+      coordinator.run('layer', work, { ...(onProgress && { onProgress }), signal }) as Promise<LayerResult>,
+    describe: () => coordinator.describe(),
+    close: () => coordinator.close(),
+  }
+}

@@ -1,0 +1,55 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Timing } from '../../src/distributed/protocol.js'
+import type { WorkerOptions } from '../../src/distributed/worker.js'
+
+/** So short that lost jobs are found within a test. */
+export const shortTiming: Timing = { lock: 2000, stalled: 500, heartbeat: 300, poll: 50, patience: 60_000 }
+
+export interface WorkerProcess {
+  readonly child: ChildProcess
+  /** Resolves when a line of its output contains `text`. */
+  says(text: string): Promise<void>
+  kill(): Promise<void>
+}
+
+/** Starts a worker in a process of its own. */
+export async function workerProcess(options: WorkerOptions): Promise<WorkerProcess> {
+  const script = fileURLToPath(new URL('run-worker.ts', import.meta.url))
+  const child = spawn(process.execPath, ['--import', 'tsx', script, JSON.stringify(options)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let output = ''
+  const waiting = new Set<() => void>()
+  child.stdout!.on('data', (text) => {
+    output += text
+    for (const look of [...waiting]) look()
+  })
+  const says = (text: string) =>
+    new Promise<void>((resolve) => {
+      const look = () => {
+        if (!output.includes(text)) return
+        waiting.delete(look)
+        resolve()
+      }
+      waiting.add(look)
+      look()
+    })
+  const ended = new Promise((resolve) => child.once('exit', resolve))
+  await says('ready')
+  return {
+    child,
+    says,
+    async kill() {
+      child.kill('SIGKILL')
+      await ended
+    },
+  }
+}
+
+/** What a run writes that must not depend on who did the work. */
+export async function writtenBytes(folder: string): Promise<Buffer[]> {
+  return Promise.all(['model.safetensors', 'config.json'].map((name) => readFile(join(folder, name))))
+}
