@@ -4,6 +4,7 @@
  * @module gptvq/model
  */
 
+export type { RangeSearch } from './activations/find-range.js'
 export type { ByteSource } from './checkpoint/byte-source.js'
 export { type Checkpoint, openCheckpoint } from './checkpoint/checkpoint.js'
 export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
