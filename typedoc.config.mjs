@@ -1,4 +1,12 @@
+import { readFileSync } from 'node:fs'
 import { mathPlugin } from './scripts/tex-to-mathml.mjs'
+
+// the guides in the order of their list
+const listed = Array.from(
+  readFileSync(new URL('docs/README.md', import.meta.url), 'utf8').matchAll(/\]\(([\w-]+\.md)\)/g),
+  ([, file]) => `docs/${file}`,
+)
+const guides = ['docs/README.md', ...new Set(listed), 'examples/notebooks/README.md']
 
 /** @type {Partial<import('typedoc').TypeDocOptions>} */
 export default {
@@ -14,7 +22,10 @@ export default {
   tsconfig: 'tsconfig.build.json',
   out: 'out/site',
   readme: 'README.md',
-  projectDocuments: ['docs/*.md'],
+  projectDocuments: guides,
+  plugin: ['./scripts/typedoc-titles.mjs'],
+  sort: ['kind', 'instance-first', 'alphabetical-ignoring-documents'],
+  customCss: 'docs/site.css',
   disableSources: true,
   markdownItLoader: mathPlugin,
   highlightLanguages: ['ts', 'js', 'json', 'sh', 'python'],

@@ -29,7 +29,7 @@ export {
   type FileLike,
 } from './checkpoint/sources/blob-source.js'
 export { type CachedSourceOptions, cachedSource } from './checkpoint/sources/cached-source.js'
-export { type DirectoryLike, directorySource } from './checkpoint/sources/directory-source.js'
+export { type DirectoryLike, directorySource, type EntryLike } from './checkpoint/sources/directory-source.js'
 export { type HttpSourceOptions, httpSource } from './checkpoint/sources/http-source.js'
 export type { TensorInfo, TensorSource } from './checkpoint/tensor-source.js'
 export { type ResolveOptions, resolveModel } from './hub/resolve-model.js'

@@ -9,7 +9,10 @@ export interface CardScores {
   /** Share of positions where both rank the same token first. */
   readonly top1Agreement?: number | null
   /** Of the model it was made of, on the same text. */
-  readonly reference?: { readonly perplexity: number }
+  readonly reference?: {
+    /** Its perplexity. */
+    readonly perplexity: number
+  }
 }
 
 /** What a model card tells. */

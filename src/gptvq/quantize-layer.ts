@@ -76,6 +76,15 @@ const LEAST_DAMPING = 0.01
  * @returns the layer in its stored values; `dequantizeLayer` gives its weights, `packLayer` its bytes
  * @throws OptionError, ShapeError, or NumericError naming the layer (NaN or infinity, a Hessian that is not positive
  *   definite with the damping given), AbortedError
+ * @example
+ * ```ts
+ * const inputs = new HessianAccumulator(weight.cols)
+ * for (const batch of activations) inputs.add(batch) // tokens x in each
+ * const hessian = inputs.hessian()
+ * const layer = await quantizeLayer(weight, hessian, { vectorDim: 2, bits: 2 })
+ * console.log(bitsPerValue(packLayer(layer)).total)
+ * console.log(reconstructionError(weight, dequantizeLayer(layer), hessian).snrDb)
+ * ```
  */
 export async function quantizeLayer(
   weight: Matrix,

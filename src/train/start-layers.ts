@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
 import { readQuantization } from '../checkpoint/quantized/quantization.js'
 import { readQuantizedLayer } from '../checkpoint/quantized/quantized-tensors.js'
-import { CheckpointError } from '../errors.js'
+import { CheckpointError, UnsupportedError } from '../errors.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
 import { allLinearLayers } from '../model/decoder/linears.js'
 import { describeDecoder } from '../model/families/index.js'
@@ -52,6 +52,12 @@ export async function storedStart(
       throw new CheckpointError(
         `${folder}: is not quantized; start is the folder that quantizeModel made of ${model}. Leave it out to have it ` +
           'quantized now',
+      )
+    }
+    if (quantization.activations !== undefined) {
+      throw new UnsupportedError(
+        `${folder}: rounds activations (scheme or activationBits), which training does not simulate; start from a folder of ` +
+          'the same model without, or leave start out',
       )
     }
     const own = describeDecoder(checkpoint.config, join(folder, 'config.json'))

@@ -286,6 +286,8 @@ describe('options', () => {
     await expect(openGenerator({ model, context: 512, cacheBytes: 1000 })).rejects.toThrow(
       /cacheBytes: found 1000; a context of 512 tokens takes 131072 bytes/,
     )
+    const coarse = openGenerator({ model, activations: 'int4' as 'int8' })
+    await expect(coarse).rejects.toThrow(/activations: expected one of float32, int16, int8, got int4/)
     expect((await open({ cacheBytes: 256 * 100 })).context).toBe(100)
   })
 })

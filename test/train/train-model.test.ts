@@ -62,7 +62,7 @@ const scalar = { bits: 2, groupSize: 16, learningRate: 0.02, startMethod: 'rtn' 
 const methods = {
   qat: { method: 'qat', ...scalar },
   'lr-qat': { method: 'lr-qat', ...scalar, rank: 4 },
-  'scales of a trellis': { method: 'codebooks', learningRate: 0.05, normRate: 0.2 },
+  'scales of a trellis': { method: 'codebooks', learningRate: 0.01 },
   'codebooks and indices': {
     method: 'codebooks',
     learningRate: 0.02,
@@ -206,6 +206,16 @@ describe('trainModel', () => {
     const weights = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32)
     expect(all.trainable).toBeGreaterThanOrEqual(20 * weights)
     expect(lowRank.frozen).toBeGreaterThanOrEqual(weights)
+  })
+
+  it('tunes the scales of a trellis behind quantizeModel too, where one is asked for', async () => {
+    const { tuning, settings } = await quantizeModel({
+      ...{ model, calibration: { sequences }, engine: 'wasm', bits: 2, trellisBits: 6 },
+      ...{ tuningEpochs: 4, tuningSequences: 0 },
+    })
+    expect(settings.trellisBits).toBe(6)
+    expect(tuning!.epochs.length).toBeGreaterThan(2)
+    expect(tuning!.epochs.at(-1)!.training).not.toBe(tuning!.epochs[0].training)
   })
 
   it('refuses what cannot work before it works', async () => {

@@ -2,12 +2,20 @@ import { CheckpointError } from '../../errors.js'
 import type { ModelSource } from '../model-source.js'
 import { blobSource, type FileLike } from './blob-source.js'
 
+/** What is used of a `FileSystemHandle`. */
+export interface EntryLike {
+  /** `'file'` or `'directory'`. */
+  readonly kind: string
+  /** Of a file. */
+  getFile?(): Promise<FileLike>
+}
+
 /** What is used of a `FileSystemDirectoryHandle`. */
 export interface DirectoryLike {
   /** Its name, without the folder above it. */
   readonly name: string
   /** What it holds. */
-  values(): AsyncIterable<{ readonly kind: string; getFile?(): Promise<FileLike> }>
+  values(): AsyncIterable<EntryLike>
 }
 
 /**

@@ -31,7 +31,7 @@ export const trainCommand = defineCommand({
   examples: [
     'train ./my-model --method qat --bits 3 --text text.txt --out ./my-model-qat',
     'train ./my-model --method lr-qat --bits 2 --rank 32 --text text.txt --out ./my-model-lrqat',
-    'train ./my-model --method codebooks --start ./my-model-2bit --text text.txt --out ./my-model-tuned',
+    'train ./my-model --method codebooks --start ./2bit --text text.txt --out ./2bit-tuned',
   ],
   flags: trainFlags,
   async run(model, { out, ...options }, { onProgress, signal }) {

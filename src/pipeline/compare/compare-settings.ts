@@ -44,9 +44,11 @@ export interface CompareSettingsOptions {
 
 /** What a try came to. */
 export interface TrialResult {
+  /** The settings, as they were given. */
   readonly name: string
   /** Of the layers, all stored bytes counted. */
   readonly bitsPerValue: number
+  /** The same of all tensors, those that stay as they are too. */
   readonly wholeModelBits: number
   /** Of the written folder. */
   readonly bytes: number

@@ -168,15 +168,11 @@ export function isCalibrated(settings: MethodSettings): boolean {
   return settings.method !== 'rtn' || settings.options.scaleSearch === 'sequential-mse'
 }
 
-/** Tuning moves codebooks, so that layers have their own where nothing else is said. */
+/** Tuning moves codebooks, so that layers have their own where no trellis is asked for: of that only scales are tuned. */
 function withCodebooks(options: MethodOptions, tuningEpochs: number): MethodOptions {
   if (tuningEpochs === 0) return options
   const { trellisBits = 0 } = options
-  if (trellisBits === 0) return { ...options, trellisBits }
-  throw new OptionError(
-    'tuningEpochs',
-    'the codebook of a trellis is fixed; set tuningEpochs or trellisBits to 0',
-  )
+  return { ...options, trellisBits }
 }
 
 function refuseUseless(

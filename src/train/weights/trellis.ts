@@ -13,8 +13,12 @@ import { movingWeights } from './moving-weights.js'
 import { nearestIndices } from './nearest-indices.js'
 import type { Floats, Trainable } from './trainable.js'
 
-/** How far the scale of a group moves when that of a block moves by a step of its grid, as a share. */
-const GROUP_RATE = 0.1
+/**
+ * How far the code of a block moves per step at the learning rate 1, and, as a share, the scale of a group: a code must
+ * come half way to the next before anything changes.
+ */
+const BLOCK_RATE = 5
+const GROUP_RATE = 0.2
 
 /**
  * A layer with a trellis in training. Its codebook is a constant, so what is trained are scales: `groups`, one per group,
@@ -32,7 +36,7 @@ export function trainableTrellis(start: VqLayer, { indexRate }: VectorOptions): 
   return {
     parameters: [
       { name: 'groups', values: groups, sizes: GROUP_RATE, decays: false },
-      ...(start.blockScales ? [{ name: 'blocks', values: blocks, sizes: 1, decays: false }] : []),
+      ...(start.blockScales ? [{ name: 'blocks', values: blocks, sizes: BLOCK_RATE, decays: false }] : []),
       ...(moving ? [moving.parameter] : []),
     ],
     frozenBytes: layer.indices.byteLength + layer.codebookScales.byteLength,
