@@ -43,17 +43,23 @@ const activationRows: ToolboxRow[] = [
   { label: 'w8a8, token, cache 4 bits', options: { scheme: 'w8a8', cacheBits: 4 } },
 ]
 
-const smooth = (activationRange: 'token' | 'minmax', equalizationStrength: number): ToolboxRow => ({
-  label: `w4a8, ${activationRange}, smoothquant ${equalizationStrength}`,
-  options: { scheme: 'w4a8', activationRange, equalization: 'smoothquant', equalizationStrength },
+const smooth = (
+  scheme: 'w8a8' | 'w4a8',
+  activationRange: 'token' | 'minmax',
+  equalizationStrength: number,
+): ToolboxRow => ({
+  label: `${scheme}, ${activationRange}, smoothquant ${equalizationStrength}`,
+  options: { scheme, activationRange, equalization: 'smoothquant', equalizationStrength },
 })
 
 const equalizationRows: ToolboxRow[] = [
+  { label: 'w8a8, minmax', options: { scheme: 'w8a8', activationRange: 'minmax' } },
+  smooth('w8a8', 'minmax', 0.5),
   { label: 'w4a8, token', options: { scheme: 'w4a8', activationRange: 'token' } },
-  smooth('token', 0.5),
+  smooth('w4a8', 'token', 0.5),
   { label: 'w4a8, token, cross-layer', options: { scheme: 'w4a8', equalization: 'cross-layer' } },
   { label: 'w4a8, minmax', options: { scheme: 'w4a8', activationRange: 'minmax' } },
-  ...[0.25, 0.5, 0.75].map((strength) => smooth('minmax', strength)),
+  ...[0.25, 0.5, 0.75].map((strength) => smooth('w4a8', 'minmax', strength)),
 ]
 
 export const toolboxTables: readonly ToolboxTable[] = [

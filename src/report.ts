@@ -10,7 +10,12 @@ export { indexHistogram } from './report/codebooks/index-histogram.js'
 export { type IndexUsage, indexUsage, meanUsage, usageOfCounts } from './report/codebooks/index-usage.js'
 export { type ConvergenceOptions, type Curve, convergencePlot } from './report/convergence-plot.js'
 export { type LayerBarsOptions, type LayerError, layerBars } from './report/layer-bars.js'
-export { type AnalysisData, type AnalysisLayer, analysisHtml } from './report/page/analysis-html.js'
+export {
+  type AnalysisData,
+  type AnalysisLayer,
+  type AnalysisRange,
+  analysisHtml,
+} from './report/page/analysis-html.js'
 export type { ReportCodebook, ReportData, ReportLayer } from './report/page/report-data.js'
 export { reportHtml } from './report/page/report-html.js'
 export { reproduceCommand } from './report/page/reproduce-command.js'

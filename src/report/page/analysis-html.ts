@@ -12,16 +12,33 @@ export interface AnalysisLayer {
   /** Its name. */
   readonly name: string
   /** KL divergence from the full model in nats per token, with one layer rounded. */
-  readonly sensitivity: { readonly weights: number; readonly activations: number; readonly both: number }
+  readonly sensitivity: {
+    /** Its weights. */
+    readonly weights: number
+    /** Its inputs. */
+    readonly activations: number
+    /** Both. */
+    readonly both: number
+  }
   /** What its weights span. */
-  readonly weights: { readonly low: number; readonly high: number; readonly rms: number }
+  readonly weights: AnalysisRange
   /** What its inputs span; null where no token reached it. */
-  readonly inputs: {
-    readonly low: number
-    readonly high: number
-    readonly rms: number
-    readonly outlierRatio: number
-  } | null
+  readonly inputs:
+    | (AnalysisRange & {
+        /** The largest magnitude in the largest channel over that in the median one. */
+        readonly outlierRatio: number
+      })
+    | null
+}
+
+/** What some values span. */
+export interface AnalysisRange {
+  /** The least. */
+  readonly low: number
+  /** The greatest. */
+  readonly high: number
+  /** The square root of the mean square. */
+  readonly rms: number
 }
 
 /** What the page of an analysis tells: the result of `analyzeModel` is one. */
