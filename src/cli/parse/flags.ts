@@ -276,6 +276,16 @@ export const quantizeFlags = {
     default: '2048',
   },
   report: { kind: 'path', value: 'FILE', help: 'write an HTML page on the result too, as gptvq report does' },
+  resume: {
+    kind: 'switch',
+    help: 'go on with what an interrupted run of the same flags has kept, or begin where there is nothing; the same bytes',
+  },
+  unfinished: {
+    kind: 'choice',
+    choices: ['keep', 'discard'] satisfies readonly QuantizeModelOptions['unfinished'][],
+    help: 'what an interrupted run leaves beside --out: finished blocks and activations, for --resume, or nothing',
+    default: 'keep',
+  },
   engine,
   threads,
   force,

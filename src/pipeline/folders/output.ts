@@ -62,7 +62,7 @@ export async function createQuantizedOutput(
   checkpoint: Checkpoint,
   replaced: ReadonlySet<string>,
   made: Pick<QuantizationConfig, 'method' | 'run'> & { readonly stated: QuantizationConfig['settings'] },
-  options: OutputOptions & { readonly signal?: AbortSignal },
+  options: OutputOptions & { readonly partial?: string | undefined; readonly signal?: AbortSignal },
 ): Promise<QuantizedOutput> {
   await requireDistinctFolders(checkpoint.folder, folder)
   const modules = new Map<string, ModuleRecord>()
@@ -75,8 +75,9 @@ export async function createQuantizedOutput(
     }
     return { format: 'pt', [DIGEST_KEY]: recordsDigest(own) }
   }
-  const { force, maxShardBytes } = options
-  const writer = await createCheckpointWriter(folder, { force, maxShardBytes, metadata })
+  const { force, maxShardBytes, partial } = options
+  const place = partial === undefined ? {} : { partial }
+  const writer = await createCheckpointWriter(folder, { force, maxShardBytes, metadata, ...place })
   try {
     await copyTensors(checkpoint, writer, (name) => !replaced.has(name), options.signal)
     await copyFiles(checkpoint, writer)

@@ -1,83 +1,15 @@
-import { join } from 'node:path'
-import { type OptionNames, refuseUnknown, requirePath } from '../../check-option.js'
-import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
-import { checkpointWeights } from '../../checkpoint/model-weights.js'
-import { CheckpointError, orNothingWritten } from '../../errors.js'
-import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
+import { refuseUnknown, requireOneOf, requirePath } from '../../check-option.js'
+import { orNothingWritten } from '../../errors.js'
 import { setThreads } from '../../kernels/kernels.js'
-import type { WeightSource } from '../../model/decoder/weights.js'
-import { describeDecoder } from '../../model/families/index.js'
-import { type EngineName, startEngine } from '../../model/ops/engine.js'
-import type { QuantizedLayer } from '../../packing/quantized-layer.js'
-import type { CalibrationOptions } from '../calibrate/calibration.js'
-import { createQuantizedOutput, type OutputOptions, type QuantizedOutput } from '../folders/output.js'
-import { requireWholeModel } from '../folders/whole-model.js'
-import type { MixedBitsOptions } from '../mixed/options.js'
-import type { OnProgress } from '../progress.js'
+import { startEngine } from '../../model/ops/engine.js'
 import { stopwatch } from '../stopwatch.js'
-import type { ModelTuningOptions } from '../tuning/tune-model.js'
-import { checkModel } from './check-model.js'
-import { type EndTensorOptions, endTensors } from './end-tensors.js'
-import type { LayerOrderOptions } from './layer-order.js'
-import { type LayerPlanOptions, planLayers } from './layer-plan.js'
-import { type ModelRun, quantizePhases } from './phases.js'
-import { defaultBits, type QuantizationMethod, resolveMethod } from './quantize-options.js'
+import { quantizePhases } from './phases.js'
+import { prepareRun } from './prepare-run.js'
+import { type QuantizeModelOptions, quantizeModelOptionNames } from './quantize-model-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
-import { runRecord } from './run-record.js'
-import { statedSettings } from './stated-settings.js'
+import { leave, openRunOutput, type RunOutput, requireResumable } from './run-output.js'
 
-/** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
-export interface QuantizeModelOptions
-  extends Omit<VqOptions, 'bits'>,
-    MixedBitsOptions,
-    CalibrationOptions,
-    LayerOrderOptions,
-    LayerPlanOptions,
-    EndTensorOptions,
-    ModelTuningOptions,
-    OutputOptions {
-  /** A model folder in the Hugging Face layout. */
-  model: string
-  /** The folder to write. Left out, nothing is written; `onLayer` still receives every layer. */
-  output?: string
-  /** Default `'gptvq'`. For `'gptq'` and `'rtn'` `groupSize` counts weights of a row that share a scale, default 128. */
-  method?: QuantizationMethod
-  /** What runs the forward pass, default `'auto'`. */
-  engine?: EngineName
-  /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
-  threads?: number
-  /** Receives what is being done and how much of it is done. */
-  onProgress?: OnProgress
-  /** Receives every layer as it is done, by the name of its weight. */
-  onLayer?: (name: string, layer: QuantizedLayer) => void
-  /** Stops the work; nothing is written then. */
-  signal?: AbortSignal
-}
-
-const optionNames: OptionNames<QuantizeModelOptions> = {
-  ...vqOptionNames,
-  model: true,
-  output: true,
-  method: true,
-  calibration: true,
-  sequences: true,
-  sequenceLength: true,
-  layerOrder: true,
-  driftCorrection: true,
-  skip: true,
-  set: true,
-  embeddingBits: true,
-  headBits: true,
-  tuningEpochs: true,
-  tuningSequences: true,
-  force: true,
-  maxShardBytes: true,
-  engine: true,
-  threads: true,
-  onProgress: true,
-  onLayer: true,
-  signal: true,
-}
+export type { QuantizeModelOptions } from './quantize-model-options.js'
 
 /**
  * Quantizes the linear layers of a model block by block: the Hessians of a block come from calibration activations
@@ -88,81 +20,47 @@ const optionNames: OptionNames<QuantizeModelOptions> = {
  * same bytes.
  *
  * @throws OptionError, TextError, CheckpointError, UnsupportedError, NumericError, each naming what is wrong;
- *   AbortedError when `signal` fires. On any of them nothing is written and what was there before is kept
+ *   AbortedError when `signal` fires. On any of them no output is written and what was there before is kept; the message
+ *   says where finished blocks are kept, with which `resume` goes on
  */
 export async function quantizeModel(options: QuantizeModelOptions): Promise<QuantizationReport> {
-  refuseUnknown(options, optionNames)
+  refuseUnknown(options, quantizeModelOptionNames)
   requirePath('model', options.model)
   if (options.output !== undefined) requirePath('output', options.output)
+  if (options.unfinished !== undefined) requireOneOf('unfinished', options.unfinished, ['keep', 'discard'])
+  requireResumable(options)
   return options.output === undefined ? quantize(options) : orNothingWritten(() => quantize(options))
 }
 
 async function quantize(options: QuantizeModelOptions): Promise<QuantizationReport> {
-  const total = stopwatch()
-  const method = options.method ?? 'gptvq'
-  const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
+  const clock = stopwatch()
+  let before = 0
+  let passed = 0
+  const elapsed = () => {
+    passed += clock()
+    return before + passed
+  }
   if (options.threads !== undefined) setThreads(options.threads)
-  const checkpoint = await openCheckpoint(options.model)
-  let output: QuantizedOutput | undefined
+  const prepared = await prepareRun(options)
+  const { checkpoint, settings, stated, notes } = prepared
+  let place: RunOutput | undefined
   try {
-    const notes: string[] = []
-    const config = describeDecoder(checkpoint.config, join(options.model, 'config.json'), notes)
-    const weights = plainWeights(checkpoint)
-    requireWholeModel(checkpoint, config, undefined)
-    const plan = planLayers(config, settings, options)
-    const ends = endTensors(config, options)
-    const stated = statedSettings(settings, options)
-    checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
     const engine = settings.method === 'rtn' ? null : await startEngine(options.engine)
-    if (options.output !== undefined) {
-      const replaced = new Set([...plan.linears, ...ends].map(({ name }) => name))
-      const { method } = settings
-      const made = await runRecord(checkpoint, options, engine, options.signal)
-      output = await createQuantizedOutput(
-        options.output,
-        checkpoint,
-        replaced,
-        { method, stated, run: made },
-        options,
-      )
-    }
-    const { onProgress, onLayer, signal } = options
-    const run: ModelRun = {
-      model: options.model,
-      config,
-      weights,
-      settings,
-      plan,
-      ends,
-      output,
-      onProgress,
-      onLayer,
-      signal,
-    }
-    const done = await quantizePhases(run, options)
-    return quantizationReport(
-      {
-        model: options.model,
-        output: options.output ?? null,
-        method: settings.method,
-        settings: stated,
-        notes,
-      },
-      checkpoint,
-      done,
-      total(),
+    const { model, output: folder, onProgress, onLayer, signal } = options
+    if (folder !== undefined) place = await openRunOutput(folder, prepared, engine, options)
+    const { output, journal } = place ?? { output: undefined, journal: undefined }
+    before = journal?.state.seconds.total ?? 0
+    const done = await quantizePhases(
+      { ...prepared, model, output, journal, elapsed, onProgress, onLayer, signal },
+      options,
     )
+    await journal?.remove()
+    const { method } = settings
+    const of = { model, output: folder ?? null, method, settings: stated, notes }
+    return quantizationReport(of, checkpoint, done, elapsed())
+  } catch (error) {
+    throw await leave(place?.output, place?.journal, error)
   } finally {
-    await output?.discard()
     await checkpoint.close()
   }
-}
-
-function plainWeights(checkpoint: Checkpoint): WeightSource {
-  const weights = checkpointWeights(checkpoint)
-  if (weights.quantization === undefined) return weights
-  throw new CheckpointError(
-    `${checkpoint.folder}: is quantized already (method ${weights.quantization.method}); ` +
-      'give the model it was made from, or undo it first with `gptvq dequantize`',
-  )
 }

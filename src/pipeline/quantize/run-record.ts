@@ -55,7 +55,9 @@ export async function runRecord(
 
 /** Neither files nor what belongs to the process. */
 const APART: ReadonlySet<string> = new Set(
-  'model output method calibration engine threads force signal onProgress onLayer'.split(' '),
+  'model output method calibration engine threads force resume unfinished signal onProgress onLayer'.split(
+    ' ',
+  ),
 )
 
 function givenOptions(options: object): Record<string, unknown> {

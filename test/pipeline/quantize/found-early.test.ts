@@ -34,6 +34,8 @@ async function stoppedBy(
     plan: planLayers(config, settings, options),
     ends: endTensors(config, options),
     output: undefined,
+    journal: undefined,
+    elapsed: () => 0,
     onProgress: undefined,
     onLayer: (name: string) => layers.push(name),
     signal: undefined,

@@ -1,0 +1,103 @@
+import { throwIfAborted } from '../../errors.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { openEmbedding } from '../../model/decoder/embedding.js'
+import { linearLayers } from '../../model/decoder/linears.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
+import type { Calibration } from '../calibrate/calibration.js'
+import { calibrationStream, copyStream } from '../calibrate/calibration-stream.js'
+import type { LayerBits } from '../mixed/options.js'
+import type { PartProgress } from '../progress.js'
+import { keepBlock, keptStreams } from '../resume/saved-blocks.js'
+import { readLayers, type SavedLayer } from '../resume/saved-layers.js'
+import { stopwatch } from '../stopwatch.js'
+import { type CalibrationStreams, quantizeCalibratedBlock } from './calibrated-block.js'
+import type { ModelRun } from './model-run.js'
+import type { PhaseSeconds } from './phase-seconds.js'
+import { type OnQuantized, quantizeBlock } from './quantize-block.js'
+
+/** All blocks of a model, to be quantized in turn. */
+export interface BlocksWork {
+  readonly run: ModelRun
+  /** Undefined for a method that needs none. */
+  readonly calibration: Calibration | undefined
+  readonly layerBits: ReadonlyMap<string, LayerBits> | undefined
+  readonly deliver: OnQuantized
+  readonly onProgress: PartProgress
+  /** Is added to. */
+  readonly seconds: PhaseSeconds
+}
+
+/** Quantizes the blocks in turn, from the first that the journal does not have. */
+export async function quantizeBlocks(work: BlocksWork): Promise<void> {
+  const { run, calibration, layerBits, seconds } = work
+  const { weights, config, settings, plan, journal, signal } = run
+  const { order } = settings
+  const lap = stopwatch()
+  const done = await deliverKept(work)
+  const streams = calibration && (await streamsBehind(done, run, calibration, order.driftCorrection > 0))
+  seconds.calibration += lap()
+  const { length } = config.blocks
+  for (let index = done; index < length; index++) {
+    const onProgress: PartProgress = (step, share) =>
+      work.onProgress(`block ${index + 1} of ${length}: ${step}`, (index + share) / length)
+    const layers: SavedLayer[] = []
+    const deliver: OnQuantized = async (linear, layer, report) => {
+      if (journal) layers.push({ layer, report })
+      await work.deliver(linear, layer, report)
+    }
+    const block = { weights, config, index, plan, order, layerBits, deliver, onProgress, signal }
+    if (streams) await quantizeCalibratedBlock(block, streams, seconds)
+    else {
+      await quantizeBlock(block, undefined)
+      seconds.quantization += lap()
+    }
+    const isLast = index + 1 === length
+    if (journal)
+      await keepBlock(journal, layers, isLast ? undefined : streams, {
+        ...seconds,
+        total: run.elapsed(),
+      })
+  }
+}
+
+/** Delivers the layers of the blocks that are done. @returns how many blocks that are */
+async function deliverKept({ run, deliver, onProgress }: BlocksWork): Promise<number> {
+  const { journal, config, signal } = run
+  const { blocks } = config
+  const kept = journal?.state.blocks ?? []
+  for (const [index, file] of kept.entries()) {
+    throwIfAborted(signal)
+    onProgress(`block ${index + 1} of ${blocks.length}: kept from before`, index / blocks.length)
+    const linears = linearLayers(config, index)
+    for (const { layer, report } of await readLayers(journal!.folder, file)) {
+      const linear = linears.find(({ name }) => name === `${report.name}.weight`)!
+      await deliver(linear, layer, report)
+    }
+  }
+  return kept.length
+}
+
+/** The calibration tokens behind the blocks that are done. */
+async function streamsBehind(
+  done: number,
+  { weights, config, journal }: ModelRun,
+  calibration: Calibration,
+  correctsDrift: boolean,
+): Promise<CalibrationStreams | undefined> {
+  if (done === config.blocks.length) return undefined
+  if (journal && done > 0) return keptStreams(journal, config, calibration)
+  return openStreams(weights, config, calibration, correctsDrift)
+}
+
+async function openStreams(
+  weights: WeightSource,
+  config: DecoderDescription,
+  { sequences, length }: Calibration,
+  correctsDrift: boolean,
+): Promise<CalibrationStreams> {
+  const tokens = new Int32Array(sequences.length * length)
+  for (const [i, sequence] of sequences.entries()) tokens.set(sequence, i * length)
+  const embed = await openEmbedding(weights, config)
+  const present = calibrationStream(config, await embed(tokens), length)
+  return { present, full: correctsDrift ? copyStream(present) : undefined }
+}

@@ -1,0 +1,62 @@
+import { join } from 'node:path'
+import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
+import { checkpointWeights } from '../../checkpoint/model-weights.js'
+import { CheckpointError } from '../../errors.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
+import { describeDecoder } from '../../model/families/index.js'
+import { requireWholeModel } from '../folders/whole-model.js'
+import { checkModel } from './check-model.js'
+import { type EndTensor, endTensors } from './end-tensors.js'
+import { type LayerPlan, planLayers } from './layer-plan.js'
+import type { QuantizeModelOptions } from './quantize-model-options.js'
+import { defaultBits, type MethodSettings, resolveMethod } from './quantize-options.js'
+import { statedSettings } from './stated-settings.js'
+
+/** A model that is open, and what is to be done with it. */
+export interface PreparedRun {
+  readonly checkpoint: Checkpoint
+  readonly config: DecoderDescription
+  readonly weights: WeightSource
+  readonly settings: MethodSettings
+  readonly plan: LayerPlan
+  readonly ends: readonly EndTensor[]
+  /** The options in force. */
+  readonly stated: Readonly<Record<string, unknown>>
+  /** What was noticed about the model's configuration. */
+  readonly notes: readonly string[]
+}
+
+/**
+ * Opens a model, and checks it and all options; reads no weights. Its checkpoint is to be closed.
+ *
+ * @throws OptionError, CheckpointError, UnsupportedError
+ */
+export async function prepareRun(options: QuantizeModelOptions): Promise<PreparedRun> {
+  const method = options.method ?? 'gptvq'
+  const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
+  const checkpoint = await openCheckpoint(options.model)
+  try {
+    const notes: string[] = []
+    const config = describeDecoder(checkpoint.config, join(options.model, 'config.json'), notes)
+    const weights = plainWeights(checkpoint)
+    requireWholeModel(checkpoint, config, undefined)
+    const plan = planLayers(config, settings, options)
+    const ends = endTensors(config, options)
+    const stated = statedSettings(settings, options)
+    checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
+    return { checkpoint, config, weights, settings, plan, ends, stated, notes }
+  } catch (error) {
+    await checkpoint.close()
+    throw error
+  }
+}
+
+function plainWeights(checkpoint: Checkpoint): WeightSource {
+  const weights = checkpointWeights(checkpoint)
+  if (weights.quantization === undefined) return weights
+  throw new CheckpointError(
+    `${checkpoint.folder}: is quantized already (method ${weights.quantization.method}); ` +
+      'give the model it was made from, or undo it first with `gptvq dequantize`',
+  )
+}

@@ -1,0 +1,85 @@
+import type { OptionNames } from '../../check-option.js'
+import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
+import type { EngineName } from '../../model/ops/engine.js'
+import type { QuantizedLayer } from '../../packing/quantized-layer.js'
+import type { CalibrationOptions } from '../calibrate/calibration.js'
+import type { OutputOptions } from '../folders/output.js'
+import type { MixedBitsOptions } from '../mixed/options.js'
+import type { OnProgress } from '../progress.js'
+import type { ModelTuningOptions } from '../tuning/tune-model.js'
+import type { EndTensorOptions } from './end-tensors.js'
+import type { LayerOrderOptions } from './layer-order.js'
+import type { LayerPlanOptions } from './layer-plan.js'
+import type { QuantizationMethod } from './quantize-options.js'
+
+/** What to quantize, how, and where to. The settings of GPTVQ are those of `quantizeLayer`. */
+export interface QuantizeModelOptions
+  extends Omit<VqOptions, 'bits'>,
+    MixedBitsOptions,
+    CalibrationOptions,
+    LayerOrderOptions,
+    LayerPlanOptions,
+    EndTensorOptions,
+    ModelTuningOptions,
+    ResumeOptions,
+    OutputOptions {
+  /** A model folder in the Hugging Face layout. */
+  model: string
+  /** The folder to write. Left out, nothing is written; `onLayer` still receives every layer. */
+  output?: string
+  /** Default `'gptvq'`. For `'gptq'` and `'rtn'` `groupSize` counts weights of a row that share a scale, default 128. */
+  method?: QuantizationMethod
+  /** What runs the forward pass, default `'auto'`. */
+  engine?: EngineName
+  /** Threads of the kernels, for the whole process from now on; default `GPTVQ_THREADS`, else the cores there are. */
+  threads?: number
+  /** Receives what is being done and how much of it is done. */
+  onProgress?: OnProgress
+  /** Receives every layer as it is done, by the name of its weight. */
+  onLayer?: (name: string, layer: QuantizedLayer) => void
+  /** Stops the work; no output is written then, and what is kept for another run is said in the error. */
+  signal?: AbortSignal
+}
+
+/** How a run deals with interruptions: its own, and one before it. */
+export interface ResumeOptions {
+  /**
+   * Go on with what an interrupted run of the same options and inputs has left beside `output`; where there is nothing,
+   * begin. Default false: then leftovers are an error. The result is byte for byte that of a run without interruption.
+   */
+  resume?: boolean
+  /**
+   * What an interrupted run leaves. `'keep'`, the default: layers done and the activations behind the last finished block,
+   * in a folder `.NAME.unfinished` beside `output`, rewritten block by block. `'discard'`: nothing. RTN, which takes
+   * little time, keeps nothing.
+   */
+  unfinished?: 'keep' | 'discard'
+}
+
+/** All names of {@link QuantizeModelOptions}. */
+export const quantizeModelOptionNames: OptionNames<QuantizeModelOptions> = {
+  ...vqOptionNames,
+  model: true,
+  output: true,
+  method: true,
+  calibration: true,
+  sequences: true,
+  sequenceLength: true,
+  layerOrder: true,
+  driftCorrection: true,
+  skip: true,
+  set: true,
+  embeddingBits: true,
+  headBits: true,
+  tuningEpochs: true,
+  tuningSequences: true,
+  force: true,
+  maxShardBytes: true,
+  resume: true,
+  unfinished: true,
+  engine: true,
+  threads: true,
+  onProgress: true,
+  onLayer: true,
+  signal: true,
+}
