@@ -1,7 +1,7 @@
 // Packs the package, installs the tarball into an empty folder and uses it there as a stranger would: imported in
 // plain JavaScript, type-checked under both module resolutions, bundled for a browser, and from its command line.
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { build } from 'esbuild'
@@ -104,6 +104,34 @@ console.log('imported', bits)
     }
   }
   if (!run(process.execPath, ['build/use.js'], app).startsWith('imported')) fail('the import did not work')
+  // a TypeScript project in CommonJS: types under both of its resolutions, and its require() where Node can
+  const old = join(folder, 'old')
+  mkdirSync(join(old, 'node_modules'), { recursive: true })
+  symlinkSync(join(app, 'node_modules', 'gptvq'), join(old, 'node_modules', 'gptvq'), 'junction')
+  writeFileSync(join(old, 'package.json'), JSON.stringify({ name: 'old', private: true, type: 'commonjs' }))
+  writeFileSync(
+    join(old, 'use.ts'),
+    `import { matrix } from 'gptvq'
+import { quantizeModel } from 'gptvq/model'
+console.log('required', matrix(2, 3).cols, typeof quantizeModel)
+`,
+  )
+  writeFileSync(join(old, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['use.ts'] }))
+  for (const [module, resolution] of [
+    ['nodenext', 'nodenext'],
+    ['commonjs', 'node10'],
+  ]) {
+    try {
+      run(process.execPath, [tsc, '-p', '.', '--module', module, '--moduleResolution', resolution], old)
+    } catch (error) {
+      fail(`types do not resolve in CommonJS under moduleResolution ${resolution}:\n${error.stdout}`)
+    }
+    if (
+      process.features.require_module &&
+      run(process.execPath, ['build/use.js'], old).trim() !== 'required 3 function'
+    )
+      fail(`a CommonJS build under ${resolution} does not run`)
+  }
   const reader = "export { dequantizeLayer, unpackLayer } from 'gptvq'"
   const { outputFiles } = await build({
     stdin: { contents: reader, resolveDir: app },

@@ -30,6 +30,7 @@ export {
 } from './gptvq/drift-correction.js'
 export type { VectorMetric, VqOptions } from './gptvq/options.js'
 export { type LayerTask, quantizeLayer } from './gptvq/quantize-layer.js'
+export { type LayerOnInputs, quantizeOnInputs } from './gptvq/quantize-on-inputs.js'
 export { type ReconstructionError, reconstructionError } from './gptvq/reconstruction-error.js'
 export { HessianAccumulator } from './hessian.js'
 export {

@@ -44,6 +44,14 @@ export { loadTokenizer, type Tokenizer } from './model/tokenizer.js'
 export { dequantize, type PackedQuantizedLayer, type QuantizedLayer } from './packing/quantized-layer.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
 export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
+export {
+  bestWithin,
+  type CompareSettingsOptions,
+  type Comparison,
+  compareSettings,
+  type Trial,
+  type TrialResult,
+} from './pipeline/compare/compare-settings.js'
 export type { Continuations } from './pipeline/evaluate/continuations.js'
 export {
   type EvaluateModelOptions,

@@ -39,7 +39,12 @@ export function shownJson(value: unknown): string {
 
 const REPLACE = 'Replace it by the file of the original model'
 
-async function readSmallFile(path: string): Promise<Uint8Array> {
+/**
+ * Reads a whole file of a model that is not its weights.
+ *
+ * @throws CheckpointError when the file is missing (its cause is the system's error), no plain file, or over 100 MB
+ */
+export async function readSmallFile(path: string): Promise<Uint8Array> {
   const pool = createFilePool(1)
   try {
     const file = await pool.open(path)

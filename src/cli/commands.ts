@@ -1,3 +1,4 @@
+import { compareCommand } from './commands/compare.js'
 import { dequantizeCommand } from './commands/dequantize.js'
 import { evalCommand } from './commands/eval.js'
 import { exportCommand } from './commands/export.js'
@@ -12,6 +13,7 @@ import type { Command } from './parse/command.js'
 export const commands: readonly Command[] = [
   quantizeCommand,
   evalCommand,
+  compareCommand,
   inspectCommand,
   reportCommand,
   dequantizeCommand,

@@ -7,10 +7,19 @@ import { safeJson, safeLines, safeText } from '../safe-text.js'
 import { commands } from './commands.js'
 import { describeFailure, exitCodes, type Failure, UsageError } from './errors.js'
 import type { Command, Input } from './parse/command.js'
+import { completionScript } from './parse/completion.js'
+import { readConfigFile, withConfig } from './parse/config-file.js'
 import { commonFlags, type FlagTable } from './parse/flags.js'
 import { commandHelp, programHelp } from './parse/help.js'
-import { parseFlags, requireFlags } from './parse/parse-flags.js'
-import { createProgress, jsonProgress, type ProgressStream, quietProgress } from './terminal/progress-bar.js'
+import { type ParsedArguments, parseFlags, requireFlags } from './parse/parse-flags.js'
+import { openLog } from './terminal/log-file.js'
+import {
+  createProgress,
+  jsonProgress,
+  type ProgressDisplay,
+  type ProgressStream,
+  quietProgress,
+} from './terminal/progress-bar.js'
 
 /** What the command line touches of the process. */
 export interface CliStreams {
@@ -50,7 +59,8 @@ async function runWithoutCommand(args: readonly string[], { stdout }: CliStreams
   if (first === '--version' || first === '-v') print(await packageVersion())
   else if (first === '--help' || first === '-h' || (first === 'help' && topic === undefined)) {
     print(programHelp(commands, helpWidth(stdout)))
-  } else if (first === 'help') print(commandHelp(findCommand(topic), helpWidth(stdout)))
+  } else if (first === 'completion') stdout.write(`${completionScript(topic, commands)}\n`)
+  else if (first === 'help') print(commandHelp(findCommand(topic), helpWidth(stdout)))
   else if (first === undefined) {
     throw new UsageError(`a command is missing: ${commands.map(({ name }) => name).join(', ')}`)
   } else findCommand(first)
@@ -64,7 +74,7 @@ function findCommand(name: string): Command {
       `unknown flag ${name}${suggestion(name, ['--help', '--version'])}. The flags of a command follow its name`,
     )
   }
-  const near = suggestion(name, [...commands.map((candidate) => candidate.name), 'help'])
+  const near = suggestion(name, [...commands.map((candidate) => candidate.name), 'help', 'completion'])
   throw new UsageError(`unknown command '${name}'${near}`)
 }
 
@@ -74,19 +84,33 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
     stdout.write(`${commandHelp(command, helpWidth(stdout))}\n`)
     return
   }
-  const parsed = parseFlags(command.name, args, { ...command.flags, ...commonFlags })
+  const parsed = await readArguments(command, args)
   const path = onlyPath(command, parsed.positionals)
   requireFlags(command.name, parsed, command.flags)
-  const { json, quiet, progress: style, help: _, ...values } = parsed.values
+  const { json, quiet, progress: style, help: _, config: __, logFile, ...values } = parsed.values
   const now = () => performance.now()
+  const log = openLog(logFile as string | undefined, now)
   const shown = style === 'json' ? jsonProgress(stderr, now) : createProgress(stderr, env, now)
-  const progress = quiet ? quietProgress(stderr) : shown
+  const display = quiet ? quietProgress(stderr) : shown
+  const progress: ProgressDisplay = {
+    ...display,
+    report(step) {
+      display.report(step)
+      log.report(step)
+    },
+    note(text) {
+      if (!quiet) display.note(text)
+      log.add({ note: text })
+    },
+  }
   const announceStop = () => {
     const again = signal?.reason === 'SIGINT' ? '; a second Ctrl-C ends the program at once' : ''
-    progress.note(`stopping${again}`)
+    display.note(`stopping${again}`)
+    log.add({ note: 'stopping' })
   }
   signal?.addEventListener('abort', announceStop)
   try {
+    log.add({ command: command.name, model: path, flags: values })
     const { stdin } = streams
     const place = await resolveModel(path, { onProgress: progress.report, ...(signal && { signal }) })
     const result = await command.run(place, values, {
@@ -98,9 +122,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
         progress.close()
         if (!json) stdout.write(stdout.isTTY ? safeText(text) : text)
       },
-      note(text) {
-        if (!quiet) progress.note(safeLines(text))
-      },
+      note: (text) => progress.note(safeLines(text)),
       terminal:
         stdin?.isTTY && stdout.isTTY && !json
           ? {
@@ -114,12 +136,26 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
     })
     progress.close()
     const document = finiteJson(result.json, 2)
+    log.add({ result: result.json })
     if (json) stdout.write(`${safeJson(document)}\n`)
     else if (result.text !== '') stdout.write(`${safeLines(result.text)}\n`)
+  } catch (error) {
+    log.add({ error: error instanceof Error ? error.message : String(error) })
+    throw error
   } finally {
+    log.close()
     progress.close()
     signal?.removeEventListener('abort', announceStop)
   }
+}
+
+/** The flags of the command line, and behind them those of the file that it names. */
+async function readArguments(command: Command, args: readonly string[]): Promise<ParsedArguments> {
+  const table = { ...command.flags, ...commonFlags }
+  const given = parseFlags(command.name, args, table)
+  const { config } = given.values
+  if (typeof config !== 'string') return given
+  return withConfig(given, await readConfigFile(command.name, config, table))
 }
 
 function asksForJson(args: readonly string[]): boolean {

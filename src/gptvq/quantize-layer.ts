@@ -49,8 +49,8 @@ export interface LayerTask {
   factors?: SharedFactors
 }
 
-/** Share of the work that walking the columns takes, the codebook update the rest; for progress only. */
-const COLUMNS_SHARE = 0.8
+/** Share of the work that walking the columns takes, refinement the rest; for progress only. */
+const COLUMNS_SHARE = { trellis: 0.2, plain: 0.45 }
 
 const optionNames: OptionNames<VqOptions & LayerTask> = {
   ...vqOptionNames,
@@ -95,12 +95,13 @@ export async function quantizeLayer(
   const { scaled, exponent } = inOrdinaryUnits(weight)
   const ordered = orderColumns(scaled, inOrdinaryUnits(hessian).scaled, settings.columnOrder, name)
   const where = ordered.permutation ? `${name}, columns in activation order` : name
+  const columnsShare = COLUMNS_SHARE[settings.trellisBits > 0 ? 'trellis' : 'plain']
   const { layer, codebooks } = await walkColumns(ordered, settings, where, factors, pause, clock, (done) =>
-    onProgress(COLUMNS_SHARE * done),
+    onProgress(columnsShare * done),
   )
   const seen = { ...ordered, hessian: refinementHessian(ordered.hessian, settings.damping, tokens) }
   await descendOnLoss(seen, layer, codebooks, settings, pause, clock, (done) =>
-    onProgress(COLUMNS_SHARE + (1 - COLUMNS_SHARE) * done),
+    onProgress(columnsShare + (1 - columnsShare) * done),
   )
   multiplyScales(layer, exponent, name)
   return ordered.permutation ? { ...layer, permutation: ordered.permutation } : layer
@@ -176,7 +177,8 @@ async function descendOnLoss(
   let damped: Matrix | undefined
   for (const [i, panel] of panels.entries()) {
     const walked = weightError(panel)
-    const goBack = isConstant ? await refineIndices(panel) : await descend(panel)
+    const inPanel = (done: number) => onProgress((i + done) / panels.length)
+    const goBack = isConstant ? await refineIndices(panel, inPanel) : await descend(panel, inPanel)
     if (ranAway(walked, weightError(panel))) {
       goBack()
       damped ??= dampedHessian(hessian, Math.max(damping, LEAST_DAMPING))
@@ -186,20 +188,20 @@ async function descendOnLoss(
     onProgress((i + 1) / panels.length)
   }
 
-  async function refineIndices(panel: LayerPanel): Promise<() => void> {
+  async function refineIndices(panel: LayerPanel, inPanel?: (done: number) => void): Promise<() => void> {
     const goBack = keepIndices(panel)
-    await clock('refine', () => refinePanel(panel, stateOf(panel), limits, pause))
+    await clock('refine', () => refinePanel(panel, stateOf(panel), limits, pause, inPanel))
     return goBack
   }
 
-  async function descend(panel: LayerPanel): Promise<() => void> {
+  async function descend(panel: LayerPanel, inPanel?: (done: number) => void): Promise<() => void> {
     const state = stateOf(panel)
     const before = snapshot(panel, layer, state.losses)
     if (refinementRounds === 0) {
       await clock('update', () => updateCodebooks(wholeStrip(panel, state), codebookUpdateSteps, pause))
     } else {
       // its rounds move the codebooks too, and end as low without a descent of these alone before
-      await clock('refine', () => refinePanel(panel, state, limits, pause))
+      await clock('refine', () => refinePanel(panel, state, limits, pause, inPanel))
     }
     const stored = await clock('update', () => storePanel(panel, layer, before, state.residual))
     if (refinementRounds > 0) await clock('refine', () => refineOnce(panel, stored, 0, pause))

@@ -1,7 +1,9 @@
 import { join } from 'node:path'
 import { requirePath } from '../check-option.js'
+import { requireShallow } from '../checkpoint/json-file.js'
 import { readModelText } from '../checkpoint/model-text.js'
 import { CheckpointError, GptvqError, TextError, UnsupportedError } from '../errors.js'
+import { pacer } from '../event-loop.js'
 import { addedTokenSplitter, readAddedTokens } from './tokenizer/added-tokens.js'
 import { readDecoder } from './tokenizer/decoders.js'
 import { readModel } from './tokenizer/model.js'
@@ -11,6 +13,7 @@ import { readPreTokenizer } from './tokenizer/pre-tokenizers.js'
 import { readSection, type Section } from './tokenizer/section.js'
 
 const TOKENIZER_FILE = 'tokenizer.json'
+const WORDS_PER_TURN = 1024
 
 /** Text to token ids and back, without special tokens of its own. */
 export interface Tokenizer {
@@ -30,6 +33,12 @@ export interface Tokenizer {
    * @throws TextError where the text has a word that the tokenizer has no ids for, not even an unknown token's
    */
   encode(text: string): Int32Array
+  /**
+   * The same for texts of megabytes: other work and Ctrl-C come through on the way.
+   *
+   * @throws AbortedError when `signal` fires
+   */
+  encodeInTurns(text: string, signal?: AbortSignal): Promise<Int32Array>
   /** The text of some ids. @throws TextError for an id that is not in the vocabulary */
   decode(ids: Int32Array): string
 }
@@ -78,8 +87,10 @@ async function readJson(model: string, file: string): Promise<unknown> {
     )
   }
   try {
+    requireShallow(text, file)
     return JSON.parse(text)
   } catch (cause) {
+    if (cause instanceof GptvqError) throw cause
     throw new CheckpointError(`${file}: is not JSON (${reason(cause)}); the file is damaged`, { cause })
   }
 }
@@ -94,6 +105,18 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
   const tokens = [...model.tokens]
   for (const { id, content } of added) tokens[id] = content
 
+  // added tokens as their ids, the rest as the words that the model sees one by one
+  function* words(text: string): Generator<number | string> {
+    for (const part of split(text)) {
+      if (typeof part === 'number') yield part
+      else for (const word of preTokenize(part)) yield word.text
+    }
+  }
+  const pushIds = (ids: number[], word: number | string) => {
+    if (typeof word === 'number') ids.push(word)
+    else for (const id of model.encode(word)) ids.push(id)
+  }
+
   return {
     file,
     vocabSize: tokens.length,
@@ -102,9 +125,16 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
     learnedVocabSize: learnedSize(tokens.length, new Set(added.map(({ id }) => id))),
     encode: (text) => {
       const ids: number[] = []
-      for (const part of split(text)) {
-        if (typeof part === 'number') ids.push(part)
-        else for (const word of preTokenize(part)) for (const id of model.encode(word.text)) ids.push(id)
+      for (const word of words(text)) pushIds(ids, word)
+      return Int32Array.from(ids)
+    },
+    encodeInTurns: async (text, signal) => {
+      const ids: number[] = []
+      const pause = pacer(signal)
+      let count = 0
+      for (const word of words(text)) {
+        if (count++ % WORDS_PER_TURN === 0) await pause()
+        pushIds(ids, word)
       }
       return Int32Array.from(ids)
     },

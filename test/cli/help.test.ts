@@ -103,3 +103,11 @@ describe('the table of flags', () => {
     expect(dequantizeFlags.dtype.choices).toEqual(plainDtypes)
   })
 })
+
+test('groups name flags that are there, each once', () => {
+  for (const { flags, groups = [] } of commands) {
+    const named = groups.flatMap(([, options]) => options)
+    expect(named.filter((option) => !(option in flags))).toEqual([])
+    expect(new Set(named).size).toBe(named.length)
+  }
+})

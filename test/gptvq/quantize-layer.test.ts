@@ -315,3 +315,20 @@ describe('quantizeLayer', () => {
     await expect(quantizeLayer(weight, hessian, { bits: 0 })).rejects.toThrow(OptionError)
   })
 })
+
+it.each([{ trellisBits: 0 }, {}])(
+  'tells how far refinement has come, and never less than before: %j',
+  async (options) => {
+    const weight = gaussianMatrix(64, 512, 3)
+    const shares: number[] = []
+    await quantizeLayer(weight, randomHessian(512, 1024, 4), {
+      ...options,
+      columnsPerGroup: 128,
+      onProgress: (done) => shares.push(done),
+    })
+    // four column groups in the walk, and in each round of refinement
+    expect(shares.length).toBeGreaterThan(2 * 4)
+    expect(shares).toEqual(shares.toSorted((a, b) => a - b))
+    expect(shares.at(-1)).toBe(1)
+  },
+)

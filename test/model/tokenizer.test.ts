@@ -1,10 +1,11 @@
+import { execFileSync } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Tokenizer as PlainTokenizer } from '@huggingface/tokenizers'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CheckpointError, TextError, UnsupportedError } from '../../src/errors.js'
+import { AbortedError, CheckpointError, TextError, UnsupportedError } from '../../src/errors.js'
 import { describeDecoder } from '../../src/model/families/index.js'
 import { cutUnjoined, joinedPairs } from '../../src/model/tokenizer/word-cuts.js'
 import { checkVocabulary, loadTokenizer } from '../../src/model/tokenizer.js'
@@ -189,3 +190,50 @@ function bytePairDefinition(letters: readonly string[], picks: readonly (readonl
     },
   }
 }
+
+describe('a text of megabytes', () => {
+  const text = 'The weights of 12 layers, naïve or not,\n\n  are rounded. '.repeat(40_000)
+
+  it('has the same ids in turns as at once, and lets other work through', async () => {
+    const tokenizer = await loadTokenizer(tinyLlamaFolder)
+    let turns = 0
+    const timer = setInterval(() => turns++, 1)
+    const ids = await tokenizer.encodeInTurns(text)
+    clearInterval(timer)
+    expect(turns).toBeGreaterThan(0)
+    expect(ids).toEqual(tokenizer.encode(text))
+  })
+
+  it('keeps its ids when another text is encoded meanwhile', async () => {
+    const tokenizer = await loadTokenizer(tinyLlamaFolder)
+    const other = 'meanwhile, another one. '.repeat(20_000)
+    const both = await Promise.all([tokenizer.encodeInTurns(text), tokenizer.encodeInTurns(other)])
+    expect(both).toEqual([tokenizer.encode(text), tokenizer.encode(other)])
+  })
+
+  it('is left when the signal fires', async () => {
+    const tokenizer = await loadTokenizer(tinyLlamaFolder)
+    const stop = new AbortController()
+    setTimeout(() => stop.abort(), 1)
+    await expect(tokenizer.encodeInTurns(text, stop.signal)).rejects.toThrow(AbortedError)
+  })
+})
+
+it.skipIf(process.platform === 'win32')(
+  'a tokenizer.json that is no plain file is refused at once',
+  async () => {
+    const odd = await mkdtemp(join(tmpdir(), 'gptvq-fifo-'))
+    try {
+      execFileSync('mkfifo', [join(odd, 'tokenizer.json')])
+      await expect(loadTokenizer(odd)).rejects.toThrow(/tokenizer\.json.*file/)
+    } finally {
+      await rm(odd, { recursive: true })
+    }
+  },
+)
+
+it('a tokenizer.json nested thousands deep is refused', async () => {
+  await expect(loadDefinition(`{"model":${'['.repeat(9000)}${']'.repeat(9000)}}`)).rejects.toThrow(
+    /tokenizer\.json.*nested/,
+  )
+})

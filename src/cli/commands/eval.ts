@@ -5,6 +5,7 @@ import { defineCommand } from '../parse/command.js'
 import { evalFlags } from '../parse/flags.js'
 import { formatCount, formatError, formatShare } from '../terminal/format.js'
 import { formatTable } from '../terminal/table.js'
+import { readTextArgument } from '../terminal/text-argument.js'
 
 /** `gptvq eval MODEL --text FILE` */
 export const evalCommand = defineCommand({
@@ -19,9 +20,10 @@ export const evalCommand = defineCommand({
     'eval ./my-model --text held-out.txt --context 256 --windows 200 --json',
   ],
   flags: evalFlags,
-  async run(model, options, { onProgress, signal }) {
+  async run(model, options, { onProgress, signal, stdin }) {
     const { evaluateModel } = await import('../../pipeline/evaluate/evaluate-model.js')
-    const evaluation = await evaluateModel({ model, ...options, onProgress, signal })
+    const text = await readTextArgument(options.text, stdin)
+    const evaluation = await evaluateModel({ model, ...options, text, onProgress, signal })
     return { json: evaluation, text: scoreTable(evaluation, model, options.reference) }
   },
 })

@@ -4,7 +4,7 @@ import { type OnProgress, partOf } from '../../pipeline/progress.js'
 import type { QuantizationReport } from '../../pipeline/quantize/report.js'
 import { runDetails } from '../../pipeline/reports/run-details.js'
 import { settingFlags } from '../../report/page/setting-flags.js'
-import { defineCommand } from '../parse/command.js'
+import { type CommandContext, defineCommand } from '../parse/command.js'
 import { quantizeFlags } from '../parse/flags.js'
 import {
   formatArgument,
@@ -15,9 +15,13 @@ import {
   formatSeconds,
 } from '../terminal/format.js'
 import { formatTable, wrapText } from '../terminal/table.js'
+import { readTextArgument } from '../terminal/text-argument.js'
 
 /** Share of the work that writing a report takes; for progress only. */
 const REPORT_SHARE = 0.02
+
+/** Bits per value beside those of the indices that need no word. */
+const MOST_BESIDE = 0.5
 
 /** Layers that a warning names at most. */
 const NAMED_LAYERS = 8
@@ -40,8 +44,41 @@ export const quantizeCommand = defineCommand({
     'quantize ./my-model --out ./my-model-rtn --method rtn --bits 4',
   ],
   flags: quantizeFlags,
-  async run(model, { out, report: page, ...options }, { onProgress, signal }) {
+  groups: [
+    [
+      'What to make',
+      ['out', 'method', 'bits', 'bpv', 'vectorDim', 'skip', 'set', 'embeddingBits', 'headBits'],
+    ],
+    [
+      'Calibration',
+      ['calibration', 'sequences', 'sequenceLength', 'layerOrder', 'driftCorrection', 'damping'],
+    ],
+    [
+      'Trellis and scales',
+      ['trellisBits', 'indexWidths', 'scaleBlockSize', 'columnOrder', 'columnsPerGroup'],
+    ],
+    [
+      'Plain codebooks',
+      [
+        'groupSize',
+        'codebookBits',
+        'kmeansIterations',
+        'kmeansTolerance',
+        'kmeansInit',
+        'restarts',
+        'codebookUpdateSteps',
+        'tuningEpochs',
+        'tuningSequences',
+      ],
+    ],
+    ['Refinement', ['refinementRounds', 'refinementTolerance', 'vectorMetric']],
+  ],
+  async run(model, { out, report: page, calibration: given, ...flags }, context) {
+    const { signal, stdin } = context
+    const onProgress = sayingWhatSamplingCosts(context)
     const { quantizeModel } = await import('../../pipeline/quantize/quantize-model.js')
+    const calibration = given === undefined ? {} : { calibration: await readTextArgument(given, stdin) }
+    const options = { ...flags, ...calibration }
     if (page === undefined) {
       const report = await quantizeModel({ model, output: out, ...options, onProgress, signal })
       return { json: report, text: summary(report, await readdir(out)) }
@@ -71,6 +108,21 @@ export const quantizeCommand = defineCommand({
     return { json: report, text: summary(report, await readdir(out), page) }
   },
 })
+
+/** Says before a model writes its own calibration text that this takes long, and what spares it. */
+function sayingWhatSamplingCosts({ onProgress, note }: CommandContext): OnProgress {
+  let said = false
+  return (progress) => {
+    if (!said && progress.step.startsWith('writing calibration text')) {
+      said = true
+      note(
+        'no --calibration: the model first writes a text of its own, token by token, which can take longer than the ' +
+          'rest; --calibration FILE spares that, a few hundred KB of plain text will do',
+      )
+    }
+    onProgress(progress)
+  }
+}
 
 function shareOf(onProgress: OnProgress, from: number, to: number): OnProgress {
   const part = partOf(onProgress, from, to)
@@ -107,6 +159,7 @@ function summary(report: QuantizationReport, files: readonly string[], page?: st
     '',
     formatTable(rows, ['left', 'left']),
     '',
+    ...warnOfBits(report),
     ...warnOfLittleText(report),
     ...warnOfDrift(report),
     'Next, on text that calibration has not seen:',
@@ -176,6 +229,17 @@ function warnOfDrift({ layers }: QuantizationReport): string[] {
     `warning: drift correction was held back in ${formatCount(held.length, 'layer')}: ${named.join(', ')}${more}. ` +
       'Activations are very large, the calibration text is short, or the bits are few; ' +
       'compare with --drift-correction 0',
+    '',
+  ]
+}
+
+/** Says that what is stored beside the indices, or scales, costs far more than usual. */
+function warnOfBits({ bitsPerValue, settings, mixed }: QuantizationReport): string[] {
+  const { bits } = settings
+  if (mixed !== null || typeof bits !== 'number' || bitsPerValue <= bits + MOST_BESIDE) return []
+  return [
+    `warning: ${formatBits(bitsPerValue)} bits per value are stored where ${bits} were asked for: codebooks and scales of ` +
+      'groups so small cost the rest. Leave --group-size away, or give the bits in all by --bpv',
     '',
   ]
 }

@@ -44,6 +44,8 @@ export interface Command {
   /** Calls that work, without the leading `gptvq`. */
   readonly examples: readonly string[]
   readonly flags: FlagTable
+  /** Headings of the help and the flags under each; the others come last. */
+  readonly groups?: readonly (readonly [heading: string, options: readonly string[]])[]
   run(path: string, values: object, context: CommandContext): Promise<CommandResult>
 }
 

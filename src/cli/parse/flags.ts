@@ -5,6 +5,7 @@ import type { GgufExportType } from '../../export/gguf-types.js'
 import { splitRules } from '../../gguf/tokenizer/split-rules.js'
 import type { VectorMetric, VqOptions } from '../../gptvq/options.js'
 import type { EngineName } from '../../model/ops/engine.js'
+import type { Trial } from '../../pipeline/compare/compare-settings.js'
 import type { EvaluateModelOptions } from '../../pipeline/evaluate/evaluate-model.js'
 import type { DequantizeModelOptions, PlainDtype } from '../../pipeline/folders/dequantize-model.js'
 import type { EndTensorOptions } from '../../pipeline/quantize/end-tensors.js'
@@ -29,6 +30,8 @@ type FlagKind =
   | { readonly kind: 'patterns' | 'texts' }
   /** `PATTERN:option=value,...`, by the flags of `table`; can be given several times. */
   | { readonly kind: 'settings'; readonly table: FlagTable }
+  /** `option=value option=value`, by the flags of `table`; can be given several times. */
+  | { readonly kind: 'trials'; readonly table: FlagTable }
   /** `word` may stand in place of the number. */
   | { readonly kind: 'whole' | 'number'; readonly word?: string }
   | { readonly kind: 'choice'; readonly choices: readonly (string | number)[] }
@@ -45,11 +48,13 @@ export type FlagValue<F extends Flag> = F extends { kind: 'switch' }
       ? string[]
       : F extends { kind: 'settings' }
         ? LayerSetting[]
-        : F extends { kind: 'choice'; choices: readonly (infer Choice)[] }
-          ? Choice
-          : F extends { kind: 'whole' | 'number'; word: infer Word }
-            ? number | Word
-            : number
+        : F extends { kind: 'trials' }
+          ? Trial[]
+          : F extends { kind: 'choice'; choices: readonly (infer Choice)[] }
+            ? Choice
+            : F extends { kind: 'whole' | 'number'; word: infer Word }
+              ? number | Word
+              : number
 
 type RequiredNames<T extends FlagTable> = {
   [Name in keyof T]: T[Name] extends { required: true } ? Name : never
@@ -75,6 +80,16 @@ export type CallerOnly = 'onProgress' | 'onLayer' | 'signal'
 export const commonFlags = {
   json: { kind: 'switch', help: 'print one JSON document and nothing else on standard output' },
   quiet: { kind: 'switch', help: 'show no progress' },
+  config: {
+    kind: 'path',
+    value: 'FILE',
+    help: 'flags from a JSON object, e.g. {"bits": 2}; flags given here count',
+  },
+  logFile: {
+    kind: 'path',
+    value: 'FILE',
+    help: 'add progress, notes and result to a file, a JSON object a line',
+  },
   progress: {
     kind: 'choice',
     choices: ['auto', 'json'],
@@ -215,7 +230,7 @@ export const quantizeFlags = {
   calibration: {
     kind: 'path',
     value: 'FILE',
-    help: 'UTF-8 text that shows the model at work',
+    help: 'UTF-8 text that shows the model at work, - for standard input',
     default: 'the model writes its own',
   },
   method: {
@@ -297,7 +312,12 @@ export const quantizeFlags = {
 } as const satisfies FlagsOf<QuantizeModelOptions & { report?: string }>
 
 export const evalFlags = {
-  text: { kind: 'path', value: 'FILE', required: true, help: 'UTF-8 text that calibration has not seen' },
+  text: {
+    kind: 'path',
+    value: 'FILE',
+    required: true,
+    help: 'UTF-8 text that calibration has not seen, - for standard input',
+  },
   reference: {
     kind: 'path',
     value: 'MODEL',

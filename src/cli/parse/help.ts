@@ -15,6 +15,7 @@ export function programHelp(commands: readonly Command[], width: number): string
     formatTable(list, ['left', 'left']),
     '',
     ...wrapText('gptvq help COMMAND shows the flags of a command; gptvq --version the version.', width),
+    ...wrapText('gptvq completion bash|zsh|fish prints what the shell needs to complete them.', width),
     exitCodeHelp,
     'GPTVQ_DEBUG=1 shows where in the program an error came from.',
     '',
@@ -34,14 +35,23 @@ export function commandHelp(command: Command, width: number): string {
     ...wrapText(command.about, width),
     '',
     ...(command.table ? [...tableLines(command.table, width), ''] : []),
-    'Flags:',
-    ...flagLines({ ...command.flags, ...commonFlags }, width),
-    '',
+    ...flagGroups(command).flatMap(([heading, flags]) => [`${heading}:`, ...flagLines(flags, width), '']),
     'Examples:',
     ...command.examples.map((example) => `  gptvq ${example}`),
     '',
     exitCodeHelp,
   ].join('\n')
+}
+
+/** The flags under their headings, each once. */
+function flagGroups({ flags, groups = [] }: Command): [string, FlagTable][] {
+  const grouped = groups.map(([heading, options]): [string, FlagTable] => [
+    heading,
+    Object.fromEntries(options.map((option) => [option, flags[option]])),
+  ])
+  const listed = new Set(groups.flatMap(([, options]) => options))
+  const rest = Object.fromEntries(Object.entries(flags).filter(([option]) => !listed.has(option)))
+  return [...grouped, [groups.length > 0 ? 'Other flags' : 'Flags', { ...rest, ...commonFlags }]]
 }
 
 /** A table whose last column is wrapped. */
@@ -94,6 +104,8 @@ function placeholder(flag: Flag): string {
       return 'PATTERN'
     case 'settings':
       return 'PATTERN:OPTION=VALUE'
+    case 'trials':
+      return 'OPTION=VALUE ...'
     case 'bytes':
       return 'BYTES'
     case 'whole':

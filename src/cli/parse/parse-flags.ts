@@ -1,11 +1,18 @@
 import { parseArgs } from 'node:util'
 import { suggestion } from '../../nearest-name.js'
+import type { Trial } from '../../pipeline/compare/compare-settings.js'
 import type { LayerSetting } from '../../pipeline/quantize/layer-plan.js'
 import { UsageError } from '../errors.js'
 import { type Flag, type FlagTable, flagName } from './flags.js'
 
 /** What a flag was given. */
-export type ParsedValue = string | number | boolean | readonly string[] | readonly LayerSetting[]
+export type ParsedValue =
+  | string
+  | number
+  | boolean
+  | readonly string[]
+  | readonly LayerSetting[]
+  | readonly Trial[]
 
 /** What a command was called with. */
 export interface ParsedArguments {
@@ -105,6 +112,8 @@ function expectation(flag: Exclude<Flag, { kind: 'switch' }>): string {
       return "a pattern over layers' names, e.g. '*.down_proj'"
     case 'settings':
       return "PATTERN:option=value, e.g. '*.down_proj:bits=3'"
+    case 'trials':
+      return 'settings of one try, e.g. bits=2,vectorDim=4, or default'
     case 'bytes':
       return 'a number of bytes, e.g. 5e9, 500MB or 2GiB'
   }
@@ -122,6 +131,10 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): Parse
       return [text]
     case 'settings':
       return readSetting(flag.table, text)
+    case 'trials':
+      return [
+        { name: text, options: text === 'default' ? {} : readOptions(flag.table, text.split(/[\s,]+/)) },
+      ]
     case 'whole': {
       if (flag.word === text) return text
       const value = readNumber(text)
@@ -137,18 +150,23 @@ function readValue(flag: Exclude<Flag, { kind: 'switch' }>, text: string): Parse
 function readSetting(table: FlagTable, text: string): LayerSetting[] | undefined {
   const colon = text.lastIndexOf(':')
   if (colon < 1) return undefined
+  return [{ match: text.slice(0, colon), options: readOptions(table, text.slice(colon + 1).split(',')) }]
+}
+
+/** `name=value` pairs by the flags that they are the values of; a switch needs no value. */
+function readOptions(table: FlagTable, parts: readonly string[]): Record<string, ParsedValue> {
   const options: Record<string, ParsedValue> = {}
-  for (const part of text.slice(colon + 1).split(',')) {
+  for (const part of parts) {
     const equals = part.indexOf('=')
     const name = equals < 0 ? part : part.slice(0, equals)
     const value = equals < 0 ? undefined : part.slice(equals + 1)
     const option = Object.keys(table).find((known) => known === name || flagName(known) === `--${name}`)
     if (option === undefined) {
-      throw new UsageError(`there is no setting '${name}' of a layer${suggestion(name, Object.keys(table))}`)
+      throw new UsageError(`there is no setting '${name}'${suggestion(name, Object.keys(table))}`)
     }
-    options[option] = readFlag(table[option], value, true)
+    options[option] = added(options[option], readFlag(table[option], value, value !== undefined))
   }
-  return [{ match: text.slice(0, colon), options }]
+  return options
 }
 
 function readNumber(text: string): number | undefined {

@@ -23,18 +23,22 @@ export interface RefinementLimits {
  *
  * @param whole changed in place
  * @param state of the panel, of no use afterwards
+ * @param onProgress told the share of all rounds done; they may end sooner
  */
 export async function refinePanel(
   whole: RowPanel,
   state: PanelState,
   { rounds, tolerance, codebookSteps }: RefinementLimits,
   pause: Pause,
+  onProgress: (done: number) => void = () => {},
 ): Promise<void> {
   let groups = Array.from({ length: rowGroupsOf(whole.layout) }, (_, group) => group)
   let part = { panel: whole, state }
   for (let round = 0; round < rounds; round++) {
     const before = part.state.losses.slice()
-    await refineOnce(part.panel, part.state, codebookSteps, pause)
+    await refineOnce(part.panel, part.state, codebookSteps, pause, (done) =>
+      onProgress((round + done) / rounds),
+    )
     const { losses } = part.state
     const going = [...groups.keys()].filter((g) => losses[g] < (1 - tolerance) * before[g])
     if (going.length === groups.length) continue
@@ -53,13 +57,16 @@ export async function refineOnce(
   state: PanelState,
   codebookSteps: number,
   pause: Pause,
+  onProgress: (done: number) => void = () => {},
 ): Promise<void> {
-  for (let columnGroup = 0; columnGroup < columnGroupsOf(panel.layout); columnGroup++) {
+  const columnGroups = columnGroupsOf(panel.layout)
+  for (let columnGroup = 0; columnGroup < columnGroups; columnGroup++) {
     const strip = openStrip(panel, state, columnGroup)
     await refineIndices(strip, pause)
     await updateCodebooks(strip, codebookSteps, pause)
     await refineScales(strip, pause)
     await pause()
     closeStrip(strip, state)
+    onProgress((columnGroup + 1) / columnGroups)
   }
 }

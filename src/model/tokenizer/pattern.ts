@@ -41,32 +41,30 @@ export function literally(text: string): RegExp {
   return new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'), 'gu')
 }
 
-/** Cuts a text into matches and what lies between them, in order; their lengths add up to the text's. */
-export function findSpans(text: string, pattern: RegExp): Span[] {
-  const spans: Span[] = []
+/**
+ * Cuts a text into matches and what lies between them, in order; their lengths add up to the text's. Where it stands is
+ * not left to the pattern: another text may be cut by it meanwhile.
+ */
+export function* findSpans(text: string, pattern: RegExp): Generator<Span> {
   let end = 0
   let lastMatch = -1
-  pattern.lastIndex = 0
-  while (pattern.lastIndex <= text.length) {
-    const from = pattern.lastIndex
+  for (let from = 0; from <= text.length; ) {
+    pattern.lastIndex = from
     const found = pattern.exec(text)
     if (found === null) break
     const stop = found.index + found[0].length
-    if (found[0] === '') {
+    if (found[0] === '' && lastMatch === stop) {
       // the reference steps one character on at an empty match right after another one, wherever it then finds the next
-      pattern.lastIndex = stop
-      if (lastMatch === stop) {
-        pattern.lastIndex = from + characterLength(text, from)
-        continue
-      }
+      from += characterLength(text, from)
+      continue
     }
-    if (end < found.index) spans.push({ start: end, end: found.index, match: false })
-    spans.push({ start: found.index, end: stop, match: true })
+    if (end < found.index) yield { start: end, end: found.index, match: false }
+    yield { start: found.index, end: stop, match: true }
+    from = stop
     end = stop
     lastMatch = stop
   }
-  if (end < text.length) spans.push({ start: end, end: text.length, match: false })
-  return spans
+  if (end < text.length) yield { start: end, end: text.length, match: false }
 }
 
 function characterLength(text: string, at: number): number {
@@ -75,7 +73,7 @@ function characterLength(text: string, at: number): number {
 
 /** Puts `content`, as it stands, in the place of each match. */
 export function replaceMatches(text: string, pattern: RegExp, content: string): string {
-  return findSpans(text, pattern)
+  return Array.from(findSpans(text, pattern))
     .map(({ start, end, match }) => (match ? content : text.slice(start, end)))
     .join('')
 }

@@ -3,8 +3,8 @@ import type { Piece } from './normalizers.js'
 import { findSpans, literally, readPattern, type Span, whitespace, wordCharacter } from './pattern.js'
 import type { Section } from './section.js'
 
-/** Splits a piece into the words that the model sees one by one. */
-export type PreTokenizer = (piece: Piece) => Piece[]
+/** Splits a piece into the words that the model sees one by one, each when it is asked for: texts can be long. */
+export type PreTokenizer = (piece: Piece) => Iterable<Piece>
 
 /** The pre-tokenizer of a tokenizer.json; without one a piece is one word. */
 export function readPreTokenizer(section: Section | undefined): PreTokenizer {
@@ -40,7 +40,11 @@ const readers: Record<string, (section: Section) => PreTokenizer> = {
 }
 
 function chain(steps: readonly PreTokenizer[]): PreTokenizer {
-  return (piece) => steps.reduce((pieces, step) => pieces.flatMap((each) => step(each)), [piece])
+  return (piece) => steps.reduce<Iterable<Piece>>(eachThrough, [piece])
+}
+
+function* eachThrough(pieces: Iterable<Piece>, step: PreTokenizer): Generator<Piece> {
+  for (const piece of pieces) yield* step(piece)
 }
 
 /** What becomes of the matches of a pattern: out, words of their own, or joined to a neighbour. */
@@ -54,59 +58,54 @@ function readBehavior(section: Section, fallback?: Behavior): Behavior {
 }
 
 function splitting(pattern: RegExp, behavior: Behavior, inverted = false): PreTokenizer {
-  return (piece) => {
+  const joins = joining[behavior]?.(inverted)
+  const keeps = behavior === 'Removed' ? (span: Span) => span.match === inverted : () => true
+  return function* (piece) {
     const spans = findSpans(piece.text, pattern)
-    return joinSpans(spans, behavior, inverted)
-      .filter(({ start, end }) => start < end)
-      .map(({ start, end }) => ({ text: piece.text.slice(start, end), first: piece.first && start === 0 }))
+    for (const { start, end, match } of joins ? joinSpans(spans, joins) : spans) {
+      if (start < end && keeps({ start, end, match })) {
+        yield { text: piece.text.slice(start, end), first: piece.first && start === 0 }
+      }
+    }
   }
 }
 
-function joinSpans(spans: readonly Span[], behavior: Behavior, inverted: boolean): Stretch[] {
-  switch (behavior) {
-    case 'Isolated':
-      return spans as Span[]
-    case 'Removed':
-      return spans.filter(({ match }) => match === inverted)
-    case 'Contiguous':
-      return joinTo(spans, (span, before) => span.match === before?.match)
-    case 'MergedWithPrevious':
-      return joinTo(spans, (span, before) => span.match !== inverted && before?.match !== span.match)
-    case 'MergedWithNext':
-      return joinTo(
-        spans.toReversed(),
-        (span, after) => span.match !== inverted && after?.match !== span.match,
-      ).reverse()
+/** Whether a span and the one after it are one word. */
+type Joins = (before: Span, after: Span) => boolean
+
+const joining: Partial<Record<Behavior, (inverted: boolean) => Joins>> = {
+  Contiguous: () => (before, after) => before.match === after.match,
+  MergedWithPrevious: (inverted) => (before, after) =>
+    after.match !== inverted && before.match !== after.match,
+  MergedWithNext: (inverted) => (before, after) => before.match !== inverted && before.match !== after.match,
+}
+
+function* joinSpans(spans: Iterable<Span>, joins: Joins): Generator<Span> {
+  let before: Span | undefined
+  let start = 0
+  for (const span of spans) {
+    if (before !== undefined && !joins(before, span)) {
+      yield { start, end: before.end, match: before.match }
+      start = span.start
+    }
+    before = span
   }
-}
-
-interface Stretch {
-  start: number
-  end: number
-}
-
-/** Joins a span to the one before it, as given, where `joins` says so. */
-function joinTo(spans: readonly Span[], joins: (span: Span, before: Span | undefined) => boolean): Stretch[] {
-  const joined: Stretch[] = []
-  spans.forEach((span, index) => {
-    const last = joined.at(-1)
-    if (last !== undefined && joins(span, spans[index - 1])) {
-      last.start = Math.min(last.start, span.start)
-      last.end = Math.max(last.end, span.end)
-    } else joined.push({ start: span.start, end: span.end })
-  })
-  return joined
+  if (before !== undefined) yield { start, end: before.end, match: before.match }
 }
 
 function byteLevel(section: Section): PreTokenizer {
   const prefix = section.flag('add_prefix_space')
   const words = section.flag('use_regex', true)
     ? splitting(byteLevelWords, 'Isolated')
-    : (piece: Piece) => [piece]
+    : (piece: Piece): Iterable<Piece> => [piece]
   return (piece) => {
     const text = prefix && !piece.text.startsWith(' ') ? ` ${piece.text}` : piece.text
-    return words({ ...piece, text }).map((word) => ({ ...word, text: byteLetters(word.text) }))
+    return lettered(words({ ...piece, text }))
   }
+}
+
+function* lettered(words: Iterable<Piece>): Generator<Piece> {
+  for (const word of words) yield { ...word, text: byteLetters(word.text) }
 }
 
 const prependSchemes = ['always', 'first', 'never'] as const

@@ -67,7 +67,7 @@ export async function gatherCalibration(
     notes.push(`calibrated on ${sequences} sequences written by the model itself`)
     return { sequences: sampled, length, notes }
   }
-  const tokens = await readTokens(calibration, modelFolder, config)
+  const tokens = await readTokens(calibration, modelFolder, config, signal)
   const chosen = drawSequences(tokens, sequences, length, seed)
   if (chosen.length < sequences) {
     notes.push(

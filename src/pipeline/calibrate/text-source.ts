@@ -21,6 +21,7 @@ export type TextSource =
  * The token ids of a text, tokenized whole without special tokens.
  *
  * @param modelFolder where the tokenizer lies
+ * @throws AbortedError when `signal` fires
  * @throws TextError when the file cannot be read or is not text, or an id lies beyond the model's vocabulary
  * @throws CheckpointError, UnsupportedError for a tokenizer that is missing or of another model
  */
@@ -28,6 +29,7 @@ export async function readTokens(
   source: TextSource,
   modelFolder: string,
   config: DecoderDescription,
+  signal?: AbortSignal,
 ): Promise<Int32Array> {
   requireTextSource(source)
   if (typeof source === 'object' && 'tokens' in source) {
@@ -37,7 +39,7 @@ export async function readTokens(
   const text = typeof source === 'string' ? await readText(source) : source.text
   const tokenizer = await loadTokenizer(modelFolder)
   checkVocabulary(tokenizer, config)
-  const tokens = tokenizer.encode(text)
+  const tokens = await tokenizer.encodeInTurns(text, signal)
   assertTokenIds(tokens, config.vocabSize)
   return tokens
 }

@@ -83,7 +83,7 @@ export async function evaluateModel(options: EvaluateModelOptions): Promise<Eval
   try {
     if (options.reference !== undefined) reference = await openModel(options.reference)
     const context = options.context ?? Math.min(2048, model.config.maxPositions)
-    const tokens = await readTokens(options.text, options.model, model.config)
+    const tokens = await readTokens(options.text, options.model, model.config, options.signal)
     const windows = cutWindows(tokens, context, options.windows)
     const asked = continuationsOf(options, reference, tokens, model)
     const share = asked === undefined ? 1 : 0.5

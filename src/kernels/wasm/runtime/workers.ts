@@ -15,8 +15,8 @@ interface WorkerThreadsModule {
  * One that cannot even begin has taken no part of any job: the others do without it.
  */
 const source = `
-const { workerData: { module, memory, thread } } = require('node:worker_threads')
-const { work } = new WebAssembly.Instance(module, { env: { memory } }).exports
+const { memory, kernels, thread } = require('node:worker_threads').workerData
+const { work } = new WebAssembly.Instance(kernels, { env: { memory } }).exports
 // an engine may have missed that the memory grew while this thread began
 memory.grow(0)
 try {
@@ -53,7 +53,7 @@ export function startWorker(
     eval: true,
     // hooks that the process was started with (a TypeScript loader, say) are of no use here and slow
     execArgv: [],
-    workerData: { module, memory, thread },
+    workerData: { kernels: module, memory, thread },
     resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 4 },
   })
   worker.on('error', () => {})
