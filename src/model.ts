@@ -52,6 +52,9 @@ export {
   type Trial,
   type TrialResult,
 } from './pipeline/compare/compare-settings.js'
+export { type Estimate, estimateModel } from './pipeline/estimate/estimate-model.js'
+export type { PeakMemory } from './pipeline/estimate/peak-memory.js'
+export type { StoredSizes } from './pipeline/estimate/stored-bytes.js'
 export type { Continuations } from './pipeline/evaluate/continuations.js'
 export {
   type EvaluateModelOptions,
@@ -85,7 +88,11 @@ export type { LayerPlanOptions, LayerSetting } from './pipeline/quantize/layer-p
 export type { LayerReport } from './pipeline/quantize/layer-report.js'
 export type { PhaseSeconds } from './pipeline/quantize/phase-seconds.js'
 export { quantizeModel } from './pipeline/quantize/quantize-model.js'
-export type { QuantizeModelOptions, ResumeOptions } from './pipeline/quantize/quantize-model-options.js'
+export type {
+  MemoryOptions,
+  QuantizeModelOptions,
+  ResumeOptions,
+} from './pipeline/quantize/quantize-model-options.js'
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize/quantize-options.js'
 export type { QuantizationReport } from './pipeline/quantize/report.js'
 export { type ReportDataOptions, reportData } from './pipeline/reports/report-data.js'

@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import { AbortedError } from '../../errors.js'
 import { type OnProgress, partOf } from '../../pipeline/progress.js'
+import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { QuantizationReport } from '../../pipeline/quantize/report.js'
 import { runDetails } from '../../pipeline/reports/run-details.js'
 import { settingFlags } from '../../report/page/setting-flags.js'
@@ -16,6 +17,7 @@ import {
 } from '../terminal/format.js'
 import { formatTable, wrapText } from '../terminal/table.js'
 import { readTextArgument } from '../terminal/text-argument.js'
+import { estimateLine } from './estimate.js'
 
 /** Share of the work that writing a report takes; for progress only. */
 const REPORT_SHARE = 0.02
@@ -79,6 +81,7 @@ export const quantizeCommand = defineCommand({
     const { quantizeModel } = await import('../../pipeline/quantize/quantize-model.js')
     const calibration = given === undefined ? {} : { calibration: await readTextArgument(given, stdin) }
     const options = { ...flags, ...calibration }
+    await sayWhatItTakes({ model, output: out, ...options, ...(signal && { signal }) }, context)
     if (page === undefined) {
       const report = await quantizeModel({ model, output: out, ...options, onProgress, signal })
       return { json: report, text: summary(report, await readdir(out)) }
@@ -108,6 +111,17 @@ export const quantizeCommand = defineCommand({
     return { json: report, text: summary(report, await readdir(out), page) }
   },
 })
+
+/** Says of a run of a minute or more what it will take. */
+async function sayWhatItTakes(
+  options: QuantizeModelOptions,
+  { isTerse, note }: CommandContext,
+): Promise<void> {
+  if (isTerse) return
+  const { estimateLongRun } = await import('../../pipeline/estimate/estimate-model.js')
+  const estimate = await estimateLongRun(options)
+  if (estimate) note(estimateLine(estimate))
+}
 
 /** Says before a model writes its own calibration text that this takes long, and what spares it. */
 function sayingWhatSamplingCosts({ onProgress, note }: CommandContext): OnProgress {

@@ -13,6 +13,7 @@ import type { LayerOrder } from '../../pipeline/quantize/layer-order.js'
 import type { LayerSetting } from '../../pipeline/quantize/layer-plan.js'
 import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { WriteReportOptions } from '../../pipeline/reports/write-report.js'
+import { longRunFlags } from './long-run-flags.js'
 
 /** One flag: what it takes, and what the help says of it. Parsing, help and error messages all read it from here. */
 export type Flag = FlagKind & {
@@ -291,16 +292,7 @@ export const quantizeFlags = {
     default: '2048',
   },
   report: { kind: 'path', value: 'FILE', help: 'write an HTML page on the result too, as gptvq report does' },
-  resume: {
-    kind: 'switch',
-    help: 'go on with what an interrupted run of the same flags has kept, or begin where there is nothing; the same bytes',
-  },
-  unfinished: {
-    kind: 'choice',
-    choices: ['keep', 'discard'] satisfies readonly QuantizeModelOptions['unfinished'][],
-    help: 'what an interrupted run leaves beside --out: finished blocks and activations, for --resume, or nothing',
-    default: 'keep',
-  },
+  ...longRunFlags,
   engine,
   threads,
   force,

@@ -10,7 +10,7 @@ import { runStored, type StoredState, type StoredTokens } from './stored-state.j
 export const TOKENS_PER_BATCH = 2048
 
 /** Bytes of all inputs of down projections at most: more than that is computed twice instead. */
-const GATED_BYTES = 2 ** 30
+export const GATED_BYTES = 2 ** 30
 
 /** Fields of a state between two stages. */
 export type StateFields = readonly (keyof BlockState<unknown>)[]
@@ -18,6 +18,8 @@ export type StateFields = readonly (keyof BlockState<unknown>)[]
 /** Whole sequences between two stages of a block. */
 export interface TokenBatch {
   readonly sequences: number
+  /** Whether it lies on the disk. */
+  readonly isSpilled?: boolean
   /** Their tokens as the last stage left them. @param fields default: all */
   read(fields?: StateFields): Promise<StoredState>
   /** Replaces the fields that were read by those of `state`; one that it lacks is dropped. */
@@ -45,6 +47,13 @@ export function batchInMemory(sequences: number, initial: BlockState<Matrix>): T
     copy: () => batchInMemory(sequences, state as BlockState<Matrix>),
   }
 }
+
+/** Puts a batch in memory or elsewhere, by its number. */
+export type PlaceBatch = (
+  index: number,
+  sequences: number,
+  state: BlockState<Matrix>,
+) => TokenBatch | Promise<TokenBatch>
 
 /** How many sequences each batch has. */
 export function batchSizes(sequences: number, length: number): number[] {
@@ -90,8 +99,9 @@ export async function passStage(
   signal?: AbortSignal,
 ): Promise<void> {
   const { length, batches } = stream
+  const isSpilled = batches.some((batch) => batch.isSpilled)
   const pass = async (tokens: StoredTokens, index: number) => {
-    const state = runStored(block, stage, tokens, length, (cols) => gatedFits(stream, cols))
+    const state = runStored(block, stage, tokens, length, (cols) => !isSpilled && gatedFits(stream, cols))
     if (state.residual) assertFiniteHidden(state.residual.data, block, length)
     await batches[index].write(state, stage.reads)
   }
@@ -117,9 +127,14 @@ export async function forEachBatch(
   { fields, onBatch }: EachBatch = {},
 ): Promise<void> {
   const pause = pacer(signal)
-  for (const [index, batch] of batches.entries()) {
+  let ahead = batches[0]?.read(fields)
+  for (const [index, { sequences }] of batches.entries()) {
     await pause()
-    await run({ sequences: batch.sequences, state: await batch.read(fields) }, index)
+    const state = await ahead
+    // while this batch is computed the next one is read
+    ahead = batches[index + 1]?.read(fields)
+    ahead?.catch(() => {})
+    await run({ sequences, state }, index)
     onBatch?.(index + 1, batches.length)
   }
 }

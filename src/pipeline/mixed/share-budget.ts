@@ -96,7 +96,7 @@ export async function shareBudget(input: ShareBudgetInput): Promise<SharedBudget
 }
 
 /** Short pieces of the calibration sequences, evenly chosen: as many as are wanted and fit into memory. */
-function chosenSequences(sequences: readonly Int32Array[], config: DecoderDescription): Int32Array[] {
+export function chosenSequences(sequences: readonly Int32Array[], config: DecoderDescription): Int32Array[] {
   const length = Math.min(LONGEST, sequences[0].length)
   const pieces = sequences.flatMap((sequence) =>
     Array.from({ length: Math.floor(sequence.length / length) }, (_, i) =>

@@ -1,10 +1,17 @@
 import { throwIfAborted } from '../../errors.js'
+import { matrix } from '../../matrix.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
 import { linearLayers } from '../../model/decoder/linears.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import type { Calibration } from '../calibrate/calibration.js'
-import { calibrationStream, copyStream } from '../calibrate/calibration-stream.js'
+import {
+  batchInMemory,
+  batchSizes,
+  copyStream,
+  type PlaceBatch,
+  type TokenBatch,
+} from '../calibrate/calibration-stream.js'
 import type { LayerBits } from '../mixed/options.js'
 import type { PartProgress } from '../progress.js'
 import { keepBlock, keptStreams } from '../resume/saved-blocks.js'
@@ -80,24 +87,35 @@ async function deliverKept({ run, deliver, onProgress }: BlocksWork): Promise<nu
 /** The calibration tokens behind the blocks that are done. */
 async function streamsBehind(
   done: number,
-  { weights, config, journal }: ModelRun,
+  { weights, config, journal, activations }: ModelRun,
   calibration: Calibration,
   correctsDrift: boolean,
 ): Promise<CalibrationStreams | undefined> {
   if (done === config.blocks.length) return undefined
-  if (journal && done > 0) return keptStreams(journal, config, calibration)
-  return openStreams(weights, config, calibration, correctsDrift)
+  const place = activations?.place ?? inMemory
+  if (journal && done > 0) return keptStreams(journal, config, calibration, place)
+  return openStreams(weights, config, calibration, correctsDrift, place)
 }
+
+const inMemory: PlaceBatch = (_, sequences, state) => batchInMemory(sequences, state)
 
 async function openStreams(
   weights: WeightSource,
   config: DecoderDescription,
   { sequences, length }: Calibration,
   correctsDrift: boolean,
+  place: PlaceBatch,
 ): Promise<CalibrationStreams> {
-  const tokens = new Int32Array(sequences.length * length)
-  for (const [i, sequence] of sequences.entries()) tokens.set(sequence, i * length)
   const embed = await openEmbedding(weights, config)
-  const present = calibrationStream(config, await embed(tokens), length)
+  const batches: TokenBatch[] = []
+  let first = 0
+  for (const [index, count] of batchSizes(sequences.length, length).entries()) {
+    const tokens = new Int32Array(count * length)
+    for (let i = 0; i < count; i++) tokens.set(sequences[first + i], i * length)
+    const residual = matrix(tokens.length, config.hiddenSize, await embed(tokens))
+    batches.push(await place(index, count, { residual }))
+    first += count
+  }
+  const present = { length, batches }
   return { present, full: correctsDrift ? copyStream(present) : undefined }
 }

@@ -28,7 +28,7 @@ export interface EndTensor {
 }
 
 /** Weights that share a scale and a zero point: half a bit more per value at 4 bits, a fifth at 8. */
-const GROUP_SIZE = 64
+export const GROUP_SIZE = 64
 
 /** The tensors that the options ask for. @throws OptionError */
 export function endTensors(

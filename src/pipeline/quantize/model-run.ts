@@ -6,6 +6,7 @@ import type { OnProgress } from '../progress.js'
 import type { Journal } from '../resume/journal.js'
 import type { EndTensor } from './end-tensors.js'
 import type { LayerPlan } from './layer-plan.js'
+import type { ActivationPlace } from './memory-bound.js'
 import type { MethodSettings } from './quantize-options.js'
 
 /** What all phases of quantizing a model share. */
@@ -21,6 +22,8 @@ export interface ModelRun {
   readonly journal: Journal | undefined
   /** Seconds that the run has taken so far, those before an interruption among them. */
   elapsed(): number
+  /** Where the activations go. */
+  readonly activations: ActivationPlace | undefined
   readonly onProgress: OnProgress | undefined
   readonly onLayer: ((name: string, layer: QuantizedLayer) => void) | undefined
   readonly signal: AbortSignal | undefined

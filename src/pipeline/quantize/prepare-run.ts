@@ -25,6 +25,8 @@ export interface PreparedRun {
   readonly stated: Readonly<Record<string, unknown>>
   /** What was noticed about the model's configuration. */
   readonly notes: readonly string[]
+  /** Whether the model writes its own calibration text. */
+  readonly writesText: boolean
 }
 
 /**
@@ -45,7 +47,8 @@ export async function prepareRun(options: QuantizeModelOptions): Promise<Prepare
     const ends = endTensors(config, options)
     const stated = statedSettings(settings, options)
     checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
-    return { checkpoint, config, weights, settings, plan, ends, stated, notes }
+    const writesText = settings.method !== 'rtn' && options.calibration === undefined
+    return { checkpoint, config, weights, settings, plan, ends, stated, notes, writesText }
   } catch (error) {
     await checkpoint.close()
     throw error

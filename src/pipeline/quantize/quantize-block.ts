@@ -88,7 +88,7 @@ export async function quantizeBlock(
 }
 
 /** How one layer is named, and what it shares with others. */
-interface LinearTask {
+export interface LinearTask {
   readonly name: string
   readonly factors: SharedFactors
   readonly signal?: AbortSignal
@@ -117,7 +117,7 @@ function factorsInTurn(layers: readonly (InputStatistics | undefined)[]) {
 }
 
 /** What a layer is quantized towards: its weights, corrected for the drift of its surroundings where that is known. */
-async function targetOf(
+export async function targetOf(
   weight: Matrix,
   inputs: InputStatistics | undefined,
   share: number,
@@ -131,7 +131,8 @@ async function targetOf(
   return { target, drift }
 }
 
-async function quantizeLinear(
+/** Quantizes one layer by the method of its settings. */
+export async function quantizeLinear(
   weight: Matrix,
   inputs: InputStatistics | undefined,
   settings: MethodSettings,

@@ -22,6 +22,7 @@ export interface QuantizeModelOptions
     EndTensorOptions,
     ModelTuningOptions,
     ResumeOptions,
+    MemoryOptions,
     OutputOptions {
   /** A model folder in the Hugging Face layout. */
   model: string
@@ -56,6 +57,15 @@ export interface ResumeOptions {
   unfinished?: 'keep' | 'discard'
 }
 
+/** What of a run's memory can be chosen. */
+export interface MemoryOptions {
+  /**
+   * Bytes that the process may have in memory, about: calibration activations for which there is no room lie on the disk
+   * beside the output. The bytes of the result do not depend on it. Default: all in memory.
+   */
+  memory?: number
+}
+
 /** All names of {@link QuantizeModelOptions}. */
 export const quantizeModelOptionNames: OptionNames<QuantizeModelOptions> = {
   ...vqOptionNames,
@@ -77,6 +87,7 @@ export const quantizeModelOptionNames: OptionNames<QuantizeModelOptions> = {
   maxShardBytes: true,
   resume: true,
   unfinished: true,
+  memory: true,
   engine: true,
   threads: true,
   onProgress: true,

@@ -3,6 +3,7 @@ import { orNothingWritten } from '../../errors.js'
 import { setThreads } from '../../kernels/kernels.js'
 import { startEngine } from '../../model/ops/engine.js'
 import { stopwatch } from '../stopwatch.js'
+import { type ActivationPlace, batchesInMemory, openActivations } from './memory-bound.js'
 import { quantizePhases } from './phases.js'
 import { prepareRun } from './prepare-run.js'
 import { type QuantizeModelOptions, quantizeModelOptionNames } from './quantize-model-options.js'
@@ -44,21 +45,26 @@ async function quantize(options: QuantizeModelOptions): Promise<QuantizationRepo
   const prepared = await prepareRun(options)
   const { checkpoint, settings, stated, notes } = prepared
   let place: RunOutput | undefined
+  let activations: ActivationPlace | undefined
   try {
+    const resident = batchesInMemory(prepared, options)
     const engine = settings.method === 'rtn' ? null : await startEngine(options.engine)
     const { model, output: folder, onProgress, onLayer, signal } = options
     if (folder !== undefined) place = await openRunOutput(folder, prepared, engine, options)
     const { output, journal } = place ?? { output: undefined, journal: undefined }
     before = journal?.state.seconds.total ?? 0
+    activations = await openActivations(resident, journal?.folder)
     const done = await quantizePhases(
-      { ...prepared, model, output, journal, elapsed, onProgress, onLayer, signal },
+      { ...prepared, model, output, journal, activations, elapsed, onProgress, onLayer, signal },
       options,
     )
+    await activations.close()
     await journal?.remove()
     const { method } = settings
     const of = { model, output: folder ?? null, method, settings: stated, notes }
     return quantizationReport(of, checkpoint, done, elapsed())
   } catch (error) {
+    await activations?.close()
     throw await leave(place?.output, place?.journal, error)
   } finally {
     await checkpoint.close()

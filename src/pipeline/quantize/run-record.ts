@@ -55,7 +55,7 @@ export async function runRecord(
 
 /** Neither files nor what belongs to the process. */
 const APART: ReadonlySet<string> = new Set(
-  'model output method calibration engine threads force resume unfinished signal onProgress onLayer'.split(
+  'model output method calibration engine threads force resume unfinished memory signal onProgress onLayer'.split(
     ' ',
   ),
 )

@@ -1,5 +1,6 @@
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { Calibration } from '../calibrate/calibration.js'
+import type { PlaceBatch } from '../calibrate/calibration-stream.js'
 import type { CalibrationStreams } from '../quantize/calibrated-block.js'
 import type { PhaseSeconds } from '../quantize/phase-seconds.js'
 import type { Journal } from './journal.js'
@@ -38,8 +39,9 @@ export async function keptStreams(
   { folder, state }: Journal,
   config: DecoderDescription,
   { sequences, length }: Calibration,
+  place: PlaceBatch,
 ): Promise<CalibrationStreams> {
   const { present, full } = state.streams!
-  const read = (name: string) => readStream(folder, name, config, sequences.length, length)
+  const read = (name: string) => readStream(folder, name, config, sequences.length, length, place)
   return { present: await read(present), full: full === undefined ? undefined : await read(full) }
 }

@@ -1,8 +1,14 @@
-import { type Matrix, matrix } from '../../matrix.js'
+import { matrix } from '../../matrix.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
-import { batchInMemory, batchSizes, type CalibrationStream } from '../calibrate/calibration-stream.js'
+import {
+  batchInMemory,
+  batchSizes,
+  type CalibrationStream,
+  type PlaceBatch,
+  type TokenBatch,
+} from '../calibrate/calibration-stream.js'
 import type { WriteFile } from './journal.js'
-import { readValues, writeValues } from './saved-values.js'
+import { readParts, writeValues } from './saved-values.js'
 
 /** Writes the residual stream of tokens between two blocks, batch by batch. */
 export function writeStream({ batches }: CalibrationStream): WriteFile {
@@ -20,13 +26,14 @@ export async function readStream(
   { hiddenSize }: DecoderDescription,
   sequences: number,
   length: number,
+  place: PlaceBatch = (_, count, state) => batchInMemory(count, state),
 ): Promise<CalibrationStream> {
+  const batches: TokenBatch[] = []
   const sizes = batchSizes(sequences, length)
-  const residuals = sizes.map((count): Matrix => matrix(count * length, hiddenSize))
-  await readValues(
-    folder,
-    name,
-    residuals.map(({ data }) => data),
-  )
-  return { length, batches: residuals.map((residual, i) => batchInMemory(sizes[i], { residual })) }
+  const parts = sizes.map((count) => count * length * hiddenSize)
+  await readParts(folder, name, parts, async (data, index) => {
+    const residual = matrix(sizes[index] * length, hiddenSize, data)
+    batches.push(await place(index, sizes[index], { residual }))
+  })
+  return { length, batches }
 }

@@ -24,16 +24,28 @@ export function writeValues(parts: Iterable<Values> | AsyncIterable<Values>): Wr
  * @throws CheckpointError when the file holds more or fewer values
  */
 export async function readValues(folder: string, name: string, parts: readonly Values[]): Promise<void> {
+  const lengths = parts.map(({ length }) => length)
+  await readParts(folder, name, lengths, async (values, index) => bytesOf(parts[index]).set(bytesOf(values)))
+}
+
+/** Hands out the parts of a file in turn, each as so many values. @throws CheckpointError as {@link readValues} */
+export async function readParts(
+  folder: string,
+  name: string,
+  lengths: readonly number[],
+  use: (values: Float32Array, index: number) => Promise<void>,
+): Promise<void> {
   const path = join(folder, name)
   const pool = createFilePool(1)
   try {
     const file = await pool.open(path)
-    const expected = parts.reduce((sum, { byteLength }) => sum + byteLength, 0)
+    const expected = 4 * lengths.reduce((sum, length) => sum + length, 0)
     if (file.size !== expected) throw damagedFile(path, `has ${file.size} bytes, expected ${expected}`)
     let position = 0
-    for (const part of parts) {
-      bytesOf(part).set(await file.readAt(position, part.byteLength))
-      position += part.byteLength
+    for (const [index, length] of lengths.entries()) {
+      const { buffer, byteOffset } = await file.readAt(position, 4 * length)
+      await use(new Float32Array(buffer, byteOffset, length), index)
+      position += 4 * length
     }
   } finally {
     await pool.close()

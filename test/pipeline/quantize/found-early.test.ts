@@ -35,6 +35,7 @@ async function stoppedBy(
     ends: endTensors(config, options),
     output: undefined,
     journal: undefined,
+    activations: undefined,
     elapsed: () => 0,
     onProgress: undefined,
     onLayer: (name: string) => layers.push(name),
