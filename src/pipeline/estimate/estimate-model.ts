@@ -32,7 +32,12 @@ export interface Estimate extends StoredSizes {
   /** Calibration tokens. */
   readonly tokens: number
   /** What it was measured on. */
-  readonly machine: { readonly threads: number; readonly kernels: string }
+  readonly machine: {
+    /** Threads of the kernels. */
+    readonly threads: number
+    /** The build of the kernels, e.g. `'relaxed'`. */
+    readonly kernels: string
+  }
   /** What the measurement took. */
   readonly measuredSeconds: number
   /** What is not in it. */
