@@ -124,17 +124,17 @@ async function sayWhatItTakes(
 }
 
 /** Says before a model writes its own calibration text that this takes long, and what spares it. */
-function sayingWhatSamplingCosts({ onProgress, note }: CommandContext): OnProgress {
+function sayingWhatSamplingCosts({ onProgress, note, signal }: CommandContext): OnProgress {
   let said = false
   return (progress) => {
-    if (!said && progress.step.startsWith('writing calibration text')) {
+    onProgress(progress)
+    if (!said && !signal?.aborted && progress.step.startsWith('writing calibration text')) {
       said = true
       note(
         'no --calibration: the model first writes a text of its own, token by token, which can take longer than the ' +
           'rest; --calibration FILE spares that, a few hundred KB of plain text will do',
       )
     }
-    onProgress(progress)
   }
 }
 

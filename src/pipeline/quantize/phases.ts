@@ -123,7 +123,12 @@ function calibrate(
 ): Promise<Calibration> {
   const sampling = (done: number, total: number) =>
     onProgress('writing calibration text with the model', done / total)
-  const gather = () => gatherCalibration(options, model, weights, config, sampling, signal)
+  const gather = async () => {
+    const gathered = await gatherCalibration(options, model, weights, config, sampling, signal)
+    // what was stopped while it was written is not kept
+    throwIfAborted(signal)
+    return gathered
+  }
   return calibrationOf(journal, gather, options.calibration === undefined)
 }
 
