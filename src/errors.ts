@@ -86,7 +86,7 @@ export async function orNothingWritten<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (error) {
-    if (!(error instanceof AbortedError) || error.message.includes('nothing was written')) throw error
+    if (!(error instanceof AbortedError) || error.message.includes('; ')) throw error
     throw new AbortedError(`${error.message}; nothing was written`, error.reason)
   }
 }

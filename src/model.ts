@@ -77,6 +77,9 @@ export {
   type TrialResult,
 } from './pipeline/compare/compare-settings.js'
 export type { Equalization, EqualizationOptions } from './pipeline/equalize/options.js'
+export { type Estimate, estimateModel } from './pipeline/estimate/estimate-model.js'
+export type { PeakMemory } from './pipeline/estimate/peak-memory.js'
+export type { StoredSizes } from './pipeline/estimate/stored-bytes.js'
 export type { Continuations } from './pipeline/evaluate/continuations.js'
 export {
   type EvaluateModelOptions,
@@ -105,11 +108,16 @@ export type { MixedBitsOptions } from './pipeline/mixed/options.js'
 export type { LayerShare, MixedReport } from './pipeline/mixed/report.js'
 export type { OnProgress, Progress } from './pipeline/progress.js'
 export type { EndTensorOptions } from './pipeline/quantize/end-tensors.js'
-export type { LayerOrder, LayerOrderOptions } from './pipeline/quantize/layer-order.js'
-export type { LayerPlanOptions, LayerSetting } from './pipeline/quantize/layer-plan.js'
-export type { LayerReport } from './pipeline/quantize/layer-report.js'
-export type { PhaseSeconds } from './pipeline/quantize/phases.js'
-export { type QuantizeModelOptions, quantizeModel } from './pipeline/quantize/quantize-model.js'
+export type { LayerOrder, LayerOrderOptions } from './pipeline/quantize/layers/layer-order.js'
+export type { LayerPlanOptions, LayerSetting } from './pipeline/quantize/layers/layer-plan.js'
+export type { LayerReport } from './pipeline/quantize/layers/layer-report.js'
+export type { PhaseSeconds } from './pipeline/quantize/phase-seconds.js'
+export { quantizeModel } from './pipeline/quantize/quantize-model.js'
+export type {
+  MemoryOptions,
+  QuantizeModelOptions,
+  ResumeOptions,
+} from './pipeline/quantize/quantize-model-options.js'
 export { type QuantizationMethod, quantizationMethods } from './pipeline/quantize/quantize-options.js'
 export {
   type QuantizeTensorsOptions,

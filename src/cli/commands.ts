@@ -2,6 +2,7 @@ import { analyzeCommand } from './commands/analyze.js'
 import { compareCommand } from './commands/compare.js'
 import { dequantizeCommand } from './commands/dequantize.js'
 import { distillCommand } from './commands/distill.js'
+import { estimateCommand } from './commands/estimate.js'
 import { evalCommand } from './commands/eval.js'
 import { exportCommand } from './commands/export.js'
 import { inspectCommand } from './commands/inspect.js'
@@ -18,6 +19,7 @@ import type { Command } from './parse/command.js'
 /** All commands, in the order of the help. */
 export const commands: readonly Command[] = [
   quantizeCommand,
+  estimateCommand,
   evalCommand,
   compareCommand,
   analyzeCommand,

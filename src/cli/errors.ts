@@ -59,14 +59,18 @@ function nameFailure(
   if (error instanceof OptionError) return usageFailure(inFlags(error, flags), command)
   if (error instanceof AbortedError) {
     const [, left = ''] = /^stopped[^;]*(; .*)$/.exec(error.message) ?? []
-    return { message: `gptvq: stopped${left}`, exitCode: exitCodeOfSignal(stoppedBy) }
+    return { message: `gptvq: stopped${inWordsOfFlags(left)}`, exitCode: exitCodeOfSignal(stoppedBy) }
   }
-  if (error instanceof GptvqError) return failed(error.message.replace(/ \(option \w+\)/g, ''))
+  if (error instanceof GptvqError) return failed(inWordsOfFlags(error.message))
   if (isSystemError(error)) return failed(error.message)
   if (error instanceof RangeError && error.message.includes('allocation failed')) {
     return failed(`there is not enough memory (${error.message}); use fewer or shorter sequences`)
   }
   return failed(`this is a bug in gptvq, please report it with the lines below\n${stackOf(error)}`)
+}
+
+function inWordsOfFlags(message: string): string {
+  return message.replace(/ \(option \w+\)/g, '')
 }
 
 function failed(message: string): Failure {

@@ -124,6 +124,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
         progress.close()
         if (!json) stdout.write(stdout.isTTY ? safeText(text) : text)
       },
+      isTerse: Boolean(json || quiet),
       note: (text) => progress.note(safeLines(text)),
       terminal:
         stdin?.isTTY && stdout.isTTY && !json

@@ -1,5 +1,5 @@
 import { AbortedError } from '../errors.js'
-import { type LayerWork, quantizeHere } from '../pipeline/quantize/layer-work.js'
+import { type LayerWork, quantizeHere } from '../pipeline/quantize/layers/layer-work.js'
 import { fromJson, toJson } from './arrays-in-json.js'
 import type { Blobs } from './blobs.js'
 import { packError } from './carried-errors.js'

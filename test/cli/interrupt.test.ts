@@ -104,7 +104,16 @@ describe.runIf(process.platform !== 'win32')('in a process of its own', () => {
     const folder = await folderOfFile()
     const output = join(folder, 'out')
     const quick = ['--kmeans-iterations', '10', '--refinement-rounds', '0', '--codebook-update-steps', '4']
-    const flags = [...quick, '--sequences', '2', '--sequence-length', '64', '--calibration']
+    const flags = [
+      ...quick,
+      '--sequences',
+      '2',
+      '--sequence-length',
+      '64',
+      '--unfinished',
+      'discard',
+      '--calibration',
+    ]
     const text = join(tinyLlamaFolder, 'texts', 'calibration.txt')
     await mkdir(output)
     await writeFile(join(output, 'config.json'), '{}')

@@ -10,7 +10,11 @@ import { startWorker } from '../../src/distributed/worker.js'
 import { OptionError, UnsupportedError } from '../../src/errors.js'
 import { HessianAccumulator } from '../../src/hessian.js'
 import { bestBuild } from '../../src/kernels/wasm/runtime/runtime.js'
-import { type LayerResult, type LayerWork, quantizeHere } from '../../src/pipeline/quantize/layer-work.js'
+import {
+  type LayerResult,
+  type LayerWork,
+  quantizeHere,
+} from '../../src/pipeline/quantize/layers/layer-work.js'
 import { resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
 import { hasRedis, type RedisServer, startRedis } from '../support/redis-server.js'

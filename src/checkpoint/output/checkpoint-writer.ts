@@ -23,6 +23,8 @@ export interface CheckpointWriterOptions {
    * `{ format: 'pt' }`, which transformers asks for.
    */
   readonly metadata?: FileMetadata
+  /** @internal Where to write until all is complete: a path on the same file system where nothing is. */
+  readonly partial?: string
 }
 
 /** What was written. */
@@ -104,13 +106,13 @@ export async function createCheckpointWriterOn(
 ): Promise<CheckpointWriter> {
   requirePath('folder', folder)
   requireObject('options', options)
-  const { force = false, maxShardBytes = 5e9, metadata = { format: 'pt' } } = options
+  const { force = false, maxShardBytes = 5e9, metadata = { format: 'pt' }, partial } = options
   if (!(maxShardBytes >= 1)) {
     throw new OptionError('maxShardBytes', `expected a positive number of bytes, got ${maxShardBytes}`)
   }
   // metadata that cannot be written is refused now, not after hours of work
   buildHeader([], metadataOf(metadata, []))
-  const output = await prepareOutputFolder(system, folder, force)
+  const output = await prepareOutputFolder(system, folder, force, partial)
   const weights = createWeightsWriter(system, output.partial, maxShardBytes, metadata)
   const turns = takeTurns(folder, output, weights.close)
   const tensorNames = new Set<string>()

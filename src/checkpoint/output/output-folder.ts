@@ -27,19 +27,21 @@ type Occupation = 'absent' | 'empty' | 'replaceable'
  * Checks that `folder` can be written or replaced, and creates the partial folder beside it.
  *
  * @param folder a folder that is absent or empty, or with `force` one that holds a checkpoint
+ * @param partialFolder where to write until it is whole, on the same file system; default: a new name beside it
  * @throws CheckpointError when it is neither or the place cannot be written to
  */
 export async function prepareOutputFolder(
   system: FileSystem,
   folder: string,
   force: boolean,
+  partialFolder?: string,
 ): Promise<OutputFolder> {
   try {
     const target = await followLink(system, resolve(folder))
     await inspectPlace(system, target, force)
     const parent = dirname(target)
     const createdParents = await createParents(system, parent)
-    const partial = siblingPath(target, 'partial')
+    const partial = partialFolder ?? siblingPath(target, 'partial')
     const discard = async () => {
       await system.rm(partial, { recursive: true, force: true, maxRetries: 3 })
       await removeEmpty(system, createdParents)
@@ -62,7 +64,7 @@ export async function prepareOutputFolder(
 }
 
 /** A link to a folder stands for that folder: its contents belong on the disk that it was linked to. */
-async function followLink(system: FileSystem, target: string): Promise<string> {
+export async function followLink(system: FileSystem, target: string): Promise<string> {
   try {
     if (!(await system.lstat(target)).isSymbolicLink()) return target
   } catch (error) {
@@ -124,7 +126,7 @@ function contains(folder: string, inner: string): boolean {
 }
 
 /** The folders that had to be created, innermost first. */
-async function createParents(system: FileSystem, parent: string): Promise<string[]> {
+export async function createParents(system: FileSystem, parent: string): Promise<string[]> {
   const missing: string[] = []
   for (let folder = parent; (await statIfThere(system, folder)) === undefined; folder = dirname(folder)) {
     missing.push(folder)
@@ -140,7 +142,7 @@ async function createParents(system: FileSystem, parent: string): Promise<string
 }
 
 /** Removes folders that this writer created, as far as nobody else put anything in. */
-async function removeEmpty(system: FileSystem, folders: readonly string[]): Promise<void> {
+export async function removeEmpty(system: FileSystem, folders: readonly string[]): Promise<void> {
   for (const folder of folders) {
     try {
       await system.rmdir(folder)

@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import { AbortedError } from '../../errors.js'
 import { type OnProgress, partOf } from '../../pipeline/progress.js'
+import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { QuantizationReport } from '../../pipeline/quantize/report.js'
 import { runDetails } from '../../pipeline/reports/run-details.js'
 import { settingFlags } from '../../report/page/setting-flags.js'
@@ -16,6 +17,7 @@ import {
 } from '../terminal/format.js'
 import { formatTable, wrapText } from '../terminal/table.js'
 import { readTextArgument } from '../terminal/text-argument.js'
+import { estimateLine } from './estimate.js'
 
 /** Share of the work that writing a report takes; for progress only. */
 const REPORT_SHARE = 0.02
@@ -80,6 +82,7 @@ export const quantizeCommand = defineCommand({
     const calibration = given === undefined ? {} : { calibration: await readTextArgument(given, stdin) }
     const options = { ...flags, ...calibration }
     const groupsGiven = flags.groupSize !== undefined || flags.columnsPerGroup !== undefined
+    await sayWhatItTakes({ model, output: out, ...options, ...(signal && { signal }) }, context)
     if (page === undefined) {
       const report = await quantizeModel({ model, output: out, ...options, onProgress, signal })
       return { json: report, text: summary(report, await readdir(out), groupsGiven) }
@@ -109,6 +112,17 @@ export const quantizeCommand = defineCommand({
     return { json: report, text: summary(report, await readdir(out), groupsGiven, page) }
   },
 })
+
+/** Says of a run of a minute or more what it will take. */
+async function sayWhatItTakes(
+  options: QuantizeModelOptions,
+  { isTerse, note }: CommandContext,
+): Promise<void> {
+  if (isTerse) return
+  const { estimateLongRun } = await import('../../pipeline/estimate/estimate-model.js')
+  const estimate = await estimateLongRun(options)
+  if (estimate) note(estimateLine(estimate))
+}
 
 /** Says before a model writes its own calibration text that this takes long, and what spares it. */
 function sayingWhatSamplingCosts({ onProgress, note, signal }: CommandContext): OnProgress {

@@ -18,6 +18,8 @@ export interface CommandContext {
   readonly stdin: Input | undefined
   /** Writes to standard output at once, but for `--json`. */
   print(text: string): void
+  /** Whether only the result is wanted: `--json` or `--quiet`. */
+  readonly isTerse: boolean
   /** Writes a line to standard error, but for `--quiet`. */
   note(text: string): void
   /** The second argument, of a command that takes one. */

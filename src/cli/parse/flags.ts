@@ -7,10 +7,11 @@ import type { Trial } from '../../pipeline/compare/compare-settings.js'
 import type { EvaluateModelOptions } from '../../pipeline/evaluate/evaluate-model.js'
 import type { DequantizeModelOptions, PlainDtype } from '../../pipeline/folders/dequantize-model.js'
 import type { EndTensorOptions } from '../../pipeline/quantize/end-tensors.js'
-import type { LayerOrder } from '../../pipeline/quantize/layer-order.js'
-import type { LayerSetting } from '../../pipeline/quantize/layer-plan.js'
+import type { LayerOrder } from '../../pipeline/quantize/layers/layer-order.js'
+import type { LayerSetting } from '../../pipeline/quantize/layers/layer-plan.js'
 import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { WriteReportOptions } from '../../pipeline/reports/write-report.js'
+import { longRunFlags } from './long-run-flags.js'
 import { activationFlags, scalarFlags } from './scalar-flags.js'
 
 /** One flag: what it takes, and what the help says of it. Parsing, help and error messages all read it from here. */
@@ -310,6 +311,7 @@ export const quantizeFlags = {
     default: '2048',
   },
   report: { kind: 'path', value: 'FILE', help: 'write an HTML page on the result too, as gptvq report does' },
+  ...longRunFlags,
   engine,
   products,
   threads,

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import { suggestion } from '../../nearest-name.js'
 import type { Trial } from '../../pipeline/compare/compare-settings.js'
-import type { LayerSetting } from '../../pipeline/quantize/layer-plan.js'
+import type { LayerSetting } from '../../pipeline/quantize/layers/layer-plan.js'
 import { UsageError } from '../errors.js'
 import { type Flag, type FlagTable, flagName } from './flags.js'
 

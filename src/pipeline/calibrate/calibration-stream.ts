@@ -1,23 +1,31 @@
 import { pacer } from '../../event-loop.js'
-import type { Matrix } from '../../matrix.js'
-import { matrix } from '../../matrix.js'
+import { type Matrix, matrix } from '../../matrix.js'
 import { type Block, withLinears } from '../../model/decoder/block.js'
 import type { BlockState, Stage } from '../../model/decoder/block-state.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertFiniteHidden } from '../../model/decoder/run-block.js'
-import { runStored } from './stored-state.js'
+import { runStored, type StoredState, type StoredTokens } from './stored-state.js'
 
 /** Tokens that run through a stage at once; fixed, so that sums come out the same everywhere. */
-const TOKENS_PER_BATCH = 2048
+export const TOKENS_PER_BATCH = 2048
 
 /** Bytes of all inputs of down projections at most: more than that is computed twice instead. */
-const GATED_BYTES = 2 ** 30
+export const GATED_BYTES = 2 ** 30
+
+/** Fields of a state between two stages. */
+export type StateFields = readonly (keyof BlockState<unknown>)[]
 
 /** Whole sequences between two stages of a block. */
 export interface TokenBatch {
   readonly sequences: number
-  /** Their tokens as the last stage left them. */
-  state: BlockState<Matrix>
+  /** Whether it lies on the disk. */
+  readonly isSpilled?: boolean
+  /** Their tokens as the last stage left them. @param fields default: all */
+  read(fields?: StateFields): Promise<StoredState>
+  /** Replaces the fields that were read by those of `state`; one that it lacks is dropped. */
+  write(state: StoredState, fields?: StateFields): Promise<void>
+  /** The same tokens, which from now on go their own way. */
+  copy(): TokenBatch
 }
 
 /** The calibration tokens on their way through a model: sequences of one length between two stages of a block. */
@@ -27,26 +35,53 @@ export interface CalibrationStream {
   readonly batches: readonly TokenBatch[]
 }
 
+/** A batch in memory. */
+export function batchInMemory(sequences: number, initial: BlockState<Matrix>): TokenBatch {
+  let state: StoredState = initial
+  return {
+    sequences,
+    read: async () => state,
+    async write(next) {
+      state = next
+    },
+    copy: () => batchInMemory(sequences, state as BlockState<Matrix>),
+  }
+}
+
+/** Puts a batch in memory or elsewhere, by its number. */
+export type PlaceBatch = (
+  index: number,
+  sequences: number,
+  state: BlockState<Matrix>,
+) => TokenBatch | Promise<TokenBatch>
+
+/** How many sequences each batch has. */
+export function batchSizes(sequences: number, length: number): number[] {
+  const perBatch = Math.max(1, Math.floor(TOKENS_PER_BATCH / length))
+  return Array.from({ length: Math.ceil(sequences / perBatch) }, (_, i) =>
+    Math.min(perBatch, sequences - i * perBatch),
+  )
+}
+
 /** @param hidden the embedded tokens, sequences x length x hiddenSize */
 export function calibrationStream(
   { hiddenSize }: DecoderDescription,
   hidden: Float32Array,
   length: number,
 ): CalibrationStream {
-  const sequences = hidden.length / (length * hiddenSize)
-  const perBatch = Math.max(1, Math.floor(TOKENS_PER_BATCH / length))
-  const batches = Array.from({ length: Math.ceil(sequences / perBatch) }, (_, i): TokenBatch => {
-    const count = Math.min(perBatch, sequences - i * perBatch)
-    const start = i * perBatch * length * hiddenSize
-    const values = hidden.slice(start, start + count * length * hiddenSize)
-    return { sequences: count, state: { residual: matrix(count * length, hiddenSize, values) } }
+  let start = 0
+  const batches = batchSizes(hidden.length / (length * hiddenSize), length).map((count) => {
+    const end = start + count * length * hiddenSize
+    const residual = matrix(count * length, hiddenSize, hidden.slice(start, end))
+    start = end
+    return batchInMemory(count, { residual })
   })
   return { length, batches }
 }
 
 /** The same tokens in a stream of its own; what they hold is shared until one of the streams moves on. */
 export function copyStream({ length, batches }: CalibrationStream): CalibrationStream {
-  return { length, batches: batches.map((batch) => ({ ...batch })) }
+  return { length, batches: batches.map((batch) => batch.copy()) }
 }
 
 /** How many tokens there are. */
@@ -63,30 +98,43 @@ export async function passStage(
   stream: CalibrationStream,
   signal?: AbortSignal,
 ): Promise<void> {
-  await withLinears(block, stage.uses, () =>
-    forEachBatch(stream, signal, (batch) => {
-      const { length } = stream
-      batch.state = runStored(block, stage, batch, length, (cols) => gatedFits(stream, cols))
-      assertFiniteHidden(batch.state.residual.data, block, length)
-    }),
-  )
+  const { length, batches } = stream
+  const isSpilled = batches.some((batch) => batch.isSpilled)
+  const pass = async (tokens: StoredTokens, index: number) => {
+    const state = runStored(block, stage, tokens, length, (cols) => !isSpilled && gatedFits(stream, cols))
+    if (state.residual) assertFiniteHidden(state.residual.data, block, length)
+    await batches[index].write(state, stage.reads)
+  }
+  await withLinears(block, stage.uses, () => forEachBatch(stream, signal, pass, { fields: stage.reads }))
 }
 
 function gatedFits(stream: CalibrationStream, cols: number): boolean {
   return 4 * tokensOf(stream) * cols <= GATED_BYTES
 }
 
+/** Which part of the batches {@link forEachBatch} shows. */
+export interface EachBatch {
+  /** Default: all. */
+  readonly fields?: StateFields | undefined
+  readonly onBatch?: OnBatch | undefined
+}
+
 /** Calls `run` on the batches in turn. */
 export async function forEachBatch(
   { batches }: CalibrationStream,
   signal: AbortSignal | undefined,
-  run: (batch: TokenBatch, index: number) => Promise<void> | void,
-  onBatch: OnBatch = () => {},
+  run: (tokens: StoredTokens, index: number) => Promise<void> | void,
+  { fields, onBatch }: EachBatch = {},
 ): Promise<void> {
   const pause = pacer(signal)
-  for (const [index, batch] of batches.entries()) {
+  let ahead = batches[0]?.read(fields)
+  for (const [index, { sequences }] of batches.entries()) {
     await pause()
-    await run(batch, index)
-    onBatch(index + 1, batches.length)
+    const state = await ahead
+    // while this batch is computed the next one is read
+    ahead = batches[index + 1]?.read(fields)
+    ahead?.catch(() => {})
+    await run({ sequences, state }, index)
+    onBatch?.(index + 1, batches.length)
   }
 }

@@ -1,7 +1,7 @@
 import { HessianAccumulator } from '../../hessian.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import { withLinears } from '../../model/decoder/block.js'
-import type { BlockState, Stage } from '../../model/decoder/block-state.js'
+import type { Stage } from '../../model/decoder/block-state.js'
 import { forEachBatch, tokensOf } from './calibration-stream.js'
 import {
   type BlockStream,
@@ -9,7 +9,7 @@ import {
   namingLayers,
   type StatisticsOptions,
 } from './input-statistics.js'
-import { visitStored } from './stored-state.js'
+import { type StoredState, visitStored } from './stored-state.js'
 
 /** An expert is also shown tokens of the others until it has seen this many for each of its inputs. */
 const POOLED_TOKENS_PER_INPUT = 4
@@ -46,14 +46,15 @@ export async function collectExpertStatistics(
             fourthPowers += sumOfFourthPowers(input)
           })
           const cols = stage.linears[0].cols
-          const sample = sampledTokens(batch.state, total, POOLED_TOKENS_PER_INPUT * cols)
+          const rows = batch.sequences * length
+          const sample = sampledTokens(rows, total, POOLED_TOKENS_PER_INPUT * cols)
           const everyone = { ...batch, state: routedTo(batch.state, stage.expert!, sample) }
           visitStored(block, stage, everyone, length, (input) => {
             pool ??= new HessianAccumulator(input.cols)
             pool.add(input)
           })
         },
-        onBatch,
+        { fields: stage.reads, onBatch },
       ),
     )
     const pooled = pool!.hessian()
@@ -101,13 +102,13 @@ function sumOfFourthPowers({ rows, cols, data }: Matrix): number {
 }
 
 /** Rows of a batch, evenly spread, so that all batches together give about `wanted`. */
-function sampledTokens({ residual }: BlockState<Matrix>, total: number, wanted: number): Int32Array {
+function sampledTokens(rows: number, total: number, wanted: number): Int32Array {
   const step = Math.max(1, total / wanted)
-  return Int32Array.from({ length: Math.ceil(residual.rows / step) }, (_, i) => Math.floor(i * step))
+  return Int32Array.from({ length: Math.ceil(rows / step) }, (_, i) => Math.floor(i * step))
 }
 
 /** The same state as if these tokens had been routed to an expert. */
-function routedTo(state: BlockState<Matrix>, expert: number, rows: Int32Array): BlockState<Matrix> {
+function routedTo(state: StoredState, expert: number, rows: Int32Array): StoredState {
   const routes = state.routes!
   const tokens = routes.tokens.map((own, index) => (index === expert ? rows : own))
   return { ...state, gated: undefined, routes: { ...routes, tokens } }

@@ -5,8 +5,8 @@ import { HessianAccumulator } from '../../hessian.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import { type Block, withLinears } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
-import { type CalibrationStream, forEachBatch, type OnBatch, type TokenBatch } from './calibration-stream.js'
-import { visitStored } from './stored-state.js'
+import { type CalibrationStream, forEachBatch, type OnBatch } from './calibration-stream.js'
+import { type StoredTokens, visitStored } from './stored-state.js'
 
 /** A block and the tokens in front of one of its stages. */
 export interface BlockStream {
@@ -46,18 +46,19 @@ export async function collectStatistics(
 ): Promise<InputStatistics> {
   const { length } = stream
   let collector: Collector | undefined
-  const see = (batch: TokenBatch, index: number, input: Matrix, original?: Activations) => {
+  const see = (batch: StoredTokens, index: number, input: Matrix, original?: Activations) => {
     const present = { input, residual: stage.residualScale === undefined ? undefined : batch.state.residual }
     collector ??= openCollector(present, original !== undefined)
     collector.hessian.add(input)
     if (original) collectDrift(collector, present, original, runsOf(stream, index, input.rows))
   }
-  const visit = (batch: TokenBatch, index: number) => {
+  const visit = async (batch: StoredTokens, index: number) => {
     if (full === undefined) {
       return visitStored(block, stage, batch, length, (input) => see(batch, index, input))
     }
     // one inside the other: what is shown lasts as long as the visit
-    const other = full.stream.batches[index]
+    const { sequences } = batch
+    const other = { sequences, state: await full.stream.batches[index].read(stage.reads) }
     visitStored(full.block, stage, other, length, (input) =>
       visitStored(block, stage, batch, length, (own) =>
         see(batch, index, own, { input, residual: other.state.residual }),
@@ -66,7 +67,9 @@ export async function collectStatistics(
   }
   try {
     await withLinears(block, stage.uses, () =>
-      withLinears(full?.block ?? block, stage.uses, () => forEachBatch(stream, signal, visit, onBatch)),
+      withLinears(full?.block ?? block, stage.uses, () =>
+        forEachBatch(stream, signal, visit, { fields: stage.reads, onBatch }),
+      ),
     )
     return statisticsOf(collector!, stage.residualScale ?? 1)
   } catch (error) {

@@ -6,17 +6,20 @@ import { runStage } from '../../model/decoder/stages.js'
 import type { Ops } from '../../model/ops/ops.js'
 import { type Handle, runningOps } from '../../model/ops/running.js'
 
-/** Tokens between two stages, as ordinary arrays. */
+/** The state between two stages as ordinary arrays: all of it, or the fields that were asked for. */
+export type StoredState = Partial<BlockState<Matrix>>
+
+/** Tokens between two stages. */
 export interface StoredTokens {
   readonly sequences: number
-  readonly state: BlockState<Matrix>
+  readonly state: StoredState
 }
 
 /**
  * Runs a stage on stored tokens.
  *
  * @param keepsGated whether there is room for inputs of a down projection of so many columns; else they are dropped
- * @returns the state behind it; what did not change is the same array as before
+ * @returns the state behind it, as far as it was given; what did not change is the same array as before
  */
 export function runStored(
   block: Block,
@@ -24,7 +27,7 @@ export function runStored(
   tokens: StoredTokens,
   length: number,
   keepsGated: (cols: number) => boolean,
-): BlockState<Matrix> {
+): StoredState {
   const ops = runningOps()
   return ops.tidy(() => {
     const { run, lifted, stored } = lift(ops, block, stage, tokens, length)
@@ -32,7 +35,7 @@ export function runStored(
     const untouched = stage.reads ? withoutKeys(tokens.state, stage.reads) : {}
     const lower = (handle: Handle) => stored.get(handle) ?? copyOf(run, handle)
     const gated = next.gated && keepsGated(ops.shape(next.gated)[1]) ? next.gated : undefined
-    return { ...untouched, ...mapState({ ...next, gated }, lower) } as BlockState<Matrix>
+    return { ...untouched, ...mapState({ ...next, gated }, lower) }
   })
 }
 
@@ -44,7 +47,7 @@ export function visitStored(
   length: number,
   onInput: (input: Matrix) => void,
 ): void {
-  if (stage.skips?.(tokens.state)) return
+  if (stage.skips?.(tokens.state as BlockState<Matrix>)) return
   const ops = runningOps()
   ops.tidy(() => {
     const { run, lifted } = lift(ops, block, stage, tokens, length)
@@ -62,10 +65,9 @@ function lift(
   { sequences, state }: StoredTokens,
   length: number,
 ) {
-  const { rows } = state.residual
-  if (rows !== sequences * length) {
+  if (state.residual && state.residual.rows !== sequences * length) {
     const needed = `${sequences} sequences of ${length} tokens need ${sequences * length} rows of hidden states`
-    throw new ShapeError(`${needed}, found ${rows}`)
+    throw new ShapeError(`${needed}, found ${state.residual.rows}`)
   }
   const stored = new Map<Handle, Matrix>()
   const raise = (values: Matrix): Handle => {
@@ -74,7 +76,8 @@ function lift(
     return handle
   }
   const read = stage.reads ? onlyKeys(state, stage.reads) : state
-  const lifted = mapState(read as BlockState<Matrix>, raise)
+  // of a part of the state, the stage reads no more than that part
+  const lifted = mapState(read, raise) as BlockState<Handle>
   const tokens = { sequences, length, position: 0 }
   const run: BlockRun<Handle> = { ops, block, stretches: [{ tokens, span: length }] }
   return { run, lifted, stored }
@@ -85,7 +88,10 @@ function copyOf({ ops }: BlockRun<Handle>, handle: Handle): Matrix {
   return matrix(rows, cols, ops.read(handle).slice(0, rows * cols))
 }
 
-function mapState<A, B>({ routes, ...fields }: BlockState<A>, map: (value: A) => B): BlockState<B> {
+function mapState<A, B>(
+  { routes, ...fields }: Partial<BlockState<A>>,
+  map: (value: A) => B,
+): Partial<BlockState<B>> {
   const mapped = Object.entries(fields)
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => [name, map(value as A)])

@@ -142,6 +142,7 @@ async function tryOut(
     ...shared,
     model,
     output,
+    unfinished: 'discard',
     onProgress: part(0, QUANTIZING_SHARE),
   })
   const evaluation = await evaluateModel({

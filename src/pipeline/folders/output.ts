@@ -27,7 +27,7 @@ import { findTensor } from '../../checkpoint/tensor-source.js'
 import { throwIfAborted } from '../../errors.js'
 import { nonFiniteError } from '../../matrix.js'
 import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
-import type { LayerReport } from '../quantize/layer-report.js'
+import type { LayerReport } from '../quantize/layers/layer-report.js'
 import { requireDistinctFolders } from './distinct-folders.js'
 
 /** What the folder says of how well a layer was quantized. */
@@ -76,7 +76,7 @@ export async function createQuantizedOutput(
     /** Plain tensors that are not as in the checkpoint. */
     readonly changed?: ChangedTensors | undefined
   },
-  options: OutputOptions & { readonly signal?: AbortSignal },
+  options: OutputOptions & { readonly partial?: string | undefined; readonly signal?: AbortSignal },
 ): Promise<QuantizedOutput> {
   await requireDistinctFolders(checkpoint.folder, folder)
   const modules = new Map<string, ModuleRecord>()
@@ -89,8 +89,9 @@ export async function createQuantizedOutput(
     }
     return { format: 'pt', [DIGEST_KEY]: recordsDigest(own) }
   }
-  const { force, maxShardBytes } = options
-  const writer = await createCheckpointWriter(folder, { force, maxShardBytes, metadata })
+  const { force, maxShardBytes, partial } = options
+  const place = partial === undefined ? {} : { partial }
+  const writer = await createCheckpointWriter(folder, { force, maxShardBytes, metadata, ...place })
   try {
     const isChanged = (name: string) => made.changed?.names.has(name) ?? false
     const isCopied = (name: string) => !replaced.has(name) && !isChanged(name)

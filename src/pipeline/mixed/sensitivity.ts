@@ -38,6 +38,20 @@ export interface SensitivityInput {
   readonly pause: Pause
   /** Called with the share of the work done, 0 to 1. */
   readonly onProgress: (done: number) => void
+  /** Where an earlier measurement of the same stopped. */
+  readonly begun?: SensitivityState | undefined
+  /** Is given where the measurement stands, block by block. */
+  readonly onBlock?: ((state: SensitivityState) => Promise<void>) | undefined
+}
+
+/** Where a measurement stands: it goes from the last block to the first. */
+export interface SensitivityState {
+  /** The block that is next. */
+  readonly next: number
+  /** By the name of the weight, in the order they were measured. */
+  readonly measured: ReadonlyMap<string, LayerRatios>
+  /** The gradient on the output of the next block, as that output tokens x hiddenSize. */
+  readonly onOutput: Float32Array
 }
 
 /** Share of the work that the forward pass of all blocks takes; for progress only. */
@@ -59,16 +73,15 @@ const FORWARD_SHARE = 0.1
  * @throws NumericError naming the layer when a number is NaN or infinite
  */
 export async function measureSensitivity(input: SensitivityInput): Promise<Map<string, number[][]>> {
-  const { model, sequences, random, pause, onProgress } = input
-  const { source, config } = model
+  const { model, sequences, pause, onProgress, begun, onBlock } = input
+  const { config } = model
   const length = sequences[0].length
-  const measured = new Map<string, LayerRatios>()
-  const blockInputs: Float32Array[] = []
-  const embedded = await (await openEmbedding(source, config))(joined(sequences))
-  const final = await forwardBlocks(model, embedded, length, pause, (_, states) => blockInputs.push(states))
-  let onOutput = await lossGradient(model, final, random)
+  const measured = new Map(begun?.measured)
+  const last = begun?.next ?? config.blocks.length - 1
+  const { blockInputs, final } = await inputsOfBlocks(input, last)
+  let onOutput = begun?.onOutput ?? (await lossGradient(model, final, input.random))
   onProgress(FORWARD_SHARE)
-  for (let index = config.blocks.length - 1; index >= 0; index--) {
+  for (let index = last; index >= 0; index--) {
     const states = blockInputs.pop()!
     await withBlock(model, index, async (block) => {
       const trials = await tryBlock(input, block, states, length)
@@ -89,10 +102,23 @@ export async function measureSensitivity(input: SensitivityInput): Promise<Map<s
       }
       onOutput = onInput
     })
+    await onBlock?.({ next: index - 1, measured, onOutput })
     onProgress(FORWARD_SHARE + (1 - FORWARD_SHARE) * (1 - index / config.blocks.length))
   }
   const effects = predictEffects([...measured.values()])
   return new Map(Array.from(measured.keys(), (name, i) => [name, effects[i]]))
+}
+
+/** What the blocks up to `last` read, and what that one gives. */
+async function inputsOfBlocks({ model, sequences, pause }: SensitivityInput, last: number) {
+  const { source, config } = model
+  const upTo: PassModel = { source, config: { ...config, blocks: config.blocks.slice(0, last + 1) } }
+  const blockInputs: Float32Array[] = []
+  const embedded = await (await openEmbedding(source, config))(joined(sequences))
+  const final = await forwardBlocks(upTo, embedded, sequences[0].length, pause, (_, states) =>
+    blockInputs.push(states),
+  )
+  return { blockInputs, final }
 }
 
 async function lossGradient({ source, config }: PassModel, final: Float32Array, random: Random) {

@@ -10,7 +10,7 @@ import { allocate } from './allocation.js'
 import type { LayerBits } from './options.js'
 import { type PlannedLayer, planBudget } from './plan.js'
 import type { LayerShare, MixedReport } from './report.js'
-import { measureSensitivity } from './sensitivity.js'
+import { measureSensitivity, type SensitivityState } from './sensitivity.js'
 import { tryCandidates } from './trials.js'
 
 /** Tokens of a sequence at most: of as many tokens, many short sequences tell more than few long ones. */
@@ -32,6 +32,17 @@ export interface ShareBudgetInput {
   readonly bpv: number
   readonly onProgress: PartProgress
   readonly signal: AbortSignal | undefined
+  /** Where an earlier measurement stopped, given the values of its gradient. */
+  readonly begun?: (values: number) => Promise<SensitivityState | undefined>
+  /** Is given where the measurement of sensitivities stands, block by block. */
+  readonly onBlock?: (state: SensitivityState) => Promise<void>
+}
+
+/** A budget shared out. */
+export interface SharedBudget {
+  /** Options by the name of the weight. */
+  readonly layers: ReadonlyMap<string, LayerBits>
+  readonly report: MixedReport
 }
 
 /**
@@ -45,9 +56,7 @@ export interface ShareBudgetInput {
  * @throws NumericError naming the layer when an activation, a gradient or an effect is NaN or infinite
  * @throws AbortedError when `signal` fires
  */
-export async function shareBudget(
-  input: ShareBudgetInput,
-): Promise<{ layers: Map<string, LayerBits>; report: MixedReport }> {
+export async function shareBudget(input: ShareBudgetInput): Promise<SharedBudget> {
   const { source, config, linears, options, bpv, onProgress, signal } = input
   const { budgetBytes, layers: planned } = planBudget(linears, options, bpv)
   const candidates = new Map(planned.map(({ linear, candidates }) => [linear.name, candidates]))
@@ -57,6 +66,8 @@ export async function shareBudget(
     sequences,
     random: randomGenerator(deriveSeed(options.seed ?? 0, 4)),
     pause: pacer(signal),
+    begun: await input.begun?.(sequences.length * sequences[0].length * config.hiddenSize),
+    onBlock: input.onBlock,
     onProgress: (done) => onProgress('measuring the sensitivity of layers', done),
     isTried: (name) => candidates.has(name),
     tryLayer: ({ name }, weight, hessian, factors) =>
@@ -85,7 +96,7 @@ export async function shareBudget(
 }
 
 /** Short pieces of the calibration sequences, evenly chosen: as many as are wanted and fit into memory. */
-function chosenSequences(sequences: readonly Int32Array[], config: DecoderDescription): Int32Array[] {
+export function chosenSequences(sequences: readonly Int32Array[], config: DecoderDescription): Int32Array[] {
   const length = Math.min(LONGEST, sequences[0].length)
   const pieces = sequences.flatMap((sequence) =>
     Array.from({ length: Math.floor(sequence.length / length) }, (_, i) =>

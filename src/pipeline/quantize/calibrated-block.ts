@@ -73,7 +73,7 @@ async function quantizeInOrder({ work, original, block, streams, seconds }: Bloc
         stage,
         { block, stream: present },
         full && { block: original, stream: full },
-        work,
+        work.signal,
         within(work.onProgress, 'collecting Hessians', start, middle),
       )
       seconds.calibration += lap()
@@ -102,7 +102,7 @@ async function quantizeTogether({ work, original, block, streams, seconds }: Blo
     if (quantizesAny(work, stage)) {
       const onBatch = within(onProgress, 'collecting Hessians', turn * share, (turn + 1) * share)
       const original = full && { block: ahead.block, stream: full }
-      const seen = await statisticsOf(stage, ahead, original, work, onBatch)
+      const seen = await statisticsOf(stage, ahead, original, work.signal, onBatch)
       for (const { kind } of stage.linears) statistics.set(kind, seen)
     }
     if (isLast(work, turn, stages)) continue
@@ -121,12 +121,13 @@ async function quantizeTogether({ work, original, block, streams, seconds }: Blo
   seconds.calibration += lap()
 }
 
-function statisticsOf(
+/** What the layers of a stage see. @param full for the drift, which experts have none of */
+export function statisticsOf(
   stage: Stage,
   present: BlockStream,
   full: BlockStream | undefined,
-  { signal }: BlockWork,
-  onBatch: (done: number, total: number) => void,
+  signal: AbortSignal | undefined,
+  onBatch: (done: number, total: number) => void = () => {},
 ): Promise<InputStatistics> {
   if (stage.expert !== undefined) return collectExpertStatistics(stage, present, { onBatch, signal })
   return collectStatistics(stage, present, { full, onBatch, signal })

@@ -8,7 +8,7 @@ import { layoutOf } from '../../packing/layout.js'
 import { resolveLayoutOptions } from '../../packing/layout-options.js'
 import { centroidsOf, isTrellis, type VqLayout } from '../../packing/vq-layer.js'
 import { planBudget } from '../mixed/plan.js'
-import type { LayerPlan } from './layer-plan.js'
+import type { LayerPlan } from './layers/layer-plan.js'
 
 /**
  * Finds before the work begins what would stop it halfway, or leave a model that cannot be run: a tensor that is missing

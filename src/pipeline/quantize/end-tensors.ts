@@ -9,7 +9,7 @@ import { pack } from '../../packing/quantized-layer.js'
 import { groupsPerRow, type ScalarLayer } from '../../packing/scalar-layer.js'
 import type { PartProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
-import { type LayerReport, layerReport } from './layer-report.js'
+import { type LayerReport, layerReport } from './layers/layer-report.js'
 
 /** Whether what is in front of the blocks and behind them is quantized too: on small models it is half of the bytes. */
 export interface EndTensorOptions {
@@ -28,7 +28,7 @@ export interface EndTensor {
 }
 
 /** Weights that share a scale and a zero point: half a bit more per value at 4 bits, a fifth at 8. */
-const GROUP_SIZE = 64
+export const GROUP_SIZE = 64
 
 /** The tensors that the options ask for. @throws OptionError */
 export function endTensors(

@@ -1,9 +1,5 @@
-import type { ModelPlace } from '../../checkpoint/model-source.js'
 import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
 import { throwIfAborted } from '../../errors.js'
-import type { DecoderDescription } from '../../model/decoder/description.js'
-import { openEmbedding } from '../../model/decoder/embedding.js'
-import type { WeightSource } from '../../model/decoder/weights.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { VqLayer } from '../../packing/vq-layer.js'
 import type { TuningReport } from '../../train/tuning/report.js'
@@ -11,41 +7,19 @@ import { assertTunableOn, tuneModel } from '../../train/tuning/tune-model.js'
 import { collectRanges } from '../activations/collect-ranges.js'
 import { type ActivationSettings, isStatic, storedActivations } from '../activations/options.js'
 import { type Calibration, type CalibrationOptions, gatherCalibration } from '../calibrate/calibration.js'
-import { calibrationStream, copyStream } from '../calibrate/calibration-stream.js'
 import { withQuantizedLayers } from '../folders/open-model.js'
-import type { QuantizedOutput } from '../folders/output.js'
-import type { LayerBits } from '../mixed/options.js'
 import type { MixedReport } from '../mixed/report.js'
-import { shareBudget } from '../mixed/share-budget.js'
-import { type OnProgress, type PartProgress, partOf } from '../progress.js'
+import { type SharedBudget, shareBudget } from '../mixed/share-budget.js'
+import { type PartProgress, partOf } from '../progress.js'
+import { calibrationOf, keepBudget, keepSensitivity, keptBudget, keptSensitivity } from '../resume/kept.js'
 import { stopwatch } from '../stopwatch.js'
-import { type CalibrationStreams, quantizeCalibratedBlock } from './calibrated-block.js'
-import { type EndTensor, quantizeEndTensors } from './end-tensors.js'
-import type { LayerPlan } from './layer-plan.js'
-import type { LayerReport } from './layer-report.js'
-import type { LayerRunner } from './layer-work.js'
-import { type OnQuantized, quantizeBlock } from './quantize-block.js'
-import { isCalibrated, type MethodSettings } from './quantize-options.js'
-
-/** What all phases of quantizing a model share. */
-export interface ModelRun {
-  readonly model: ModelPlace
-  readonly config: DecoderDescription
-  readonly weights: WeightSource
-  readonly settings: MethodSettings
-  readonly plan: LayerPlan
-  readonly ends: readonly EndTensor[]
-  /** How activations are rounded; undefined: not at all. */
-  readonly activations?: ActivationSettings | undefined
-  /** The calibration sequences, where they are gathered already. */
-  readonly calibration?: Calibration | undefined
-  readonly output: QuantizedOutput | undefined
-  readonly onProgress: OnProgress | undefined
-  readonly onLayer: ((name: string, layer: QuantizedLayer, report: LayerReport) => void) | undefined
-  /** Does the work of layers elsewhere; undefined: it is done here. */
-  readonly runLayer?: LayerRunner | undefined
-  readonly signal: AbortSignal | undefined
-}
+import { quantizeBlocks } from './all-blocks.js'
+import { quantizeEndTensors } from './end-tensors.js'
+import type { LayerReport } from './layers/layer-report.js'
+import type { ModelRun } from './model-run.js'
+import { NO_TIME, type PhaseSeconds } from './phase-seconds.js'
+import type { OnQuantized } from './quantize-block.js'
+import { isCalibrated } from './quantize-options.js'
 
 /** What the phases came to. */
 export interface QuantizedModel {
@@ -58,18 +32,6 @@ export interface QuantizedModel {
   readonly activations: StoredActivations | undefined
   readonly outputBytes: number | null
   readonly seconds: PhaseSeconds
-}
-
-/** Time that the parts took, in seconds. */
-export interface PhaseSeconds {
-  /** Gathering calibration text, and running it through the blocks. */
-  calibration: number
-  /** Of the layers, where their bits are chosen by it; trials included. */
-  sensitivity: number
-  /** Quantizing the layers. */
-  quantization: number
-  /** Tuning the codebooks of all layers together; 0 without. */
-  tuning: number
 }
 
 /** Shares of the whole work, for progress only: of writing a text for calibration, where the model does, */
@@ -92,7 +54,7 @@ export async function quantizePhases(
   const sampled =
     looksAtText && run.calibration === undefined && options.calibration === undefined ? SAMPLING_SHARE : 0
   const end = tuning ? 1 - TUNING_SHARE : 1
-  const seconds: PhaseSeconds = { calibration: 0, sensitivity: 0, quantization: 0, tuning: 0 }
+  const seconds = { ...NO_TIME, ...run.journal?.state.seconds }
   const layers: LayerReport[] = []
   const ends: LayerReport[] = []
   const lap = stopwatch()
@@ -130,7 +92,8 @@ export async function quantizePhases(
     else await hand(run, name, layer, report, kept)
   }
   const inBlocks = partOf(onProgress, start, end)
-  await quantizeBlocks(run, calibration, mixed?.layers, deliver, inBlocks, seconds)
+  const layerBits = mixed?.layers
+  await quantizeBlocks({ run, calibration, layerBits, deliver, onProgress: inBlocks, seconds })
 
   lap()
   const tuned =
@@ -180,24 +143,32 @@ async function hand(
 }
 
 function calibrate(
-  { model, weights, config, signal }: ModelRun,
+  { model, weights, config, journal, signal }: ModelRun,
   options: CalibrationOptions,
   onProgress: PartProgress,
 ): Promise<Calibration> {
   const sampling = (done: number, total: number) =>
     onProgress('writing calibration text with the model', done / total)
-  return gatherCalibration(options, model, weights, config, sampling, signal)
+  const gather = async () => {
+    const gathered = await gatherCalibration(options, model, weights, config, sampling, signal)
+    // what was stopped while it was written is not kept
+    throwIfAborted(signal)
+    return gathered
+  }
+  return calibrationOf(journal, gather, options.calibration === undefined)
 }
 
 async function shareBits(
-  { weights, config, settings, plan, signal }: ModelRun,
+  { weights, config, settings, plan, journal, signal }: ModelRun,
   { sequences }: Calibration,
   bpv: number | undefined,
   onProgress: PartProgress,
-): Promise<{ layers: ReadonlyMap<string, LayerBits>; report: MixedReport } | undefined> {
+): Promise<SharedBudget | undefined> {
   if (settings.method !== 'gptvq' || bpv === undefined) return undefined
+  const kept = keptBudget(journal)
+  if (kept) return kept
   const { options } = settings
-  return shareBudget({
+  const shared = await shareBudget({
     source: weights,
     config,
     linears: plan.linears,
@@ -206,46 +177,11 @@ async function shareBits(
     bpv,
     onProgress,
     signal,
+    begun: (values) => keptSensitivity(journal, values),
+    onBlock: (state) => keepSensitivity(journal, state),
   })
-}
-
-async function quantizeBlocks(
-  { weights, config, settings, plan, runLayer, signal }: ModelRun,
-  calibration: Calibration | undefined,
-  layerBits: ReadonlyMap<string, LayerBits> | undefined,
-  deliver: OnQuantized,
-  onProgress: PartProgress,
-  seconds: { calibration: number; quantization: number },
-): Promise<void> {
-  const { order } = settings
-  const lap = stopwatch()
-  const streams = calibration && (await openStreams(weights, config, calibration, order.driftCorrection > 0))
-  seconds.calibration += lap()
-  const { length } = config.blocks
-  for (let index = 0; index < length; index++) {
-    const inBlock: PartProgress = (step, done) =>
-      onProgress(`block ${index + 1} of ${length}: ${step}`, (index + done) / length)
-    const own = { index, layerBits, runLayer, deliver, onProgress: inBlock }
-    const work = { weights, config, plan, order, signal, ...own }
-    if (streams) await quantizeCalibratedBlock(work, streams, seconds)
-    else {
-      await quantizeBlock(work, undefined)
-      seconds.quantization += lap()
-    }
-  }
-}
-
-async function openStreams(
-  weights: WeightSource,
-  config: DecoderDescription,
-  { sequences, length }: Calibration,
-  correctsDrift: boolean,
-): Promise<CalibrationStreams> {
-  const tokens = new Int32Array(sequences.length * length)
-  for (const [i, sequence] of sequences.entries()) tokens.set(sequence, i * length)
-  const embed = await openEmbedding(weights, config)
-  const present = calibrationStream(config, await embed(tokens), length)
-  return { present, full: correctsDrift ? copyStream(present) : undefined }
+  await keepBudget(journal, shared)
+  return shared
 }
 
 /** How activations are rounded, with the ranges that the quantized model has on the calibration text. */

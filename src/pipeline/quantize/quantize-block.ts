@@ -11,10 +11,10 @@ import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { InputStatistics } from '../calibrate/input-statistics.js'
 import type { LayerBits } from '../mixed/options.js'
 import type { PartProgress } from '../progress.js'
-import type { LayerOrderOptions } from './layer-order.js'
-import type { LayerPlan } from './layer-plan.js'
-import { type LayerReport, layerReport } from './layer-report.js'
-import { type LayerResult, type LayerRunner, type LayerWork, quantizeHere } from './layer-work.js'
+import type { LayerOrderOptions } from './layers/layer-order.js'
+import type { LayerPlan } from './layers/layer-plan.js'
+import { type LayerReport, layerReport } from './layers/layer-report.js'
+import { type LayerResult, type LayerRunner, type LayerWork, quantizeHere } from './layers/layer-work.js'
 
 /** Receives each layer as soon as it is quantized. */
 export type OnQuantized = (linear: LinearLayer, layer: QuantizedLayer, report: LayerReport) => Promise<void>

@@ -14,7 +14,7 @@ import type { ActivationOptions } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import type { EqualizationOptions } from '../equalize/options.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
-import { type LayerOrderOptions, resolveLayerOrder } from './layer-order.js'
+import { type LayerOrderOptions, resolveLayerOrder } from './layers/layer-order.js'
 
 /** How the linear layers are quantized. */
 export type QuantizationMethod = 'gptvq' | 'gptq' | 'rtn'

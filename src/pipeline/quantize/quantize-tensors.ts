@@ -20,7 +20,7 @@ import type { OutputOptions } from '../folders/output.js'
 import type { OnProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
 import { beginOutput } from './begin-output.js'
-import { type LayerReport, layerReport, totalBitsPerValue } from './layer-report.js'
+import { type LayerReport, layerReport, totalBitsPerValue } from './layers/layer-report.js'
 
 /** What to quantize by the names of its tensors alone. */
 export interface QuantizeTensorsOptions

@@ -2,8 +2,9 @@ import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
 import type { TuningReport } from '../../train/tuning/report.js'
 import type { MixedReport } from '../mixed/report.js'
-import { type LayerReport, totalBitsPerValue } from './layer-report.js'
-import type { PhaseSeconds, QuantizedModel } from './phases.js'
+import { type LayerReport, totalBitsPerValue } from './layers/layer-report.js'
+import type { PhaseSeconds } from './phase-seconds.js'
+import type { QuantizedModel } from './phases.js'
 import type { QuantizationMethod } from './quantize-options.js'
 
 /** What {@link quantizeModel} did. */

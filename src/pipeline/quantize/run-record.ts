@@ -58,7 +58,7 @@ export async function runRecord(
 
 /** Neither files nor what belongs to the process. */
 const APART: ReadonlySet<string> = new Set(
-  'model output method calibration engine products threads redis shared force signal onProgress onLayer'.split(
+  'model output method calibration engine products threads redis shared force resume unfinished memory signal onProgress onLayer'.split(
     ' ',
   ),
 )

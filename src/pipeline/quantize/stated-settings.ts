@@ -3,7 +3,7 @@ import type { CalibrationOptions } from '../calibrate/calibration.js'
 import type { EqualizationOptions } from '../equalize/options.js'
 import type { OutputOptions } from '../folders/output.js'
 import type { EndTensorOptions } from './end-tensors.js'
-import type { LayerPlanOptions } from './layer-plan.js'
+import type { LayerPlanOptions } from './layers/layer-plan.js'
 import { isCalibrated, type MethodSettings } from './quantize-options.js'
 
 /** The options in force for a whole model, for reports and for the written folder. */

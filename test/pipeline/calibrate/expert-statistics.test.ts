@@ -4,11 +4,15 @@ import { NumericError } from '../../../src/errors.js'
 import { reconstructionError } from '../../../src/gptvq/reconstruction-error.js'
 import { type Matrix, matrix } from '../../../src/matrix.js'
 import { type Block, disposeBlock, openBlock, withLinears } from '../../../src/model/decoder/block.js'
-import type { Stage } from '../../../src/model/decoder/block-state.js'
+import type { BlockState, Stage } from '../../../src/model/decoder/block-state.js'
 import { blockStages } from '../../../src/model/decoder/stages.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { dequantize } from '../../../src/packing/quantized-layer.js'
-import { calibrationStream, passStage } from '../../../src/pipeline/calibrate/calibration-stream.js'
+import {
+  batchInMemory,
+  calibrationStream,
+  passStage,
+} from '../../../src/pipeline/calibrate/calibration-stream.js'
 import { collectExpertStatistics, shrink } from '../../../src/pipeline/calibrate/expert-statistics.js'
 import { visitStored } from '../../../src/pipeline/calibrate/stored-state.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
@@ -234,20 +238,21 @@ describe.each(['mixtral-full', 'qwen3_moe-norm'])('collectExpertStatistics on %s
     await forEachStage(async (stage, block, stream) => {
       if (stage.expert === undefined) return
       expertStages++
-      const [batch] = stream.batches
+      const [{ sequences, read }] = stream.batches
+      const before = await read()
       const inputOf = async (tokens: Int32Array) => {
-        const routes = batch.state.routes!
+        const routes = before.routes!
         const routed = routes.tokens.map((own, i) => (i === stage.expert ? tokens : own))
-        const state = { ...batch.state, gated: undefined, routes: { ...routes, tokens: routed } }
+        const state = { ...before, gated: undefined, routes: { ...routes, tokens: routed } }
         let seen: Matrix | undefined
         await withLinears(block, stage.uses, () =>
-          visitStored(block, stage, { ...batch, state }, 20, ({ rows, cols, data }) => {
+          visitStored(block, stage, { sequences, state }, 20, ({ rows, cols, data }) => {
             seen = matrix(rows, cols, data.slice(0, rows * cols))
           }),
         )
         return seen
       }
-      const own = await inputOf(batch.state.routes!.tokens[stage.expert])
+      const own = await inputOf(before.routes!.tokens[stage.expert])
       const all = await inputOf(Int32Array.from({ length: 40 }, (_, i) => i))
       const pool = hessianOf(all!)
       expect(all!.rows).toBe(40)
@@ -265,13 +270,14 @@ describe.each(['mixtral-full', 'qwen3_moe-norm'])('collectExpertStatistics on %s
   it('gives an expert without tokens the Hessian of all', async () => {
     await forEachStage(async (stage, block, stream) => {
       if (stage.expert !== 1) return
-      const [batch] = stream.batches
-      const { routes } = batch.state
+      const [{ sequences, read }] = stream.batches
+      const before = (await read()) as BlockState<Matrix>
+      const { routes } = before
       const none = routes!.tokens.map((own, i) => (i === 1 ? new Int32Array() : own))
-      const [state] = [{ ...batch.state, gated: undefined, routes: { ...routes!, tokens: none } }]
+      const [state] = [{ ...before, gated: undefined, routes: { ...routes!, tokens: none } }]
       const found = await collectExpertStatistics(stage, {
         block,
-        stream: { ...stream, batches: [{ ...batch, state }] },
+        stream: { ...stream, batches: [batchInMemory(sequences, state)] },
       })
       expect(found).toMatchObject({ tokens: 0, pooled: 1 })
       expect(found.hessian.data.every(Number.isFinite)).toBe(true)
@@ -282,16 +288,20 @@ describe.each(['mixtral-full', 'qwen3_moe-norm'])('collectExpertStatistics on %s
   it('names the layers when an activation is not finite', async () => {
     await forEachStage(async (stage, block, stream) => {
       if (stage.expert !== 0) return
-      const [batch] = stream.batches
-      const { rows, cols, data } = batch.state.expertInput!
+      const [{ sequences, read }] = stream.batches
+      const before = (await read()) as BlockState<Matrix>
+      const { rows, cols, data } = before.expertInput!
       const damaged = matrix(
         rows,
         cols,
         data.map((value, i) => (i === 5 ? Number.NaN : value)),
       )
-      const state = { ...batch.state, gated: undefined, expertInput: damaged }
+      const state = { ...before, gated: undefined, expertInput: damaged }
       const error = await rejectionOf(() =>
-        collectExpertStatistics(stage, { block, stream: { ...stream, batches: [{ ...batch, state }] } }),
+        collectExpertStatistics(stage, {
+          block,
+          stream: { ...stream, batches: [batchInMemory(sequences, state)] },
+        }),
       )
       expect(error).toBeInstanceOf(NumericError)
       for (const { kind } of stage.linears) expect((error as Error).message).toContain(kind)

@@ -71,7 +71,7 @@ async function runStaged(block: Block, hidden: Float32Array, keepsGated: boolean
       tokens = { sequences, state }
     })
   }
-  return { inputs, output: tokens.state.residual.data }
+  return { inputs, output: tokens.state.residual!.data }
 }
 
 describe.each([
@@ -143,11 +143,11 @@ describe('the residual scale of a stage', () => {
               expect(others).toEqual([])
               reaching.push(linear.kind)
               const product = await productOf(source, linear, input)
-              const before = tokens.state.residual.data
+              const before = tokens.state.residual!.data
               const largest = before.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
               for (const [i, value] of product.entries()) {
                 const expected = before[i] + stage.residualScale * value
-                expect(Math.abs(state.residual.data[i] - expected)).toBeLessThan(
+                expect(Math.abs(state.residual!.data[i] - expected)).toBeLessThan(
                   1e-5 * (largest + Math.abs(value)),
                 )
               }

@@ -9,7 +9,7 @@ import {
   endTensors,
   quantizeEndTensors,
 } from '../../../src/pipeline/quantize/end-tensors.js'
-import type { LayerReport } from '../../../src/pipeline/quantize/layer-report.js'
+import type { LayerReport } from '../../../src/pipeline/quantize/layers/layer-report.js'
 import { randomTensors, smallConfig } from '../../model/reference-forward.js'
 import { sourceOf } from '../../model/tiny-llama.js'
 import { rejectionOf, thrownBy } from '../../support/tolerance.js'

@@ -3,7 +3,7 @@ import { NumericError, TextError, UnsupportedError } from '../../../src/errors.j
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { endTensors } from '../../../src/pipeline/quantize/end-tensors.js'
-import { planLayers } from '../../../src/pipeline/quantize/layer-plan.js'
+import { planLayers } from '../../../src/pipeline/quantize/layers/layer-plan.js'
 import { quantizePhases } from '../../../src/pipeline/quantize/phases.js'
 import type { QuantizeModelOptions } from '../../../src/pipeline/quantize/quantize-model.js'
 import { resolveMethod } from '../../../src/pipeline/quantize/quantize-options.js'
@@ -34,6 +34,9 @@ async function stoppedBy(
     plan: planLayers(config, settings, options),
     ends: endTensors(config, options),
     output: undefined,
+    journal: undefined,
+    activations: undefined,
+    elapsed: () => 0,
     onProgress: undefined,
     onLayer: (name: string) => layers.push(name),
     signal: undefined,

@@ -6,7 +6,7 @@ import {
   type LayerPlanOptions,
   type LayerSetting,
   planLayers,
-} from '../../../src/pipeline/quantize/layer-plan.js'
+} from '../../../src/pipeline/quantize/layers/layer-plan.js'
 import {
   type ModelMethodOptions,
   type QuantizationMethod,

@@ -1,6 +1,6 @@
-import type { DriftMove } from '../../gptvq/drift-correction.js'
-import { type BitsPerValue, bitsPerValue, packedBytes } from '../../packing/bits-per-value.js'
-import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
+import type { DriftMove } from '../../../gptvq/drift-correction.js'
+import { type BitsPerValue, bitsPerValue, packedBytes } from '../../../packing/bits-per-value.js'
+import type { PackedQuantizedLayer } from '../../../packing/quantized-layer.js'
 
 /** What became of one layer. */
 export interface LayerReport {

@@ -1,4 +1,4 @@
-import { requireOneOf, requireShare } from '../../check-option.js'
+import { requireOneOf, requireShare } from '../../../check-option.js'
 
 /**
  * Which activations a layer's Hessian comes from. `sequential`: those that went through all quantized layers before it

@@ -1,10 +1,10 @@
-import { type OptionNames, refuseUnknown } from '../../check-option.js'
-import { OptionError } from '../../errors.js'
-import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
-import type { DecoderDescription } from '../../model/decoder/description.js'
-import { allLinearLayers, type LinearLayer } from '../../model/decoder/linears.js'
-import { nameMatcher } from '../../nearest-name.js'
-import { type MethodSettings, type ModelMethodOptions, resolveMethod } from './quantize-options.js'
+import { type OptionNames, refuseUnknown } from '../../../check-option.js'
+import { OptionError } from '../../../errors.js'
+import { type VqOptions, vqOptionNames } from '../../../gptvq/options.js'
+import type { DecoderDescription } from '../../../model/decoder/description.js'
+import { allLinearLayers, type LinearLayer } from '../../../model/decoder/linears.js'
+import { nameMatcher } from '../../../nearest-name.js'
+import { type MethodSettings, type ModelMethodOptions, resolveMethod } from '../quantize-options.js'
 
 /** Which layers are quantized, and which of them have settings of their own. Patterns are globs over layers' names. */
 export interface LayerPlanOptions {

@@ -1,6 +1,6 @@
-import { OptionError } from '../../errors.js'
-import { kernels } from '../../kernels/kernels.js'
-import type { KernelBuild } from '../../kernels/wasm/runtime/runtime.js'
+import { OptionError } from '../../../errors.js'
+import { kernels } from '../../../kernels/kernels.js'
+import type { KernelBuild } from '../../../kernels/wasm/runtime/runtime.js'
 import type { LayerResult, LayerRunner } from './layer-work.js'
 
 /** Work over many machines. */
@@ -35,7 +35,7 @@ export async function openTeam(
       `found ${JSON.stringify(shared)} without redis; it is for work over machines`,
     )
   }
-  const { openCoordinator } = await import('../../distributed/coordinator.js')
+  const { openCoordinator } = await import('../../../distributed/coordinator.js')
   const arithmetic = {
     build: kernels().name as KernelBuild,
     products: products === 'wasm' ? 'wasm' : 'blas',

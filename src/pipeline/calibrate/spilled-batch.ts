@@ -1,0 +1,110 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { nodeFileSystem, writeAt } from '../../checkpoint/file-system.js'
+import { createFilePool } from '../../checkpoint/sources/file-pool.js'
+import { type Matrix, matrix } from '../../matrix.js'
+import type { StateFields, TokenBatch } from './calibration-stream.js'
+import type { StoredState } from './stored-state.js'
+
+/** Where activations lie that have no room in memory; goes with the run. */
+export interface SpillFolder {
+  readonly path: string
+  /** How many files there were so far: each has a name of its own. */
+  files: number
+}
+
+/** A matrix on the disk. */
+interface SpilledMatrix {
+  readonly file: string
+  readonly rows: number
+  readonly cols: number
+  /** Batches that hold it: copies share what none of them has replaced. */
+  holders: number
+}
+
+/** The matrices of a state by their field; the shares of experts are among them as `routes`. */
+type Spilled = ReadonlyMap<string, SpilledMatrix>
+
+/** A batch whose matrices lie on the disk. Which tokens each expert gets, which is little, stays in memory. */
+export async function spillBatch(
+  folder: SpillFolder,
+  sequences: number,
+  state: StoredState,
+): Promise<TokenBatch> {
+  const batch = batchOnDisk(folder, sequences, new Map(), undefined)
+  await batch.write(state)
+  return batch
+}
+
+function batchOnDisk(
+  folder: SpillFolder,
+  sequences: number,
+  initial: Spilled,
+  initialTokens: readonly Int32Array[] | undefined,
+): TokenBatch {
+  let fields = initial
+  let tokens = initialTokens
+  // what was read and comes back is not written again
+  let seen = new WeakMap<Matrix, SpilledMatrix>()
+  return {
+    sequences,
+    isSpilled: true,
+    async read(wanted) {
+      const state: Record<string, unknown> = {}
+      seen = new WeakMap()
+      for (const [field, spilled] of fields) {
+        if (wanted && !wanted.includes(field as StateFields[number])) continue
+        const values = await readMatrix(spilled)
+        seen.set(values, spilled)
+        state[field] = field === 'routes' ? { tokens, weights: values } : values
+      }
+      return state as StoredState
+    },
+    async write(state, replaced) {
+      const next = new Map<string, SpilledMatrix>()
+      for (const [field, spilled] of fields) {
+        if (replaced && !replaced.includes(field as StateFields[number])) next.set(field, spilled)
+      }
+      for (const [field, value] of Object.entries(state)) {
+        if (value === undefined) continue
+        const values = field === 'routes' ? (value as { weights: Matrix }).weights : (value as Matrix)
+        if (field === 'routes') tokens = (value as { tokens: readonly Int32Array[] }).tokens
+        next.set(field, seen.get(values) ?? (await writeMatrix(folder, values)))
+      }
+      const kept = new Set(next.values())
+      for (const spilled of fields.values()) if (!kept.has(spilled)) await letGo(spilled)
+      fields = next
+    },
+    copy() {
+      for (const spilled of fields.values()) spilled.holders++
+      return batchOnDisk(folder, sequences, fields, tokens)
+    },
+  }
+}
+
+async function writeMatrix(folder: SpillFolder, { rows, cols, data }: Matrix): Promise<SpilledMatrix> {
+  const file = join(folder.path, String(folder.files++))
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+  const handle = await nodeFileSystem.open(file, 'wx')
+  try {
+    await writeAt(handle, bytes, 0)
+  } finally {
+    await handle.close()
+  }
+  return { file, rows, cols, holders: 1 }
+}
+
+async function readMatrix({ file, rows, cols }: SpilledMatrix): Promise<Matrix> {
+  const pool = createFilePool(1)
+  try {
+    const bytes = await (await pool.open(file)).readAt(0, 4 * rows * cols)
+    return matrix(rows, cols, new Float32Array(bytes.buffer, bytes.byteOffset, rows * cols))
+  } finally {
+    await pool.close()
+  }
+}
+
+async function letGo(spilled: SpilledMatrix): Promise<void> {
+  spilled.holders--
+  if (spilled.holders === 0) await rm(spilled.file, { force: true })
+}

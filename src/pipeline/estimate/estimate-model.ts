@@ -1,0 +1,227 @@
+import { refuseUnknown } from '../../check-option.js'
+import { requireModel } from '../../checkpoint/model-source.js'
+import { kernels, setThreads, threadCount } from '../../kernels/kernels.js'
+import { openEmbedding } from '../../model/decoder/embedding.js'
+import { startEngine } from '../../model/ops/engine.js'
+import { sampleSequences } from '../../model/passes/sampling.js'
+import { randomGenerator } from '../../random.js'
+import { type Calibration, gatherCalibration } from '../calibrate/calibration.js'
+import { calibrationStream, TOKENS_PER_BATCH } from '../calibrate/calibration-stream.js'
+import { activationRoom } from '../calibrate/memory-bound.js'
+import { NO_TIME, type PhaseSeconds } from '../quantize/phase-seconds.js'
+import { type PreparedRun, prepareRun } from '../quantize/prepare-run.js'
+import { type QuantizeModelOptions, quantizeModelOptionNames } from '../quantize/quantize-model-options.js'
+import { isCalibrated } from '../quantize/quantize-options.js'
+import { stopwatch } from '../stopwatch.js'
+import { measureBlock } from './measure-block.js'
+import { measureSharing } from './measure-sharing.js'
+import { type PeakMemory, peakMemory, streamsOf, sumOf } from './peak-memory.js'
+import { type StoredSizes, storedSizes } from './stored-bytes.js'
+
+/** What a run of {@link quantizeModel} with the same options would take. */
+export interface Estimate extends StoredSizes {
+  /** On this machine with these threads, as idle or busy as it was while it was measured. */
+  readonly seconds: Readonly<PhaseSeconds> & {
+    /** All of it, without tuning. */
+    readonly total: number
+  }
+  /** Resident memory of the process at its peak. */
+  readonly memoryBytes: number
+  /** What that consists of. */
+  readonly memory: PeakMemory
+  /** Room on the output's disk: the output twice while it is put together, and what an interrupted run would leave. */
+  readonly diskBytes: number
+  /** Calibration tokens. */
+  readonly tokens: number
+  /** What it was measured on. */
+  readonly machine: {
+    /** Threads of the kernels. */
+    readonly threads: number
+    /** The build of the kernels, e.g. `'relaxed'`. */
+    readonly kernels: string
+  }
+  /** What the measurement took. */
+  readonly measuredSeconds: number
+  /** What is not in it. */
+  readonly notes: readonly string[]
+}
+
+/** Weights times tokens of a block that are measured at most, so that it takes seconds. */
+const MOST_WORK = 2 ** 33
+/** Operations that take about a minute. */
+const LONG_WORK = 3e12
+/** Positions of sampled text that are timed. */
+const SAMPLED_POSITIONS = 6
+
+/**
+ * Estimates what `quantizeModel` would take with the same options: time from a few seconds of the real work on this
+ * machine (a batch of tokens through a block, a part of the rows of each layer), memory, disk and bits from sizes.
+ * Quantizes and writes nothing.
+ *
+ * @throws what `quantizeModel` throws for options and models
+ */
+export async function estimateModel(options: QuantizeModelOptions): Promise<Estimate> {
+  return (await estimateIf(() => true, options))!
+}
+
+/** {@link estimateModel} of a run that takes about a minute or more; undefined for a shorter one, at once. */
+export function estimateLongRun(options: QuantizeModelOptions): Promise<Estimate | undefined> {
+  return estimateIf((prepared) => roughWork(prepared, options) > LONG_WORK, options)
+}
+
+async function estimateIf(
+  isWanted: (prepared: PreparedRun) => boolean,
+  options: QuantizeModelOptions,
+): Promise<Estimate | undefined> {
+  refuseUnknown(options, quantizeModelOptionNames)
+  requireModel('model', options.model)
+  if (options.threads !== undefined) setThreads(options.threads)
+  const lap = stopwatch()
+  const prepared = await prepareRun(options)
+  try {
+    if (!isWanted(prepared)) return undefined
+    const room = activationRoom(prepared, options)
+    if (prepared.looksAtText) await startEngine(options.engine)
+    const calibration = await calibrationToUse(prepared, options)
+    const tokens = calibration ? calibration.sequences.length * calibration.length : 0
+    const seconds = await measure(prepared, calibration, options)
+    const unbounded = peakMemory(prepared, tokens)
+    const activations = Math.min(unbounded.activations, room)
+    const memory = { ...unbounded, activations }
+    const spilled = unbounded.activations - activations
+    const sizes = await storedSizes(prepared)
+    const { tuning, sensitivity, calibration: calibrating, quantization } = seconds
+    return {
+      ...sizes,
+      seconds: { ...seconds, total: tuning + sensitivity + calibrating + quantization },
+      memoryBytes: sumOf(memory),
+      memory,
+      diskBytes: diskBytes(prepared, options, sizes, tokens) + spilled,
+      tokens,
+      machine: { threads: threadCount(), kernels: kernels().name },
+      measuredSeconds: lap(),
+      notes: (options.tuningEpochs ?? 0) > 0 ? ['tuning is not in the time'] : [],
+    }
+  } finally {
+    await prepared.checkpoint.close()
+  }
+}
+
+/** Operations of a run, to the order of magnitude. */
+function roughWork({ config, plan, settings }: PreparedRun, options: QuantizeModelOptions): number {
+  if (!isCalibrated(settings)) return 0
+  const { sequences = 128, sequenceLength = 2048 } = options
+  const tokens = sequences * Math.min(sequenceLength, config.maxPositions)
+  const weights = plan.linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+  const ofLayers = plan.linears.reduce((sum, { rows, cols }) => sum + rows * cols * cols, 0)
+  return 10 * tokens * weights + 60 * ofLayers
+}
+
+/** The calibration itself, or where the model would write it, text of no meaning. */
+async function calibrationToUse(
+  { settings, weights, config }: PreparedRun,
+  options: QuantizeModelOptions,
+): Promise<Calibration | undefined> {
+  if (!isCalibrated(settings)) return undefined
+  if (options.calibration !== undefined) {
+    return gatherCalibration(options, options.model, weights, config, () => {}, options.signal)
+  }
+  const { sequences: count = 128, sequenceLength = 2048 } = options
+  const length = Math.min(sequenceLength, config.maxPositions)
+  const random = randomGenerator(1)
+  const sequences = Array.from({ length: count }, () =>
+    Int32Array.from({ length }, () => Math.floor(random() * config.vocabSize)),
+  )
+  return { sequences, length, notes: [] }
+}
+
+async function measure(
+  prepared: PreparedRun,
+  calibration: Calibration | undefined,
+  options: QuantizeModelOptions,
+): Promise<PhaseSeconds> {
+  const { config, settings, weights } = prepared
+  const seconds = { ...NO_TIME }
+  const lap = stopwatch()
+  const stream = calibration && (await fewTokens(prepared, calibration))
+  const tokens = calibration ? calibration.sequences.length * calibration.length : 0
+  const plan = { tokens, passes: streamsOf(settings.order) }
+  // what is run first is compiled while it runs
+  await measureBlock(prepared, 0, stream, plan)
+  lap()
+  for (const [index, count] of blocksAlike(prepared)) {
+    const block = await measureBlock(
+      prepared,
+      index,
+      stream && (await fewTokens(prepared, calibration)),
+      plan,
+    )
+    seconds.calibration += count * block.calibration
+    seconds.quantization += count * block.quantization
+  }
+  if (calibration && options.calibration === undefined) {
+    seconds.calibration += await samplingSeconds(weights, config, calibration)
+  }
+  if (calibration && settings.method === 'gptvq' && settings.budget !== undefined) {
+    seconds.sensitivity = await measureSharing(prepared, calibration, settings.budget)
+  }
+  return seconds
+}
+
+/** The first of the blocks that are alike, and how many those are. */
+function blocksAlike({ config, plan }: PreparedRun): Map<number, number> {
+  const firsts = new Map<string, number>()
+  const counts = new Map<number, number>()
+  for (const [index, block] of config.blocks.entries()) {
+    const { prefix: _, index: __, ...shape } = block
+    const quantized = plan.linears.filter(({ name }) => name.startsWith(block.prefix)).length
+    const key = JSON.stringify([shape, quantized]).replaceAll(block.prefix, '')
+    const first = firsts.get(key) ?? index
+    firsts.set(key, first)
+    counts.set(first, (counts.get(first) ?? 0) + 1)
+  }
+  return counts
+}
+
+/** Some of the calibration tokens, embedded: one batch, or less of a large model. */
+async function fewTokens({ config, weights, plan }: PreparedRun, calibration: Calibration | undefined) {
+  const { sequences, length } = calibration!
+  const inBlock = plan.linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0) / config.blocks.length
+  const most = Math.max(16, Math.min(TOKENS_PER_BATCH, Math.floor(MOST_WORK / inBlock)))
+  const count = Math.min(sequences.length, Math.max(1, Math.floor(most / length)))
+  const tokens = Math.min(length, most)
+  const ids = new Int32Array(count * tokens)
+  for (let i = 0; i < count; i++) ids.set(sequences[i].subarray(0, tokens), i * tokens)
+  const embed = await openEmbedding(weights, config)
+  return calibrationStream(config, await embed(ids), tokens)
+}
+
+async function samplingSeconds(
+  weights: PreparedRun['weights'],
+  config: PreparedRun['config'],
+  { sequences, length }: Calibration,
+): Promise<number> {
+  const times: number[] = []
+  await sampleSequences(weights, config, {
+    count: sequences.length,
+    length: Math.min(length, SAMPLED_POSITIONS),
+    seed: 1,
+    onProgress: () => times.push(performance.now()),
+  })
+  const steps = Math.max(1, times.length - 1)
+  return ((times[steps] - times[0]) / 1000 / steps) * length
+}
+
+/** The output and its parts beside each other, and the activations that are kept, the old ones with the new. */
+function diskBytes(
+  { config, settings }: PreparedRun,
+  { unfinished }: QuantizeModelOptions,
+  { outputBytes, layerBytes }: StoredSizes,
+  tokens: number,
+): number {
+  const isKept = unfinished !== 'discard' && isCalibrated(settings)
+  const kept = isKept
+    ? layerBytes + 2 * 4 * tokens * config.hiddenSize * (settings.order.driftCorrection > 0 ? 2 : 1)
+    : 0
+  return 2 * outputBytes + kept
+}

@@ -1,0 +1,106 @@
+import { matrix } from '../../matrix.js'
+import { disposeBlock, openBlock } from '../../model/decoder/block.js'
+import type { Stage } from '../../model/decoder/block-state.js'
+import type { BlockDescription } from '../../model/decoder/description.js'
+import { type LinearLayer, linearLayers } from '../../model/decoder/linears.js'
+import { blockStages } from '../../model/decoder/stages.js'
+import { readRows } from '../../model/decoder/weights.js'
+import { type CalibrationStream, copyStream, passStage, tokensOf } from '../calibrate/calibration-stream.js'
+import type { InputStatistics } from '../calibrate/input-statistics.js'
+import { statisticsOf } from '../quantize/calibrated-block.js'
+import type { PreparedRun } from '../quantize/prepare-run.js'
+import { stopwatch } from '../stopwatch.js'
+import { type LayerSeconds, measureLayer } from './measure-layer.js'
+
+/** Seconds that a block takes. */
+export interface BlockSeconds {
+  /** Reading its weights, running tokens through it, and summing up Hessians and drift. */
+  readonly calibration: number
+  readonly quantization: number
+}
+
+/** How many tokens the real run has, and how its streams go. */
+export interface CalibrationPlan {
+  readonly tokens: number
+  /** How often a stage is run: for the quantized model, the full one, and ahead of the block. */
+  readonly passes: number
+}
+
+/** Stages alike take as long: experts of one shape, and those behind them. */
+function likeness({ linears, uses, expert }: Stage): string {
+  const shapes = (layers: Stage['linears']) => layers.map(({ rows, cols }) => `${rows}x${cols}`).join()
+  return `${expert === undefined ? '' : 'expert '}${shapes(linears)} of ${shapes(uses)}`
+}
+
+/**
+ * Takes a few tokens through a block and quantizes a part of its layers, each kind of stage once.
+ *
+ * @param stream tokens in front of the block
+ */
+export async function measureBlock(
+  { weights, config, settings, plan }: PreparedRun,
+  index: number,
+  stream: CalibrationStream | undefined,
+  whole: CalibrationPlan,
+): Promise<BlockSeconds> {
+  const { driftCorrection: share } = settings.order
+  const clock = stopwatch()
+  const description: BlockDescription = config.blocks[index]
+  const block = stream && (await openBlock(weights, description))
+  let calibration = stream ? clock() : 0
+  let quantization = 0
+  const linears = new Map(linearLayers(config, index).map((linear) => [linear.kind, linear]))
+  const measured = new Map<string, { calibration: number; quantization: number }>()
+  const scale = stream ? whole.tokens / tokensOf(stream) : 0
+  try {
+    for (const stage of blockStages(description)) {
+      let seconds = measured.get(likeness(stage))
+      if (seconds === undefined) {
+        const wanted = stage.linears.filter(({ module }) => plan.settingsOf(`${module}.weight`))
+        let inputs: InputStatistics | undefined
+        let passing = 0
+        if (stream && block) {
+          clock()
+          if (wanted.length > 0) {
+            const full = share > 0 ? { block, stream: copyStream(stream) } : undefined
+            inputs = await statisticsOf(stage, { block, stream }, full, undefined)
+            passing += scale * clock()
+          }
+          await passStage(block, stage, stream)
+          passing += scale * whole.passes * clock()
+        }
+        const layers = wanted.map(({ kind }) => linears.get(kind)!)
+        seconds = { calibration: passing, quantization: await layersSeconds(layers, inputs) }
+        measured.set(likeness(stage), seconds)
+      }
+      calibration += seconds.calibration
+      quantization += seconds.quantization
+    }
+    return { calibration, quantization }
+  } finally {
+    if (block) disposeBlock(block)
+  }
+
+  /** The first layer of each shape stands for all of it; the factors are made once. */
+  async function layersSeconds(
+    layers: readonly LinearLayer[],
+    inputs: InputStatistics | undefined,
+  ): Promise<number> {
+    const known = new Map<string, LayerSeconds>()
+    let sum = 0
+    for (const [i, linear] of layers.entries()) {
+      const { name, rows, cols } = linear
+      const settings = plan.settingsOf(name)!
+      const key = JSON.stringify([rows, cols, settings.stated])
+      let seconds = known.get(key)
+      if (seconds === undefined) {
+        const weight = matrix(rows, cols, await readRows(weights, name, 0, rows))
+        const tokens = inputs ? Math.round(inputs.tokens * scale) : 0
+        seconds = await measureLayer({ linear, weight, inputs, settings, share, tokens })
+        known.set(key, seconds)
+      }
+      sum += seconds.rows + (i === 0 ? seconds.factors : 0)
+    }
+    return sum
+  }
+}

@@ -1,0 +1,125 @@
+import type { SharedFactors } from '../../inverse-factor.js'
+import { type Matrix, matrix } from '../../matrix.js'
+import type { LinearLayer } from '../../model/decoder/linears.js'
+import { layoutOf } from '../../packing/layout.js'
+import { resolveLayoutOptions } from '../../packing/layout-options.js'
+import { pack } from '../../packing/quantized-layer.js'
+import { isTrellis } from '../../packing/vq-layer.js'
+import type { InputStatistics } from '../calibrate/input-statistics.js'
+import type { LayerBits } from '../mixed/options.js'
+import { quantizeHere } from '../quantize/layers/layer-work.js'
+import type { MethodSettings } from '../quantize/quantize-options.js'
+
+/** Rows and columns of what is measured at most: larger layers follow from how these grow. */
+const MOST_ROWS = 256
+const MOST_COLS = 2048
+
+/** Seconds that quantizing a layer takes. */
+export interface LayerSeconds {
+  /** Of its rows. */
+  readonly rows: number
+  /** Of the factors of its Hessian, which layers that share it make once. */
+  readonly factors: number
+}
+
+/** A layer, and what it would be quantized with. */
+export interface LayerToMeasure {
+  readonly linear: LinearLayer
+  readonly weight: Matrix
+  readonly inputs: InputStatistics | undefined
+  readonly settings: MethodSettings
+  readonly share: number
+  /** Tokens that the Hessian will come from. */
+  readonly tokens: number
+}
+
+/**
+ * Quantizes a part of a layer and tells how long all of it will take: rows do not see each other, so their time grows with
+ * their number; that of factors with the cube of the columns, and that of a row by a power measured at two widths.
+ */
+export async function measureLayer(layer: LayerToMeasure): Promise<LayerSeconds> {
+  const { cols } = layer.linear
+  if (cols <= MOST_COLS) return measurePart(layer, cols)
+  const [narrow, wide] = [await measurePart(layer, MOST_COLS / 2), await measurePart(layer, MOST_COLS)]
+  const power = Math.min(2, Math.max(1, Math.log2(wide.rows / narrow.rows)))
+  const times = cols / MOST_COLS
+  return { rows: wide.rows * times ** power, factors: wide.factors * times ** 3 }
+}
+
+/** Of the first `cols` columns, all rows. */
+async function measurePart(layer: LayerToMeasure, cols: number): Promise<LayerSeconds> {
+  const { linear, settings, share, tokens } = layer
+  const isWhole = isMeasuredWhole(settings, linear)
+  const options = isWhole ? settings : partOptions(settings, linear)
+  const rows = isWhole ? linear.rows : rowsToMeasure(options, linear, cols)
+  const weight = corner(layer.weight, rows, cols)
+  const inputs = layer.inputs && { ...cornerOf(layer.inputs, rows, cols), tokens }
+  let factors = 0
+  const timed: SharedFactors = async (_, make) => {
+    const start = performance.now()
+    const factor = await make()
+    factors += (performance.now() - start) / 1000
+    return factor
+  }
+  const work = {
+    name: linear.name,
+    weight,
+    inputs,
+    settings: options,
+    layerBits: bitsOf(options),
+    driftShare: share,
+  }
+  const start = performance.now()
+  const { layer: done } = await quantizeHere(work, { factors: timed })
+  pack(done)
+  const seconds = (performance.now() - start) / 1000 - factors
+  return { rows: (seconds * linear.rows) / rows, factors }
+}
+
+/** A layer narrower than a group of plain codebooks may be is small; with a budget its groups are not known. */
+function isMeasuredWhole(settings: MethodSettings, { cols }: LinearLayer): boolean {
+  if (settings.method !== 'gptvq' || settings.options.trellisBits) return false
+  return settings.budget !== undefined || cols < resolveLayoutOptions(settings.options).columnsPerGroup
+}
+
+/** The settings of the whole layer, for a part of it: its groups have as many weights. */
+function partOptions(settings: MethodSettings, { rows, cols }: LinearLayer): MethodSettings {
+  if (settings.method !== 'gptvq' || settings.options.trellisBits) return settings
+  const resolved = resolveLayoutOptions(settings.options)
+  const layout = layoutOf(rows, cols, resolved)
+  const { bpv: _, ...options } = settings.options
+  return { ...settings, options: { ...options, groupSize: layout.rowsPerGroup * layout.columnsPerGroup } }
+}
+
+function rowsToMeasure(settings: MethodSettings, { rows, cols }: LinearLayer, width: number): number {
+  if (settings.method !== 'gptvq') return Math.min(rows, MOST_ROWS)
+  const resolved = resolveLayoutOptions(settings.options)
+  const layout = layoutOf(rows, Math.min(cols, width), resolved)
+  return Math.min(rows, isTrellis(layout) ? MOST_ROWS : Math.max(MOST_ROWS, layout.rowsPerGroup))
+}
+
+/** Of mixed bits the mean; they are not known yet. */
+function bitsOf(settings: MethodSettings): LayerBits | undefined {
+  return settings.method === 'gptvq' && settings.budget !== undefined ? { bpv: settings.budget } : undefined
+}
+
+function corner({ cols, data }: Matrix, rows: number, width: number): Matrix {
+  const part = matrix(rows, width)
+  for (let r = 0; r < rows; r++) part.data.set(data.subarray(r * cols, r * cols + width), r * width)
+  return part
+}
+
+function cornerOf(
+  { hessian, drift, ...seen }: InputStatistics,
+  rows: number,
+  width: number,
+): InputStatistics {
+  const own = { ...seen, hessian: corner(hessian, width, width) }
+  if (drift === undefined) return own
+  const half = ({ tokens, input, residual }: (typeof drift)[number]) => ({
+    tokens,
+    input: corner(input, width, width),
+    ...(residual && { residual: corner(residual, rows, width) }),
+  })
+  return { ...own, drift: [half(drift[0]), half(drift[1])] }
+}

@@ -1,0 +1,125 @@
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { blockLinears, isExpert } from '../../model/decoder/linears.js'
+import { blockStages } from '../../model/decoder/stages.js'
+import { GATED_BYTES } from '../calibrate/calibration-stream.js'
+import type { PreparedRun } from '../quantize/prepare-run.js'
+import { isCalibrated } from '../quantize/quantize-options.js'
+
+/** Bytes that a run holds at its peak, part by part. */
+export interface PeakMemory {
+  /** Node, this package and the memory of the kernels. */
+  readonly process: number
+  /** The weights of a block: as they are, and as they become. */
+  readonly weights: number
+  /** Hessian, drift and factors of a stage, and the layer that is quantized. */
+  readonly layer: number
+  /** Calibration activations of all streams. */
+  readonly activations: number
+  /** The phases before the blocks, which hold none of these: text that the model writes, the sensitivity of layers. */
+  readonly before: number
+}
+
+/** Resident memory of a process that has quantized a small model. */
+const PROCESS_BYTES = 300e6
+
+/** Copies of a layer's weights that are held at most: target, work, quantized, and what drift correction sums. */
+const LAYER_COPIES = 6
+/** Matrices of the size of a Hessian: it, one of an accumulator's panel, its factors for the walk and for drift, damped. */
+const HESSIANS = 5
+/** The same for the drift of both halves, while sums become results. */
+const DRIFT_HESSIANS = 4
+
+/** Keys and values of sequences that are written at once. */
+const CACHE_BYTES = 2 ** 30
+/** Tokens on which sensitivity is measured. */
+const SHARING_TOKENS = 128 * 64
+
+/** The parts of the peak. @param tokens of the calibration; 0 without */
+export function peakMemory(prepared: PreparedRun, tokens: number): PeakMemory {
+  const { config, settings } = prepared
+  const hasDrift = settings.order.driftCorrection > 0
+  return {
+    process: PROCESS_BYTES,
+    weights: Math.max(...config.blocks.map((block) => blockBytes(block))),
+    layer: Math.max(...config.blocks.map((block) => stageBytes(block, isCalibrated(settings), hasDrift))),
+    activations: activationBytes(config, tokens, streamsOf(settings.order)),
+    before: Math.max(prepared.writesText ? writingBytes(prepared) : 0, sharingBytes(prepared)),
+  }
+}
+
+/** All parts together. */
+export function sumOf({ process, weights, layer, activations, before }: PeakMemory): number {
+  return process + Math.max(before, weights + layer + activations)
+}
+
+/** The whole model, and the cache of what it writes. */
+function writingBytes({ checkpoint }: PreparedRun): number {
+  let values = 0
+  for (const { shape } of checkpoint.tensors.values()) values += shape.reduce((all, size) => all * size, 1)
+  return 4 * values + CACHE_BYTES
+}
+
+/** The inputs of all blocks, gradients, and the trials of one block. */
+function sharingBytes({ config, settings, plan }: PreparedRun): number {
+  if (settings.method !== 'gptvq' || settings.budget === undefined) return 0
+  const { length } = config.blocks
+  const inputs = SHARING_TOKENS * config.hiddenSize * (length + 3)
+  const weights = plan.linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0) / length
+  return 4 * (inputs + 5 * weights)
+}
+
+/** Streams of tokens that a run holds: quantized, full, and one that goes ahead of the quantized blocks. */
+export function streamsOf({ driftCorrection, layerOrder }: PreparedRun['settings']['order']): number {
+  return 1 + (driftCorrection > 0 ? 1 : 0) + (layerOrder === 'block' ? 1 : 0)
+}
+
+type BlockOf = DecoderDescription['blocks'][number]
+
+function blockBytes(block: BlockOf): number {
+  const values = (wanted: boolean) =>
+    blockLinears(block)
+      .filter((linear) => isExpert(block, linear) === wanted)
+      .reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+  const ofExpert = Math.max(
+    0,
+    ...blockStages(block).map(({ uses, expert }) => {
+      return expert === undefined ? 0 : uses.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+    }),
+  )
+  return 4 * 2 * (values(false) + ofExpert)
+}
+
+function stageBytes(block: BlockOf, calibrated: boolean, hasDrift: boolean): number {
+  const hidden = block.attention.output.rows
+  const bytes = blockStages(block).flatMap(({ linears, residualScale, expert }) => {
+    return linears.map(({ rows, cols }) => {
+      const square = cols * cols
+      const drift = hasDrift && expert === undefined
+      const ofDrift = drift
+        ? DRIFT_HESSIANS * (square + (residualScale === undefined ? 0 : hidden * cols))
+        : 0
+      return 4 * (LAYER_COPIES * rows * cols + (calibrated ? HESSIANS * square : 0) + ofDrift)
+    })
+  })
+  return Math.max(0, ...bytes)
+}
+
+/** A stage's tokens before and behind it, of every stream. */
+function activationBytes(
+  { blocks, hiddenSize }: DecoderDescription,
+  tokens: number,
+  streams: number,
+): number {
+  const widest = Math.max(...blocks.map((block) => stateWidth(block, hiddenSize, tokens)))
+  return 4 * tokens * streams * widest
+}
+
+/** Values of a token between two stages at most. */
+export function stateWidth(block: BlockOf, hiddenSize: number, tokens: number): number {
+  const { attention, feedForward } = block
+  const inAttention = hiddenSize + attention.output.cols
+  if (feedForward.kind === 'routed') return Math.max(inAttention, 3 * hiddenSize + feedForward.experts.length)
+  const inner = feedForward.down.cols
+  const gated = 4 * tokens * inner <= GATED_BYTES ? inner : 0
+  return hiddenSize + Math.max(attention.output.cols, gated)
+}

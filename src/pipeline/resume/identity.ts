@@ -1,0 +1,82 @@
+import { isDeepStrictEqual } from 'node:util'
+import { OptionError } from '../../errors.js'
+import { shownValue } from '../../shown-value.js'
+import type { RunRecord } from '../quantize/run-record.js'
+
+/** All that the bytes of a run's result depend on. */
+export interface RunIdentity {
+  readonly method: string
+  /** The options in force. */
+  readonly settings: Readonly<Record<string, unknown>>
+  readonly run: RunRecord
+  /** SHA-256 of the model's configuration. */
+  readonly config: string
+}
+
+/**
+ * Checks that a run may go on with what another has begun.
+ *
+ * @param folder where that is
+ * @throws OptionError naming all options and inputs that differ
+ */
+export function requireSameRun(folder: string, before: RunIdentity, now: RunIdentity): void {
+  const differences = [
+    ...settingsThatDiffer(before, now),
+    ...differencesOf(surroundings(before.run), surroundings(now.run)),
+    ...inputsThatDiffer(before, now),
+  ]
+  if (differences.length === 0) return
+  throw new OptionError(
+    'resume',
+    `the unfinished run in ${folder} was begun with ${differences.join(', ')}. Go on with what it was begun with, or ` +
+      'remove that folder to begin anew',
+  )
+}
+
+/** With another method all others differ too. */
+function settingsThatDiffer(before: RunIdentity, now: RunIdentity): string[] {
+  if (before.method !== now.method) return differencesOf({ method: before.method }, { method: now.method })
+  return differencesOf(before.settings, now.settings)
+}
+
+function surroundings({ version, node, engine, kernels }: RunRecord) {
+  return { 'gptvq version': version, 'Node version': node, engine: engine ?? undefined, kernels }
+}
+
+function inputsThatDiffer(before: RunIdentity, now: RunIdentity): string[] {
+  const weights = before.run.weights === now.run.weights ? [] : ['other weights']
+  const config = before.config === now.config ? [] : ['another config.json']
+  const calibration = same(before.run.calibration, now.run.calibration)
+    ? []
+    : [`other calibration (${sourceOf(before.run)}, now ${sourceOf(now.run)})`]
+  return [...weights, ...config, ...calibration]
+}
+
+function sourceOf({ calibration }: RunRecord): string {
+  if (calibration === null) return 'none'
+  const { kind, file, sha256 } = calibration
+  return [kind, file, sha256?.slice(0, 12)].filter((part) => part !== undefined).join(' ')
+}
+
+function differencesOf(
+  before: Readonly<Record<string, unknown>>,
+  now: Readonly<Record<string, unknown>>,
+): string[] {
+  const names = [...new Set([...Object.keys(before), ...Object.keys(now)])]
+  return names
+    .filter((name) => !same(before[name], now[name]))
+    .map((name) => `${name} ${shown(before[name])} (now ${shown(now[name])})`)
+}
+
+function shown(value: unknown): string {
+  return value === undefined ? 'not given' : shownValue(value)
+}
+
+/** Whether two values are written the same: one of them has been in a file. */
+function same(a: unknown, b: unknown): boolean {
+  return isDeepStrictEqual(asWritten(a), asWritten(b))
+}
+
+function asWritten(value: unknown): unknown {
+  return value === undefined ? undefined : JSON.parse(JSON.stringify(value))
+}
