@@ -45,6 +45,10 @@ button:focus-visible,.scroll:focus-visible,pre:focus-visible{outline:2px solid v
 .bar{display:block;height:12px;min-width:1px;background:var(--series-1)}
 .bar.before{background:var(--series-7)}
 td.text{white-space:normal}
+@media screen and (min-width:960px){
+.layers{--room:min(1240px,100vw - 48px);width:var(--room);margin-left:calc(50% - var(--room)/2)}
+.sortable td.text:not(:first-child){min-width:13em}
+}
 .scroll+.note{margin-top:12px}
 .bars{width:45%;min-width:90px}
 figure{margin:0 0 20px}

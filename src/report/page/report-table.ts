@@ -97,7 +97,7 @@ export function layerTable({ layers }: ReportData): Markup {
     const values = new Set(layers.map(value))
     return values.size > (unlessSame ? 1 : 0) && !(values.size === 1 && values.has(null))
   })
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Table of layers">
+  return html`<div class="scroll layers" tabindex="0" role="region" aria-label="Table of layers">
 <table class="sortable">
 <thead><tr>${shown.map(head)}</tr></thead>
 <tbody>
