@@ -71,13 +71,13 @@ export interface PackedWeight {
 
 /**
  * How finely a product with few rows sees its operand `x`. `'float32'`: 30 bits below the largest of a segment of its row
- * (64 values, say, see {@link segmentsOf}), at least as good as a product in float32. `'int16'` and `'int8'`: 15 and 7
+ * (64 values, say), at least as good as a product in float32. `'int16'` and `'int8'`: 15 and 7
  * bits, for speed.
  */
-export type PackedActivations = (typeof packedActivations)[number]
+export type PackedActivations = 'float32' | 'int16' | 'int8'
 
 /** All values of {@link PackedActivations}, the finest first. */
-export const packedActivations = ['float32', 'int16', 'int8'] as const
+export const packedActivations: readonly PackedActivations[] = ['float32', 'int16', 'int8']
 
 /** Products with packed weights. */
 export interface PackedKernels {

@@ -4,14 +4,20 @@ import type { QuantizeModelOptions } from '../quantize/quantize-model-options.js
 import type { Journal } from './journal.js'
 
 /** Refuses resuming where nothing would be written. @throws OptionError */
-export function requireResumable({ output, resume, unfinished, method }: QuantizeModelOptions): void {
+export function requireResumable({
+  output,
+  resume,
+  unfinished,
+  method,
+  scaleSearch,
+}: QuantizeModelOptions): void {
   if (!resume) return
   const found =
     output === undefined
       ? 'no output is'
       : unfinished === 'discard'
         ? "unfinished 'discard' is"
-        : method === 'rtn' && "method 'rtn' is"
+        : method === 'rtn' && scaleSearch !== 'sequential-mse' && "method 'rtn' without a look at text is"
   if (!found) return
   throw new OptionError(
     'resume',
