@@ -1,4 +1,4 @@
-import { formatTable, wrapText } from '../terminal/table.js'
+import { wrapText } from '../terminal/table.js'
 import type { Command } from './command.js'
 import { commonFlags, type Flag, type FlagTable, flagName } from './flags.js'
 
@@ -7,7 +7,7 @@ const exitCodeHelp = 'Exit codes: 0 done, 1 failed, 2 called wrongly, 130 stoppe
 /** The help of the program. */
 export function programHelp(commands: readonly Command[], width: number): string {
   const list = commands.map(({ summary, ...command }) => [
-    `  ${command.name} ${argumentsOf(command)}`.trimEnd(),
+    `${command.name} ${argumentsOf(command)}`.trimEnd(),
     summary,
   ])
   return [
@@ -15,7 +15,7 @@ export function programHelp(commands: readonly Command[], width: number): string
     '',
     'Usage: gptvq COMMAND ...',
     '',
-    formatTable(list, ['left', 'left']),
+    ...tableLines(list, width).map((line) => line.trimEnd()),
     '',
     ...wrapText('gptvq help COMMAND shows the flags of a command; gptvq --version the version.', width),
     ...wrapText('gptvq completion bash|zsh|fish prints what the shell needs to complete them.', width),
