@@ -2,13 +2,11 @@ import type { StoredActivations } from '../../checkpoint/quantized/stored-activa
 import { throwIfAborted } from '../../errors.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { VqLayer } from '../../packing/vq-layer.js'
-import type { TuningReport } from '../../train/tuning/report.js'
 import { assertTunableOn, tuneModel } from '../../train/tuning/tune-model.js'
 import { collectRanges } from '../activations/collect-ranges.js'
 import { type ActivationSettings, isStatic, storedActivations } from '../activations/options.js'
 import { type Calibration, type CalibrationOptions, gatherCalibration } from '../calibrate/calibration.js'
 import { withQuantizedLayers } from '../folders/open-model.js'
-import type { MixedReport } from '../mixed/report.js'
 import { type SharedBudget, shareBudget } from '../mixed/share-budget.js'
 import { type PartProgress, partOf } from '../progress.js'
 import { calibrationOf, keepBudget, keepSensitivity, keptBudget, keptSensitivity } from '../resume/kept.js'
@@ -17,22 +15,10 @@ import { quantizeBlocks } from './all-blocks.js'
 import { quantizeEndTensors } from './end-tensors.js'
 import type { LayerReport } from './layers/layer-report.js'
 import type { ModelRun } from './model-run.js'
-import { NO_TIME, type PhaseSeconds } from './phase-seconds.js'
+import { NO_TIME } from './phase-seconds.js'
 import type { OnQuantized } from './quantize-block.js'
 import { isCalibrated } from './quantize-options.js'
-
-/** What the phases came to. */
-export interface QuantizedModel {
-  readonly layers: readonly LayerReport[]
-  /** Embedding and head, where they were quantized. */
-  readonly ends: readonly LayerReport[]
-  readonly calibration: Calibration | undefined
-  readonly mixed: MixedReport | undefined
-  readonly tuning: TuningReport | undefined
-  readonly activations: StoredActivations | undefined
-  readonly outputBytes: number | null
-  readonly seconds: PhaseSeconds
-}
+import type { QuantizedModel } from './quantized-model.js'
 
 /** Shares of the whole work, for progress only: of writing a text for calibration, where the model does, */
 const SAMPLING_SHARE = 0.15

@@ -4,8 +4,8 @@ import type { TuningReport } from '../../train/tuning/report.js'
 import type { MixedReport } from '../mixed/report.js'
 import { type LayerReport, totalBitsPerValue } from './layers/layer-report.js'
 import type { PhaseSeconds } from './phase-seconds.js'
-import type { QuantizedModel } from './phases.js'
 import type { QuantizationMethod } from './quantize-options.js'
+import type { QuantizedModel } from './quantized-model.js'
 
 /** What {@link quantizeModel} did. */
 export interface QuantizationReport {
