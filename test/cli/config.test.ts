@@ -124,7 +124,7 @@ describe('gptvq completion', () => {
       const ask = `${stdout}\n${set}; _gptvq gptvq '${word}' '${before}'; echo "\${COMPREPLY[@]}"`
       return execFileSync('bash', ['-c', ask], { encoding: 'utf8' }).trim().split(' ')
     }
-    expect(complete(['gptvq', 'quan'])).toEqual(['quantize'])
+    expect(complete(['gptvq', 'insp'])).toEqual(['inspect'])
     expect(complete(['gptvq', 'quantize', '--metho'])).toEqual(['--method'])
     expect(complete(['gptvq', 'quantize', '--method', 'gpt'])).toEqual(['gptvq', 'gptq'])
   })

@@ -23,7 +23,7 @@ describe('a wrong call exits with 2 and says in three lines or fewer what is wro
     [
       'no command',
       () => [],
-      ['a command is missing', 'quantize, eval, compare, analyze, inspect', 'gptvq --help'],
+      ['a command is missing', 'quantize, estimate, eval, compare', 'gptvq --help'],
     ],
     ['unknown command', () => ['frobnicate'], ["unknown command 'frobnicate'"]],
     ['misspelt command', () => ['quantise', 'x'], ["unknown command 'quantise'", 'Did you mean quantize?']],

@@ -143,7 +143,7 @@ describe('a run that was stopped and resumed', () => {
     const whole = place()
     await run(whole, tuned)
     const output = place()
-    expect(await runUntil(output, 'tuning', tuned)).toBeInstanceOf(AbortedError)
+    expect(await runUntil(output, 'training', tuned)).toBeInstanceOf(AbortedError)
     await run(output, { ...tuned, resume: true })
     expect(await filesOf(output)).toEqual(await filesOf(whole))
   })
