@@ -161,13 +161,9 @@ function probabilityGaps(
     const ofTeacher = expected ? divergence : 0
     const own = ofTeacher + (following < 0 ? 0 : crossEntropy)
     for (let at = start; at < start + vocabSize; at++) {
-      gaps[at] = own * Math.exp(actual[at] - actualLogSums[row])
-    }
-    if (expected && ofTeacher !== 0) {
-      const { logits, logSums } = expected
-      for (let at = start; at < start + vocabSize; at++) {
-        gaps[at] -= ofTeacher * Math.exp(logits[at] - logSums[row])
-      }
+      // in float64 up to here: equal predictions leave nothing
+      const gap = own * Math.exp(actual[at] - actualLogSums[row])
+      gaps[at] = expected ? gap - ofTeacher * Math.exp(expected.logits[at] - expected.logSums[row]) : gap
     }
     if (following >= 0) gaps[start + following] -= crossEntropy
   }
