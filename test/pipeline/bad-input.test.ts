@@ -160,7 +160,11 @@ describe('a signal', () => {
       quantizeModel({ model, output, force: true, calibration, onProgress, signal, ...options }),
     )
     expect(error).toBeInstanceOf(AbortedError)
-    expect(await tree(folder)).toEqual(before)
+    // what --resume goes on with lies beside the output
+    const after = Object.entries(await tree(folder)).filter(
+      ([path]) => !path.startsWith('.output.unfinished'),
+    )
+    expect(Object.fromEntries(after)).toEqual(before)
   }
 
   test.each([

@@ -1,4 +1,12 @@
-import { AbortedError, GptvqError, OptionError } from '../../errors.js'
+import {
+  AbortedError,
+  GptvqError,
+  NumericError,
+  OptionError,
+  ShapeError,
+  TextError,
+  UnsupportedError,
+} from '../../errors.js'
 import type { QuantizedOutput } from '../folders/output.js'
 import type { QuantizeModelOptions } from '../quantize/quantize-model-options.js'
 import type { Journal } from './journal.js'
@@ -37,7 +45,7 @@ export async function leave(
 ): Promise<unknown> {
   await output?.discard()
   if (journal === undefined) return error
-  if (!journal.hasWork()) {
+  if (!journal.hasWork() || comesBack(error)) {
     await journal.remove()
     return error
   }
@@ -45,4 +53,11 @@ export async function leave(
   if (error instanceof AbortedError) return new AbortedError(`${error.message}; ${kept}`, error.reason)
   if (error instanceof GptvqError) error.message = `${error.message}. What was done is ${kept}`
   return error
+}
+
+/** Whether a run that goes on would only end in the same error. */
+function comesBack(error: unknown): boolean {
+  return [NumericError, OptionError, ShapeError, TextError, UnsupportedError].some(
+    (kind) => error instanceof kind,
+  )
 }
