@@ -1,6 +1,6 @@
 /**
- * Shows the progress of `quantizeModel` in its own way, stops it halfway, and then lets it finish. What is stopped
- * leaves nothing behind: the folder appears only when it is complete.
+ * Shows the progress of `quantizeModel` in its own way, stops it halfway, and then lets it finish from there. What is
+ * stopped leaves the output as it was, and beside it what `resume` goes on with; the folder appears only when it is complete.
  *
  * Run it with `npx tsx examples/progress-and-cancel.ts`.
  */
@@ -54,6 +54,7 @@ try {
 const names: string[] = []
 const { bitsPerValue, layerBytes } = await quantizeModel({
   ...options,
+  resume: true,
   onProgress: everyTenth((tenths) => process.stdout.write(tenths < 10 ? '#' : '#\n')),
   onLayer: (name) => names.push(name),
 })

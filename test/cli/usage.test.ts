@@ -20,11 +20,7 @@ const quantize = (...flags: string[]) => ['quantize', model, '--out', join(folde
 
 describe('a wrong call exits with 2 and says in three lines or fewer what is wrong', () => {
   const cases: [name: string, args: () => string[], says: string[]][] = [
-    [
-      'no command',
-      () => [],
-      ['a command is missing', 'quantize, estimate, eval, compare', 'gptvq --help'],
-    ],
+    ['no command', () => [], ['a command is missing', 'quantize, estimate, eval, compare', 'gptvq --help']],
     ['unknown command', () => ['frobnicate'], ["unknown command 'frobnicate'"]],
     ['misspelt command', () => ['quantise', 'x'], ["unknown command 'quantise'", 'Did you mean quantize?']],
     ['help on an unknown command', () => ['help', 'evl'], ["'evl'", 'Did you mean eval?']],
