@@ -5,7 +5,8 @@ const folder = new URL('../../src/report/', import.meta.url)
 
 /** What the files of the entry import, each with the file that does. */
 async function imports(): Promise<{ file: string; from: string }[]> {
-  const files = (await readdir(folder)).map((name) => new URL(name, folder))
+  const names = await readdir(folder, { recursive: true })
+  const files = names.filter((name) => name.endsWith('.ts')).map((name) => new URL(name, folder))
   const found: { file: string; from: string }[] = []
   for (const file of [new URL('../report.ts', folder), ...files]) {
     const text = await readFile(file, 'utf8')
