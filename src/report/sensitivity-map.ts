@@ -27,6 +27,8 @@ const ROW_HEIGHT = 24
 const MARGIN = { marginTop: 24, marginRight: 4, marginBottom: 4 }
 const LEGEND_LEFT = 24
 const MOST_STEP = 48
+const SHADE_TEXT = 11
+const SHADE_GAP = 5
 
 /** A layer in its row and column. */
 interface Cell {
@@ -118,9 +120,14 @@ function drawShades(
     const place = { x: LEGEND_LEFT + i * step, y: top + 2, width: step, height: 12 }
     canvas.add('rect', { ...place, fill: `var(--heat-${i + 1})`, stroke: 'var(--line)' })
   }
-  for (const [i, bound] of [Math.min(...values), ...edges, Math.max(...values)].entries()) {
-    const place = { x: LEGEND_LEFT + i * step, y: top + 27, 'font-size': 11, 'text-anchor': 'middle' }
-    canvas.add('text', place, formatNumber(bound, 2))
+  const bounds = [Math.min(...values), ...edges, Math.max(...values)].map((bound) => formatNumber(bound, 2))
+  const widest = Math.max(...bounds.map((text) => textWidth(text, SHADE_TEXT)))
+  // where they would run together every other one is left out
+  const every = widest + SHADE_GAP > step ? 2 : 1
+  for (const [i, bound] of bounds.entries()) {
+    if ((bounds.length - 1 - i) % every !== 0) continue
+    const place = { x: LEGEND_LEFT + i * step, y: top + 27, 'font-size': SHADE_TEXT, 'text-anchor': 'middle' }
+    canvas.add('text', place, bound)
   }
   return top + 36
 }

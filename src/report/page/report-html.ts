@@ -103,7 +103,7 @@ function bitsNote({ layers }: ReportData): Markup {
     ['indices', 'index'],
     ['codebooks', 'codebook'],
     ['scales', 'scale'],
-    ['zero points', 'other'],
+    [restOf(layers), 'other'],
   ] as const
   const said: string[] = []
   for (const [name, field] of parts) {
@@ -115,6 +115,13 @@ function bitsNote({ layers }: ReportData): Markup {
     if (bits > 0) said.push(`${name} ${(bits / values).toFixed(4)}`)
   }
   return html`<p class="note">Bits per value by use: ${said.join(', ')}.</p>`
+}
+
+/** What layers store besides. */
+function restOf(layers: ReportData['layers']): string {
+  const isVector = ({ format }: ReportData['layers'][number]) => format === 'vq'
+  if (layers.every(isVector)) return 'widths and order of columns'
+  return layers.some(isVector) ? 'other' : 'zero points'
 }
 
 function settingsList({ settings, calibration }: ReportData): Markup {
