@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { suggestion } from '../../nearest-name.js'
 import { UsageError } from '../errors.js'
-import { type FlagTable, flagName } from './flags.js'
+import { type FlagTable, flagName, optionNamed } from './flags.js'
 import { type ParsedArguments, parseFlags } from './parse-flags.js'
 
 /** What a file can say besides flags: the path that the command takes. */
@@ -53,7 +53,7 @@ async function readObject(path: string): Promise<Record<string, unknown>> {
 
 function argumentsOf(name: string, value: unknown, table: FlagTable, path: string): string[] {
   if (PATH_NAMES.includes(name)) return [wordOf(name, value, path)]
-  const option = Object.keys(table).find((known) => known === name || flagName(known) === `--${name}`)
+  const option = optionNamed(table, name)
   if (option === undefined || option === 'config') {
     throw new UsageError(`${path}: there is no flag '${name}'${suggestion(name, Object.keys(table))}`)
   }

@@ -70,6 +70,11 @@ export function flagName(option: string): string {
   return `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 }
 
+/** The option that is meant by its own name or by its flag's without hyphens in front. */
+export function optionNamed(table: FlagTable, name: string): string | undefined {
+  return Object.keys(table).find((option) => option === name || flagName(option) === `--${name}`)
+}
+
 /** A flag for every option but the paths that a command names itself and what no flag can give. */
 export type FlagsOf<Options> = FlagTable &
   Record<Exclude<keyof Options, 'model' | 'output' | CallerOnly>, Flag>

@@ -3,7 +3,7 @@ import { suggestion } from '../../nearest-name.js'
 import type { Trial } from '../../pipeline/compare/compare-settings.js'
 import type { LayerSetting } from '../../pipeline/quantize/layers/layer-plan.js'
 import { UsageError } from '../errors.js'
-import { type Flag, type FlagTable, flagName } from './flags.js'
+import { type Flag, type FlagTable, flagName, optionNamed } from './flags.js'
 
 /** What a flag was given. */
 export type ParsedValue =
@@ -165,7 +165,7 @@ function readOptions(table: FlagTable, parts: readonly string[], of: string): Re
     const equals = part.indexOf('=')
     const name = equals < 0 ? part : part.slice(0, equals)
     const value = equals < 0 ? undefined : part.slice(equals + 1)
-    const option = Object.keys(table).find((known) => known === name || flagName(known) === `--${name}`)
+    const option = optionNamed(table, name)
     if (option === undefined) {
       throw new UsageError(`there is no setting '${name}' of ${of}${suggestion(name, Object.keys(table))}`)
     }

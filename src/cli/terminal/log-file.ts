@@ -1,7 +1,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs'
 import type { OnProgress } from '../../pipeline/progress.js'
 import { UsageError } from '../errors.js'
-import { jsonProgress, type ProgressDisplay } from './progress-bar.js'
+import { progressFields } from './progress-bar.js'
 
 /** A file that a run tells what it does, an object a line, each with its time. */
 export interface LogFile {
@@ -39,6 +39,5 @@ export function openLog(path: string | undefined, now: () => number): LogFile {
       broken = true
     }
   }
-  const lines: ProgressDisplay = jsonProgress({ write: (text) => add(JSON.parse(text)) }, now)
-  return { report: lines.report, add, close: () => closeSync(file) }
+  return { report: progressFields(add, now).report, add, close: () => closeSync(file) }
 }

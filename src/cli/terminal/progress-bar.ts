@@ -56,10 +56,14 @@ export function quietProgress(stream: ProgressStream): ProgressDisplay {
 
 /** Writes progress and notes as JSON, an object a line, at most ten of a step in a second. */
 export function jsonProgress(stream: ProgressStream, now: () => number): ProgressDisplay {
+  return progressFields((fields) => stream.write(`${safeJson(JSON.stringify(fields))}\n`), now)
+}
+
+/** Hands out progress and notes as the members of an object each, as often as {@link jsonProgress} writes them. */
+export function progressFields(write: (fields: object) => void, now: () => number): ProgressDisplay {
   const secondsLeft = leftEstimator(now)
   let last = ''
   let wroteAt = Number.NEGATIVE_INFINITY
-  const line = (fields: object) => stream.write(`${safeJson(JSON.stringify(fields))}\n`)
   return {
     report({ step, done }) {
       if (step === last && done < 1 && now() - wroteAt < drawEvery) return
@@ -67,9 +71,9 @@ export function jsonProgress(stream: ProgressStream, now: () => number): Progres
       wroteAt = now()
       const [, block, blocks, phase] = /^block (\d+) of (\d+)(?:: (.*))?$/.exec(step) ?? []
       const place = block === undefined ? {} : { block: Number(block), blocks: Number(blocks), phase }
-      line({ step, ...place, done, secondsLeft: secondsLeft(done) ?? null })
+      write({ step, ...place, done, secondsLeft: secondsLeft(done) ?? null })
     },
-    note: (text) => line({ note: text }),
+    note: (text) => write({ note: text }),
     close: () => {},
   }
 }

@@ -16,11 +16,11 @@ import { turnOfEventLoop } from '../../event-loop.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import { nameMatcher } from '../../nearest-name.js'
 import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
-import type { OutputOptions } from '../folders/output.js'
+import { createQuantizedOutput, type OutputOptions } from '../folders/output.js'
 import type { OnProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
-import { beginOutput } from './begin-output.js'
 import { type LayerReport, layerReport, totalBitsPerValue } from './layers/layer-report.js'
+import { runRecord } from './run-record.js'
 
 /** What to quantize by the names of its tensors alone. */
 export interface QuantizeTensorsOptions
@@ -122,12 +122,10 @@ async function quantizeAll(
     }
     const chosen = chooseTensors(checkpoint, options.tensors)
     const replaced = new Set(chosen)
-    const changed = { names: new Set<string>(), floats: weights.floats }
-    const made = { method, stated: settings, engine: null, products: 'wasm', changed }
-    const written = await beginOutput(output, checkpoint, replaced, made, {
-      ...withoutText(options),
-      ...(signal && { signal }),
-    })
+    const given = { ...withoutText(options), ...(signal && { signal }) }
+    const run = await runRecord(checkpoint, given, { engine: null, products: 'wasm' }, signal)
+    const made = { method, stated: settings, run }
+    const written = await createQuantizedOutput(output, checkpoint, replaced, made, given)
     try {
       const layers: LayerReport[] = []
       for (const [i, name] of chosen.entries()) {

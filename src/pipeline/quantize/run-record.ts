@@ -8,6 +8,7 @@ import { kernels } from '../../kernels/kernels.js'
 import type { StartedEngine } from '../../model/ops/engine.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { unreadableText } from '../calibrate/text-source.js'
+import type { OutputOptions } from '../folders/output.js'
 import { packageVersion } from '../folders/package-version.js'
 
 /** What a run was made of, beside its settings: enough to make the same bytes again, or to see why others came out. */
@@ -40,7 +41,7 @@ export type RunRecord = {
 /** Gathers the record of a run; reads all weights once. */
 export async function runRecord(
   checkpoint: Checkpoint,
-  options: CalibrationOptions,
+  options: OutputOptions & CalibrationOptions,
   { engine, products }: Pick<RunRecord, 'engine' | 'products'>,
   signal: AbortSignal | undefined,
 ): Promise<RunRecord> {

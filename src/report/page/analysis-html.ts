@@ -1,10 +1,10 @@
 import { requireNumber, requireSome } from '../check.js'
-import { html, type Markup, trusted } from '../drawing/markup.js'
+import { html, type Markup } from '../drawing/markup.js'
 import { formatNumber, formatWhole } from '../drawing/text.js'
 import { sensitivityMap } from '../sensitivity-map.js'
+import { htmlDocument } from './html-document.js'
 import { figure, section } from './report-figures.js'
-import { reportScript } from './report-script.js'
-import { reportStyle, widths } from './report-style.js'
+import { widths } from './report-style.js'
 import { breakable } from './report-table.js'
 
 /** A layer as an analysis found it. */
@@ -102,29 +102,12 @@ export function analysisHtml(data: AnalysisData): string {
   const settings = Object.entries(data.settings).map(
     ([name, value]) => html`<dt>${name}</dt><dd>${String(value)}</dd>\n`,
   )
-  const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="generator" content="gptvq">
-<link rel="icon" href="data:,">
-<title>${title}</title>
-<style>${trusted(reportStyle)}</style>
-</head>
-<body>
-<main>
-<header>
+  const main = html`<header>
 <h1>${model}</h1>
 <p class="lead">${about}</p>
 </header>
-${section('What rounding a layer does to the predictions', ...maps.map((map) => picture(layers, map)))}${section('What weights and inputs span', ...ranges.map((map) => picture(layers, map)))}${section('Layers', table(layers))}${section('Settings', html`<dl class="pairs">${settings}</dl>`)}</main>
-<script>${trusted(reportScript)}</script>
-</body>
-</html>
-`
-  return page.markup
+${section('What rounding a layer does to the predictions', ...maps.map((map) => picture(layers, map)))}${section('What weights and inputs span', ...ranges.map((map) => picture(layers, map)))}${section('Layers', table(layers))}${section('Settings', html`<dl class="pairs">${settings}</dl>`)}`
+  return htmlDocument(title, 'gptvq', main)
 }
 
 function picture(layers: readonly AnalysisLayer[], [title, measure, of]: (typeof maps)[number]): Markup {

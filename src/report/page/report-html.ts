@@ -1,6 +1,7 @@
-import { empty, html, type Markup, trusted } from '../drawing/markup.js'
+import { empty, html, type Markup } from '../drawing/markup.js'
 import { formatNumber, formatWhole } from '../drawing/text.js'
 import { formatBytes, formatSeconds } from '../drawing/units.js'
+import { htmlDocument } from './html-document.js'
 import { checkReportData, type ReportData, type ReportLayer } from './report-data.js'
 import {
   codebookFigures,
@@ -10,8 +11,6 @@ import {
   section,
   usageFigures,
 } from './report-figures.js'
-import { reportScript } from './report-script.js'
-import { reportStyle } from './report-style.js'
 import { breakable, byteTable, layerTable } from './report-table.js'
 import { looksAtText, reproduceCommand } from './reproduce-command.js'
 
@@ -25,26 +24,10 @@ import { looksAtText, reproduceCommand } from './reproduce-command.js'
 export function reportHtml(data: ReportData): string {
   checkReportData(data)
   const title = `${data.model}: quantization report`
-  const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="generator" content="gptvq${data.version === undefined ? '' : ` ${data.version}`}">
-<link rel="icon" href="data:,">
-<title>${title}</title>
-<style>${trusted(reportStyle)}</style>
-</head>
-<body>
-<main>
-${header(data)}${section('Bytes before and after', byteTable(data), bitsNote(data))}${section('Errors by layer', errorFigures(data))}${section('Layers', layerTable(data))}${section('Codebooks', codebookFigures(data))}${section('Use of the codebooks', usageFigures(data))}${section('Convergence', convergenceFigures(data))}${section('Comparison', comparisonFigure(data))}${section('Settings', settingsList(data))}${section('Reproduce', commandBlock(data))}<footer>Written by gptvq${data.version === undefined ? '' : ` ${data.version}`}. Bits and bytes are counted from what is stored.</footer>
-</main>
-<script>${trusted(reportScript)}</script>
-</body>
-</html>
+  const generator = data.version === undefined ? 'gptvq' : `gptvq ${data.version}`
+  const main = html`${header(data)}${section('Bytes before and after', byteTable(data), bitsNote(data))}${section('Errors by layer', errorFigures(data))}${section('Layers', layerTable(data))}${section('Codebooks', codebookFigures(data))}${section('Use of the codebooks', usageFigures(data))}${section('Convergence', convergenceFigures(data))}${section('Comparison', comparisonFigure(data))}${section('Settings', settingsList(data))}${section('Reproduce', commandBlock(data))}<footer>Written by ${generator}. Bits and bytes are counted from what is stored.</footer>
 `
-  return page.markup
+  return htmlDocument(title, generator, main)
 }
 
 function header(data: ReportData): Markup {
