@@ -47,12 +47,12 @@ for (const keyBits of KEY_BITS) console.log(rowOf(keyBits))
 
 function rowOf(keyBits: number): string {
   const constant = startOf(keyBits)
-  const shared = fit(
+  const shared = fitTable(
     constant,
     keyBits,
     layers.map(({ fitted }) => fitted),
   )
-  const own = layers.map(({ fitted }) => fit(constant, keyBits, [fitted]))
+  const own = layers.map(({ fitted }) => fitTable(constant, keyBits, [fitted]))
   const weights = layers.reduce((sum, layer) => sum + layer.weights, 0)
   const mean = (table: (i: number) => Float32Array) =>
     layers.reduce(
@@ -79,7 +79,7 @@ function startOf(keyBits: number): Float32Array {
 }
 
 /** Generalised Lloyd: every centroid moves to the mean of what it stands for; those of little use move a part of the way. */
-function fit(start: Float32Array, keyBits: number, parts: readonly Columns[]): Float32Array {
+function fitTable(start: Float32Array, keyBits: number, parts: readonly Columns[]): Float32Array {
   const table = start.slice()
   for (let round = 0; round < rounds; round++) {
     const coded = parts.map((columns) => code(table, keyBits, columns))
