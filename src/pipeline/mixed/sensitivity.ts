@@ -191,9 +191,7 @@ async function squaresOfBlock(
   const listen: LinearGradientListener = (kind, input, outputGradient, tokens) => {
     const layer = trials.get(kind)
     if (layer === undefined) return
-    forEachSequence(input, outputGradient, tokens, length, (gradient) =>
-      addSquares(gradient, layer, squares.get(kind)!),
-    )
+    addSquares(layer, input, outputGradient, sequenceOf(tokens, length), squares.get(kind)!)
   }
   for (const { first, count, of } of parts(states, length, config)) {
     await pause()
@@ -202,31 +200,33 @@ async function squaresOfBlock(
   return { onInput, squares }
 }
 
-/** Hands `use` the gradient on a layer's weight that each sequence gives, rows x cols. */
-function forEachSequence(
-  input: Matrix,
-  outputGradient: Matrix,
-  tokens: Int32Array | undefined,
-  length: number,
-  use: (gradient: Float32Array) => void,
-): void {
-  const [rows, cols] = [outputGradient.cols, input.cols]
-  const gradient = new Float32Array(rows * cols)
-  const sequenceOf = (row: number) => Math.floor((tokens ? tokens[row] : row) / length)
-  for (let first = 0, end = 0; first < input.rows; first = end) {
-    while (end < input.rows && sequenceOf(end) === sequenceOf(first)) end++
-    const left = { data: outputGradient.data, offset: first * rows, stride: rows }
-    const right = { data: input.data, offset: first * cols, stride: cols }
-    kernels().gemm('AtB', rows, cols, end - first, 1, left, right, 0, wholeBlock(gradient, cols))
-    use(gradient)
-  }
+/** The sequence that a row of a layer's input belongs to; `tokens` are those that were routed to an expert. */
+function sequenceOf(tokens: Int32Array | undefined, length: number): (row: number) => number {
+  return (row) => Math.floor((tokens ? tokens[row] : row) / length)
 }
 
-function addSquares(gradient: Float32Array, { trials }: LayerTrials, squares: Float64Array): void {
+/**
+ * Adds `<G, Q - W>^2` of each sequence. `G` is the sum over its positions of the gradient `g` on the output times the
+ * input `x`, so that `<G, Q - W>` is the sum of `<g, (Q - W) x>`: no gradient on the weight is needed.
+ */
+function addSquares(
+  { trials }: LayerTrials,
+  input: Matrix,
+  outputGradient: Matrix,
+  sequence: (row: number) => number,
+  squares: Float64Array,
+): void {
+  const [tokens, rows, cols] = [input.rows, outputGradient.cols, input.cols]
+  const moved = new Float32Array(tokens * rows)
   for (const [trial, { change }] of trials.entries()) {
-    let sum = 0
-    for (let i = 0; i < change.length; i++) sum += gradient[i] * change[i]
-    squares[trial] += sum * sum
+    const [x, delta] = [wholeBlock(input.data, cols), wholeBlock(change, cols)]
+    kernels().gemm('ABt', tokens, rows, cols, 1, x, delta, 0, wholeBlock(moved, rows))
+    for (let first = 0, end = 0; first < tokens; first = end) {
+      while (end < tokens && sequence(end) === sequence(first)) end++
+      let sum = 0
+      for (let i = first * rows; i < end * rows; i++) sum += outputGradient.data[i] * moved[i]
+      squares[trial] += sum * sum
+    }
   }
 }
 
