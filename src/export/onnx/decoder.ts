@@ -1,29 +1,14 @@
-import { UnsupportedError } from '../../errors.js'
 import { sharesInput } from '../../model/decoder/dense-stages.js'
 import type {
   BlockDescription,
   DecoderDescription,
-  DenseFeedForward,
   NormDescription,
 } from '../../model/decoder/description.js'
 import { attend, type Call } from './attention.js'
-import { constant, input, node, output, reshape, slice } from './graph.js'
-import { activate, norm, softCapped, times } from './layers.js'
+import { fedForward } from './feed-forward.js'
+import { constant, input, node, output, reshape } from './graph.js'
+import { norm, softCapped, times } from './layers.js'
 import { type GraphWeights, linear, matrixOf, product, rowsOfMatrix, vector } from './weights.js'
-
-/**
- * Refuses a model that cannot be written as a graph.
- *
- * @param where how the error names the model
- * @throws UnsupportedError for a mixture of experts
- */
-export function requireDense({ blocks, family }: DecoderDescription, where: string): void {
-  if (blocks.every(({ feedForward }) => feedForward.kind !== 'routed')) return
-  throw new UnsupportedError(
-    `${where}: ${family} is a mixture of experts, which is not written as ONNX: its operators have none for routing. ` +
-      'Export it as GGUF (--format gguf), or run it here (gptvq run, gptvq serve)',
-  )
-}
 
 /** Adds a whole decoder: inputs and outputs are those of text generation with a cache in transformers.js. */
 export async function addDecoder(weights: GraphWeights, decoder: DecoderDescription): Promise<void> {
@@ -66,33 +51,11 @@ async function addBlock(
   const add = async (to: string, part: string, description: NormDescription | undefined) =>
     node(graph, 'Add', [to, times(graph, await normed(description, part), residualScale)])
 
-  if (feedForward.kind === 'routed') throw new UnsupportedError('a mixture of experts is not written as ONNX')
   const entering = await normed(norms.attentionInput, residual)
   const attended = await linear(weights, attention.output, await attend(weights, call, block, entering))
   const between = await add(residual, attended, norms.attentionOutput)
   const read = sharesInput(block)
     ? entering
     : await normed(norms.feedForwardInput, parallel ? residual : between)
-  return add(between, await addFeedForward(weights, feedForward, read), norms.feedForwardOutput)
-}
-
-async function addFeedForward(
-  weights: GraphWeights,
-  feedForward: DenseFeedForward,
-  x: string,
-): Promise<string> {
-  return linear(weights, feedForward.down, await gatedBy(weights, feedForward, x))
-}
-
-async function gatedBy(weights: GraphWeights, feedForward: DenseFeedForward, x: string): Promise<string> {
-  const { graph } = weights
-  const { kind, activation } = feedForward
-  if (kind === 'plain') return activate(graph, await linear(weights, feedForward.up, x), activation)
-  const gate = (own: string, up: string) => node(graph, 'Mul', [activate(graph, own, activation), up])
-  if (kind === 'gated') {
-    return gate(await linear(weights, feedForward.gate, x), await linear(weights, feedForward.up, x))
-  }
-  const both = await linear(weights, feedForward.gateUp, x)
-  const width = feedForward.gateUp.rows
-  return gate(slice(graph, both, 0, width / 2, 1), slice(graph, both, width / 2, width, 1))
+  return add(between, await fedForward(weights, feedForward, read), norms.feedForwardOutput)
 }

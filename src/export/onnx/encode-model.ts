@@ -37,10 +37,10 @@ export function encodeModel(
     metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
     graph: {
       name: 'decoder',
-      node: graph.nodes.map(({ op, domain, inputs, output, attributes }) => ({
+      node: graph.nodes.map(({ op, domain, inputs, outputs, attributes }) => ({
         input: inputs,
-        output: [output],
-        name: `${op}/${output}`,
+        output: outputs,
+        name: `${op}/${outputs[0]}`,
         opType: op,
         domain,
         attribute: Object.entries(attributes).map(([name, value]) => ({ name, ...attributeOf(value) })),

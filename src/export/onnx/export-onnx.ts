@@ -30,7 +30,7 @@ import { requireWholeModel } from '../../pipeline/folders/whole-model.js'
 import type { OnProgress } from '../../pipeline/progress.js'
 import { companionFiles, exportedConfig, missingFiles } from './companion-files.js'
 import { createDataFiles } from './data-files.js'
-import { addDecoder, requireDense } from './decoder.js'
+import { addDecoder } from './decoder.js'
 import { encodeModel } from './encode-model.js'
 import { encodingsOf } from './encodings.js'
 import { createGraph } from './graph.js'
@@ -102,7 +102,7 @@ const MOST_INLINE_BYTES = 2 ** 31 - 2 ** 20
  * tokenizer and generation settings. The graph has operators of ONNX's set 21, with `'nbits'` also `MatMulNBits`. The
  * folder is written beside its place and moved there when it is whole.
  *
- * @throws OptionError; UnsupportedError for a mixture of experts and a family that is not known
+ * @throws OptionError; UnsupportedError for a family that is not known
  * @throws CheckpointError when the model is damaged or the folder cannot be written; AbortedError when `signal` fires.
  *   What was at the place before is kept then
  */
@@ -137,7 +137,6 @@ async function exportFolder(
 ): Promise<ExportedOnnx> {
   const { model, output, force = false, onProgress, signal } = options
   const decoder = describeDecoder(checkpoint.config, join(model, 'config.json'))
-  requireDense(decoder, model)
   const source = checkpointWeights(checkpoint)
   requireWholeModel(checkpoint, decoder, source.quantization)
   assertEmbedding(source, decoder)

@@ -13,7 +13,7 @@ export interface GraphNode {
   readonly op: string
   readonly domain: string
   readonly inputs: readonly string[]
-  readonly output: string
+  readonly outputs: readonly string[]
   readonly attributes: Readonly<Record<string, Attribute>>
 }
 
@@ -76,9 +76,16 @@ export function node(
   const known = graph.known.get(key)
   if (known !== undefined) return known
   const output = `${op}_${graph.nodes.length}`
-  graph.nodes.push({ op, domain, inputs, output, attributes })
+  graph.nodes.push({ op, domain, inputs, outputs: [output], attributes })
   graph.known.set(key, output)
   return output
+}
+
+/** The largest values along the last axis and their places (int64), of equal ones the first. */
+export function largest(graph: Graph, value: string, count: number): { values: string; places: string } {
+  const outputs = ['values', 'places'].map((what) => `TopK_${graph.nodes.length}_${what}`)
+  graph.nodes.push({ op: 'TopK', domain: '', inputs: [value, ints(graph, count)], outputs, attributes: {} })
+  return { values: outputs[0], places: outputs[1] }
 }
 
 /** Adds an output that is another name of a value; `logits` goes in front of all others. */
@@ -87,7 +94,7 @@ export function output(graph: Graph, value: string, described: GraphValue): void
     op: 'Identity',
     domain: '',
     inputs: [value],
-    output: described.name,
+    outputs: [described.name],
     attributes: {},
   })
   if (described.name === 'logits') graph.outputs.unshift(described)

@@ -5,12 +5,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { AbortedError } from '../../../src/errors.js'
 import { exportGguf } from '../../../src/export/export-gguf.js'
 import { type ExportOnnxOptions, exportOnnx } from '../../../src/export/onnx/export-onnx.js'
-import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
-import { openModel } from '../../../src/pipeline/folders/open-model.js'
 import { quantizeModel } from '../../../src/pipeline/quantize/quantize-model.js'
-import { rangeOf, worstDifference } from '../../model/families/fixture.js'
+import { worstDifference } from '../../model/families/fixture.js'
 import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
-import { onnxLogits, openOnnx } from './run-onnx.js'
+import { onnxLogits, openOnnx, worstShareOf } from './run-onnx.js'
 
 let root: string
 let plain: string
@@ -24,20 +22,6 @@ beforeAll(async () => {
 afterAll(() => rm(root, { recursive: true, force: true }))
 
 const tokens = Int32Array.from({ length: 24 }, (_, i) => (i * 37 + 11) % 258)
-
-/** The largest distance of onnxruntime's logits from ours, as a share of their range. */
-async function worstShare(folder: string, model: string): Promise<number> {
-  const opened = await openModel(model)
-  const session = await openOnnx(folder)
-  try {
-    const ours = await forwardLogits(opened.source, opened.config, tokens, 2)
-    const whole = await onnxLogits(session, tokens, 2, [12])
-    const parts = await onnxLogits(session, tokens, 2, [5, 1, 1, 5])
-    return Math.max(worstDifference(whole, ours), worstDifference(parts, ours)) / rangeOf(ours)
-  } finally {
-    await Promise.all([session.release(), opened.close()])
-  }
-}
 
 const quick = { calibration: { text: tinyText(512) }, sequences: 4, refinementRounds: 0 } as const
 const vectors = {
@@ -70,7 +54,7 @@ describe('a quantized model', () => {
         const output = join(root, `${name}, ${weights}`)
         const { notes } = await exportOnnx({ model, output, weights })
         expect(notes).toEqual([])
-        expect(await worstShare(output, model)).toBeLessThan(1e-5)
+        expect(await worstShareOf(tokens, output, model)).toBeLessThan(1e-5)
       }
     },
   )
@@ -92,9 +76,9 @@ describe('a quantized model', () => {
     })
     const [once, twice] = [join(root, 'tied onnx'), join(root, 'tied dense')]
     const packed = await exportOnnx({ model, output: once })
-    expect(await worstShare(once, model)).toBeLessThan(1e-5)
+    expect(await worstShareOf(tokens, once, model)).toBeLessThan(1e-5)
     const dense = await exportOnnx({ model, output: twice, weights: 'dense32' })
-    expect(await worstShare(twice, model)).toBeLessThan(1e-5)
+    expect(await worstShareOf(tokens, twice, model)).toBeLessThan(1e-5)
     expect(packed.modelBytes).toBeLessThan(dense.modelBytes)
   })
 
@@ -117,7 +101,7 @@ describe('a plain model', () => {
     ] as const) {
       const output = join(root, weights)
       await exportOnnx({ model: plain, output, weights })
-      const share = await worstShare(output, plain)
+      const share = await worstShareOf(tokens, output, plain)
       expect(share).toBeLessThan(most)
       expect(share).toBeGreaterThanOrEqual(least)
     }
@@ -128,7 +112,7 @@ describe('a plain model', () => {
     const { files, modelBytes } = await exportOnnx({ model: plain, output, inlineBytes: 0 })
     expect(files).toContain('onnx/model.onnx_data')
     expect((await stat(join(output, 'onnx', 'model.onnx_data'))).size).toBeGreaterThan(modelBytes / 2)
-    expect(await worstShare(output, plain)).toBeLessThan(1e-5)
+    expect(await worstShareOf(tokens, output, plain)).toBeLessThan(1e-5)
     const config = JSON.parse(await readFile(join(output, 'config.json'), 'utf8'))
     expect(config['transformers.js_config']).toEqual({ dtype: 'fp32', use_external_data_format: 1 })
   })
@@ -167,7 +151,7 @@ describe('a plain model', () => {
     await exportGguf({ model: plain, output: file, type: 'f32' })
     const { files } = await exportOnnx({ model: file, output })
     expect(files).toContain('tokenizer.json')
-    expect(await worstShare(output, plain)).toBeLessThan(1e-5)
+    expect(await worstShareOf(tokens, output, plain)).toBeLessThan(1e-5)
   })
 
   it('gives the same bytes each time', async () => {

@@ -9,9 +9,6 @@ import { onnxLogits, openOnnx } from './run-onnx.js'
 /** Worst error of a logit, as a share of the range of all. */
 const BOUND = 1e-4
 
-const isRouted = (name: string) => /^(mixtral|olmoe|qwen2_moe|qwen3_moe)/.test(name)
-const dense = fixtureNames.filter((name) => !isRouted(name))
-
 let root: string
 
 beforeAll(async () => {
@@ -21,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => rm(root, { recursive: true, force: true }))
 
 describe('what transformers computes of each family, in onnxruntime', () => {
-  it.each(dense)('%s: whole sequences, and in parts with a cache', async (name) => {
+  it.each(fixtureNames)('%s: whole sequences, and in parts with a cache', async (name) => {
     const { folder, tokens, logits } = await openFixture(name)
     const output = join(root, name)
     const { notes } = await exportOnnx({ model: folder, output })
@@ -39,11 +36,5 @@ describe('what transformers computes of each family, in onnxruntime', () => {
     } finally {
       await session.release()
     }
-  })
-
-  it.each(fixtureNames.filter(isRouted))('%s is refused by name, with what would work', async (name) => {
-    const { folder } = await openFixture(name)
-    const output = join(root, name)
-    await expect(exportOnnx({ model: folder, output })).rejects.toThrow(/mixture of experts.*--format gguf/)
   })
 })

@@ -1,5 +1,8 @@
 import { join } from 'node:path'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
+import { openModel } from '../../../src/pipeline/folders/open-model.js'
+import { rangeOf, worstDifference } from '../../model/families/fixture.js'
 
 type Feeds = Record<string, Tensor>
 
@@ -68,6 +71,27 @@ export async function onnxLogits(
     position = end
   }
   return logits!
+}
+
+/**
+ * The largest distance of onnxruntime's logits from ours, as a share of their range: two sequences, whole and in parts with
+ * a cache.
+ *
+ * @param folder exported
+ * @param model it was made of
+ */
+export async function worstShareOf(tokens: Int32Array, folder: string, model: string): Promise<number> {
+  const length = tokens.length / 2
+  const opened = await openModel(model)
+  const session = await openOnnx(folder)
+  try {
+    const ours = await forwardLogits(opened.source, opened.config, tokens, 2)
+    const whole = await onnxLogits(session, tokens, 2, [length])
+    const parts = await onnxLogits(session, tokens, 2, [5, 1, 1, length - 7])
+    return Math.max(worstDifference(whole, ours), worstDifference(parts, ours)) / rangeOf(ours)
+  } finally {
+    await Promise.all([session.release(), opened.close()])
+  }
 }
 
 function emptyCache(session: InferenceSession, sequences: number): Feeds {

@@ -1,17 +1,6 @@
 import fc from 'fast-check'
-import { InferenceSession } from 'onnxruntime-node'
 import { describe, expect, it } from 'vitest'
-import { encodeModel } from '../../../src/export/onnx/encode-model.js'
-import {
-  cast,
-  createGraph,
-  type Graph,
-  input,
-  ints,
-  node,
-  output,
-  reshape,
-} from '../../../src/export/onnx/graph.js'
+import { cast, createGraph, input, ints, node, reshape } from '../../../src/export/onnx/graph.js'
 import {
   fitsBlocks,
   scalarProduct,
@@ -41,29 +30,7 @@ import {
   vectorsPerRow,
 } from '../../../src/packing/vq-layer.js'
 import { randomGenerator } from '../../../src/random.js'
-
-/** What a graph without inputs gives. */
-async function run(build: (graph: Graph) => Promise<{ value: string; type: 'float32' | 'int32' }>) {
-  const stored: Uint8Array[] = []
-  const graph = createGraph(async (bytes) => {
-    stored.push(bytes)
-    return { file: 0, offset: stored.length - 1, bytes: bytes.length }
-  })
-  const { value, type } = await build(graph)
-  output(graph, value, { name: 'result', type, dims: ['rows', 'cols'] })
-  const bytes = encodeModel(
-    graph,
-    { version: 'test', metadata: {} },
-    { dataOf: ({ offset }) => stored[offset] },
-  )
-  const session = await InferenceSession.create(bytes, { intraOpNumThreads: 1, logSeverityLevel: 3 })
-  try {
-    const { result } = await session.run({})
-    return { dims: result.dims, values: Array.from(result.data as Float32Array | Int32Array) }
-  } finally {
-    await session.release()
-  }
-}
+import { runGraph } from './run-graph.js'
 
 /** The largest difference as a share of the largest value. */
 function worstShare(found: readonly number[], wanted: Float32Array): number {
@@ -100,7 +67,7 @@ describe('numbers in streams of bits', () => {
             const [start, stride] = axis === 0 ? [s, streams] : [s * bytes, 1]
             packStream((place) => codes[s * count + place], { count, step }, data, start, stride)
           }
-          const { values, dims } = await run(async (graph) => {
+          const { values, dims } = await runGraph(async (graph) => {
             const dims = axis === 0 ? [bytes, streams, 1] : [streams, bytes]
             graph.initializers.push({ name: 'data', type: 'uint8', dims, data })
             const windows = { count, step, bits, restart }
@@ -190,7 +157,7 @@ describe('a layer of vectors, decoded in the graph', () => {
   it.each(Object.entries(cases))('%s: the weights that it stands for', async (_, one) => {
     const layer = randomLayer(one)
     let permutation: Uint32Array | undefined
-    const { values } = await run(async (graph) => {
+    const { values } = await runGraph(async (graph) => {
       const added = await vqWeight(graph, 'w', packLayer(layer))
       permutation = added.permutation
       return { value: added.value, type: 'float32' }
@@ -228,12 +195,12 @@ describe('a layer of scalars, decoded in the graph', () => {
     async (bits, cols, groupSize) => {
       const layer = randomScalar(11, cols, bits, groupSize)
       const wanted = dequantizeScalar(layer).data
-      const all = await run(async (graph) => ({
+      const all = await runGraph(async (graph) => ({
         value: scalarValues(graph, await scalarWeight(graph, 'w', packScalar(layer))),
         type: 'float32',
       }))
       expect(all.values).toEqual([...wanted])
-      const some = await run(async (graph) => ({
+      const some = await runGraph(async (graph) => ({
         value: scalarRowsOf(graph, await scalarWeight(graph, 'w', packScalar(layer)), ints(graph, 10, 0, 10)),
         type: 'float32',
       }))
@@ -253,7 +220,7 @@ describe('a layer of scalars, decoded in the graph', () => {
     const packed = packScalar(layer)
     expect(fitsBlocks(packed)).toBe(true)
     const unit = Float32Array.from({ length: cols * cols }, (_, i) => (i % (cols + 1) === 0 ? 1 : 0))
-    const { values } = await run(async (graph) => {
+    const { values } = await runGraph(async (graph) => {
       graph.initializers.push({
         name: 'x',
         type: 'float32',
