@@ -129,7 +129,14 @@ async function distill(
     return {
       teacher: teacherFolder,
       student: options.student ?? options.keepBlocks ?? [],
-      ...{ output, blocks: student.config.blocks.length, settings, curve, notes: text.notes, outputBytes },
+      ...{
+        output,
+        blocks: student.config.blocks.length,
+        settings,
+        curve,
+        notes: [...checkpoint.notes, ...text.notes],
+        outputBytes,
+      },
       seconds: seconds(),
     }
   } finally {

@@ -98,7 +98,8 @@ async function train(options: TrainModelOptions, settings: TrainModelSettings): 
     const { method } = settings
     const bitsPerValue = bitsOf(layers)
     return {
-      ...{ model, output, method, settings: stated, bitsPerValue, curve, notes: text.notes, outputBytes },
+      ...{ model, output, method, settings: stated, bitsPerValue, curve, outputBytes },
+      notes: [...checkpoint.notes, ...text.notes],
       seconds: seconds(),
     }
   } finally {

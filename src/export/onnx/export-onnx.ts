@@ -12,6 +12,7 @@ import {
   copyFileBytes,
   type FileSystem,
   nodeFileSystem,
+  syncFolder,
   writeAt,
   writeNewFile,
 } from '../../checkpoint/file-system.js'
@@ -178,8 +179,9 @@ async function exportFolder(
     await addCompanions(system, checkpoint, decoder, folder.partial, sizes, add)
     throwIfAborted(signal)
     onProgress?.({ step: `writing ${output}`, done: 1 })
+    await syncFolder(system, join(folder.partial, FOLDER))
     await folder.place()
-    return written(output, sizes, nodes, notesOn(decoder, source))
+    return written(output, sizes, nodes, [...checkpoint.notes, ...notesOn(decoder, source)])
   } catch (error) {
     throw fileError(`cannot write ${output}, choose another output`, error)
   } finally {

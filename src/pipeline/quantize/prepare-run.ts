@@ -50,7 +50,7 @@ export async function prepareRun(given: QuantizeModelOptions): Promise<PreparedR
   const equalizing = resolveEqualization(options)
   const checkpoint = await openCheckpoint(options.model)
   try {
-    const notes: string[] = []
+    const notes = [...checkpoint.notes]
     const config = describeDecoder(
       checkpoint.config,
       fileIn({ place: placeOf(options.model) }, 'config.json'),

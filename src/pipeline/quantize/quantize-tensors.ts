@@ -81,6 +81,8 @@ export interface TensorsReport {
   readonly layers: readonly LayerReport[]
   /** Over all of them, counted from their bytes. */
   readonly bitsPerValue: number
+  /** What a person should know of the files beside the weights. */
+  readonly notes: readonly string[]
   /** Bytes of all files written. */
   readonly outputBytes: number
 }
@@ -144,7 +146,17 @@ async function quantizeAll(
       onProgress?.({ step: `writing ${output}`, done: 1 })
       const { bytes } = await written.finish()
       const bitsPerValue = totalBitsPerValue(layers)
-      return { model: placeOf(model), output, method, settings, layers, bitsPerValue, outputBytes: bytes }
+      const { notes } = checkpoint
+      return {
+        model: placeOf(model),
+        output,
+        method,
+        settings,
+        layers,
+        bitsPerValue,
+        notes,
+        outputBytes: bytes,
+      }
     } finally {
       await written.discard()
     }
