@@ -26,6 +26,7 @@ import { assertHead } from '../../model/decoder/head.js'
 import { blockLinears } from '../../model/decoder/linears.js'
 import { describeDecoder } from '../../model/families/index.js'
 import { requireDistinctFolders } from '../../pipeline/folders/distinct-folders.js'
+import { CARD_FILE, onnxCard, sourceCard } from '../../pipeline/folders/model-card.js'
 import { packageVersion } from '../../pipeline/folders/package-version.js'
 import { requireWholeModel } from '../../pipeline/folders/whole-model.js'
 import type { OnProgress } from '../../pipeline/progress.js'
@@ -176,6 +177,7 @@ async function exportFolder(
       await add(`${FOLDER}/model.encodings`, `${JSON.stringify(encodings, null, 1)}\n`)
     }
     await add('config.json', exportedConfig(checkpoint, { count: dataFiles }))
+    await add(CARD_FILE, onnxCard(source.quantization?.method, await sourceCard(checkpoint)))
     await addCompanions(system, checkpoint, decoder, folder.partial, sizes, add)
     throwIfAborted(signal)
     onProgress?.({ step: `writing ${output}`, done: 1 })

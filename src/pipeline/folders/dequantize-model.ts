@@ -9,6 +9,7 @@ import type { Matrix } from '../../matrix.js'
 import { dequantize } from '../../packing/quantized-layer.js'
 import type { OnProgress } from '../progress.js'
 import { requireDistinctFolders } from './distinct-folders.js'
+import { CARD_FILE, dequantizedCard, sourceCard } from './model-card.js'
 import { addConfig, assertFiniteBytes, copyFiles, copyTensors, type OutputOptions } from './output.js'
 
 /** Dtypes that a dequantized weight can be written in. */
@@ -85,6 +86,8 @@ async function dequantizeFolder(options: DequantizeModelOptions): Promise<Dequan
       }
       await copyTensors(checkpoint, writer, (name) => !stored.has(name), signal)
       await copyFiles(checkpoint, writer)
+      const card = dequantizedCard(quantization.method, await sourceCard(checkpoint))
+      await writer.addFile(CARD_FILE, card)
       await addConfig(writer, checkpoint, undefined)
       throwIfAborted(signal)
       onProgress?.({ step: `writing ${options.output}`, done: 1 })

@@ -105,7 +105,9 @@ export const commandLineFuzzer: Fuzzer = {
       let printed = ''
       const stream = { write: (text: string) => (printed += text) }
       const args = [name, ...sound[name], ...changed]
-      const code = await runCli(args, { stdout: stream, stderr: stream, env: {} })
+      // to a pipe a model's own text goes as it is
+      const stdout = { ...stream, isTTY: true }
+      const code = await runCli(args, { stdout, stderr: stream, env: {} })
       await rm(output, { recursive: true, force: true })
       const isBug = printed.includes('this is a bug') || ![0, 1, 2].includes(code)
       const isUnsafe = /[^\P{Cc}\n\t]/u.test(printed)

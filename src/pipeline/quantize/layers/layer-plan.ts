@@ -1,4 +1,4 @@
-import { type OptionNames, refuseUnknown } from '../../../check-option.js'
+import { type OptionNames, refuseUnknown, requirePatterns } from '../../../check-option.js'
 import { OptionError } from '../../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../../gptvq/options.js'
 import type { DecoderDescription } from '../../../model/decoder/description.js'
@@ -51,7 +51,7 @@ export function planLayers(
   options: ModelMethodOptions & LayerPlanOptions,
 ): LayerPlan {
   const all = allLinearLayers(config)
-  const skipped = patternsFrom(options.skip).map((pattern) => matching('skip', pattern, all))
+  const skipped = requirePatterns('skip', options.skip ?? []).map((pattern) => matching('skip', pattern, all))
   const overrides = settingsFrom(options.set).map((setting) => ({
     names: matching('set', setting.match, all),
     options: ownOptions(setting),
@@ -71,12 +71,6 @@ export function planLayers(
     resolved.set(name, own.length === 0 ? settings : namingLayer(name, overriding))
   }
   return { linears, settingsOf: (name) => resolved.get(name) }
-}
-
-function patternsFrom(skip: LayerPlanOptions['skip'] = []): readonly string[] {
-  const patterns = typeof skip === 'string' ? [skip] : skip
-  if (Array.isArray(patterns) && patterns.every((pattern) => typeof pattern === 'string')) return patterns
-  throw new OptionError('skip', `expected a pattern or a list of patterns, got ${shownValue(skip)}`)
 }
 
 function settingsFrom(set: LayerPlanOptions['set'] = []): readonly LayerSetting[] {
