@@ -51,6 +51,13 @@ export function requirePath(option: string, value: string): void {
   throw new OptionError(option, `expected a path, got ${shownValue(value)}`)
 }
 
+/** Patterns over names as a list. @throws OptionError for anything but a string or strings */
+export function requirePatterns(option: string, value: string | readonly string[]): readonly string[] {
+  const patterns = typeof value === 'string' ? [value] : value
+  if (Array.isArray(patterns) && patterns.every((pattern) => typeof pattern === 'string')) return patterns
+  throw new OptionError(option, `expected a pattern or a list of patterns, got ${shownValue(value)}`)
+}
+
 /** Checks a whole number from `least` to `most`. */
 export function requireWhole(
   option: string,

@@ -8,7 +8,7 @@ export type { RangeSearch } from './activations/find-range.js'
 export type { ByteSource } from './checkpoint/byte-source.js'
 export { type Checkpoint, openCheckpoint } from './checkpoint/checkpoint.js'
 export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
-export type { ModelPlace, ModelSource } from './checkpoint/model-source.js'
+export type { ModelPlace, ModelSource, OutwardLink } from './checkpoint/model-source.js'
 export {
   type CheckpointWriter,
   type CheckpointWriterOptions,
@@ -96,6 +96,7 @@ export {
 } from './pipeline/evaluate/evaluation.js'
 export { cutWindows } from './pipeline/evaluate/windows.js'
 export {
+  type DequantizedModel,
   type DequantizeModelOptions,
   dequantizeModel,
   type PlainDtype,

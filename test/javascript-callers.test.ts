@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest'
+import * as exports from '../src/export.js'
+import * as generators from '../src/generate.js'
 import * as layers from '../src/index.js'
 import * as models from '../src/model.js'
 import * as reports from '../src/report.js'
+import * as trainings from '../src/train.js'
 
 type Entry = Readonly<Record<string, unknown>>
 

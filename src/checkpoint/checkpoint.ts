@@ -32,6 +32,6 @@ export async function openCheckpoint(name: ModelPlace): Promise<Checkpoint> {
 async function openModelFile(source: ModelSource): Promise<Checkpoint> {
   const { files, config, ...tensors } = await openGgufModel(source)
   const configText = `${JSON.stringify(config, null, 2)}\n`
-  const made = { otherFiles: [], madeFiles: files, metadata: new Map() }
+  const made = { otherFiles: [], notes: [], madeFiles: files, metadata: new Map() }
   return { ...tensors, folder: source.place, files: source, config, configText, ...made }
 }

@@ -21,6 +21,8 @@ export interface Checkpoint extends TensorSource {
    * model card, licence), sorted. Neither weights nor `config.json`. Of a GGUF file none: see `madeFiles`.
    */
   readonly otherFiles: readonly string[]
+  /** What a person should know of these: that some are links out of the folder, or lead nowhere and are left out. */
+  readonly notes: readonly string[]
   /** The `__metadata__` of each weights file, by its path. */
   readonly metadata: ReadonlyMap<string, ReadonlyMap<string, string>>
   /** Of a GGUF file: the same files as far as its metadata has what is in them, by name. */
@@ -46,9 +48,9 @@ export async function openModelFolder(files: ModelSource): Promise<Checkpoint> {
     )
   }
   const { value: config, text: configText } = await readJsonText(files, CONFIG_FILE)
-  const otherFiles = await smallFiles(files, names.filter(isCompanionFile))
+  const companions = await findCompanions(files, names.filter(isCompanionFile))
   const opened = await openWeights(files, names)
-  return { ...opened, folder, files, config, configText, otherFiles }
+  return { ...opened, folder, files, config, configText, ...companions }
 }
 
 async function openWeights(
@@ -74,11 +76,24 @@ async function openWeights(
   return { ...source, metadata: new Map([...byPath].map(([path, file]) => [path, file.metadata])) }
 }
 
-async function smallFiles(source: ModelSource, names: readonly string[]): Promise<string[]> {
-  const small: string[] = []
+async function findCompanions(
+  source: ModelSource,
+  names: readonly string[],
+): Promise<Pick<Checkpoint, 'otherFiles' | 'notes'>> {
+  const otherFiles: string[] = []
+  const notes: string[] = []
   for (const name of names) {
+    const link = await source.outwardLink?.(name)
+    if (link?.isBroken) {
+      notes.push(`${name} is a link to ${link.to}, where there is nothing; copies of the model go without it`)
+      continue
+    }
     const bytes = await source.size(name)
-    if (bytes !== undefined && bytes <= MAX_OTHER_FILE_BYTES) small.push(name)
+    if (bytes === undefined || bytes > MAX_OTHER_FILE_BYTES) continue
+    otherFiles.push(name)
+    if (link !== undefined) {
+      notes.push(`${name} is a link out of the folder, to ${link.to}; copies of the model hold what is there`)
+    }
   }
-  return small
+  return { otherFiles, notes }
 }

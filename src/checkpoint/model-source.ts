@@ -17,8 +17,18 @@ export interface ModelSource {
   size(name: string): Promise<number | undefined>
   /** Opens a file for reading. @throws CheckpointError when it is missing or cannot be read */
   open(name: string): Promise<ByteSource>
+  /** Of a file that is a link out of the model's folder, or to nowhere: where it leads. Left out where there are no links. */
+  outwardLink?(name: string): Promise<OutwardLink | undefined>
   /** Frees what is held for open files; called when a model that was opened from it is closed. Can be called again. */
   close?(): Promise<void>
+}
+
+/** A link among the files of a model that leads out of its folder, or nowhere. */
+export interface OutwardLink {
+  /** What it leads to, or would if that were there. */
+  readonly to: string
+  /** Whether nothing is there. */
+  readonly isBroken: boolean
 }
 
 /** A model: its path, its name on the hub, in a browser its URL; or its files, wherever they lie. */

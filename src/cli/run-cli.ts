@@ -138,6 +138,9 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
           : undefined,
     })
     progress.close()
+    // what runs until it is stopped has nothing to print
+    if (signal?.aborted && result.text !== '')
+      progress.note('it was done before it could be stopped; what follows is its result')
     const document = finiteJson(result.json, 2)
     log.add({ result: result.json })
     if (json) stdout.write(`${safeJson(document)}\n`)

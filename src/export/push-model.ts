@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { type OptionNames, refuseUnknown, requirePath } from '../check-option.js'
 import { fileError } from '../checkpoint/file-errors.js'
 import { CONFIG_FILE } from '../checkpoint/folder-names.js'
+import { outwardLink } from '../checkpoint/sources/folder-links.js'
 import { CheckpointError, OptionError } from '../errors.js'
 import { type HubName, hubSettings, parseHubName } from '../hub/hub-settings.js'
 import { type UploadedFile, uploadFiles } from '../hub/upload-files.js'
@@ -139,6 +140,7 @@ async function filesOf(folder: string, inside = '', depth = 0): Promise<Map<stri
     for (const name of (await readdir(join(folder, inside))).sort()) {
       if (name.startsWith('.')) continue
       const path = inside === '' ? name : `${inside}/${name}`
+      await requireNoWayOut(folder, path)
       const found = await stat(join(folder, path))
       if (found.isFile()) files.set(path, found.size)
       else if (found.isDirectory() && depth < DEPTH) {
@@ -149,6 +151,16 @@ async function filesOf(folder: string, inside = '', depth = 0): Promise<Map<stri
     throw fileError(`cannot read the folder ${folder}`, error)
   }
   return files
+}
+
+/** What is uploaded cannot be taken back: a link must not add what lies elsewhere on this machine. */
+async function requireNoWayOut(folder: string, path: string): Promise<void> {
+  const link = await outwardLink(folder, join(folder, path))
+  if (link === undefined) return
+  throw new CheckpointError(
+    `${join(folder, path)}: is a link to ${link.to}, which is ${link.isBroken ? 'not there' : 'out of the folder'}. It is not ` +
+      'uploaded: put the file itself in its place, or remove the link',
+  )
 }
 
 async function readText(path: string): Promise<string> {

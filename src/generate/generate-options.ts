@@ -6,6 +6,7 @@ import {
   requireWhole,
 } from '../check-option.js'
 import { OptionError, TextError } from '../errors.js'
+import { shownValue } from '../shown-value.js'
 import type { ChatMessage } from './chat-template.js'
 import type { Sampling } from './choose-token.js'
 import type { SamplingDefaults } from './model-settings.js'
@@ -80,9 +81,16 @@ export function resolveOptions(options: GenerateOptions, defaults: SamplingDefau
   if (maxTokens !== undefined) requireWhole('maxTokens', maxTokens, 1)
   requireWhole('topLogprobs', topLogprobs, 0, MOST_TOP_LOGPROBS)
   const sampling = { ...resolveSampling(options, defaults), topLogprobs }
-  const stops = typeof stop === 'string' ? [stop] : [...stop]
-  if (stops.length > MOST_STOPS || stops.some((each) => typeof each !== 'string' || each === '')) {
-    throw new OptionError('stop', `expected at most ${MOST_STOPS} strings, none of them empty`)
+  const stops = typeof stop === 'string' ? [stop] : stop
+  if (
+    !Array.isArray(stops) ||
+    stops.length > MOST_STOPS ||
+    stops.some((each) => typeof each !== 'string' || each === '')
+  ) {
+    throw new OptionError(
+      'stop',
+      `expected at most ${MOST_STOPS} strings, none of them empty, got ${shownValue(stop)}`,
+    )
   }
   const seed = options.seed ?? Math.floor(Math.random() * 2 ** 32)
   requireWhole('seed', seed, 0)

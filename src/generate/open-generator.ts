@@ -12,6 +12,7 @@ import { checkVocabulary, loadTokenizer, type Tokenizer } from '../model/tokeniz
 import type { QuantizedLayer } from '../packing/quantized-layer.js'
 import { type OpenModel, openModel, withQuantizedLayers } from '../pipeline/folders/open-model.js'
 import type { OnProgress } from '../pipeline/progress.js'
+import { shownValue } from '../shown-value.js'
 import { type AnswerTask, type GeneratedToken, writeAnswer } from './answer.js'
 import { type ChatTemplate, compileChatTemplate, withoutChatTemplate } from './chat-template.js'
 import { type GenerateOptions, type PromptOptions, requireRoom, resolveOptions } from './generate-options.js'
@@ -140,6 +141,12 @@ export async function openGenerator(options: OpenGeneratorOptions): Promise<Gene
 
 function withLayers(model: OpenModel, layers: OpenGeneratorOptions['layers']): OpenModel {
   if (layers === undefined) return model
+  if (!(layers instanceof Map)) {
+    throw new OptionError(
+      'layers',
+      `expected a Map of layers by the names of weights, got ${shownValue(layers)}`,
+    )
+  }
   for (const name of layers.keys()) {
     if (model.source.shape(name) === undefined) {
       throw new OptionError('layers', `found ${JSON.stringify(name)}, which ${model.folder} does not have`)

@@ -10,6 +10,7 @@ import { allLinearLayers } from '../model/decoder/linears.js'
 import { describeDecoder } from '../model/families/index.js'
 import { startEngine } from '../model/ops/engine.js'
 import { requireDistinctFolders } from '../pipeline/folders/distinct-folders.js'
+import { CARD_FILE, distilledCard, sourceCard } from '../pipeline/folders/model-card.js'
 import { openModel } from '../pipeline/folders/open-model.js'
 import {
   addConfig,
@@ -129,7 +130,14 @@ async function distill(
     return {
       teacher: teacherFolder,
       student: options.student ?? options.keepBlocks ?? [],
-      ...{ output, blocks: student.config.blocks.length, settings, curve, notes: text.notes, outputBytes },
+      ...{
+        output,
+        blocks: student.config.blocks.length,
+        settings,
+        curve,
+        notes: [...checkpoint.notes, ...text.notes],
+        outputBytes,
+      },
       seconds: seconds(),
     }
   } finally {
@@ -193,6 +201,7 @@ async function writeStudent(
       await writer.add(name, dtype, shape, bytes)
     }
     await copyFiles(checkpoint, writer)
+    await writer.addFile(CARD_FILE, distilledCard(await sourceCard(checkpoint)))
     await addConfig(writer, checkpoint, undefined)
     onProgress?.({ step: `writing ${output}`, done: 1 })
     return (await writer.finish()).bytes

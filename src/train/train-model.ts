@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { refuseUnknown } from '../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
@@ -13,6 +13,7 @@ import { type OpenModel, openModel } from '../pipeline/folders/open-model.js'
 import { createQuantizedOutput } from '../pipeline/folders/output.js'
 import { requireWholeModel } from '../pipeline/folders/whole-model.js'
 import { partOf } from '../pipeline/progress.js'
+import { type RunRecord, runRecord } from '../pipeline/quantize/run-record.js'
 import { stopwatch } from '../pipeline/stopwatch.js'
 import type { TrainingCurve } from './loop/report.js'
 import { removeState } from './loop/state-file.js'
@@ -98,7 +99,8 @@ async function train(options: TrainModelOptions, settings: TrainModelSettings): 
     const { method } = settings
     const bitsPerValue = bitsOf(layers)
     return {
-      ...{ model, output, method, settings: stated, bitsPerValue, curve, notes: text.notes, outputBytes },
+      ...{ model, output, method, settings: stated, bitsPerValue, curve, outputBytes },
+      notes: [...checkpoint.notes, ...text.notes],
       seconds: seconds(),
     }
   } finally {
@@ -156,6 +158,19 @@ function bitsOf(layers: ReadonlyMap<string, QuantizedLayer>): number {
   return (8 * bytes) / values
 }
 
+/** Of other models that were given it keeps the names, without their folders. */
+async function trainingRecord(model: Checkpoint, options: TrainModelOptions): Promise<RunRecord> {
+  const { text, start, teacher, engine, signal, ...others } = options
+  const given = {
+    ...others,
+    calibration: text,
+    ...(start !== undefined && { start: basename(start) }),
+    ...(teacher !== undefined && { teacher: basename(teacher) }),
+  }
+  const means = { engine: await startEngine(engine), products: 'wasm', command: 'train' } as const
+  return runRecord(model, given, means, signal)
+}
+
 /** @returns the bytes of all files */
 async function write(
   model: Checkpoint,
@@ -166,7 +181,8 @@ async function write(
 ): Promise<number> {
   const { output, onProgress, checkpoint } = options
   const replaced = new Set([...layers.keys(), ...trained.keys()])
-  const writer = await createQuantizedOutput(output, model, replaced, { method, stated }, options)
+  const run = await trainingRecord(model, options)
+  const writer = await createQuantizedOutput(output, model, replaced, { method, stated, run }, options)
   try {
     for (const [name, layer] of layers) {
       await writer.addLayer(name.slice(0, -'.weight'.length), layer, { relativeError: null, drift: null })

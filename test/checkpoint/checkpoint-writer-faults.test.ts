@@ -3,6 +3,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { openCheckpoint } from '../../src/checkpoint/checkpoint.js'
 import { type FileSystem, nodeFileSystem } from '../../src/checkpoint/file-system.js'
 import {
   type CheckpointWriter,
@@ -328,6 +329,49 @@ describe('when an output is replaced and', () => {
     expect(message).toMatch(/is written, complete and in its place.*the operation is not permitted/)
     expect(message).toContain(`Remove ${join(parent, aside!)} yourself`)
     expect((await readdir(join(parent, 'out'))).sort()).toEqual(['config.json', 'model.safetensors'])
+  })
+})
+
+describe('what a power failure can take', () => {
+  it('is never both contents of a folder: the earlier one is removed when the new one has its name on the disk', async () => {
+    const parent = await parentWithOutput()
+    const steps: string[] = []
+    const system = watched((operation, path) => steps.push(`${operation} ${path}`))
+    await writeAll(system, join(parent, 'out'), { force: true })
+    const moved = steps.findLastIndex((step) => step.startsWith('rename'))
+    const removed = steps.findIndex((step) => step.startsWith('rm ') && step.includes('.replaced-'))
+    const between = steps.slice(moved, removed)
+    expect(steps[moved]).toMatch(/\.partial-/)
+    expect(removed).toBeGreaterThan(moved)
+    expect(between).toContain(`sync ${parent}`)
+  })
+
+  it('is no folder that was created for the output: each has its entry on the disk', async () => {
+    const parent = await parentWithTokenizer()
+    const steps: string[] = []
+    const system = watched((operation, path) => steps.push(`${operation} ${path}`))
+    const writer = await createCheckpointWriterOn(system, join(parent, 'a', 'b', 'out'))
+    await writer.finish()
+    for (const folder of [parent, join(parent, 'a'), join(parent, 'a', 'b')]) {
+      expect(steps).toContain(`sync ${folder}`)
+    }
+  })
+})
+
+describe('after a process was killed between the renames', () => {
+  it('reading and writing say where the earlier content is, and go on once it is moved back', async () => {
+    const parent = await parentWithOutput()
+    const out = join(parent, 'out')
+    const aside = join(parent, '.out.replaced-4711-0123abcd')
+    await rename(out, aside)
+    for (const failed of [openCheckpoint(out), createCheckpointWriter(out, { force: true })]) {
+      const error = await errorOf(failed)
+      expect(error).toBeInstanceOf(CheckpointError)
+      expect(error.message).toContain(`its earlier content is in ${aside}: rename that back`)
+    }
+    await rename(aside, out)
+    await writeAll(nodeFileSystem, out, { force: true })
+    expect(await readdir(out)).toContain('config.json')
   })
 })
 

@@ -87,6 +87,25 @@ describe('a command that is stopped', () => {
   })
 })
 
+describe('a signal while an output is moved to its place', () => {
+  test('comes too late, and what is printed says that the output is there', async () => {
+    const folder = await folderOfFile()
+    const [model, quantized, plain] = ['model', 'quantized', 'plain'].map((name) => join(folder, name))
+    await writeTinyModel(model)
+    await cli(['quantize', model, '--out', quantized, '--method', 'rtn'])
+    const controller = new AbortController()
+    const onStderr = (text: string) => {
+      if (text.includes('writing ')) controller.abort('SIGINT')
+    }
+    const args = ['dequantize', quantized, '--out', plain, '--progress', 'json']
+    const { code, stdout, stderr } = await cli(args, { signal: controller.signal, onStderr })
+    expect(stderr).toMatch(/stopping.*\n.*it was done before it could be stopped/)
+    expect(stdout).toContain(`is written as plain weights to ${plain}`)
+    expect(code).toBe(0)
+    expect(await readdir(plain)).toContain('config.json')
+  })
+})
+
 // Windows has no SIGINT that one process could send to another
 describe.runIf(process.platform !== 'win32')('in a process of its own', () => {
   const untilPrinted = async (child: ReturnType<typeof startCli>, words: string) => {

@@ -3,7 +3,8 @@ import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { CheckpointError } from '../../errors.js'
 import { fileError, systemErrorCode } from '../file-errors.js'
-import { nodeFileSystem, syncFolder, writeNewFile } from '../file-system.js'
+import { nodeFileSystem, writeNewFile } from '../file-system.js'
+import { createParents, removeEmpty, syncEntry } from './output-folder.js'
 
 /** What may stand at the place of a file, and how it is told. */
 export interface OutputFileOptions {
@@ -29,17 +30,19 @@ export async function writeOutputFile<T>(
   await requireOutputPlace(output, options)
   const name = basename(target).slice(0, 50)
   const partial = join(dirname(target), `.${name}.partial-${randomBytes(6).toString('hex')}`)
+  let createdParents: readonly string[] = []
   try {
-    await nodeFileSystem.mkdir(dirname(target), { recursive: true })
+    createdParents = await createParents(nodeFileSystem, dirname(target))
     const result = await writeNewFile(nodeFileSystem, partial, write)
     await requireOutputPlace(output, options)
     await nodeFileSystem.rename(partial, target)
-    await syncFolder(nodeFileSystem, dirname(target))
+    await syncEntry(nodeFileSystem, target, createdParents)
     return result
   } catch (error) {
     throw fileError(`cannot write ${output}, choose another output`, error)
   } finally {
     await nodeFileSystem.rm(partial, { force: true })
+    await removeEmpty(nodeFileSystem, createdParents)
   }
 }
 

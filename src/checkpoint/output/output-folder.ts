@@ -11,7 +11,7 @@ export interface OutputFolder {
   readonly partial: string
   /**
    * Puts the folder in its place with one rename. A folder that it replaces is moved aside first, back when the
-   * rename fails, and removed last.
+   * rename fails, and removed last, when the new one is on the disk under its name.
    *
    * @throws CheckpointError when the place was taken meanwhile or the system refuses; what was there before is kept
    */
@@ -38,7 +38,7 @@ export async function prepareOutputFolder(
 ): Promise<OutputFolder> {
   try {
     const target = await followLink(system, resolve(folder))
-    await inspectPlace(system, target, force)
+    if ((await inspectPlace(system, target, force)) === 'absent') await requireNoneAside(system, target)
     const parent = dirname(target)
     const createdParents = await createParents(system, parent)
     const partial = partialFolder ?? siblingPath(target, 'partial')
@@ -54,8 +54,9 @@ export async function prepareOutputFolder(
     }
     const place = async () => {
       await syncFolder(system, partial)
-      await movePartial(system, partial, target, await inspectPlace(system, target, force))
-      await syncFolder(system, parent)
+      const aside = await movePartial(system, partial, target, await inspectPlace(system, target, force))
+      await syncEntry(system, target, createdParents)
+      if (aside !== undefined) await removeAside(system, target, aside)
     }
     return { partial, place, discard }
   } catch (error) {
@@ -150,18 +151,60 @@ export async function removeEmpty(system: FileSystem, folders: readonly string[]
   }
 }
 
-/** `/models/.tiny.partial-4711-9f3a2c` beside `/models/tiny`. */
-function siblingPath(target: string, purpose: string): string {
-  const name = [...basename(target)].slice(0, 50).join('')
-  return join(dirname(target), `.${name}.${purpose}-${process.pid}-${randomBytes(4).toString('hex')}`)
+/** Asks for the entry of `target` to be on the disk, and those of the folders that were created for it. */
+export async function syncEntry(
+  system: FileSystem,
+  target: string,
+  createdParents: readonly string[],
+): Promise<void> {
+  for (const path of [target, ...createdParents]) await syncFolder(system, dirname(path))
 }
 
+/** `/models/.tiny.partial-4711-9f3a2c` beside `/models/tiny`. */
+function siblingPath(target: string, purpose: string): string {
+  return `${siblingStart(target, purpose)}${process.pid}-${randomBytes(4).toString('hex')}`
+}
+
+function siblingStart(target: string, purpose: string): string {
+  const name = [...basename(target)].slice(0, 50).join('')
+  return join(dirname(target), `.${name}.${purpose}-`)
+}
+
+/**
+ * Where the content of a folder is that is missing because a process was killed while it replaced it.
+ *
+ * @returns undefined when there is none
+ */
+export async function contentAside(system: FileSystem, target: string): Promise<string | undefined> {
+  const folder = dirname(target)
+  const start = basename(siblingStart(target, 'replaced'))
+  try {
+    const name = (await system.readdir(folder)).find((one) => one.startsWith(start))
+    return name === undefined ? undefined : join(folder, name)
+  } catch (error) {
+    // a parent that is not there, or may not be listed, holds nothing that could be told of
+    if (['ENOENT', 'ENOTDIR', 'EACCES'].includes(systemErrorCode(error) ?? '')) return undefined
+    throw error
+  }
+}
+
+/** What to say of {@link contentAside}. */
+export function describeAside(aside: string): string {
+  return `A process was killed while it replaced it, and its earlier content is in ${aside}: rename that back, or remove it`
+}
+
+async function requireNoneAside(system: FileSystem, target: string): Promise<void> {
+  const aside = await contentAside(system, target)
+  if (aside !== undefined) throw new CheckpointError(`${target}: is missing. ${describeAside(aside)}`)
+}
+
+/** @returns where the earlier content is now, when there was any */
 async function movePartial(
   system: FileSystem,
   partial: string,
   target: string,
   occupation: Occupation,
-): Promise<void> {
+): Promise<string | undefined> {
   if (occupation === 'absent') {
     await system.rename(partial, target)
   } else if (occupation === 'empty') {
@@ -173,11 +216,12 @@ async function movePartial(
       throw error
     }
   } else {
-    await replace(system, partial, target)
+    return replace(system, partial, target)
   }
+  return undefined
 }
 
-async function replace(system: FileSystem, partial: string, target: string): Promise<void> {
+async function replace(system: FileSystem, partial: string, target: string): Promise<string> {
   const aside = siblingPath(target, 'replaced')
   await system.rename(target, aside)
   try {
@@ -194,6 +238,10 @@ async function replace(system: FileSystem, partial: string, target: string): Pro
     }
     throw error
   }
+  return aside
+}
+
+async function removeAside(system: FileSystem, target: string, aside: string): Promise<void> {
   try {
     await system.rm(aside, { recursive: true, force: true, maxRetries: 3 })
   } catch (error) {

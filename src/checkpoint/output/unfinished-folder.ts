@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { CheckpointError } from '../../errors.js'
 import { fileError, systemErrorCode } from '../file-errors.js'
 import { type FileSystem, writeAt, writeNewFile } from '../file-system.js'
-import { createParents, followLink, removeEmpty } from './output-folder.js'
+import { createParents, followLink, removeEmpty, syncEntry } from './output-folder.js'
 
 /** The folder beside an output in which a run keeps what it has done, for another to go on. */
 export interface UnfinishedFolder {
@@ -45,6 +45,7 @@ export async function claimUnfinished(system: FileSystem, output: string): Promi
     const createdParents = await createParents(system, dirname(path))
     await makeFolder(system, path)
     await lock(system, output, path)
+    await syncEntry(system, path, createdParents)
     const release = async () => {
       claimed.delete(path)
       await system.rm(join(path, LOCK_FILE), { force: true })

@@ -1,9 +1,12 @@
 import { readdir, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { CheckpointError } from '../../errors.js'
 import { fileError, systemErrorCode } from '../file-errors.js'
+import { nodeFileSystem } from '../file-system.js'
 import type { ModelSource } from '../model-source.js'
+import { contentAside, describeAside } from '../output/output-folder.js'
 import { createFilePool } from './file-pool.js'
+import { outwardLink } from './folder-links.js'
 
 /** Weight files open at a time. */
 const MAX_OPEN_FILES = 4
@@ -34,6 +37,7 @@ function diskSource(folder: string, pathOf: (name: string) => string): ModelSour
       }
     },
     open: (name) => pool.open(pathOf(name)),
+    outwardLink: (name) => outwardLink(folder, pathOf(name)),
     close: pool.close,
   }
 }
@@ -49,10 +53,9 @@ async function listFolder(folder: string): Promise<string[]> {
   } catch (error) {
     const code = systemErrorCode(error)
     if (code === 'ENOENT') {
-      throw new CheckpointError(
-        `${folder}: there is no such folder. Give the path of a model folder or GGUF file on this machine, or the name of a model on the hub (org/name)`,
-        { cause: error },
-      )
+      throw new CheckpointError(`${folder}: there is no such folder. ${await advice(folder)}`, {
+        cause: error,
+      })
     }
     if (code === 'ENOTDIR') {
       throw new CheckpointError(
@@ -64,4 +67,11 @@ async function listFolder(folder: string): Promise<string[]> {
     }
     throw fileError(`cannot read the folder ${folder}`, error)
   }
+}
+
+/** What to do about a folder that is missing. */
+async function advice(folder: string): Promise<string> {
+  const aside = await contentAside(nodeFileSystem, resolve(folder)).catch(() => undefined)
+  if (aside !== undefined) return describeAside(aside)
+  return 'Give the path of a model folder or GGUF file on this machine, or the name of a model on the hub (org/name)'
 }

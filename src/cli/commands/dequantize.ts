@@ -1,6 +1,7 @@
 import { defineCommand } from '../parse/command.js'
 import { dequantizeFlags } from '../parse/flags.js'
 import { formatBytes, formatCount } from '../terminal/format.js'
+import { describeNotes } from '../terminal/table.js'
 
 /** `gptvq dequantize DIR --out DIR` */
 export const dequantizeCommand = defineCommand({
@@ -18,10 +19,13 @@ export const dequantizeCommand = defineCommand({
   async run(model, { out, ...options }, { onProgress, signal }) {
     const { dequantizeModel } = await import('../../pipeline/folders/dequantize-model.js')
     const written = await dequantizeModel({ model, output: out, ...options, onProgress, signal })
-    const { files, bytes } = written
+    const { files, bytes, notes } = written
     return {
       json: { model, output: out, ...written },
-      text: `${model} is written as plain weights to ${out}: ${formatCount(files.length, 'file')}, ${formatBytes(bytes)}.`,
+      text: [
+        `${model} is written as plain weights to ${out}: ${formatCount(files.length, 'file')}, ${formatBytes(bytes)}.`,
+        ...describeNotes(notes),
+      ].join('\n'),
     }
   },
 })

@@ -3,7 +3,7 @@ import type { ExportedOnnx } from '../../export/onnx/export-onnx.js'
 import { type CommandResult, defineCommand } from '../parse/command.js'
 import { exportFlags, requireOwnFlags } from '../parse/export-flags.js'
 import { formatBytes, formatCount, formatError } from '../terminal/format.js'
-import { formatTable } from '../terminal/table.js'
+import { describeNotes, formatTable } from '../terminal/table.js'
 
 /** `gptvq export MODEL --format gguf|onnx --out FILE` */
 export const exportCommand = defineCommand({
@@ -68,7 +68,7 @@ function describeOnnx(model: string, exported: ExportedOnnx): CommandResult {
   const lines = [
     `${model} is written to ${output}: ${formatCount(files.length, 'file')}, ${formatBytes(bytes)}, of which the model ` +
       `takes ${formatBytes(modelBytes)} (${formatCount(nodes, 'operation')}).`,
-    ...notes.map((note) => `Note: ${note}.`),
+    ...describeNotes(notes),
   ]
   return { json: { model, ...exported }, text: lines.join('\n') }
 }
@@ -93,6 +93,5 @@ function describeGguf(model: string, { output, bytes, types, notes }: ExportedGg
     '',
     formatTable(rows, ['left', 'right', 'right', 'right', 'right']),
   ]
-  if (notes.length > 0) lines.push('', ...notes.map((note) => `Note: ${note}.`))
-  return lines.join('\n')
+  return [...lines, ...describeNotes(notes)].join('\n')
 }

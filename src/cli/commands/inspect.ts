@@ -3,7 +3,7 @@ import { safeLine, shortened } from '../../safe-text.js'
 import { defineCommand } from '../parse/command.js'
 import { inspectFlags } from '../parse/flags.js'
 import { formatBits, formatBytes, formatCount, formatError } from '../terminal/format.js'
-import { formatTable, wrapText } from '../terminal/table.js'
+import { describeNotes, formatTable, wrapText } from '../terminal/table.js'
 import { describeSettings } from './quantize.js'
 
 /** `gptvq inspect MODEL` */
@@ -23,7 +23,7 @@ export const inspectCommand = defineCommand({
   },
 })
 
-function weightTable({ model, architecture, method, settings, weights }: Inspection): string {
+function weightTable({ model, architecture, method, settings, weights, notes }: Inspection): string {
   const state = method === null ? 'not quantized' : `${method}, ${describeSettings(settings)}`
   const quantized = weights.filter((weight) => weight.quantized)
   const plain = weights.filter((weight) => !weight.quantized)
@@ -40,7 +40,8 @@ function weightTable({ model, architecture, method, settings, weights }: Inspect
   }
   rows.push(totals('together', weights))
   const table = formatTable(rows, ['left', 'left', 'right', 'right', 'right'])
-  return [safeLine(`${model}: ${shortened(architecture, 160)}`), ...wrapText(state, 79), '', table].join('\n')
+  const lines = [safeLine(`${model}: ${shortened(architecture, 160)}`), ...wrapText(state, 79), '', table]
+  return [...lines, ...describeNotes(notes)].join('\n')
 }
 
 /** A row of the table; in front of it one with the format, where that is another than in the row above. */

@@ -1,6 +1,7 @@
 import { defineCommand } from '../parse/command.js'
 import { tensorFlags } from '../parse/tensor-flags.js'
 import { formatBits, formatBytes, formatCount } from '../terminal/format.js'
+import { describeNotes } from '../terminal/table.js'
 
 /** `gptvq quantize-tensors MODEL --out DIR` */
 export const quantizeTensorsCommand = defineCommand({
@@ -20,9 +21,11 @@ export const quantizeTensorsCommand = defineCommand({
     const report = await quantizeTensors({ ...options, model, output: out, onProgress, signal })
     return {
       json: report,
-      text:
+      text: [
         `${formatCount(report.layers.length, 'weight')} of ${model} at ${formatBits(report.bitsPerValue)} bits per value, ` +
-        `by ${report.method}; written to ${out}, ${formatBytes(report.outputBytes)}.`,
+          `by ${report.method}; written to ${out}, ${formatBytes(report.outputBytes)}.`,
+        ...describeNotes(report.notes),
+      ].join('\n'),
     }
   },
 })

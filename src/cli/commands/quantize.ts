@@ -167,7 +167,10 @@ function summary(
     ['layer error', describeErrors(report)],
     ...describeDrift(report),
     ...describeCalibration(report),
-    ...labelled('model', report.notes),
+    ...labelled(
+      'model',
+      report.notes.flatMap((note) => wrapText(note, 63)),
+    ),
     ...describeTuning(report),
     ['written', `${out}: ${formatCount(files.length, 'file')}, ${formatBytes(report.outputBytes ?? 0)}`],
     ...(page === undefined ? [] : [['report', page]]),

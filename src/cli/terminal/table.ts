@@ -27,6 +27,11 @@ export function formatTable(rows: readonly (readonly string[])[], align: readonl
   return lines.join('\n')
 }
 
+/** Notes of a result for people, a blank line in front of them where there are any. */
+export function describeNotes(notes: readonly string[]): string[] {
+  return notes.length === 0 ? [] : ['', ...notes.flatMap((note) => wrapText(`Note: ${note}.`, 79))]
+}
+
 /** Text broken between words into lines of at most `width` characters; a longer word has a line of its own, cut when very long. */
 export function wrapText(text: string, width: number): string[] {
   const lines: string[] = []

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import { joinMembers, memberOf, membersOf } from '../../checkpoint/json-members.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
+import { isCard } from '../../pipeline/folders/model-card.js'
 
 /** What the names of the data files say to transformers.js. */
 export interface ExternalFiles {
@@ -43,11 +44,12 @@ export function missingFiles(
   return files
 }
 
-/** The small files of a model: paths of those to copy, and contents of those a GGUF file stands for. */
+/** The small files of a model but for its card: paths of those to copy, and contents of those a GGUF file stands for. */
 export function companionFiles(checkpoint: Checkpoint): {
   readonly copied: ReadonlyMap<string, string>
   readonly made: ReadonlyMap<string, string>
 } {
-  const copied = checkpoint.otherFiles.map((name) => [name, join(checkpoint.folder, name)] as const)
+  const files = checkpoint.otherFiles.filter((name) => !isCard(name))
+  const copied = files.map((name) => [name, join(checkpoint.folder, name)] as const)
   return { copied: new Map(copied), made: checkpoint.madeFiles?.() ?? new Map() }
 }

@@ -12,6 +12,7 @@ import {
   copyFileBytes,
   type FileSystem,
   nodeFileSystem,
+  syncFolder,
   writeAt,
   writeNewFile,
 } from '../../checkpoint/file-system.js'
@@ -25,6 +26,7 @@ import { assertHead } from '../../model/decoder/head.js'
 import { blockLinears } from '../../model/decoder/linears.js'
 import { describeDecoder } from '../../model/families/index.js'
 import { requireDistinctFolders } from '../../pipeline/folders/distinct-folders.js'
+import { CARD_FILE, onnxCard, sourceCard } from '../../pipeline/folders/model-card.js'
 import { packageVersion } from '../../pipeline/folders/package-version.js'
 import { requireWholeModel } from '../../pipeline/folders/whole-model.js'
 import type { OnProgress } from '../../pipeline/progress.js'
@@ -174,11 +176,13 @@ async function exportFolder(
       await add(`${FOLDER}/model.encodings`, `${JSON.stringify(encodings, null, 1)}\n`)
     }
     await add('config.json', exportedConfig(checkpoint, { count: dataFiles }))
+    await add(CARD_FILE, onnxCard(source.quantization?.method, await sourceCard(checkpoint)))
     await addCompanions(system, checkpoint, decoder, folder.partial, sizes, add)
     throwIfAborted(signal)
     onProgress?.({ step: `writing ${output}`, done: 1 })
+    await syncFolder(system, join(folder.partial, FOLDER))
     await folder.place()
-    return written(output, sizes, nodes, notesOn(decoder, source))
+    return written(output, sizes, nodes, [...checkpoint.notes, ...notesOn(decoder, source)])
   } catch (error) {
     throw fileError(`cannot write ${output}, choose another output`, error)
   } finally {

@@ -6,7 +6,8 @@ import { assertTokenIds } from '../../model/decoder/embedding.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { sampleSequences } from '../../model/passes/sampling.js'
 import { deriveSeed, randomGenerator } from '../../random.js'
-import { readTokens, type TextSource } from './text-source.js'
+import { shownValue } from '../../shown-value.js'
+import { readTokens, requireTextSource, type TextSource } from './text-source.js'
 
 /** Where calibration activations come from. */
 export interface CalibrationOptions {
@@ -47,6 +48,7 @@ export async function gatherCalibration(
   signal?: AbortSignal,
 ): Promise<Calibration> {
   const { calibration, sequences = 128, sequenceLength = 2048, seed = 0 } = options
+  requireCalibration(calibration)
   requireWhole('sequences', sequences, 1)
   requireWhole('sequenceLength', sequenceLength, 2)
   if (typeof calibration === 'object' && 'sequences' in calibration)
@@ -76,6 +78,22 @@ export async function gatherCalibration(
     )
   }
   return { sequences: chosen, length, notes }
+}
+
+/**
+ * Checks what is given as calibration, before anything is read or written.
+ *
+ * @throws TextError
+ */
+export function requireCalibration(calibration: CalibrationOptions['calibration']): void {
+  if (calibration === undefined) return
+  const { sequences } = Object(calibration) as { readonly sequences?: unknown }
+  if (sequences === undefined) {
+    requireTextSource(calibration as TextSource)
+    return
+  }
+  if (Array.isArray(sequences) && sequences.every((ids) => ids instanceof Int32Array)) return
+  throw new TextError(`calibration: expected sequences as a list of Int32Array, got ${shownValue(sequences)}`)
 }
 
 function given(sequences: readonly Int32Array[], config: DecoderDescription): Calibration {

@@ -45,10 +45,11 @@ export async function readTokens(
   return tokens
 }
 
-function requireTextSource(source: TextSource): void {
+/** Checks what is given as a text. @throws TextError */
+export function requireTextSource(source: TextSource): void {
   if (typeof source === 'string' && source !== '') return
   const { text, tokens } = (source ?? {}) as { text?: unknown; tokens?: unknown }
-  if (typeof text === 'string' || tokens instanceof Int32Array) return
+  if (typeof text === 'string' || (text === undefined && tokens instanceof Int32Array)) return
   throw new TextError(
     `expected the path of a text file, { text } or { tokens } as Int32Array, got ${shownValue(source)}`,
   )

@@ -9,6 +9,7 @@ import type { Matrix } from '../../matrix.js'
 import { dequantize } from '../../packing/quantized-layer.js'
 import type { OnProgress } from '../progress.js'
 import { requireDistinctFolders } from './distinct-folders.js'
+import { CARD_FILE, dequantizedCard, sourceCard } from './model-card.js'
 import { addConfig, assertFiniteBytes, copyFiles, copyTensors, type OutputOptions } from './output.js'
 
 /** Dtypes that a dequantized weight can be written in. */
@@ -30,6 +31,12 @@ export interface DequantizeModelOptions extends OutputOptions {
   signal?: AbortSignal
 }
 
+/** A plain folder that was written. */
+export interface DequantizedModel extends WrittenCheckpoint {
+  /** What a person should know of the files beside the weights. */
+  readonly notes: readonly string[]
+}
+
 const optionNames: OptionNames<DequantizeModelOptions> = {
   model: true,
   output: true,
@@ -45,14 +52,14 @@ const optionNames: OptionNames<DequantizeModelOptions> = {
  *
  * @throws CheckpointError, OptionError; AbortedError when `signal` fires. Nothing is written then
  */
-export async function dequantizeModel(options: DequantizeModelOptions): Promise<WrittenCheckpoint> {
+export async function dequantizeModel(options: DequantizeModelOptions): Promise<DequantizedModel> {
   refuseUnknown(options, optionNames)
   requirePath('model', options.model)
   requirePath('output', options.output)
   return orNothingWritten(() => dequantizeFolder(options))
 }
 
-async function dequantizeFolder(options: DequantizeModelOptions): Promise<WrittenCheckpoint> {
+async function dequantizeFolder(options: DequantizeModelOptions): Promise<DequantizedModel> {
   const { dtype, onProgress, signal } = options
   if (dtype !== undefined) requireOneOf('dtype', dtype, plainDtypes)
   const checkpoint = await openCheckpoint(options.model)
@@ -79,10 +86,12 @@ async function dequantizeFolder(options: DequantizeModelOptions): Promise<Writte
       }
       await copyTensors(checkpoint, writer, (name) => !stored.has(name), signal)
       await copyFiles(checkpoint, writer)
+      const card = dequantizedCard(quantization.method, await sourceCard(checkpoint))
+      await writer.addFile(CARD_FILE, card)
       await addConfig(writer, checkpoint, undefined)
       throwIfAborted(signal)
       onProgress?.({ step: `writing ${options.output}`, done: 1 })
-      return await writer.finish()
+      return { ...(await writer.finish()), notes: checkpoint.notes }
     } finally {
       await writer.discard()
     }

@@ -37,6 +37,8 @@ export interface Inspection {
   readonly weights: readonly InspectedWeight[]
   /** Over quantized layers; null when there are none. */
   readonly quantizedBitsPerValue: number | null
+  /** What a person should know of the files beside the weights. */
+  readonly notes: readonly string[]
   /** Bytes of all tensors. */
   readonly bytes: number
 }
@@ -70,6 +72,7 @@ export async function inspectModel(place: ModelPlace): Promise<Inspection> {
       settings: quantization?.settings ?? {},
       weights,
       quantizedBitsPerValue: quantized.length > 0 ? (8 * bytesOf(quantized)) / valuesOf(quantized) : null,
+      notes: checkpoint.notes,
       bytes: bytesOf(weights),
     }
   } finally {

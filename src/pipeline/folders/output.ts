@@ -29,6 +29,8 @@ import { nonFiniteError } from '../../matrix.js'
 import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { LayerReport } from '../quantize/layers/layer-report.js'
 import { requireDistinctFolders } from './distinct-folders.js'
+import { recordFormat } from './inspect-model.js'
+import { CARD_FILE, type CardLayer, isCard, quantizedCard, sourceCard } from './model-card.js'
 
 /** What the folder says of how well a layer was quantized. */
 type Measured = Pick<LayerReport, 'relativeError' | 'drift'>
@@ -91,13 +93,20 @@ export async function createQuantizedOutput(
   }
   const { force, maxShardBytes, partial } = options
   const place = partial === undefined ? {} : { partial }
+  const source = await sourceCard(checkpoint)
   const writer = await createCheckpointWriter(folder, { force, maxShardBytes, metadata, ...place })
+  const layers: CardLayer[] = []
+  let bytesNow = 0
+  const add: CheckpointWriter['add'] = (name, dtype, shape, bytes) => {
+    bytesNow += bytes.length
+    return writer.add(name, dtype, shape, bytes)
+  }
   try {
     const isChanged = (name: string) => made.changed?.names.has(name) ?? false
     const isCopied = (name: string) => !replaced.has(name) && !isChanged(name)
-    await copyTensors(checkpoint, writer, isCopied, options.signal)
+    await copyTensors(checkpoint, { add }, isCopied, options.signal)
     for (const name of made.changed?.names ?? []) {
-      if (!replaced.has(name)) await addChanged(checkpoint, writer, name, await made.changed!.floats(name))
+      if (!replaced.has(name)) await addChanged(checkpoint, { add }, name, await made.changed!.floats(name))
     }
     await copyFiles(checkpoint, writer)
   } catch (error) {
@@ -109,18 +118,23 @@ export async function createQuantizedOutput(
     async addLayer(module, layer, { relativeError, drift }) {
       const packed = pack(layer)
       const { dtype } = findTensor(checkpoint.tensors, `${module}.weight`, checkpoint.folder)
-      modules.set(module, recordOf(packed, isFloatDtype(dtype) ? dtype : 'F32', relativeError, drift?.move))
+      const record = recordOf(packed, isFloatDtype(dtype) ? dtype : 'F32', relativeError, drift?.move)
+      modules.set(module, record)
+      const before = bytesNow
       for (const { name, dtype, shape, bytes } of storedTensors(module, packed)) {
         owners.set(name, module)
-        await writer.add(name, dtype, shape, bytes)
+        await add(name, dtype, shape, bytes)
       }
+      const [rows, cols] = record.shape
+      const format = recordFormat(record)
+      layers.push({ format, values: rows * cols, bytes: bytesNow - before, relativeError })
     },
     async addTensor(name, values) {
       const { dtype, shape } = findTensor(checkpoint.tensors, name, checkpoint.folder)
       const own = isFloatDtype(dtype) ? dtype : 'F32'
       const bytes = encodeFloats(own, values)
       assertFiniteBytes(name, own, shape, bytes)
-      await writer.add(name, own, shape, bytes)
+      await add(name, own, shape, bytes)
     },
     async finish(activations) {
       const quantization: QuantizationConfig = {
@@ -132,6 +146,8 @@ export async function createQuantizedOutput(
         ...(activations && { activations }),
         modules: Object.fromEntries(modules),
       }
+      const whole = { ...sizesOf(checkpoint), bytes: bytesNow }
+      await writer.addFile(CARD_FILE, quantizedCard({ quantization, layers, whole }, source))
       await addConfig(writer, checkpoint, quantization)
       return writer.finish()
     },
@@ -142,7 +158,7 @@ export async function createQuantizedOutput(
 /** Writes the new values of a tensor in its own dtype where that holds them exactly, else as float32. */
 async function addChanged(
   { tensors, folder }: Checkpoint,
-  writer: CheckpointWriter,
+  writer: Pick<CheckpointWriter, 'add'>,
   name: string,
   values: Float32Array,
 ): Promise<void> {
@@ -158,7 +174,7 @@ async function addChanged(
 /** Copies tensors as they are stored. @throws NumericError naming a tensor that holds NaN or infinity */
 export async function copyTensors(
   checkpoint: Checkpoint,
-  writer: CheckpointWriter,
+  writer: Pick<CheckpointWriter, 'add'>,
   wanted: (name: string) => boolean,
   signal?: AbortSignal,
 ): Promise<void> {
@@ -185,10 +201,24 @@ export function assertFiniteBytes(
   throw nonFiniteError(value, at, shape.at(-1) ?? 1, name)
 }
 
-/** Copies the tokenizer and the other files that belong to any copy of a model, or writes those a GGUF file stands for. */
+/**
+ * Copies the tokenizer and the other files that belong to any copy of a model, or writes those a GGUF file stands for. The
+ * model card is not among them: it tells of the weights.
+ */
 export async function copyFiles(checkpoint: Checkpoint, writer: CheckpointWriter): Promise<void> {
   for (const [name, text] of checkpoint.madeFiles?.() ?? []) await writer.addFile(name, text)
-  for (const name of checkpoint.otherFiles) await writer.copyFile(join(checkpoint.folder, name))
+  for (const name of checkpoint.otherFiles) {
+    if (!isCard(name)) await writer.copyFile(join(checkpoint.folder, name))
+  }
+}
+
+function sizesOf({ tensors }: Checkpoint): { values: number; bytesBefore: number } {
+  let [values, bytesBefore] = [0, 0]
+  for (const { shape, bytes } of tensors.values()) {
+    values += shape.reduce((product, size) => product * size, 1)
+    bytesBefore += bytes
+  }
+  return { values, bytesBefore }
 }
 
 /**

@@ -7,6 +7,7 @@ import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'
 import { type ActivationSettings, isStatic, resolveActivations } from '../activations/options.js'
 import { withScheme } from '../activations/scheme.js'
+import { requireCalibration } from '../calibrate/calibration.js'
 import { type EqualizationOptions, resolveEqualization, statedEqualization } from '../equalize/options.js'
 import { requireWholeModel } from '../folders/whole-model.js'
 import { checkModel } from './check-model.js'
@@ -44,13 +45,14 @@ export interface PreparedRun {
  */
 export async function prepareRun(given: QuantizeModelOptions): Promise<PreparedRun> {
   const options = withScheme(given)
+  requireCalibration(options.calibration)
   const method = options.method ?? 'gptvq'
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
   const activations = resolveActivations(options)
   const equalizing = resolveEqualization(options)
   const checkpoint = await openCheckpoint(options.model)
   try {
-    const notes: string[] = []
+    const notes = [...checkpoint.notes]
     const config = describeDecoder(
       checkpoint.config,
       fileIn({ place: placeOf(options.model) }, 'config.json'),

@@ -6,7 +6,7 @@ import {
   scalarGridOptionNames,
   scalarOptionsOf,
 } from '../../baselines/scalar-options.js'
-import { type OptionNames, refuseUnknown, requireOneOf, requirePath } from '../../check-option.js'
+import { type OptionNames, refuseUnknown, requireOneOf, requirePath, requirePatterns } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { isFloatDtype } from '../../checkpoint/dtype.js'
 import { type ModelPlace, placeOf, requireModel } from '../../checkpoint/model-source.js'
@@ -81,6 +81,8 @@ export interface TensorsReport {
   readonly layers: readonly LayerReport[]
   /** Over all of them, counted from their bytes. */
   readonly bitsPerValue: number
+  /** What a person should know of the files beside the weights. */
+  readonly notes: readonly string[]
   /** Bytes of all files written. */
   readonly outputBytes: number
 }
@@ -123,7 +125,12 @@ async function quantizeAll(
     const chosen = chooseTensors(checkpoint, options.tensors)
     const replaced = new Set(chosen)
     const given = { ...withoutText(options), ...(signal && { signal }) }
-    const run = await runRecord(checkpoint, given, { engine: null, products: 'wasm' }, signal)
+    const run = await runRecord(
+      checkpoint,
+      given,
+      { engine: null, products: 'wasm', command: 'quantize-tensors' },
+      signal,
+    )
     const made = { method, stated: settings, run }
     const written = await createQuantizedOutput(output, checkpoint, replaced, made, given)
     try {
@@ -144,7 +151,17 @@ async function quantizeAll(
       onProgress?.({ step: `writing ${output}`, done: 1 })
       const { bytes } = await written.finish()
       const bitsPerValue = totalBitsPerValue(layers)
-      return { model: placeOf(model), output, method, settings, layers, bitsPerValue, outputBytes: bytes }
+      const { notes } = checkpoint
+      return {
+        model: placeOf(model),
+        output,
+        method,
+        settings,
+        layers,
+        bitsPerValue,
+        notes,
+        outputBytes: bytes,
+      }
     } finally {
       await written.discard()
     }
@@ -177,7 +194,7 @@ function chooseTensors({ tensors, folder }: Checkpoint, asked: QuantizeTensorsOp
       `${folder}: no tensor looks like the weight of a linear layer (two dimensions, named NAME.weight); name them by tensors`,
     )
   }
-  const patterns = typeof asked === 'string' ? [asked] : asked
+  const patterns = requirePatterns('tensors', asked)
   const found = new Set<string>()
   for (const pattern of patterns) {
     const matches = nameMatcher(pattern)

@@ -13,6 +13,8 @@ import { packageVersion } from '../folders/package-version.js'
 
 /** What a run was made of, beside its settings: enough to make the same bytes again, or to see why others came out. */
 export type RunRecord = {
+  /** The command that was run, where it is not `quantize`. */
+  readonly command?: 'quantize-tensors' | 'train'
   /** The options that were given; what is not among them had its default. */
   readonly options: Readonly<Record<string, unknown>>
   /** Of this package. */
@@ -42,10 +44,11 @@ export type RunRecord = {
 export async function runRecord(
   checkpoint: Checkpoint,
   options: OutputOptions & CalibrationOptions,
-  { engine, products }: Pick<RunRecord, 'engine' | 'products'>,
+  { engine, products, command }: Pick<RunRecord, 'engine' | 'products' | 'command'>,
   signal: AbortSignal | undefined,
 ): Promise<RunRecord> {
   return {
+    ...(command && { command }),
     options: givenOptions(options),
     version: await packageVersion(),
     node: process.versions.node,
@@ -59,7 +62,7 @@ export async function runRecord(
 
 /** Neither files nor what belongs to the process. */
 const APART: ReadonlySet<string> = new Set(
-  'model output method calibration engine products threads redis shared force resume unfinished memory signal onProgress onLayer'.split(
+  'model output method calibration text checkpoint engine products threads redis shared force resume unfinished memory signal onProgress onLayer'.split(
     ' ',
   ),
 )

@@ -12,7 +12,7 @@ import {
   usageFigures,
 } from './report-figures.js'
 import { breakable, byteTable, layerTable } from './report-table.js'
-import { looksAtText, reproduceCommand } from './reproduce-command.js'
+import { calibrationFile, looksAtText, reproduceCommand } from './reproduce-command.js'
 
 /**
  * The report of a quantized checkpoint as one HTML page that needs nothing else: summary, bytes before and after,
@@ -102,7 +102,7 @@ function bitsNote({ layers }: ReportData): Markup {
 
 /** What layers store besides. */
 function restOf(layers: ReportData['layers']): string {
-  const isVector = ({ format }: ReportData['layers'][number]) => format === 'vq'
+  const isVector = ({ format }: ReportData['layers'][number]) => format.startsWith('vq')
   if (layers.every(isVector)) return 'widths and order of columns'
   return layers.some(isVector) ? 'other' : 'zero points'
 }
@@ -124,7 +124,7 @@ function commandBlock(data: ReportData): Markup {
   const flags = command.split(/ (?=--)/)
   const places = [
     ...(data.source === undefined ? ['MODEL is the folder of the original model'] : []),
-    ...(looksAtText(data) && data.calibration?.file === undefined
+    ...(looksAtText(data) && calibrationFile(data) === undefined
       ? ['FILE is the calibration text; leave --calibration out if the model wrote its own']
       : []),
   ]

@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { dirname, resolve } from 'node:path'
 import { fileError } from '../../checkpoint/file-errors.js'
-import { nodeFileSystem, syncFolder } from '../../checkpoint/file-system.js'
+import { nodeFileSystem } from '../../checkpoint/file-system.js'
+import { createParents, syncEntry } from '../../checkpoint/output/output-folder.js'
 import type { SafetensorsFile } from '../../checkpoint/safetensors/safetensors-reader.js'
 import { createShardWriter } from '../../checkpoint/safetensors/shard-writer.js'
 import { openSafetensors } from '../../checkpoint/sources/open-safetensors.js'
@@ -52,7 +53,7 @@ export async function writeState(
   const partial = `${target}.partial-${randomBytes(4).toString('hex')}`
   const record: StateRecord = { digest, step, kept, points }
   try {
-    await nodeFileSystem.mkdir(dirname(target), { recursive: true })
+    const createdParents = await createParents(nodeFileSystem, dirname(target))
     const writer = await createShardWriter(nodeFileSystem, partial)
     try {
       for (const [name, array] of arraysOf(student, best)) {
@@ -63,7 +64,7 @@ export async function writeState(
       await writer.close()
     }
     await nodeFileSystem.rename(partial, target)
-    await syncFolder(nodeFileSystem, dirname(target))
+    await syncEntry(nodeFileSystem, target, createdParents)
   } catch (error) {
     throw fileError(`cannot write the state of the training to ${path}`, error)
   } finally {

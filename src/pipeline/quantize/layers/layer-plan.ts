@@ -1,9 +1,10 @@
-import { type OptionNames, refuseUnknown } from '../../../check-option.js'
+import { type OptionNames, refuseUnknown, requirePatterns } from '../../../check-option.js'
 import { OptionError } from '../../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../../gptvq/options.js'
 import type { DecoderDescription } from '../../../model/decoder/description.js'
 import { allLinearLayers, type LinearLayer } from '../../../model/decoder/linears.js'
 import { nameMatcher } from '../../../nearest-name.js'
+import { shownValue } from '../../../shown-value.js'
 import { type MethodSettings, type ModelMethodOptions, resolveMethod } from '../quantize-options.js'
 
 /** Which layers are quantized, and which of them have settings of their own. Patterns are globs over layers' names. */
@@ -50,10 +51,8 @@ export function planLayers(
   options: ModelMethodOptions & LayerPlanOptions,
 ): LayerPlan {
   const all = allLinearLayers(config)
-  const skipped = (typeof options.skip === 'string' ? [options.skip] : (options.skip ?? [])).map((pattern) =>
-    matching('skip', pattern, all),
-  )
-  const overrides = (options.set ?? []).map((setting) => ({
+  const skipped = requirePatterns('skip', options.skip ?? []).map((pattern) => matching('skip', pattern, all))
+  const overrides = settingsFrom(options.set).map((setting) => ({
     names: matching('set', setting.match, all),
     options: ownOptions(setting),
   }))
@@ -72,6 +71,11 @@ export function planLayers(
     resolved.set(name, own.length === 0 ? settings : namingLayer(name, overriding))
   }
   return { linears, settingsOf: (name) => resolved.get(name) }
+}
+
+function settingsFrom(set: LayerPlanOptions['set'] = []): readonly LayerSetting[] {
+  if (Array.isArray(set) && set.every((setting) => typeof setting?.match === 'string')) return set
+  throw new OptionError('set', `expected a list of { match, options }, got ${shownValue(set)}`)
 }
 
 /** Refuses what would change nothing: names that no layer has an option of. */
