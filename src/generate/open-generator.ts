@@ -180,7 +180,7 @@ function contextOf(
     'cacheBytes',
     `found ${budget}; a context of ${Math.max(2, context)} tokens takes ` +
       `${cacheBytes(config, Math.max(2, context), cache)} bytes. ` +
-      `Allow more, ${cache === 'float32' ? 'set cache to int8, ' : ''}or ask for a smaller context`,
+      `Allow more, or ask for a smaller context${cache === 'float32' ? ', or cache in int8' : ''}`,
   )
 }
 

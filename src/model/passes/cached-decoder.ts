@@ -4,7 +4,7 @@ import { type Embedding, openEmbedding } from '../decoder/embedding.js'
 import { assertFiniteLogits, type Head, openHead } from '../decoder/head.js'
 import { runBlock, runStretches } from '../decoder/run-block.js'
 import type { WeightSource } from '../decoder/weights.js'
-import type { CachePrecision, KeyValueCache } from '../ops/ops.js'
+import type { AttentionShape, CachePrecision, KeyValueCache } from '../ops/ops.js'
 import { runningOps } from '../ops/running.js'
 
 /** A whole model in memory, to run token by token. Free it with {@link disposeDecoder}. */
@@ -62,9 +62,14 @@ export function disposeDecoder(decoder: Decoder): void {
   decoder.head.dispose()
 }
 
+/** What of a description says how large caches are. */
+interface CacheShapes {
+  readonly blocks: readonly { readonly attention: Pick<AttentionShape, 'kvHeads' | 'headDim'> }[]
+}
+
 /** The bytes of the caches of all blocks for one sequence. */
 export function cacheBytes(
-  { blocks }: DecoderDescription,
+  { blocks }: CacheShapes,
   capacity: number,
   precision: CachePrecision = 'float32',
 ): number {
