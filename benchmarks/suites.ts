@@ -19,6 +19,10 @@ export const suites: Readonly<Record<string, Suite>> = {
     summary: 'reconstruction error of GPTVQ, GPTQ, RTN and plain k-means at 2 to 4.5 bits per value',
     load: () => import('./accuracy.js'),
   },
+  cache: {
+    summary: 'keys and values cached in float32 and in int8: predictions, memory, time',
+    load: () => import('./cache.js'),
+  },
   generate: {
     summary: 'writing text: tokens per second and memory of packed weights, float32 and llama.cpp',
     load: () => import('./generate.js'),

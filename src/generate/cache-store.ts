@@ -1,6 +1,6 @@
+import type { CachePrecision } from '../model/ops/ops.js'
 import { cacheBytes, type Decoder } from '../model/passes/cached-decoder.js'
 import {
-  bytesOf,
   capacityOf,
   closeSequenceCache,
   copyPrefix,
@@ -36,13 +36,18 @@ export interface CacheStore {
 }
 
 /** An empty store. */
-export function createCacheStore(decoder: Decoder, budget: number): CacheStore {
+export function createCacheStore(
+  decoder: Decoder,
+  budget: number,
+  precision: CachePrecision = 'float32',
+): CacheStore {
   const busy = new Set<SequenceCache>()
   // in the order of their last use
   const idle = new Set<SequenceCache>()
+  const bytesFor = (capacity: number) => cacheBytes(decoder.config, capacity, precision)
   const bytesIn = (caches: Iterable<SequenceCache>) => {
     let bytes = 0
-    for (const cache of caches) bytes += bytesOf(decoder, cache)
+    for (const cache of caches) bytes += bytesFor(capacityOf(cache))
     return bytes
   }
   const evictFor = (bytes: number, spared?: SequenceCache): boolean => {
@@ -66,15 +71,15 @@ export function createCacheStore(decoder: Decoder, budget: number): CacheStore {
       const { cache, shared } = found
       if (idle.has(cache) && shared === cache.tokens.length) return taken(cache)
       const capacity = grownCapacity(emptyCache(era), shared + 1, Number.POSITIVE_INFINITY)
-      if (!evictFor(cacheBytes(decoder.config, capacity), cache)) return taken(emptyCache(era))
+      if (!evictFor(bytesFor(capacity), cache)) return taken(emptyCache(era))
       return taken(copyPrefix(cache, shared, capacity))
     },
     makeRoom(cache, positions, most) {
       if (positions <= capacityOf(cache)) return true
       const capacities = [grownCapacity(cache, positions, most), positions]
       for (const capacity of capacities) {
-        if (!evictFor(cacheBytes(decoder.config, capacity) - bytesOf(decoder, cache))) continue
-        growCache(decoder, cache, capacity)
+        if (!evictFor(bytesFor(capacity) - bytesFor(capacityOf(cache)))) continue
+        growCache(decoder, cache, capacity, precision)
         return true
       }
       return false

@@ -1,4 +1,5 @@
 import { AbortedError } from '../errors.js'
+import type { CachePrecision } from '../model/ops/ops.js'
 import type { Decoder } from '../model/passes/cached-decoder.js'
 import { createCacheStore } from './cache-store.js'
 import { planPass } from './plan-pass.js'
@@ -13,6 +14,8 @@ export interface SchedulerLimits {
   readonly promptTokens: number
   /** Bytes of cached keys and values. */
   readonly cacheBytes: number
+  /** How finely these are held; default `'float32'`. */
+  readonly cache?: CachePrecision
 }
 
 /** What a scheduler is busy with. */
@@ -36,7 +39,7 @@ export interface Scheduler {
 
 /** A scheduler over a decoder, which has to outlive it. */
 export function createScheduler(decoder: Decoder, limits: SchedulerLimits): Scheduler {
-  const store = createCacheStore(decoder, limits.cacheBytes)
+  const store = createCacheStore(decoder, limits.cacheBytes, limits.cache)
   let active: Sequence[] = []
   const waiting: Sequence[] = []
   let running: Promise<void> | undefined

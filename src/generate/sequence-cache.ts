@@ -1,6 +1,6 @@
-import type { KeyValueCache } from '../model/ops/ops.js'
+import type { CachePrecision, KeyValueCache } from '../model/ops/ops.js'
 import { runningOps } from '../model/ops/running.js'
-import { cacheBytes, closeCaches, type Decoder, openCaches } from '../model/passes/cached-decoder.js'
+import { closeCaches, type Decoder, openCaches } from '../model/passes/cached-decoder.js'
 
 /** Positions that a cache grows by at least. */
 export const BLOCK_POSITIONS = 64
@@ -24,11 +24,6 @@ export function capacityOf({ caches }: SequenceCache): number {
   return caches[0]?.capacity ?? 0
 }
 
-/** The bytes that a cache takes. */
-export function bytesOf(decoder: Decoder, cache: SequenceCache): number {
-  return cacheBytes(decoder.config, capacityOf(cache))
-}
-
 /** The capacity that a cache should grow to for `positions`, of which there will be `most` at most. */
 export function grownCapacity(cache: SequenceCache, positions: number, most: number): number {
   const wanted = Math.max(positions, 1.25 * capacityOf(cache))
@@ -36,9 +31,14 @@ export function grownCapacity(cache: SequenceCache, positions: number, most: num
 }
 
 /** Makes room for more positions, block by block of the model, so that one of them is there twice at a time. */
-export function growCache(decoder: Decoder, cache: SequenceCache, capacity: number): void {
+export function growCache(
+  decoder: Decoder,
+  cache: SequenceCache,
+  capacity: number,
+  precision: CachePrecision,
+): void {
   if (cache.caches.length === 0) {
-    cache.caches = openCaches(decoder, 1, capacity)
+    cache.caches = openCaches(decoder, 1, capacity, precision)
     return
   }
   const held = [...cache.caches]

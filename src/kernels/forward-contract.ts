@@ -4,6 +4,17 @@ import type { PackedKernels } from './packed-contract.js'
 /** What comes between two products, element by element: `gelu` by the error function, `gelu-tanh` by its approximation. */
 export type ElementActivation = 'silu' | 'gelu' | 'gelu-tanh' | 'relu'
 
+/** Values as codes of 8 bits: each is its code times the scale of its run of `headDim` values. */
+export interface Int8Rows {
+  /** In the memory of an array of {@link ForwardKernels.allocate}. */
+  readonly codes: Int8Array
+  /** One for each run; of {@link ForwardKernels.allocate}. */
+  readonly scales: Float32Array
+}
+
+/** Keys or values that attention reads. */
+export type HeldRows = Float32Array | Int8Rows
+
 /** Causal attention of the last `length` positions of `sequences` sequences. */
 export interface AttentionTask {
   readonly sequences: number
@@ -26,9 +37,9 @@ export interface AttentionTask {
   /** sequences x length x (heads * headDim), of {@link ForwardKernels.allocate} like the next three. */
   readonly queries: Float32Array
   /** sequences x capacity x (kvHeads * headDim). */
-  readonly keys: Float32Array
+  readonly keys: HeldRows
   /** sequences x capacity x (kvHeads * headDim). */
-  readonly values: Float32Array
+  readonly values: HeldRows
   /** Receives sequences x length x (heads * headDim). */
   readonly output: Float32Array
 }

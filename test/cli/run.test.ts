@@ -12,8 +12,8 @@ beforeAll(async () => {
 
 const plain = ['--max-tokens', '12', '--temperature', '0']
 
-async function written(options: object): Promise<string> {
-  const generator = await openGenerator({ model })
+async function written(options: object, cache?: 'int8'): Promise<string> {
+  const generator = await openGenerator({ model, cache })
   let text = ''
   for await (const item of generator.generate({ temperature: 0, maxTokens: 12, ...options }))
     text += item.text
@@ -38,6 +38,15 @@ describe('gptvq run with a prompt', () => {
     expect(raw).toEqual({ code: 0, stdout: `${await written({ prompt: 'hello' })}\n`, stderr: '' })
     const both = await cli(['run', model, '--prompt', 'hello', '--raw', '--system', 'x'])
     expect(both).toMatchObject({ code: 2, stderr: expect.stringContaining('--system goes with a chat') })
+  })
+
+  it('caches as --cache says, and names that flag where it cannot', async () => {
+    const { stdout } = await cli(['run', model, '--prompt', 'hello', '--cache', 'int8', ...plain])
+    expect(stdout).toBe(`${await written({ messages: [user('hello')] }, 'int8')}\n`)
+    const other = await cli(['run', model, '--prompt', 'hello', '--cache', 'int4'])
+    expect(other).toMatchObject({ code: 2, stderr: expect.stringMatching(/--cache.*float32.*int8/) })
+    const tensors = await cli(['run', model, '--prompt', 'hello', '--cache', 'int8', '--engine', 'cpu'])
+    expect(tensors).toMatchObject({ code: 2, stderr: expect.stringMatching(/--cache: found int8/) })
   })
 
   it('takes the prompt from a pipe, less its last line end', async () => {

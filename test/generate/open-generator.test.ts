@@ -127,6 +127,28 @@ describe('a generator', () => {
     expect(tight.load().cacheBytes).toBeLessThanOrEqual(96 * 2 * 8 * 2 * 8)
   })
 
+  it('writes the same from a cache in int8 whether answers share it, wait for it, or are alone', async () => {
+    const bytesOfToken = 2 * 2 * 2 * (8 + 4)
+    const tight = await open({ cache: 'int8', context: 96, cacheBytes: 96 * 2 * bytesOfToken, sequences: 4 })
+    const roomy = await open({ cache: 'int8', sequences: 1 })
+    const asked = Array.from({ length: 6 }, (_, i) => ({
+      ...plain,
+      prompt: `${'the same beginning '.repeat(2)}${i}`,
+      maxTokens: 40,
+    }))
+    const together = await Promise.all(asked.map((options) => itemsOf(tight, options)))
+    expect(tight.load().cacheBytes).toBeGreaterThan(0)
+    expect(tight.load().cacheBytes).toBeLessThanOrEqual(96 * 2 * bytesOfToken)
+    const fine = await open()
+    for (const [i, options] of asked.entries()) {
+      const alone = await itemsOf(roomy, options)
+      expect(tokensOf(together[i])).toEqual(tokensOf(alone))
+      const [first] = await itemsOf(fine, { ...options, maxTokens: 1 })
+      expect(Math.abs(alone[0].logprob - first.logprob)).toBeLessThan(0.05)
+      expect(alone[0].logprob).not.toBe(first.logprob)
+    }
+  })
+
   it('gives with each token its log-probability, and at the end the reason', async () => {
     const generator = await open()
     const items = await itemsOf(generator, { prompt: 'abc', ...plain, topLogprobs: 3 })
@@ -289,6 +311,14 @@ describe('options', () => {
     const coarse = openGenerator({ model, activations: 'int4' as 'int8' })
     await expect(coarse).rejects.toThrow(/activations: expected one of float32, int16, int8, got int4/)
     expect((await open({ cacheBytes: 256 * 100 })).context).toBe(100)
+    const cache = openGenerator({ model, cache: 'int4' as 'int8' })
+    await expect(cache).rejects.toThrow(/cache: expected one of float32, int8, got int4/)
+    await expect(openGenerator({ model, cache: 'int8', engine: 'cpu' })).rejects.toThrow(
+      /cache: found int8 with the engine cpu.*wasm/,
+    )
+    await startEngine('wasm')
+    // 8 values and a scale, for keys and values of 2 heads in 2 blocks
+    expect((await open({ cache: 'int8', cacheBytes: 96 * 100 })).context).toBe(100)
   })
 })
 

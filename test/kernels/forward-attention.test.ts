@@ -1,6 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { AttentionTask, ForwardKernels, RotateTask } from '../../src/kernels/forward-contract.js'
+import type {
+  AttentionTask,
+  ForwardKernels,
+  HeldRows,
+  RotateTask,
+} from '../../src/kernels/forward-contract.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
 import {
   builds,
@@ -18,6 +23,8 @@ const seeds = fc.nat(1e6)
 
 interface AttentionShape extends Omit<AttentionTask, 'queries' | 'keys' | 'values' | 'output'> {
   readonly seed: number
+  /** Keys and values are codes with scales. */
+  readonly isInt8?: boolean
 }
 
 /** Prompts, chunks of prompts, and tokens one by one. */
@@ -36,6 +43,7 @@ const attentionShapes: fc.Arbitrary<AttentionShape> = fc
     softCap: fc.option(fc.constantFrom(0.5, 2, 50), { nil: undefined }),
     window: fc.option(fc.integer({ min: 1, max: 80 }), { nil: undefined }),
     seed: seeds,
+    isInt8: fc.boolean(),
   })
   .map(({ group, room, ...shape }) => ({
     ...shape,
@@ -43,22 +51,35 @@ const attentionShapes: fc.Arbitrary<AttentionShape> = fc
     capacity: shape.position + shape.length + room,
   }))
 
-function attend(kernels: ForwardKernels, { seed, ...shape }: AttentionShape): Float32Array {
+function attend(kernels: ForwardKernels, { seed, isInt8 = false, ...shape }: AttentionShape): Float32Array {
   const { sequences, length, capacity, heads, kvHeads, headDim } = shape
   const queries = normals(sequences * length * heads * headDim, seed, 2)
+  const runs = sequences * capacity * kvHeads
+  // what lies behind the last position may be anything
+  const isThere = (run: number) => Math.floor(run / kvHeads) % capacity < shape.position + length
   const [keys, values] = [1, 2].map((i) => {
-    const cached = normals(sequences * capacity * kvHeads * headDim, seed + i, 2)
-    // what lies behind the last position may be anything
-    const perSequence = capacity * kvHeads * headDim
-    const end = (shape.position + length) * kvHeads * headDim
-    for (let s = 0; s < sequences; s++) cached.fill(Number.NaN, s * perSequence + end, (s + 1) * perSequence)
-    return cached
+    const cached = normals(runs * headDim, seed + i, 2)
+    return cached.map((value, at) => (isThere(Math.floor(at / headDim)) ? value : Number.NaN))
   })
-  return withArrays(kernels, [queries, keys, values], (q, k, v) =>
-    withinLarger(kernels, unwritten(queries.length), (output) =>
-      kernels.attend({ ...shape, queries: q, keys: k, values: v, output }),
-    ),
-  )
+  const [keyScales, valueScales] = [3, 4].map((i) => {
+    const scales = normals(runs, seed + i, 2 ** -6)
+    return scales.map((scale, run) => (isThere(run) ? scale : Number.NaN))
+  })
+  return withArrays(kernels, [queries, keys, values, keyScales, valueScales], (q, k, v, ofKeys, ofValues) => {
+    const held = (rows: Float32Array, scales: Float32Array): HeldRows =>
+      isInt8 ? { codes: asCodes(rows), scales } : rows
+    return withinLarger(kernels, unwritten(queries.length), (output) =>
+      kernels.attend({ ...shape, queries: q, keys: held(k, ofKeys), values: held(v, ofValues), output }),
+    )
+  })
+}
+
+/** As many codes, in the memory of the values they are made of. */
+function asCodes(rows: Float32Array): Int8Array {
+  const codes = Int8Array.from(rows, (value) => Math.max(-127, Math.min(127, Math.round(40 * value))))
+  const held = new Int8Array(rows.buffer, rows.byteOffset, rows.length)
+  held.set(codes)
+  return held
 }
 
 const plain: AttentionShape = {
@@ -153,8 +174,23 @@ describe.each(builds)('attention, %s build', (build) => {
   })
 
   it.each([undefined, 700])('is as the reference for one token after many, window %s', (window) => {
-    for (const headDim of [64, 80, 34]) {
-      const shape = { ...plain, sequences: 2, length: 1, position: 1500, capacity: 1600, kvHeads: 2, headDim }
+    for (const [headDim, isInt8] of [
+      [64, false],
+      [80, false],
+      [34, false],
+      [64, true],
+      [34, true],
+    ] as const) {
+      const shape = {
+        ...plain,
+        isInt8,
+        sequences: 2,
+        length: 1,
+        position: 1500,
+        capacity: 1600,
+        kvHeads: 2,
+        headDim,
+      }
       const group = { ...shape, heads: 6, scale: headDim ** -0.5, window }
       expect(largestGap(attend(kernels, group), attend(referenceForwardKernels, group))).toBeLessThan(1e-5)
     }
@@ -204,6 +240,8 @@ describe.each(builds)('attention, %s build', (build) => {
     const results = onThreads(pool, () => [
       attend(kernels, shape),
       attend(kernels, { ...shape, length: 1, position: 301 }),
+      attend(kernels, { ...shape, isInt8: true }),
+      attend(kernels, { ...shape, isInt8: true, length: 1, position: 301 }),
       rotate(kernels, turning, false),
     ])
     for (const result of results) {

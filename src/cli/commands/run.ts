@@ -21,7 +21,11 @@ export const runCommand = defineCommand({
     'run ./my-model-2bit --raw --prompt Once --top-p 0.9 --seed 1',
   ],
   flags: runFlags,
-  async run(model, { context, engine, activations, threads, system, raw, prompt, ...sampling }, command) {
+  async run(
+    model,
+    { context, engine, activations, cache, threads, system, raw, prompt, ...sampling },
+    command,
+  ) {
     const given = prompt ?? (command.terminal ? undefined : await readPipe(command))
     const { openGenerator } = await import('../../generate/open-generator.js')
     const { onProgress, signal } = command
@@ -30,6 +34,7 @@ export const runCommand = defineCommand({
       context,
       engine,
       activations,
+      cache,
       threads,
       onProgress,
       signal,

@@ -2,6 +2,7 @@ import type { GenerateOptions } from '../../generate/generate-options.js'
 import type { OpenGeneratorOptions } from '../../generate/open-generator.js'
 import type { StartServerOptions } from '../../generate/server/start-server.js'
 import { packedActivations } from '../../kernels/packed-contract.js'
+import { cachePrecisions } from '../../model/ops/ops.js'
 import { type CallerOnly, engine, type Flag, type FlagsOf, type FlagTable, threads } from './flags.js'
 
 /** How an answer is written. */
@@ -55,6 +56,12 @@ const generatorFlags = {
     kind: 'choice',
     choices: packedActivations,
     help: 'how finely stored layers see their inputs while a token is written; int16 and int8 are faster',
+    default: 'float32',
+  },
+  cache: {
+    kind: 'choice',
+    choices: cachePrecisions,
+    help: 'how finely keys and values are cached; int8 takes about a quarter of the memory',
     default: 'float32',
   },
   threads,

@@ -1,4 +1,4 @@
-import type { AttentionTask, RotateTask } from '../forward-contract.js'
+import type { AttentionTask, HeldRows, RotateTask } from '../forward-contract.js'
 import { softCapped } from './activation.js'
 
 /** See `ForwardKernels`: every score of every query by itself. */
@@ -23,7 +23,7 @@ function attendFrom(task: AttentionTask, sequence: number, i: number, head: numb
   const scores = Float64Array.from({ length: own + 1 - first }, (_, key) => {
     const start = seenAt(first + key)
     let sum = 0
-    for (let j = 0; j < headDim; j++) sum += query[j] * task.keys[start + j]
+    for (let j = 0; j < headDim; j++) sum += query[j] * heldValue(task.keys, start + j, headDim)
     return softCap === undefined ? scale * sum : softCapped(scale * sum, softCap)
   })
   const largest = scores.reduce((most, score) => Math.max(most, score), Number.NEGATIVE_INFINITY)
@@ -31,9 +31,15 @@ function attendFrom(task: AttentionTask, sequence: number, i: number, head: numb
   const total = weights.reduce((sum, weight) => sum + weight, 0)
   for (let j = 0; j < headDim; j++) {
     let sum = 0
-    for (const [key, weight] of weights.entries()) sum += weight * task.values[seenAt(first + key) + j]
+    for (const [key, weight] of weights.entries()) {
+      sum += weight * heldValue(task.values, seenAt(first + key) + j, headDim)
+    }
     task.output[at + j] = sum / total
   }
+}
+
+function heldValue(rows: HeldRows, i: number, headDim: number): number {
+  return 'codes' in rows ? rows.codes[i] * rows.scales[Math.floor(i / headDim)] : rows[i]
 }
 
 /** See `ForwardKernels`. */

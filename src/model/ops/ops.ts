@@ -48,6 +48,14 @@ export interface AttentionShape {
   readonly window: number | undefined
 }
 
+/**
+ * How finely caches hold keys and values. `'int8'`: as codes of 8 bits, with a scale for each position and key-value head.
+ */
+export type CachePrecision = 'float32' | 'int8'
+
+/** All of {@link CachePrecision}. */
+export const cachePrecisions: readonly CachePrecision[] = ['float32', 'int8']
+
 /** Keys and values of the positions from 0 on that some sequences have seen: the engine's own. */
 export interface KeyValueCache {
   readonly sequences: number
@@ -115,10 +123,20 @@ export interface Ops<T> {
    * @returns tokens x heads * headDim
    */
   attend(queries: T, keys: T, values: T, tokens: TokenRows, shape: AttentionShape, cache?: KeyValueCache): T
-  /** An empty cache. */
-  openCache(sequences: number, capacity: number, shape: AttentionShape): KeyValueCache
   /**
-   * A new cache with the first `positions` positions of another one of the same shape, and room for `capacity`; that
+   * An empty cache.
+   *
+   * @param precision default `'float32'`
+   * @throws UnsupportedError when the engine has no caches of that precision
+   */
+  openCache(
+    sequences: number,
+    capacity: number,
+    shape: AttentionShape,
+    precision?: CachePrecision,
+  ): KeyValueCache
+  /**
+   * A new cache with the first `positions` positions of another one of the same shape and precision, and room for `capacity`; that
    * one stays as it is.
    */
   copyCache(cache: KeyValueCache, positions: number, capacity: number): KeyValueCache

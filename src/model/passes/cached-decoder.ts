@@ -4,7 +4,7 @@ import { type Embedding, openEmbedding } from '../decoder/embedding.js'
 import { assertFiniteLogits, type Head, openHead } from '../decoder/head.js'
 import { runBlock, runStretches } from '../decoder/run-block.js'
 import type { WeightSource } from '../decoder/weights.js'
-import type { KeyValueCache } from '../ops/ops.js'
+import type { AttentionShape, CachePrecision, KeyValueCache } from '../ops/ops.js'
 import { runningOps } from '../ops/running.js'
 
 /** A whole model in memory, to run token by token. Free it with {@link disposeDecoder}. */
@@ -62,10 +62,21 @@ export function disposeDecoder(decoder: Decoder): void {
   decoder.head.dispose()
 }
 
+/** What of a description says how large caches are. */
+interface CacheShapes {
+  readonly blocks: readonly { readonly attention: Pick<AttentionShape, 'kvHeads' | 'headDim'> }[]
+}
+
 /** The bytes of the caches of all blocks for one sequence. */
-export function cacheBytes({ blocks }: DecoderDescription, capacity: number): number {
+export function cacheBytes(
+  { blocks }: CacheShapes,
+  capacity: number,
+  precision: CachePrecision = 'float32',
+): number {
+  // with codes goes a scale for each run
+  const runBytes = (headDim: number) => (precision === 'float32' ? 4 * headDim : headDim + 4)
   return blocks.reduce(
-    (sum, { attention: { kvHeads, headDim } }) => sum + 8 * kvHeads * headDim * capacity,
+    (sum, { attention: { kvHeads, headDim } }) => sum + 2 * kvHeads * runBytes(headDim) * capacity,
     0,
   )
 }
@@ -73,13 +84,20 @@ export function cacheBytes({ blocks }: DecoderDescription, capacity: number): nu
 /**
  * One empty cache per block, for `sequences` sequences of up to `capacity` tokens. Rotary settings that depend on a
  * sequence's length take it to be `capacity`, so that what is cached stays as it is. Close them with {@link closeCaches}.
+ *
+ * @throws UnsupportedError when the running engine has no caches of that precision
  */
-export function openCaches({ config }: Decoder, sequences: number, capacity: number): KeyValueCache[] {
+export function openCaches(
+  { config }: Decoder,
+  sequences: number,
+  capacity: number,
+  precision: CachePrecision = 'float32',
+): KeyValueCache[] {
   const caches: KeyValueCache[] = []
   try {
     for (const { attention } of config.blocks) {
       const { softCap, window, ...shape } = attention
-      caches.push(runningOps().openCache(sequences, capacity, { ...shape, softCap, window }))
+      caches.push(runningOps().openCache(sequences, capacity, { ...shape, softCap, window }, precision))
     }
     return caches
   } catch (error) {

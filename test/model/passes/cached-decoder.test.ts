@@ -88,18 +88,26 @@ describe.each(engines)('decodeTokens on %s', (_, products) => {
 })
 
 describe('cacheBytes', () => {
-  it('counts the arrays that caches are made of', async () => {
-    const config = describeDecoder({ ...grouped }, 'config.json')
-    const decoder = await loadDecoder(sourceOf(randomTensors(grouped, 4)), config)
-    const caches = openCaches(decoder, 1, 11)
-    const values = caches
-      .flatMap((cache) => Object.values(cache))
-      .reduce((sum: number, value: unknown) => sum + (value instanceof Float32Array ? value.length : 0), 0)
-    expect(values).toBeGreaterThan(0)
-    expect(cacheBytes(config, 11)).toBe(4 * values)
-    closeCaches(caches)
-    disposeDecoder(decoder)
-  })
+  it.each(['float32', 'int8'] as const)(
+    'counts the arrays that caches in %s are made of',
+    async (precision) => {
+      const config = describeDecoder({ ...grouped }, 'config.json')
+      const decoder = await loadDecoder(sourceOf(randomTensors(grouped, 4)), config)
+      const caches = openCaches(decoder, 1, 11, precision)
+      const buffers = (value: unknown): ArrayBufferView[] => {
+        if (ArrayBuffer.isView(value)) return [value]
+        if (typeof value !== 'object' || value === null) return []
+        return 'codes' in value && 'scales' in value
+          ? [value.codes as Int8Array, value.scales as Float32Array]
+          : Object.values(value).flatMap(buffers)
+      }
+      const bytes = caches.flatMap(buffers).reduce((sum, { byteLength }) => sum + byteLength, 0)
+      expect(bytes).toBeGreaterThan(0)
+      expect(cacheBytes(config, 11, precision)).toBe(bytes)
+      closeCaches(caches)
+      disposeDecoder(decoder)
+    },
+  )
 })
 
 describe('loadDecoder', () => {

@@ -1,19 +1,19 @@
 import { softCapped } from './activation'
 import { exponential } from './exponential'
+import { KEYS, ROWS_AT_ONCE, rowStep, rowsOf, VALUES } from './held-rows'
 import { param } from '../job'
 import { loadUpTo, multiplyAdd, storeUpTo } from '../simd'
 
 /**
  * Causal attention of few queries, a tile for each query of a sequence and key-value head. Nothing is packed: keys and
- * values are read where they lie, once for two of the heads that share them. The softmax runs along the lanes.
+ * values are read where they lie, or from the tile that their codes are expanded into, once for two of the heads that share
+ * them. The softmax runs along the lanes.
  *
  * Scratch of a thread, for a group of `g` heads, `n` keys and `d` dimensions rounded up to whole vectors of 4:
  *
- *     queries g x d | scores g x n | sums g x 4
+ *     queries g x d | scores g x n | sums g x 4 | tile ROWS_AT_ONCE x d
  */
 const LANES: i32 = 4
-/** Keys whose values stay in the nearest cache while all heads of the group take them. */
-const KEYS_AT_ONCE: i32 = 64
 
 // @ts-expect-error: decorator
 @inline
@@ -37,22 +37,31 @@ export function attendDirectTile(tile: i32, scratch: usize): void {
 
   const headBytes = <usize>dims << 2
   const offset = <usize>((sequence * length + query) * heads + kvHead * group) * headBytes
-  const stride = <usize>kvHeads * headBytes
-  const kvOffset = <usize>(sequence * param<i32>(6) + firstKey) * stride + <usize>kvHead * headBytes
+  const firstRow = sequence * param<i32>(6) + firstKey
   const queryBytes = <usize>upToVectors(dims) << 2
   const scoreBytes = <usize>upToVectors(keys) << 2
   const queries = scratch
   const scores = queries + <usize>group * queryBytes
   const sums = scores + <usize>group * scoreBytes
+  const expanded = sums + (<usize>group << 4)
 
   for (let head = 0; head < group; head++) {
     copyPadded(param<usize>(0) + offset + <usize>head * headBytes, headBytes, queries + <usize>head * queryBytes)
   }
-  scoreKeys(queries, queryBytes, param<usize>(1) + kvOffset, stride, group, keys, scores, scoreBytes)
+  for (let first = 0; first < keys; first += ROWS_AT_ONCE) {
+    const count = min(ROWS_AT_ONCE, keys - first)
+    const from = rowsOf(KEYS, firstRow + first, kvHead, count, expanded)
+    scoreKeys(queries, queryBytes, from, rowStep(KEYS), group, count, scores + (<usize>first << 2), scoreBytes)
+  }
   for (let head = 0; head < group; head++) {
     weigh(scores + <usize>head * scoreBytes, keys, sums + (<usize>head << 4))
   }
-  mixValues(scores, scoreBytes, param<usize>(2) + kvOffset, stride, group, keys, param<usize>(3) + offset)
+  for (let first = 0; first < keys; first += ROWS_AT_ONCE) {
+    const count = min(ROWS_AT_ONCE, keys - first)
+    const from = rowsOf(VALUES, firstRow + first, kvHead, count, expanded)
+    const shares = scores + (<usize>first << 2)
+    mixValues(shares, scoreBytes, from, rowStep(VALUES), group, count, first > 0, param<usize>(3) + offset)
+  }
   for (let head = 0; head < group; head++) {
     divide(param<usize>(3) + offset + <usize>head * headBytes, headBytes, sums + (<usize>head << 4))
   }
@@ -180,32 +189,28 @@ function weigh(scores: usize, keys: i32, sum: usize): void {
   v128.store(sum, f32x4.add(sums, v128.shuffle<f32>(sums, sums, 1, 0, 3, 2)))
 }
 
-/** `sum(weight value)` of each head of the group, for runs of keys, two heads and 16 or 4 dimensions at a time. */
+/** `sum(weight value)` of each head of the group for a run of keys, two heads and 16 or 4 dimensions at a time. */
 function mixValues(
   weights: usize,
   weightBytes: usize,
   values: usize,
   stride: usize,
   group: i32,
-  keys: i32,
+  count: i32,
+  isAdding: boolean,
   to: usize,
 ): void {
   const bytes = <usize>param<i32>(9) << 2
-  for (let first = 0; first < keys; first += KEYS_AT_ONCE) {
-    const count = min(KEYS_AT_ONCE, keys - first)
-    const from = values + <usize>first * stride
-    const shares = weights + (<usize>first << 2)
-    for (let head = 0; head < group; head += 2) {
-      const next = min(head + 1, group - 1)
-      const w = shares + <usize>head * weightBytes
-      const u = shares + <usize>next * weightBytes
-      const y = to + <usize>head * bytes
-      const z = to + <usize>next * bytes
-      let at: usize = 0
-      for (; at + 64 <= bytes; at += 64) mixLine(w, u, from + at, stride, count, first > 0, y + at, z + at)
-      for (; at < bytes; at += 16) {
-        mixVector(w, u, from + at, from + bytes, stride, count, first > 0, y + at, y + bytes, z + at, z + bytes)
-      }
+  for (let head = 0; head < group; head += 2) {
+    const next = min(head + 1, group - 1)
+    const w = weights + <usize>head * weightBytes
+    const u = weights + <usize>next * weightBytes
+    const y = to + <usize>head * bytes
+    const z = to + <usize>next * bytes
+    let at: usize = 0
+    for (; at + 64 <= bytes; at += 64) mixLine(w, u, values + at, stride, count, isAdding, y + at, z + at)
+    for (; at < bytes; at += 16) {
+      mixVector(w, u, values + at, values + bytes, stride, count, isAdding, y + at, y + bytes, z + at, z + bytes)
     }
   }
 }

@@ -1,5 +1,6 @@
 import { softCapped } from './activation'
 import { exponential } from './exponential'
+import { KEYS, ROWS_AT_ONCE, rowStep, rowsOf, VALUES } from './held-rows'
 import { param } from '../job'
 import { COLUMNS, multiplyStrips, packAcross, ROWS, transpose } from '../product'
 
@@ -14,7 +15,7 @@ import { COLUMNS, multiplyStrips, packAcross, ROWS, transpose } from '../product
  *
  * Scratch of a thread, `n` keys and `d` dimensions rounded up to whole ROWS:
  *
- *     queries d x 8 | output d x 8 | sums 8 | scores n x 8 | keys n x d | values d x n
+ *     queries d x 8 | output d x 8 | sums 8 | scores n x 8 | keys n x d | values d x n | tile ROWS_AT_ONCE x d
  */
 const QUERIES: i32 = COLUMNS
 
@@ -31,7 +32,7 @@ function upToRows(count: i32): i32 {
 /**
  * Parameters: addresses of queries, keys, values and output; queries of a sequence, position of its first one, positions
  * that there is room for, heads, key-value heads, dimensions of a head, window, queries of a tile; the factor of the
- * scores and their cap (0: none).
+ * scores and their cap (0: none); addresses of the scales of keys and values (0: they are float32).
  */
 export function attendTile(tile: i32, scratch: usize): void {
   const length = param<i32>(4)
@@ -54,12 +55,17 @@ export function attendTile(tile: i32, scratch: usize): void {
   const sums = output + <usize>upToRows(dims) * QUERY_STEP
   const scores = sums + QUERY_STEP
   const packedKeys = scores + <usize>keys * QUERY_STEP
-  const packedValues = packedKeys + <usize>(keys * dims) * 4
+  const packedValues = packedKeys + <usize>(keys * upToRows(dims)) * 4
+  const expanded = packedValues + <usize>(keys * upToRows(dims)) * 4
 
-  const kvStride = <usize>(kvHeads * dims) << 2
-  const kvOffset = <usize>(sequence * param<i32>(6) + firstKey) * kvStride + (<usize>(kvHead * dims) << 2)
-  packKeys(param<usize>(1) + kvOffset, kvStride, there, dims, packedKeys)
-  packValues(param<usize>(2) + kvOffset, kvStride, there, dims, packedValues)
+  for (let run = 0; run < there; run += ROWS_AT_ONCE) {
+    const count = min(ROWS_AT_ONCE, there - run)
+    const row = sequence * param<i32>(6) + firstKey + run
+    const keysFrom = rowsOf(KEYS, row, kvHead, count, expanded)
+    packKeys(keysFrom, rowStep(KEYS), count, dims, packedKeys + <usize>(run * dims) * 4)
+    const valuesFrom = rowsOf(VALUES, row, kvHead, count, expanded)
+    packValues(valuesFrom, rowStep(VALUES), count, dims, packedValues + <usize>run * ROW_STEP, <usize>keys * ROW_STEP)
+  }
   const heads = param<i32>(7)
   const group = heads / kvHeads
   const stride = <usize>(heads * dims) << 2
@@ -99,22 +105,24 @@ function packKeys(from: usize, stride: usize, count: i32, dims: i32, to: usize):
   }
 }
 
-/** `count` values: of each ROWS dimensions a strip, keys x ROWS. */
-function packValues(from: usize, stride: usize, count: i32, dims: i32, to: usize): void {
+/** `count` values: of each ROWS dimensions a part of their strip, keys x ROWS; `stripBytes` are those of a whole one. */
+function packValues(from: usize, stride: usize, count: i32, dims: i32, to: usize, stripBytes: usize): void {
   for (let dim = 0; dim < dims; dim += ROWS) {
     const width = min(ROWS, dims - dim)
     let vector = from + (<usize>dim << 2)
+    let strip = to
     for (let key = 0; key < upToRows(count); key++) {
-      if (key < count && width == ROWS) v128.store(to, v128.load(vector))
+      if (key < count && width == ROWS) v128.store(strip, v128.load(vector))
       else {
         for (let r = 0; r < ROWS; r++) {
           const value: f32 = key < count && r < width ? load<f32>(vector + (<usize>r << 2)) : 0
-          store<f32>(to + (<usize>r << 2), value)
+          store<f32>(strip + (<usize>r << 2), value)
         }
       }
       vector += stride
-      to += ROW_STEP
+      strip += ROW_STEP
     }
+    to += stripBytes
   }
 }
 

@@ -1,4 +1,4 @@
-import type { ForwardKernels } from '../../forward-contract.js'
+import type { ForwardKernels, HeldRows } from '../../forward-contract.js'
 import { jobKinds } from '../runtime/job.js'
 import { type Pool, runJob } from '../runtime/pool.js'
 import type { ResidentArrays } from '../runtime/resident.js'
@@ -10,8 +10,10 @@ const TILE_QUERIES = 256
 const FEW_QUERIES = 4
 /** Values of the tokens of a tile of turns, about. */
 const TILE_VALUES = 2 ** 14
-/** As in `assembly/attention.ts`. */
+/** As in `assembly/forward/attention.ts`. */
 const STRIP = 8
+/** As in `assembly/forward/held-rows.ts`. */
+const ROWS_AT_ONCE = 64
 
 /** Attention and rotary turns, on arrays in the kernels' memory. */
 export function attentionKernels(
@@ -21,26 +23,23 @@ export function attentionKernels(
   const { heap } = pool.runtime
   return {
     attend({ sequences, length, position, capacity, heads, kvHeads, headDim, scale, softCap, ...task }) {
-      const arrays = [task.queries, task.keys, task.values, task.output].map(addressOf)
+      const held = [task.keys, task.values]
+      const arrays = [task.queries, ...held.map(valuesOf), task.output].map(addressOf)
+      const scales = held.map((rows) => ('scales' in rows ? addressOf(rows.scales) : 0))
       const keys = position + length
       const seen = Math.min(task.window ?? keys, keys)
       const sizes = [length, position, capacity, heads, kvHeads, headDim, seen]
-      const factors = [{ f32: scale }, { f32: softCap ?? 0 }]
+      const rest = [{ f32: scale }, { f32: softCap ?? 0 }, ...scales]
       if (length <= FEW_QUERIES) {
         const scratch = directScratch(heads / kvHeads, seen, headDim)
-        runJob(
-          pool,
-          jobKinds.attendDirect,
-          sequences * kvHeads * length,
-          [...arrays, ...sizes, 1, ...factors],
-          scratch,
-        )
+        const tiles = sequences * kvHeads * length
+        runJob(pool, jobKinds.attendDirect, tiles, [...arrays, ...sizes, 1, ...rest], scratch)
         return
       }
       const perTile = Math.min(TILE_QUERIES, length)
       const tiles = sequences * kvHeads * Math.ceil(length / perTile)
       const scratch = tileScratch(Math.min(keys, seen + perTile), headDim)
-      runJob(pool, jobKinds.attend, tiles, [...arrays, ...sizes, perTile, ...factors], scratch)
+      runJob(pool, jobKinds.attend, tiles, [...arrays, ...sizes, perTile, ...rest], scratch)
     },
 
     rotate({ sequences, length, position, heads, headDim, dims, cos, sin, x, y }) {
@@ -56,15 +55,18 @@ export function attentionKernels(
   }
 }
 
-/** Bytes of scratch of a thread: the layout in `assembly/attention.ts`. */
+const valuesOf = (rows: HeldRows) => ('codes' in rows ? rows.codes : rows)
+
+/** Bytes of scratch of a thread: the layout in `assembly/forward/attention.ts`. */
 function tileScratch(keys: number, headDim: number): number {
   const [n, d] = [keys, headDim].map(wholeVectors)
-  return 4 * (STRIP * (2 * d + 1 + n) + 2 * n * d)
+  return 4 * (STRIP * (2 * d + 1 + n) + (2 * n + ROWS_AT_ONCE) * d)
 }
 
-/** The same for `assembly/attention-direct.ts`. */
+/** The same for `assembly/forward/attention-direct.ts`. */
 function directScratch(group: number, keys: number, headDim: number): number {
-  return 4 * group * (wholeVectors(headDim) + wholeVectors(keys) + 4)
+  const d = wholeVectors(headDim)
+  return 4 * (group * (d + wholeVectors(keys) + 4) + ROWS_AT_ONCE * d)
 }
 
 const wholeVectors = (count: number) => 4 * Math.ceil(count / 4)

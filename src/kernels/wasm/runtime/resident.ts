@@ -6,10 +6,10 @@ import { allocate, type KernelMemory, release } from './memory.js'
 export interface ResidentArrays {
   allocate(length: number): Float32Array
   release(array: Float32Array): void
-  /** Whether `array` is one of them or a part of one. */
-  has(array: Float32Array): boolean
+  /** Whether `array` is one of them or a part of one, perhaps seen as other numbers. */
+  has(array: Float32Array | Int8Array): boolean
   /** @throws ShapeError when it is not */
-  addressOf(array: Float32Array): number
+  addressOf(array: Float32Array | Int8Array): number
 }
 
 /** An operand in the kernels' memory: its address and the floats between its rows. */
@@ -26,8 +26,8 @@ export function placeOfBlock(arrays: ResidentArrays, { data, offset, stride }: B
 export function residentArrays(heap: KernelMemory): ResidentArrays {
   // a shared memory that grows gets another buffer over the same bytes; the old ones stay valid
   const buffers = new WeakSet<ArrayBufferLike>()
-  const has = (array: Float32Array) => buffers.has(array.buffer)
-  const addressOf = (array: Float32Array) => {
+  const has = (array: Float32Array | Int8Array) => buffers.has(array.buffer)
+  const addressOf = (array: Float32Array | Int8Array) => {
     if (has(array)) return array.byteOffset
     throw new ShapeError(
       `an array of ${array.length} values is not in the kernels' memory: allocate it there`,

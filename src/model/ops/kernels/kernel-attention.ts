@@ -1,14 +1,16 @@
 import { ShapeError } from '../../../errors.js'
 import { forwardKernels } from '../../../kernels/forward-kernels.js'
-import type { AttentionShape, KeyValueCache, TokenRows } from '../ops.js'
+import type { AttentionShape, CachePrecision, KeyValueCache, TokenRows } from '../ops.js'
+import { allocateRows, type CachedRows, copyRuns, releaseRows, storeRuns } from './held-rows.js'
 import { type KernelRows, newRows } from './kernel-scope.js'
 
 /** Keys and values, each sequences x capacity x (kvHeads * headDim). */
 interface KernelCache extends KeyValueCache {
-  /** kvHeads * headDim. */
-  readonly cols: number
-  readonly keys: Float32Array
-  readonly values: Float32Array
+  readonly kvHeads: number
+  readonly headDim: number
+  readonly precision: CachePrecision
+  readonly keys: CachedRows
+  readonly values: CachedRows
 }
 
 const caches = new WeakSet<KeyValueCache>()
@@ -17,21 +19,18 @@ const caches = new WeakSet<KeyValueCache>()
 export function openKernelCache(
   sequences: number,
   capacity: number,
-  { kvHeads, headDim }: AttentionShape,
-): KeyValueCache {
-  return newCache(sequences, capacity, kvHeads * headDim)
-}
-
-function newCache(sequences: number, capacity: number, cols: number): KernelCache {
-  const { allocate, release } = forwardKernels()
-  const keys = allocate(sequences * capacity * cols)
+  { kvHeads, headDim }: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
+  precision: CachePrecision = 'float32',
+): KernelCache {
+  const allocate = () => allocateRows(sequences * capacity * kvHeads, headDim, precision)
+  const keys = allocate()
   try {
-    const values = allocate(keys.length)
-    const cache: KernelCache = { sequences, capacity, positions: 0, cols, keys, values }
+    const values = allocate()
+    const cache = { sequences, capacity, positions: 0, kvHeads, headDim, precision, keys, values }
     caches.add(cache)
     return cache
   } catch (error) {
-    release(keys)
+    releaseRows(keys)
     throw error
   }
 }
@@ -44,13 +43,13 @@ export function copyKernelCache(cache: KeyValueCache, positions: number, capacit
         `${isKernelCache(cache) ? '' : ', which is closed'}`,
     )
   }
-  const { sequences, cols } = cache
-  const copy = newCache(sequences, capacity, cols)
+  const { sequences, kvHeads, headDim } = cache
+  const copy = openKernelCache(sequences, capacity, cache, cache.precision)
   for (let sequence = 0; sequence < sequences; sequence++) {
-    const from = sequence * cache.capacity * cols
-    const to = sequence * capacity * cols
-    copy.keys.set(cache.keys.subarray(from, from + positions * cols), to)
-    copy.values.set(cache.values.subarray(from, from + positions * cols), to)
+    const from = sequence * cache.capacity * kvHeads
+    const to = sequence * capacity * kvHeads
+    copyRuns(cache.keys, from, positions * kvHeads, headDim, copy.keys, to)
+    copyRuns(cache.values, from, positions * kvHeads, headDim, copy.values, to)
   }
   copy.positions = positions
   return copy
@@ -60,8 +59,8 @@ export function copyKernelCache(cache: KeyValueCache, positions: number, capacit
 export function closeKernelCache(cache: KeyValueCache): void {
   if (!isKernelCache(cache)) return
   caches.delete(cache)
-  forwardKernels().release(cache.keys)
-  forwardKernels().release(cache.values)
+  releaseRows(cache.keys)
+  releaseRows(cache.values)
 }
 
 function isKernelCache(cache: KeyValueCache): cache is KernelCache {
@@ -104,14 +103,11 @@ function requireRoom(cache: KeyValueCache, sequences: number, length: number): K
   )
 }
 
-function store(
-  target: Float32Array,
-  { data, cols }: KernelRows,
-  { sequences, capacity, positions }: KeyValueCache,
-  length: number,
-): void {
+function store(target: CachedRows, { data, cols }: KernelRows, cache: KernelCache, length: number): void {
+  const { sequences, capacity, positions, kvHeads, headDim } = cache
   for (let sequence = 0; sequence < sequences; sequence++) {
     const start = sequence * length * cols
-    target.set(data.subarray(start, start + length * cols), (sequence * capacity + positions) * cols)
+    const own = data.subarray(start, start + length * cols)
+    storeRuns(own, headDim, target, (sequence * capacity + positions) * kvHeads)
   }
 }

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
-import { ShapeError } from '../../../errors.js'
-import type { AttentionShape, KeyValueCache, TokenRows } from '../ops.js'
+import { ShapeError, UnsupportedError } from '../../../errors.js'
+import type { AttentionShape, CachePrecision, KeyValueCache, TokenRows } from '../ops.js'
 import { causalAttention, continuedAttention } from './attention.js'
 import { byHead, joined } from './attention-chunks.js'
 
@@ -14,7 +14,15 @@ interface Held {
 const caches = new WeakMap<KeyValueCache, Held | undefined>()
 
 /** See `Ops`. */
-export function openCache(sequences: number, capacity: number): KeyValueCache {
+export function openCache(
+  sequences: number,
+  capacity: number,
+  _shape?: AttentionShape,
+  precision: CachePrecision = 'float32',
+): KeyValueCache {
+  if (precision !== 'float32') {
+    throw new UnsupportedError(`caches in ${precision} need the engine wasm; take that one, or float32`)
+  }
   const cache = { sequences, capacity, positions: 0 }
   caches.set(cache, undefined)
   return cache
