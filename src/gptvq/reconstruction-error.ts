@@ -58,7 +58,7 @@ export function reconstructionError(
 }
 
 /** `tr(D H D^T)` for `D` of rows x cols. */
-function hessianEnergy(d: Float32Array, rows: number, hessian: Matrix): number {
+export function hessianEnergy(d: Float32Array, rows: number, hessian: Matrix): number {
   const n = hessian.rows
   const panelRows = Math.max(1, Math.min(rows, Math.floor(PANEL_VALUES / n)))
   const product = new Float32Array(panelRows * n)

@@ -1,20 +1,18 @@
 import { pacer } from '../../event-loop.js'
 import { matrix } from '../../matrix.js'
-import { randomGenerator } from '../../random.js'
+import { linearLayers } from '../../model/decoder/linears.js'
 import type { Calibration } from '../calibrate/calibration.js'
 import { planBudget } from '../mixed/plan.js'
 import { measureSensitivity } from '../mixed/sensitivity.js'
-import { chosenSequences } from '../mixed/share-budget.js'
+import { choosePieces } from '../mixed/share-budget.js'
 import { tryCandidates } from '../mixed/trials.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
 import { stopwatch } from '../stopwatch.js'
 
-/** Sequences that are run for measurement. */
-const MEASURED_SEQUENCES = 8
 /** Rows of a layer that are quantized for trial. */
 const MOST_ROWS = 256
 
-/** Seconds that measuring the sensitivity of all layers takes: one block stands for all, few sequences for all. */
+/** Seconds that measuring the sensitivity of all layers takes: one block stands for all, and so does what lies behind it. */
 export async function measureSharing(
   { weights, config, plan, settings }: PreparedRun,
   { sequences }: Calibration,
@@ -22,20 +20,20 @@ export async function measureSharing(
 ): Promise<number> {
   if (settings.method !== 'gptvq') return 0
   const { options } = settings
-  const chosen = chosenSequences(sequences, config)
-  const few = chosen.slice(0, MEASURED_SEQUENCES)
+  const pieces = choosePieces(sequences, plan.linears.length)
   const planned = new Map(
     planBudget(plan.linears, options, bpv).layers.map(({ linear, candidates }) => [linear.name, candidates]),
   )
+  const first = new Set(linearLayers(config, 0).map(({ name }) => name))
   let trials = 0
   const run = async (blocks: typeof config.blocks) => {
     const lap = stopwatch()
     let tried = 0
     await measureSensitivity({
       model: { source: weights, config: { ...config, blocks } },
-      sequences: few,
-      isTried: (name) => planned.has(name),
-      random: randomGenerator(1),
+      ...pieces,
+      // a second block is there to be run through by what changes in the first
+      isTried: (name) => planned.has(name) && first.has(name),
       pause: pacer(undefined),
       onProgress: () => {},
       async tryLayer({ name }, weight, hessian, factors) {
@@ -63,7 +61,10 @@ export async function measureSharing(
     return lap() - tried
   }
   const ends = await run([])
-  const withOne = await run(config.blocks.slice(0, 1))
-  const scale = chosen.length / few.length
-  return scale * ends + config.blocks.length * (trials + scale * Math.max(0, withOne - ends))
+  const own = (await run(config.blocks.slice(0, 1))) - ends
+  const ofTrials = trials
+  const count = config.blocks.length
+  if (count === 1) return ends + Math.max(0, own) + ofTrials
+  const behind = (await run(config.blocks.slice(0, 2))) - ends - own
+  return ends + count * (Math.max(0, own) + ofTrials) + (Math.max(0, behind) * count * (count - 1)) / 2
 }

@@ -1,30 +1,29 @@
 import { NumericError } from '../../errors.js'
 import type { Pause } from '../../event-loop.js'
-import { HessianAccumulator } from '../../hessian.js'
+import { hessianEnergy } from '../../gptvq/reconstruction-error.js'
+import type { HessianAccumulator } from '../../hessian.js'
 import { type SharedFactors, shareFactors } from '../../inverse-factor.js'
-import { wholeBlock } from '../../kernels/contract.js'
-import { kernels } from '../../kernels/kernels.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import { type Block, loadedWeight } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
-import type { DecoderDescription } from '../../model/decoder/description.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
 import { openHead } from '../../model/decoder/head.js'
-import { linearLayers } from '../../model/decoder/linears.js'
-import { runBlock } from '../../model/decoder/run-block.js'
+import { isExpert, linearLayers } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
 import { readTensor } from '../../model/decoder/weights.js'
-import { backwardBlock, type LinearGradientListener } from '../../model/passes/backward.js'
-import { sampledLossGradient } from '../../model/passes/sampled-loss.js'
-import type { Random } from '../../random.js'
-import { forwardBlocks, type PassModel, parts, withBlock } from '../../train/loop/passes.js'
+import { forwardBlocks, type PassModel, withBlock } from '../../train/loop/passes.js'
 import { type LayerRatios, predictEffects } from './effects.js'
+import { divergencesOf, type Probe } from './probe.js'
+import { stageInputs } from './stage-inputs.js'
 import type { LayerTrials } from './trials.js'
+import { type TriedLayer, type Variant, variantsOf } from './variants.js'
 
 export interface SensitivityInput {
   readonly model: PassModel
-  /** Token ids, all of one length. */
+  /** Token ids, all of one length: what layers read on them makes the Hessians of the trials. */
   readonly sequences: readonly Int32Array[]
+  /** Token ids, all of one length: predictions on them are compared. */
+  readonly probes: readonly Int32Array[]
   /** Whether a layer is to be measured, by the name of its weight. */
   readonly isTried: (name: string) => boolean
   /** Quantizes a layer for trial, given its Hessian on the sequences. */
@@ -34,7 +33,6 @@ export interface SensitivityInput {
     hessian: Matrix,
     factors: SharedFactors,
   ) => Promise<LayerTrials>
-  readonly random: Random
   readonly pause: Pause
   /** Called with the share of the work done, 0 to 1. */
   readonly onProgress: (done: number) => void
@@ -44,116 +42,95 @@ export interface SensitivityInput {
   readonly onBlock?: ((state: SensitivityState) => Promise<void>) | undefined
 }
 
-/** Where a measurement stands: it goes from the last block to the first. */
+/** Where a measurement stands: it goes from the first block to the last. */
 export interface SensitivityState {
   /** The block that is next. */
   readonly next: number
   /** By the name of the weight, in the order they were measured. */
   readonly measured: ReadonlyMap<string, LayerRatios>
-  /** The gradient on the output of the next block, as that output tokens x hiddenSize. */
-  readonly onOutput: Float32Array
 }
 
-/** Share of the work that the forward pass of all blocks takes; for progress only. */
-const FORWARD_SHARE = 0.1
-
 /**
- * Predicts how far the model's predictions move when one linear layer is quantized: the mean KL(full || quantized) in
- * nats per token, for each candidate of each layer.
+ * How far the model's predictions move when one linear layer is quantized: the mean KL(full || quantized) in nats per
+ * token, for each candidate of each layer.
  *
- * To second order it is half the mean square of `<G, Q - W>`, where `G` is the gradient on the weight of `-log p` of a
- * token drawn from the full model's own prediction at every position (its Fisher information). `G` is summed over a
- * sequence before it is squared: an error moves the predictions at all later positions, and what comes from several
- * positions may add up or cancel; squared token by token, it would be overrated where it cancels (keys), by several
- * times. One forward and backward pass of the full model gives `G` of all layers. See `predictEffects` for the noise.
+ * It is measured: the layer's trial takes the place of its weight, the probes run through the rest of the model, and
+ * their predictions are compared with the full model's. All layers see the same tokens, so that what is peculiar to these
+ * cancels between layers. The experts of a block are changed together, and share what that does by the loss that each
+ * adds to its own outputs. Candidates that were not tried follow by their errors, see {@link predictEffects}.
  *
- * Memory holds the inputs of all blocks, and the trials of one block.
+ * Memory holds the states between two blocks, the trials of one block, and the head.
  *
  * @returns by the name of the weight, in the shape of the trials' errors
  * @throws NumericError naming the layer when a number is NaN or infinite
  */
 export async function measureSensitivity(input: SensitivityInput): Promise<Map<string, number[][]>> {
-  const { model, sequences, pause, onProgress, begun, onBlock } = input
-  const { config } = model
-  const length = sequences[0].length
-  const measured = new Map(begun?.measured)
-  const last = begun?.next ?? config.blocks.length - 1
-  const { blockInputs, final } = await inputsOfBlocks(input, last)
-  let onOutput = begun?.onOutput ?? (await lossGradient(model, final, input.random))
-  onProgress(FORWARD_SHARE)
-  for (let index = last; index >= 0; index--) {
-    const states = blockInputs.pop()!
-    await withBlock(model, index, async (block) => {
-      const trials = await tryBlock(input, block, states, length)
-      const { onInput, squares } = await squaresOfBlock(
-        block,
-        config,
-        trials,
-        states,
-        onOutput,
-        length,
-        pause,
-      )
-      for (const { kind, name } of linearLayers(config, index)) {
-        const trial = trials.get(kind)
-        if (trial === undefined) continue
-        const tokens = sequences.length * length
-        measured.set(name, ratiosOf(trial, squares.get(kind)!, tokens, name))
-      }
-      onOutput = onInput
-    })
-    await onBlock?.({ next: index - 1, measured, onOutput })
-    onProgress(FORWARD_SHARE + (1 - FORWARD_SHARE) * (1 - index / config.blocks.length))
-  }
-  const effects = predictEffects([...measured.values()])
-  return new Map(Array.from(measured.keys(), (name, i) => [name, effects[i]]))
-}
-
-/** What the blocks up to `last` read, and what that one gives. */
-async function inputsOfBlocks({ model, sequences, pause }: SensitivityInput, last: number) {
+  const { model, pause, onProgress, begun, onBlock } = input
   const { source, config } = model
-  const upTo: PassModel = { source, config: { ...config, blocks: config.blocks.slice(0, last + 1) } }
-  const blockInputs: Float32Array[] = []
-  const embedded = await (await openEmbedding(source, config))(joined(sequences))
-  const final = await forwardBlocks(upTo, embedded, sequences[0].length, pause, (_, states) =>
-    blockInputs.push(states),
-  )
-  return { blockInputs, final }
-}
-
-async function lossGradient({ source, config }: PassModel, final: Float32Array, random: Random) {
-  const head = await openHead(source, config)
+  const blocks = config.blocks.length
+  const measured = new Map(begun?.measured)
+  const start = begun?.next ?? 0
+  const embed = await openEmbedding(source, config)
+  const before = { source, config: { ...config, blocks: config.blocks.slice(0, start) } }
+  const statesOf = async (sequences: readonly Int32Array[]) =>
+    forwardBlocks(before, await embed(joined(sequences)), sequences[0].length, pause)
+  let states = await statesOf(input.sequences)
+  const head = await openHead(source, config, { holds: true })
   try {
-    return await sampledLossGradient(head, final, random)
+    let probe = await openProbe(input, await statesOf(input.probes), start)
+    for (let index = start; index < blocks; index++) {
+      await withBlock(model, index, async (block) => {
+        const { inputs, output } = await stageInputs(block, config, states, input.sequences[0].length, pause)
+        const tries = await tryBlock(input, block, inputs)
+        const variants = variantsOf(config.blocks[index], tries)
+        const divergences = await divergencesOf(model, index, block, variants, probe, head, pause)
+        for (const [name, ratios] of ratiosOf(variants, divergences.of, tries)) measured.set(name, ratios)
+        states = output
+        probe = { ...probe, states: divergences.output }
+      })
+      await onBlock?.({ next: index + 1, measured })
+      onProgress(workDone(index + 1, blocks))
+    }
   } finally {
     head.dispose()
   }
+  const names = config.blocks.flatMap((_, index) => linearLayers(config, index).map(({ name }) => name))
+  const inOrder = names.filter((name) => measured.has(name))
+  const effects = predictEffects(inOrder.map((name) => measured.get(name)!))
+  return new Map(inOrder.map((name, i) => [name, effects[i]]))
+}
+
+/** @param states of the probes at block `index` */
+async function openProbe(
+  { model: { source, config }, probes, pause }: SensitivityInput,
+  states: Float32Array,
+  index: number,
+): Promise<Probe> {
+  const rest = { source, config: { ...config, blocks: config.blocks.slice(index) } }
+  const { length } = probes[0]
+  return { states, length, final: await forwardBlocks(rest, states, length, pause) }
+}
+
+/** Half of the work is the same for all blocks; the other half is to run what lies behind them. */
+function workDone(done: number, blocks: number): number {
+  const share = done / blocks
+  return share / 2 + (1 - (1 - share) ** 2) / 2
 }
 
 /** Quantizes the layers of a block for trial. */
 async function tryBlock(
   { model, isTried, tryLayer, pause }: SensitivityInput,
   block: Block,
-  states: Float32Array,
-  length: number,
-): Promise<Map<string, LayerTrials>> {
-  const sums = new Map<Stage, HessianAccumulator>()
-  for (const { count, of } of parts(states, length, model.config)) {
-    await pause()
-    await runBlock(block, of(states), count, length, {
-      onInput(stage, x) {
-        const sum = sums.get(stage) ?? new HessianAccumulator(x.cols)
-        sum.add(x)
-        sums.set(stage, sum)
-      },
-    })
-  }
-  const trials = new Map<string, LayerTrials>()
+  inputs: Map<Stage, HessianAccumulator>,
+): Promise<TriedLayer[]> {
+  const tries: TriedLayer[] = []
   for (const stage of blockStages(block.description)) {
-    const hessian = sums.get(stage)?.hessian()
-    sums.delete(stage)
+    const sum = inputs.get(stage)
+    const hessian = sum?.hessian()
+    inputs.delete(stage)
     const factors = shareFactors()
-    for (const { kind, module, rows, cols } of stage.linears) {
+    for (const linear of stage.linears) {
+      const { kind, module, rows, cols } = linear
       const name = `${module}.weight`
       if (!isTried(name)) continue
       await pause()
@@ -162,10 +139,16 @@ async function tryBlock(
         (await readTensor(model.source, name, [rows, cols], 'the shape of the layer'))
       const weight = matrix(rows, cols, values)
       // an expert without tokens does no harm, whatever it is quantized to
-      trials.set(kind, await tryLayer({ name }, weight, hessian ?? identity(cols), factors))
+      const trials = await tryLayer({ name }, weight, hessian ?? identity(cols), factors)
+      const losses = isExpert(block.description, linear)
+        ? trials.trials.map(({ change }) =>
+            sum && hessian ? sum.tokens * hessianEnergy(change, rows, hessian) : 0,
+          )
+        : []
+      tries.push({ kind, name, weight: values, trials, losses })
     }
   }
-  return trials
+  return tries
 }
 
 function identity(size: number): Matrix {
@@ -174,78 +157,31 @@ function identity(size: number): Matrix {
   return result
 }
 
-/** For each trial the sum over the sequences of `<G, Q - W>^2`, and the gradient on the block's input. */
-async function squaresOfBlock(
-  block: Block,
-  config: DecoderDescription,
-  trials: ReadonlyMap<string, LayerTrials>,
-  states: Float32Array,
-  onOutput: Float32Array,
-  length: number,
-  pause: Pause,
-): Promise<{ onInput: Float32Array; squares: Map<string, Float64Array> }> {
-  const onInput = new Float32Array(states.length)
-  const squares = new Map(
-    Array.from(trials, ([kind, layer]) => [kind, new Float64Array(layer.trials.length)]),
-  )
-  const listen: LinearGradientListener = (kind, input, outputGradient, tokens) => {
-    const layer = trials.get(kind)
-    if (layer === undefined) return
-    addSquares(layer, input, outputGradient, sequenceOf(tokens, length), squares.get(kind)!)
-  }
-  for (const { first, count, of } of parts(states, length, config)) {
-    await pause()
-    onInput.set(await backwardBlock(block, of(states), of(onOutput), count, length, listen), first)
-  }
-  return { onInput, squares }
-}
-
-/** The sequence that a row of a layer's input belongs to; `tokens` are those that were routed to an expert. */
-function sequenceOf(tokens: Int32Array | undefined, length: number): (row: number) => number {
-  return (row) => Math.floor((tokens ? tokens[row] : row) / length)
-}
-
-/**
- * Adds `<G, Q - W>^2` of each sequence. `G` is the sum over its positions of the gradient `g` on the output times the
- * input `x`, so that `<G, Q - W>` is the sum of `<g, (Q - W) x>`: no gradient on the weight is needed.
- */
-function addSquares(
-  { trials }: LayerTrials,
-  input: Matrix,
-  outputGradient: Matrix,
-  sequence: (row: number) => number,
-  squares: Float64Array,
-): void {
-  const [tokens, rows, cols] = [input.rows, outputGradient.cols, input.cols]
-  const moved = new Float32Array(tokens * rows)
-  for (const [trial, { change }] of trials.entries()) {
-    const [x, delta] = [wholeBlock(input.data, cols), wholeBlock(change, cols)]
-    kernels().gemm('ABt', tokens, rows, cols, 1, x, delta, 0, wholeBlock(moved, rows))
-    for (let first = 0, end = 0; first < tokens; first = end) {
-      while (end < tokens && sequence(end) === sequence(first)) end++
-      let sum = 0
-      for (let i = first * rows; i < end * rows; i++) sum += outputGradient.data[i] * moved[i]
-      squares[trial] += sum * sum
+/** What the variants did, told apart by layers. */
+function ratiosOf(
+  variants: readonly Variant[],
+  divergences: readonly number[],
+  tries: readonly TriedLayer[],
+): Map<string, LayerRatios> {
+  const ratios = new Map(tries.map(({ name }) => [name, [] as (number | undefined)[]]))
+  for (const [at, { layers, trial }] of variants.entries()) {
+    const all = layers.reduce((sum, { losses }) => sum + (losses[trial] ?? 0), 0)
+    for (const { name, trials, losses } of layers) {
+      const { error } = trials.trials[trial]
+      const share = layers.length === 1 ? 1 : all === 0 ? 0 : losses[trial] / all
+      const ratio = error === 0 ? undefined : (share * divergences[at]) / error
+      if (ratio !== undefined && !Number.isFinite(ratio)) {
+        throw new NumericError(
+          `${name}: the effect of quantizing it on the model's predictions comes to ${ratio}; expected a finite number. ` +
+            'Its weights or activations overflow',
+        )
+      }
+      ratios.get(name)![trial] = ratio
     }
   }
-}
-
-function ratiosOf(
-  { errors, trials }: LayerTrials,
-  squares: Float64Array,
-  tokens: number,
-  name: string,
-): LayerRatios {
-  const ratios = trials.map(({ error }, trial) => {
-    if (error === 0) return undefined
-    const ratio = squares[trial] / (2 * tokens * error)
-    if (Number.isFinite(ratio)) return ratio
-    throw new NumericError(
-      `${name}: the effect of quantizing it on the model's predictions comes to ${ratio}; expected a finite number. ` +
-        'Its activations or gradients overflow',
-    )
-  })
-  return { errors, ratios }
+  return new Map(
+    tries.map(({ name, trials }) => [name, { errors: trials.errors, ratios: ratios.get(name)! }]),
+  )
 }
 
 function joined(sequences: readonly Int32Array[]): Int32Array {

@@ -3,7 +3,6 @@ import type { VqOptions } from '../../gptvq/options.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { LinearLayer } from '../../model/decoder/linears.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
-import { deriveSeed, randomGenerator } from '../../random.js'
 import { evenly } from '../../train/loop/sequences.js'
 import type { PartProgress } from '../progress.js'
 import { allocate } from './allocation.js'
@@ -13,11 +12,13 @@ import type { LayerShare, MixedReport } from './report.js'
 import { measureSensitivity, type SensitivityState } from './sensitivity.js'
 import { tryCandidates } from './trials.js'
 
-/** Tokens of a sequence at most: of as many tokens, many short sequences tell more than few long ones. */
-const LONGEST = 64
-const MOST_SEQUENCES = 128
-/** Values of the inputs of all blocks that are held at once: 4 GiB. */
-const HELD_VALUES = 2 ** 30
+/** Tokens of a piece at most. In shorter ones little attention is paid to far tokens, and too little to how keys and values are kept. */
+const LONGEST = 512
+/** Tokens that the Hessians of the trials are made of, at most. */
+const TRIAL_TOKENS = 8192
+/** Tokens that predictions are compared on, times the passes through blocks that they take for each block of the model. */
+const PROBE_PASSES = 2 ** 16
+const MOST_PROBE_TOKENS = 4096
 
 export interface ShareBudgetInput {
   readonly source: WeightSource
@@ -32,8 +33,8 @@ export interface ShareBudgetInput {
   readonly bpv: number
   readonly onProgress: PartProgress
   readonly signal: AbortSignal | undefined
-  /** Where an earlier measurement stopped, given the values of its gradient. */
-  readonly begun?: (values: number) => Promise<SensitivityState | undefined>
+  /** Where an earlier measurement stopped. */
+  readonly begun?: SensitivityState | undefined
   /** Is given where the measurement of sensitivities stands, block by block. */
   readonly onBlock?: (state: SensitivityState) => Promise<void>
 }
@@ -60,13 +61,13 @@ export async function shareBudget(input: ShareBudgetInput): Promise<SharedBudget
   const { source, config, linears, options, bpv, onProgress, signal } = input
   const { budgetBytes, layers: planned } = planBudget(linears, options, bpv)
   const candidates = new Map(planned.map(({ linear, candidates }) => [linear.name, candidates]))
-  const sequences = chosenSequences(input.sequences, config)
+  const { sequences, probes } = choosePieces(input.sequences, linears.length)
   const effects = await measureSensitivity({
     model: { source, config },
     sequences,
-    random: randomGenerator(deriveSeed(options.seed ?? 0, 4)),
+    probes,
     pause: pacer(signal),
-    begun: await input.begun?.(sequences.length * sequences[0].length * config.hiddenSize),
+    begun: input.begun,
     onBlock: input.onBlock,
     onProgress: (done) => onProgress('measuring the sensitivity of layers', done),
     isTried: (name) => candidates.has(name),
@@ -86,7 +87,7 @@ export async function shareBudget(input: ShareBudgetInput): Promise<SharedBudget
     layers: shares,
     bytes: { budget: budgetBytes, used: sum(({ bytes }) => bytes) },
     divergence: sum(({ divergence }) => divergence),
-    sequences: { count: sequences.length, length: sequences[0].length },
+    sequences: { count: probes.length, length: probes[0].length },
   }
   // of a trellis, bits per value say all; its bits stay those that its codebook goes by
   const layers = shares.map(({ bits, bpv }, i) => {
@@ -95,16 +96,30 @@ export async function shareBudget(input: ShareBudgetInput): Promise<SharedBudget
   return { layers: new Map(layers), report }
 }
 
-/** Short pieces of the calibration sequences, evenly chosen: as many as are wanted and fit into memory. */
-export function chosenSequences(sequences: readonly Int32Array[], config: DecoderDescription): Int32Array[] {
+/** Pieces of the calibration sequences: for the Hessians of trials, and others to compare predictions on. */
+export interface ChosenPieces {
+  readonly sequences: readonly Int32Array[]
+  readonly probes: readonly Int32Array[]
+}
+
+/**
+ * Evenly chosen pieces. The more layers, the fewer tokens to compare predictions on, for each layer runs them through half
+ * of the model.
+ */
+export function choosePieces(sequences: readonly Int32Array[], layers: number): ChosenPieces {
   const length = Math.min(LONGEST, sequences[0].length)
   const pieces = sequences.flatMap((sequence) =>
     Array.from({ length: Math.floor(sequence.length / length) }, (_, i) =>
       sequence.subarray(i * length, (i + 1) * length),
     ),
   )
-  const fitting = Math.floor(HELD_VALUES / (length * config.hiddenSize * config.blocks.length))
-  return evenly(pieces, Math.max(1, Math.min(MOST_SEQUENCES, fitting)))
+  const probeTokens = Math.min(MOST_PROBE_TOKENS, PROBE_PASSES / (layers / 2))
+  const probeCount = Math.max(1, Math.round(probeTokens / length))
+  const chosen = evenly(pieces, Math.ceil(TRIAL_TOKENS / length) + probeCount)
+  // of little text no more than a third is set aside; of a single piece nothing can be
+  const probes = evenly(chosen, Math.min(probeCount, Math.max(1, Math.floor(chosen.length / 3))))
+  const others = chosen.filter((piece) => !probes.includes(piece))
+  return { sequences: others.length > 0 ? others : chosen, probes }
 }
 
 function chooseShares(

@@ -163,7 +163,7 @@ async function shareBits(
     bpv,
     onProgress,
     signal,
-    begun: (values) => keptSensitivity(journal, values),
+    begun: keptSensitivity(journal),
     onBlock: (state) => keepSensitivity(journal, state),
   })
   await keepBudget(journal, shared)

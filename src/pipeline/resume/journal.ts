@@ -26,7 +26,7 @@ import { type RunIdentity, requireSameRun } from './identity.js'
 /** What a run has done so far. Files are named without their folder. */
 export interface JournalState {
   /** Of the journal's own form. */
-  readonly version: 1
+  readonly version: 2
   /** When the run was begun, as ISO 8601. */
   readonly begun: string
   readonly identity: RunIdentity
@@ -41,7 +41,7 @@ export interface JournalState {
     readonly length: number
     readonly notes: readonly string[]
   }
-  /** Of a budget of bits: what is known of the layers, the last blocks first. */
+  /** Of a budget of bits: what is known of the layers of the first blocks. */
   readonly sensitivity?: SavedSensitivity | undefined
   /** How the budget was shared out. */
   readonly mixed?: {
@@ -61,8 +61,6 @@ export interface SavedSensitivity {
   /** The block that is next. */
   readonly next: number
   readonly measured: readonly (readonly [name: string, ratios: LayerRatios])[]
-  /** The gradient on the output of the next block. */
-  readonly gradient: string
 }
 
 /** Fills a file of the journal's folder. */
@@ -124,7 +122,7 @@ export async function openJournal(
   }
   const begun = new Date().toISOString()
   const seconds = { ...NO_TIME, total: 0 }
-  const fresh: JournalState = { version: 1, begun, identity, blocksOfModel: blocks, blocks: [], seconds }
+  const fresh: JournalState = { version: 2, begun, identity, blocksOfModel: blocks, blocks: [], seconds }
   const state = found !== undefined && isWork(found) ? found : fresh
   await removeOthers(system, folder.path, state)
   return journalOf(system, folder, state)
@@ -190,7 +188,7 @@ async function readState(system: FileSystem, folder: string): Promise<JournalSta
   const source = folderSource(folder)
   const read = readJsonObject(source, JOURNAL_FILE).finally(() => source.close?.())
   const state = (await read) as Partial<JournalState>
-  const isKnown = state.version === 1 && Array.isArray(state.blocks) && typeof state.identity === 'object'
+  const isKnown = state.version === 2 && Array.isArray(state.blocks) && typeof state.identity === 'object'
   if (isKnown) return state as JournalState
   throw new CheckpointError(
     `${path}: is no journal that this version reads (version ${state.version}). Go on with the version of gptvq that ` +
@@ -206,10 +204,8 @@ async function removeOthers(system: FileSystem, folder: string, state: JournalSt
   }
 }
 
-function filesOf({ written, sensitivity, blocks, streams }: JournalState): string[] {
-  return [written?.file, sensitivity?.gradient, ...blocks, streams?.present, streams?.full].filter(
-    (name) => name !== undefined,
-  )
+function filesOf({ written, blocks, streams }: JournalState): string[] {
+  return [written?.file, ...blocks, streams?.present, streams?.full].filter((name) => name !== undefined)
 }
 
 function isWork({ written, sensitivity, mixed, blocks }: JournalState): boolean {

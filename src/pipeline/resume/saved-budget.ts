@@ -2,7 +2,6 @@ import type { LayerRatios } from '../mixed/effects.js'
 import type { SensitivityState } from '../mixed/sensitivity.js'
 import type { SharedBudget } from '../mixed/share-budget.js'
 import type { Journal } from './journal.js'
-import { readValues, writeValues } from './saved-values.js'
 
 /** How the budget was shared out, where that is done. */
 export function keptBudget(journal: Journal | undefined): SharedBudget | undefined {
@@ -16,28 +15,21 @@ export async function keepBudget(journal: Journal | undefined, budget: SharedBud
   await journal?.save({ mixed: { layers: [...layers], report }, sensitivity: undefined })
 }
 
-/** Where the measurement of sensitivities stands, if it has begun. @param values of the gradient */
-export async function keptSensitivity(
-  journal: Journal | undefined,
-  values: number,
-): Promise<SensitivityState | undefined> {
+/** Where the measurement of sensitivities stands, if it has begun. */
+export function keptSensitivity(journal: Journal | undefined): SensitivityState | undefined {
   const saved = journal?.state.sensitivity
-  if (journal === undefined || saved === undefined) return undefined
-  const onOutput = new Float32Array(values)
-  await readValues(journal.folder, saved.gradient, [onOutput])
+  if (saved === undefined) return undefined
   const measured = saved.measured.map(([name, { errors, ratios }]) => {
     // JSON has null in the place of undefined
     return [name, { errors, ratios: ratios.map((ratio) => ratio ?? undefined) }] as const
   })
-  return { next: saved.next, measured: new Map<string, LayerRatios>(measured), onOutput }
+  return { next: saved.next, measured: new Map<string, LayerRatios>(measured) }
 }
 
 /** Keeps where the measurement of sensitivities stands. */
 export async function keepSensitivity(
   journal: Journal | undefined,
-  { next, measured, onOutput }: SensitivityState,
+  { next, measured }: SensitivityState,
 ): Promise<void> {
-  const gradient = `sensitivity-${next}.gradient`
-  const sensitivity = { next, measured: [...measured], gradient }
-  await journal?.save({ sensitivity }, { [gradient]: writeValues([onOutput]) })
+  await journal?.save({ sensitivity: { next, measured: [...measured] } })
 }

@@ -5,8 +5,8 @@ import { type Head, openHead } from '../../../src/model/decoder/head.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { headGradient } from '../../../src/model/passes/backward.js'
+import { meanDivergences } from '../../../src/model/passes/divergences.js'
 import { predictionLoss, predictionLossGradient } from '../../../src/model/passes/prediction-loss.js'
-import { sampledLossGradient } from '../../../src/model/passes/sampled-loss.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
 import { expectClose } from '../../support/tolerance.js'
 import { type ReferenceConfig, randomTensors, referenceHead, smallConfig } from '../reference-forward.js'
@@ -209,60 +209,18 @@ describe('divergence', () => {
   })
 })
 
-describe('sampledLossGradient', () => {
-  const hidden = normals(positions * json.hidden_size, 1)
-
-  it('is the gradient of -log p of one token at each position', async () => {
+describe('meanDivergences', () => {
+  it('are those of float64 sums, of each of several models, and 0 of the same', async () => {
     const { head, tensors } = await smallHead()
-    const gradient = await sampledLossGradient(head, hidden, randomGenerator(5))
-    const width = json.hidden_size
-    for (let t = 0; t < positions; t++) {
-      const state = hidden.subarray(t * width, (t + 1) * width)
-      const found = gradient.subarray(t * width, (t + 1) * width)
-      const errors = Array.from({ length: json.vocab_size }, (_, token) => {
-        const expected = slopes(state, (moved) => -logProbabilities(json, tensors, moved)[0][token])
-        return Math.max(...expected.map((value, i) => Math.abs(value - found[i])))
-      })
-      expect(errors.filter((error) => error < 3e-6)).toHaveLength(1)
-      expect(errors.filter((error) => error > 1e-3)).toHaveLength(json.vocab_size - 1)
+    const full = normals(positions * json.hidden_size, 1)
+    const others = [2, 3, 4].map((seed) => normals(positions * json.hidden_size, seed))
+    const found = await meanDivergences(head, full, [...others, full])
+    for (const [i, other] of others.entries()) {
+      const expected = exactDivergence(json, tensors, full, other) / positions
+      expect(Math.abs(found[i] / expected - 1)).toBeLessThan(1e-6)
     }
-    head.dispose()
-  })
-
-  it('draws by the seed, and other tokens by another', async () => {
-    const { head } = await smallHead()
-    const of = (seed: number) => sampledLossGradient(head, hidden, randomGenerator(seed))
-    expect(await of(1)).toEqual(await of(1))
-    expect(await of(1)).not.toEqual(await of(2))
-    head.dispose()
-  })
-
-  it('has outer products whose mean is the curvature of the divergence', async () => {
-    const { head, tensors } = await smallHead()
-    const width = json.hidden_size
-    const state = hidden.subarray(0, width)
-    const draws = 40_000
-    const many = new Float32Array(draws * width)
-    for (let i = 0; i < draws; i++) many.set(state, i * width)
-    const gradients = await sampledLossGradient(head, many, randomGenerator(6))
-    const direction = normals(width, 7)
-    const squares = Float64Array.from({ length: draws }, (_, i) => {
-      let product = 0
-      for (let j = 0; j < width; j++) product += gradients[i * width + j] * direction[j]
-      return product ** 2
-    })
-    const mean = squares.reduce((sum, square) => sum + square, 0) / draws
-    const variance = squares.reduce((sum, square) => sum + (square - mean) ** 2, 0) / draws
-    const step = 1e-3
-    const away = (by: number) =>
-      exactDivergence(
-        json,
-        tensors,
-        state,
-        state.map((value, i) => value + by * direction[i]),
-      )
-    const curvature = (away(step) + away(-step)) / step ** 2
-    expect(Math.abs(mean - curvature)).toBeLessThan(4 * Math.sqrt(variance / draws) + 1e-3 * curvature)
+    expect(found[3]).toBeLessThan(1e-7)
+    await expect(meanDivergences(head, full, [full.subarray(json.hidden_size)])).rejects.toThrow(ShapeError)
     head.dispose()
   })
 })

@@ -66,7 +66,7 @@ describe("quantizeModel with bits 'mixed'", () => {
     }
     const sum = mixed!.layers.reduce((total, { divergence }) => total + divergence, 0)
     expect(mixed!.divergence).toBeCloseTo(sum, 12)
-    expect(mixed!.sequences).toEqual({ count: 12, length })
+    expect(mixed!.sequences).toEqual({ count: 4, length })
     expect(settings).toMatchObject({ bits: 'mixed', bpv: 2.25, vectorDim: 2 })
     expect(settings).not.toHaveProperty('groupSize')
   })

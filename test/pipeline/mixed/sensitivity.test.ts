@@ -16,7 +16,7 @@ import { forwardBlocks } from '../../../src/train/loop/passes.js'
 import { writeTinyModel } from '../../support/tiny-model.js'
 
 const length = 24
-const sequences = Array.from({ length: 128 }, (_, i) =>
+const sequences = Array.from({ length: 8 }, (_, i) =>
   Int32Array.from({ length }, (_, t) => (i * 37 + t * t * 11 + t * i) % 256),
 )
 const tokens = Int32Array.from(sequences.flatMap((sequence) => Array.from(sequence)))
@@ -55,11 +55,11 @@ function randomTrial({ rows, cols }: Matrix, seed: number): Trial {
   }
 }
 
-const measure = (tryLayer: (name: string, weight: Matrix) => LayerTrials, of = { sequences }) =>
+const measure = (tryLayer: (name: string, weight: Matrix) => LayerTrials) =>
   measureSensitivity({
     model: full,
-    ...of,
-    random: randomGenerator(1),
+    sequences,
+    probes: sequences,
     pause,
     onProgress: () => {},
     isTried: () => true,
@@ -67,7 +67,7 @@ const measure = (tryLayer: (name: string, weight: Matrix) => LayerTrials, of = {
   })
 
 describe('measureSensitivity', () => {
-  it('predicts the divergence that small changes of one layer bring: its size, and the order of the layers', async () => {
+  it('is the divergence that the trial of one layer brings', async () => {
     const { source, config } = full
     const changes = new Map<string, Float32Array>()
     const before = tf.memory().numTensors
@@ -79,56 +79,34 @@ describe('measureSensitivity', () => {
     expect(tf.memory().numTensors).toBe(before)
     const head = await openHead(source, config)
     const teacher = await finalStates()
-    const pairs: { predicted: number; actual: number }[] = []
     for (const { name } of allLinearLayers(config)) {
       const weight = await source.floats(name)
       const changed = weight.map((value, i) => value + changes.get(name)![i])
       const student = await finalStates(new Map([[name, changed]]))
       const found = await predictionLoss(head, student, { teacher: { head, hidden: teacher } })
       const actual = found.divergence / tokens.length
-      pairs.push({ predicted: predicted.get(name)![0][0], actual })
+      expect(Math.abs(predicted.get(name)![0][0] / actual - 1)).toBeLessThan(1e-4)
     }
     head.dispose()
-    const meanLog =
-      pairs.reduce((sum, { predicted, actual }) => sum + Math.log(predicted / actual), 0) / pairs.length
-    expect(Math.abs(meanLog)).toBeLessThan(0.1)
-    expect(rankCorrelation(pairs)).toBeGreaterThan(0.9)
   })
 
   it('gives layers that no trial changes no effect', async () => {
-    const effects = await measure(
-      (_, weight) => ({
-        errors: [[0]],
-        trials: [{ error: 0, change: new Float32Array(weight.data.length) }],
-      }),
-      { sequences: sequences.slice(0, 4) },
-    )
+    const effects = await measure((_, weight) => ({
+      errors: [[0]],
+      trials: [{ error: 0, change: new Float32Array(weight.data.length) }],
+    }))
     expect([...effects.values()]).toEqual(allLinearLayers(full.config).map(() => [[0]]))
   })
 
-  it('names the layer whose effect is not finite', async () => {
+  it('names the layer whose trial is not finite', async () => {
     const name = 'model.layers.1.mlp.up_proj.weight'
-    const error = await measure(
-      (of, weight) => ({
-        errors: [[1]],
-        trials: [{ error: 1, change: weight.data.map(() => (of === name ? Number.POSITIVE_INFINITY : 0)) }],
-      }),
-      { sequences: sequences.slice(0, 4) },
-    ).catch((e) => e)
+    const error = await measure((of, weight) => ({
+      errors: [[1]],
+      trials: [{ error: 1, change: weight.data.map(() => (of === name ? Number.POSITIVE_INFINITY : 0)) }],
+    })).catch((e) => e)
     expect(error).toBeInstanceOf(NumericError)
     expect(error.message).toMatch(
-      /^model\.layers\.1\.mlp\.up_proj\.weight: the effect .* comes to (NaN|Infinity)/,
+      /^with model\.layers\.1\.mlp\.up_proj quantized for trial, .*found Infinity/,
     )
   })
 })
-
-/** Spearman's. */
-function rankCorrelation(pairs: readonly { predicted: number; actual: number }[]): number {
-  const ranks = (pick: (pair: (typeof pairs)[number]) => number) => {
-    const sorted = pairs.map(pick).toSorted((a, b) => a - b)
-    return pairs.map((pair) => sorted.indexOf(pick(pair)))
-  }
-  const [a, b] = [ranks(({ predicted }) => predicted), ranks(({ actual }) => actual)]
-  const n = pairs.length
-  return 1 - (6 * a.reduce((sum, rank, i) => sum + (rank - b[i]) ** 2, 0)) / (n * (n * n - 1))
-}
