@@ -1,9 +1,9 @@
 /**
  * Runs GGUF files in llama.cpp and holds them against ours: log-probabilities of every position, the token ranked first,
- * and token ids of a text. node-llama-cpp is large, so it is installed apart and named:
+ * token ids of a text, and the tokens that both write on, the likeliest each time. node-llama-cpp is large, so it is installed apart and named:
  *
  *     mkdir /tmp/llama && cd /tmp/llama && npm init -y && npm install node-llama-cpp@3.21.1 --ignore-scripts
- *     npx tsx scripts/llama-cpp.ts --runtime /tmp/llama [--text TEXT | --tokens 3,1,4] FILE.gguf ...
+ *     npx tsx scripts/llama-cpp.ts --runtime /tmp/llama [--text TEXT | --tokens 3,1,4] [--greedy 32] FILE.gguf ...
  *
  * Keys and values are kept in float32 there; what is left are the roundings of llama.cpp's own products.
  */
@@ -11,6 +11,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
+import { openGenerator } from '../src/generate/open-generator.js'
 import { startEngine } from '../src/model/ops/engine.js'
 import { forwardLogits } from '../src/model/passes/forward-logits.js'
 import { loadTokenizer } from '../src/model/tokenizer.js'
@@ -28,6 +29,8 @@ interface LlamaModel {
 }
 
 interface Sequence {
+  clearHistory(): Promise<void>
+  evaluate(tokens: readonly number[], options: object): AsyncIterable<number>
   controlledEvaluate(
     input: readonly unknown[],
   ): Promise<({ next: { probabilities?: Map<number, number> } } | undefined)[]>
@@ -41,12 +44,14 @@ const { values, positionals } = parseArgs({
       default: 'The capital of France is Paris. In 2024, 1234 people said: "it’s fine".\n',
     },
     tokens: { type: 'string' },
+    greedy: { type: 'string', default: '32' },
   },
   allowPositionals: true,
 })
 
+const greedy = Number(values.greedy)
 const { getLlama }: LlamaModule = await import(runtimeUrl(values.runtime))
-const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error' })
+const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: 1 })
 await startEngine('wasm')
 for (const file of positionals) {
   try {
@@ -69,7 +74,7 @@ async function compare(file: string): Promise<object> {
   try {
     const tokens = values.tokens === undefined ? await textTokens(file, theirs) : listed(values.tokens)
     const context = await theirs.createContext({
-      contextSize: Math.max(64, tokens.ids.length + 8),
+      contextSize: Math.max(64, tokens.ids.length + greedy + 8),
       flashAttention: false,
       experimentalKvCacheKeyType: 'F32',
       experimentalKvCacheValueType: 'F32',
@@ -78,18 +83,36 @@ async function compare(file: string): Promise<object> {
       token,
       { generateNext: { probabilities: true, options: { temperature: 1, topK: 0, topP: 1, minP: 0 } } },
     ])
-    const found = await context.getSequence().controlledEvaluate(asked)
+    const sequence = context.getSequence()
+    const found = await sequence.controlledEvaluate(asked)
     const logits = await forwardLogits(ours.source, ours.config, Int32Array.from(tokens.ids), 1)
     const probabilities = found.map((output) => output?.next.probabilities ?? new Map<number, number>())
     return {
       ...tokens.report,
       tokens: tokens.ids.length,
       ...differences(probabilities, logits, ours.config.vocabSize),
+      greedy: await sameGreedy(file, sequence, tokens.ids),
     }
   } finally {
     await ours.close()
     await theirs.dispose()
   }
+}
+
+/** How many tokens that llama.cpp writes behind the text we write too, before the first other one. */
+async function sameGreedy(file: string, sequence: Sequence, ids: readonly number[]): Promise<string> {
+  await sequence.clearHistory()
+  const theirs: number[] = []
+  for await (const token of sequence.evaluate(ids, { temperature: 0 })) {
+    if (theirs.push(token) === greedy) break
+  }
+  const generator = await openGenerator({ model: file, context: ids.length + greedy, threads: 1 })
+  const own: number[] = []
+  for await (const { token } of generator.generate({ prompt: ids, temperature: 0, maxTokens: greedy }))
+    own.push(token)
+  await generator.close()
+  const parting = theirs.findIndex((token, i) => token !== own[i])
+  return `${parting < 0 ? theirs.length : parting} of ${theirs.length}`
 }
 
 async function textTokens(file: string, theirs: LlamaModel) {

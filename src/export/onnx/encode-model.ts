@@ -1,12 +1,20 @@
 import protobuf from 'protobufjs'
 import { dataTypes } from './data-types.js'
-import { type Attribute, type Graph, type Initializer, MICROSOFT, OPSET, type StoredData } from './graph.js'
+import {
+  type Attribute,
+  type Graph,
+  type GraphNode,
+  type Initializer,
+  MICROSOFT,
+  OPSET,
+  type StoredData,
+} from './graph.js'
 import { onnxSchema } from './schema.js'
 
 /** The version of the file format that goes with {@link OPSET}. */
 const IR_VERSION = 10
 const EXTERNAL = 1
-const attributeTypes = { float: 1, int: 2, string: 3, ints: 7 } as const
+const attributeTypes = { float: 1, int: 2, string: 3, graph: 5, ints: 7 } as const
 
 /** How a model says what wrote it. */
 export interface Producer {
@@ -37,14 +45,7 @@ export function encodeModel(
     metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
     graph: {
       name: 'decoder',
-      node: graph.nodes.map(({ op, domain, inputs, outputs, attributes }) => ({
-        input: inputs,
-        output: outputs,
-        name: `${op}/${outputs[0]}`,
-        opType: op,
-        domain,
-        attribute: Object.entries(attributes).map(([name, value]) => ({ name, ...attributeOf(value) })),
-      })),
+      node: graph.nodes.map(nodeOf),
       initializer: graph.initializers.map((one) => tensorOf(one, place)),
       input: graph.inputs.map(valueInfo),
       output: graph.outputs.map(valueInfo),
@@ -53,10 +54,26 @@ export function encodeModel(
   return type.encode(model).finish()
 }
 
+function nodeOf({ op, domain, inputs, outputs, attributes }: GraphNode): object {
+  return {
+    input: inputs,
+    output: outputs,
+    name: `${op}/${outputs[0]}`,
+    opType: op,
+    domain,
+    attribute: Object.entries(attributes).map(([name, value]) => ({ name, ...attributeOf(value) })),
+  }
+}
+
 function attributeOf(value: Attribute): object {
   if (typeof value === 'number') return { i: value, type: attributeTypes.int }
   if ('float' in value) return { f: value.float, type: attributeTypes.float }
   if ('text' in value) return { s: new TextEncoder().encode(value.text), type: attributeTypes.string }
+  if ('branch' in value) {
+    const { nodes, output } = value.branch
+    const graph = { name: output.name, node: nodes.map(nodeOf), output: [valueInfo(output)] }
+    return { g: graph, type: attributeTypes.graph }
+  }
   return { ints: value, type: attributeTypes.ints }
 }
 

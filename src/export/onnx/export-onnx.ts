@@ -36,6 +36,7 @@ import { addDecoder } from './decoder.js'
 import { encodeModel } from './encode-model.js'
 import { encodingsOf } from './encodings.js'
 import { createGraph } from './graph.js'
+import { decodingStages } from './stages.js'
 import { type GraphWeights, type OnnxWeights, onnxWeights } from './weights.js'
 
 /** What to export, and where to. */
@@ -154,7 +155,7 @@ async function exportFolder(
       await writeNewFile(system, join(folder.partial, name), (file) => writeAt(file, bytes, 0))
       sizes.set(name, bytes.length)
     }
-    const weights: Omit<GraphWeights, 'graph'> = {
+    const weights: UnplacedWeights = {
       checkpoint,
       weights: source,
       form,
@@ -190,12 +191,15 @@ async function exportFolder(
   }
 }
 
+/** Weights before there is a graph to put them in. */
+type UnplacedWeights = Omit<GraphWeights, 'graph' | 'nextGate'>
+
 /** Writes `onnx/`. */
 async function writeModel(
   system: FileSystem,
   folder: string,
   decoder: DecoderDescription,
-  weights: Omit<GraphWeights, 'graph'>,
+  weights: UnplacedWeights,
   inlineBytes: number,
   sizes: Map<string, number>,
 ): Promise<{ nodes: number; dataFiles: number }> {
@@ -203,7 +207,8 @@ async function writeModel(
   let isKept = false
   try {
     const graph = createGraph(data.store)
-    await addDecoder({ ...weights, graph }, decoder)
+    const nextGate = decodingStages(graph, quantizedValues(weights.weights))
+    await addDecoder({ ...weights, graph, nextGate }, decoder)
     const producer = { version: await packageVersion(), metadata: { family: decoder.family } }
     const isInline = data.bytes() <= inlineBytes
     const whole = isInline ? await data.readAll() : undefined
@@ -228,6 +233,12 @@ async function writeModel(
   } finally {
     if (!isKept) await data.remove()
   }
+}
+
+/** Values of all quantized layers. */
+function quantizedValues({ quantization }: CheckpointWeights): number {
+  const records = Object.values(quantization?.modules ?? {})
+  return records.reduce((sum, { shape: [rows, cols] }) => sum + rows * cols, 0)
 }
 
 async function addCompanions(

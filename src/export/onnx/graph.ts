@@ -6,7 +6,18 @@ export const OPSET = 21
 export const MICROSOFT = 'com.microsoft'
 
 /** The value of an attribute: whole numbers as they are, others told apart. */
-export type Attribute = number | readonly number[] | { readonly float: number } | { readonly text: string }
+export type Attribute =
+  | number
+  | readonly number[]
+  | { readonly float: number }
+  | { readonly text: string }
+  | { readonly branch: Branch }
+
+/** A graph within an operation, which sees the values around it. */
+export interface Branch {
+  readonly nodes: readonly GraphNode[]
+  readonly output: GraphValue
+}
 
 /** One operation. */
 export interface GraphNode {

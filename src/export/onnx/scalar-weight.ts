@@ -1,6 +1,7 @@
 import { groupsPerRow, type PackedScalarLayer, unpackScalar } from '../../packing/scalar-layer.js'
 import { runwise } from './blocks.js'
 import { bytesOf, cast, constant, type Graph, MICROSOFT, node, reshape, weight } from './graph.js'
+import { gated } from './stages.js'
 import { packStream, readCodes, streamBytes } from './windows.js'
 
 /** A layer of codes, scales and zero points in a graph. */
@@ -15,6 +16,8 @@ export interface GraphScalar {
   readonly scales: string
   /** uint8, rows x groups. */
   readonly zeros: string
+  /** Of the stage that all rows are decoded in. */
+  readonly gate?: string
 }
 
 /** Adds a layer of codes as it is stored. */
@@ -22,6 +25,7 @@ export async function scalarWeight(
   graph: Graph,
   name: string,
   packed: PackedScalarLayer,
+  gate?: string,
 ): Promise<GraphScalar> {
   const { rows, cols, bits, groupSize, codes, scales, zeros } = unpackScalar(packed)
   const groups = groupsPerRow(cols, groupSize)
@@ -41,6 +45,7 @@ export async function scalarWeight(
     codes: await weight(graph, `${name}.codes`, 'uint8', dims, data),
     scales: await weight(graph, `${name}.scales`, 'float16', [rows, groups], bytesOf(scales)),
     zeros: await weight(graph, `${name}.zeros`, 'uint8', [rows, groups], bytesOf(zeros)),
+    ...(gate !== undefined && { gate }),
   }
 }
 
@@ -54,7 +59,7 @@ function hasWholeGroups({
 
 /** The weights of all rows, float32, rows x cols. */
 export function scalarValues(graph: Graph, layer: GraphScalar): string {
-  return decode(graph, layer, layer.rows, layer.codes, layer.scales, layer.zeros)
+  return decode(graph, layer, layer.rows, gated(graph, layer.codes, layer.gate), layer.scales, layer.zeros)
 }
 
 /** The weights of the rows that `ids` (int64) names, float32, ids x cols. */

@@ -38,6 +38,7 @@ export const onnxSchema: INamespace = {
           f: field(2, 'float'),
           i: field(3, 'int64'),
           s: field(4, 'bytes'),
+          g: field(6, 'GraphProto'),
           ints: list(8, 'int64'),
           type: field(20, 'int32'),
         }),

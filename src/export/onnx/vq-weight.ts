@@ -14,6 +14,7 @@ import {
 } from '../../packing/vq-layer.js'
 import { runwise } from './blocks.js'
 import { bytesOf, cast, constant, type Graph, node, reshape, slice, weight } from './graph.js'
+import { gated } from './stages.js'
 import { digitsOf, joinDigits, packStream, readDigits, streamBytes } from './windows.js'
 
 /** A weight matrix in a graph. */
@@ -36,13 +37,19 @@ interface Shape {
  * indices run down the columns, so that the key of a trellis is a window of its column's stream. Values keep the shape
  * that the last step needs: a runtime that decodes all layers at once holds what each step gives.
  *
+ * @param gate of the stage that it is decoded in
  * @returns the weights, in stored order
  */
-export async function vqWeight(graph: Graph, name: string, packed: PackedLayer): Promise<GraphMatrix> {
+export async function vqWeight(
+  graph: Graph,
+  name: string,
+  packed: PackedLayer,
+  gate?: string,
+): Promise<GraphMatrix> {
   const layer = unpackLayer(packed)
   const { layout, permutation } = layer
   const shape = shapeOf(layout)
-  const keys = await columnKeys(graph, name, layer, shape)
+  const keys = await columnKeys(graph, name, layer, shape, gate)
   const table = layout.trellis
     ? trellisTable(graph, layout, shape)
     : await codebookTable(graph, name, packed, shape)
@@ -65,6 +72,7 @@ async function columnKeys(
   name: string,
   { layout, indices }: VqLayer,
   { dims: inRow }: Shape,
+  gate: string | undefined,
 ): Promise<string> {
   const { rows, trellis, rowsPerGroup } = layout
   const vectors = vectorsPerRow(layout)
@@ -85,7 +93,8 @@ async function columnKeys(
     const dims = [streamBytes(streams), ...(steps.length === 1 ? inRow : [columns.length]), 1]
     const stored = await weight(graph, `${name}.indices.${step}`, 'uint8', dims, data)
     const restart = trellis ? rowsPerGroup : rows
-    parts.push(readDigits(graph, stored, dims.length, { ...streams, bits, restart }, digits))
+    const windows = { ...streams, bits, restart }
+    parts.push(readDigits(graph, gated(graph, stored, gate), dims.length, windows, digits))
     order.push(...columns)
   }
   if (parts.length === 1) return joinDigits(graph, parts[0], digits)

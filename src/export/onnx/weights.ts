@@ -16,6 +16,7 @@ import {
   scalarValues,
   scalarWeight,
 } from './scalar-weight.js'
+import type { NextGate } from './stages.js'
 import { type GraphMatrix, vqWeight } from './vq-weight.js'
 
 /** How weights are written. */
@@ -34,6 +35,8 @@ export interface GraphWeights {
   readonly matrices: Map<string, Promise<GraphWeight>>
   /** The name in the graph of what each linear layer reads, by the layer's name; filled as layers are added. */
   readonly inputs: Map<string, string>
+  /** The gate of the next weight that is decoded as a whole. */
+  readonly nextGate: NextGate
   /** Told of each weight before it is written. */
   readonly onWeight: (name: string) => void
 }
@@ -115,7 +118,7 @@ export async function vector({ graph, weights }: GraphWeights, name: string, siz
 }
 
 async function addMatrix(
-  { graph, checkpoint, weights, form }: GraphWeights,
+  { graph, checkpoint, weights, form, nextGate }: GraphWeights,
   name: string,
   shape: readonly [number, number],
   isTable: boolean,
@@ -139,11 +142,12 @@ async function addMatrix(
     if (dtype === 'BF16') return scaledHalves(graph, name, shape, values)
     return { kind: 'matrix', value: await weight(graph, name, 'float32', shape, bytesOf(values)) }
   }
-  if ('layout' in packed) return { kind: 'matrix', ...(await vqWeight(graph, name, packed)) }
+  if ('layout' in packed)
+    return { kind: 'matrix', ...(await vqWeight(graph, name, packed, nextGate(rows * cols))) }
   if (form === 'nbits' && !isTable && fitsBlocks(packed)) {
     return { kind: 'product', multiply: await scalarProduct(graph, name, packed) }
   }
-  return { kind: 'scalar', layer: await scalarWeight(graph, name, packed) }
+  return { kind: 'scalar', layer: await scalarWeight(graph, name, packed, nextGate(rows * cols)) }
 }
 
 async function halves(
