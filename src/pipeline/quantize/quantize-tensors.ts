@@ -6,7 +6,13 @@ import {
   scalarGridOptionNames,
   scalarOptionsOf,
 } from '../../baselines/scalar-options.js'
-import { type OptionNames, refuseUnknown, requireOneOf, requirePath, requirePatterns } from '../../check-option.js'
+import {
+  type OptionNames,
+  refuseUnknown,
+  requireOneOf,
+  requirePath,
+  requirePatterns,
+} from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { isFloatDtype } from '../../checkpoint/dtype.js'
 import { type ModelPlace, placeOf, requireModel } from '../../checkpoint/model-source.js'
