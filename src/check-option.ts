@@ -29,6 +29,12 @@ export function requireObject(option: string, value: object): void {
   throw new OptionError(option, `expected an object, got ${shownValue(value)}`)
 }
 
+/** Checks that a value is a list of objects. */
+export function requireList(option: string, value: readonly unknown[]): void {
+  if (!Array.isArray(value)) throw new OptionError(option, `expected a list, got ${shownValue(value)}`)
+  for (const one of value) requireObject(option, one)
+}
+
 /**
  * Checks that a value is an object with these fields, e.g. a layer, for callers whom no compiler tells.
  *
@@ -37,7 +43,9 @@ export function requireObject(option: string, value: object): void {
  */
 export function requireFields(value: object, what: string, fields: readonly string[]): void {
   const given = typeof value === 'object' && value !== null
-  const missing = given ? fields.find((field) => typeof (value as Fields)[field] !== 'object') : undefined
+  const isThere = (field: string) =>
+    typeof (value as Fields)[field] === 'object' && (value as Fields)[field] !== null
+  const missing = given ? fields.find((field) => !isThere(field)) : undefined
   if (given && missing === undefined) return
   const lacking = missing === undefined ? '' : `, without ${missing}`
   throw new ShapeError(`expected ${what}, got ${shownValue(value)}${lacking}`)

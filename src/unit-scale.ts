@@ -11,8 +11,8 @@ const ORDINARY = 30
  */
 export function inOrdinaryUnits(m: Matrix): { readonly scaled: Matrix; readonly exponent: number } {
   let largest = 0
-  for (const value of m.data) {
-    const size = Math.abs(value)
+  for (let i = 0; i < m.data.length; i++) {
+    const size = Math.abs(m.data[i])
     if (size > largest) largest = size
   }
   const exponent = largest === 0 || !Number.isFinite(largest) ? 0 : Math.floor(Math.log2(largest))

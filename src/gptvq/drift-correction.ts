@@ -1,4 +1,4 @@
-import { requirePositive, requireShare } from '../check-option.js'
+import { requireList, requirePositive, requireShare } from '../check-option.js'
 import { ShapeError } from '../errors.js'
 import { type Pause, pacer } from '../event-loop.js'
 import { dampedInverseFactor, ownFactors, requireFit, type SharedFactors } from '../inverse-factor.js'
@@ -79,6 +79,7 @@ export async function correctDrift(
 ): Promise<CorrectedWeight> {
   const { share = 1, maxMove = 0.5, damping = 0.01, name = 'weight', signal, factors = ownFactors } = options
   requireShare('share', share)
+  requireList('halves', halves)
   requirePositive('maxMove', maxMove)
   requireFit(weight, hessian, name)
   requireHalves(weight, halves, name)

@@ -102,7 +102,10 @@ export async function quantizeLayer(
   const clock = phaseClock(options.onPhase)
   requireFit(weight, hessian, name)
   const { scaled, exponent } = inOrdinaryUnits(weight)
-  const ordered = orderColumns(scaled, inOrdinaryUnits(hessian).scaled, settings.columnOrder, name)
+  const units = inOrdinaryUnits(hessian).scaled
+  await pause()
+  const ordered = orderColumns(scaled, units, settings.columnOrder, name)
+  await pause()
   const where = ordered.permutation ? `${name}, columns in activation order` : name
   const columnsShare = COLUMNS_SHARE[settings.trellisBits > 0 ? 'trellis' : 'plain']
   const { layer, codebooks } = await walkColumns(ordered, settings, where, factors, pause, clock, (done) =>
@@ -150,9 +153,13 @@ async function walkColumns(
     ),
   )
   const metrics = vectorMetrics(factor, settings.vectorDim, settings.vectorMetric)
+  await pause()
   const work = padWithout(weight, dead, paddedCols)
+  await pause()
   const layout = settings.indexWidths === 'same' ? even : fitWidths(even, work, factor)
+  await pause()
   const layer = emptyLayer(layout, settings.codebookBits, scaleRatio(layout, work))
+  await pause()
   const codebooks = decodeCodebooks(layer)
   const scales = decodeBlockScales(layer)
   const walk: ColumnWalk = { layout, settings, work, factor, metrics, layer, codebooks, scales }
@@ -199,12 +206,12 @@ async function descendOnLoss(
 
   async function refineIndices(panel: LayerPanel, inPanel?: (done: number) => void): Promise<() => void> {
     const goBack = keepIndices(panel)
-    await clock('refine', () => refinePanel(panel, stateOf(panel), limits, pause, inPanel))
+    await clock('refine', async () => refinePanel(panel, await stateOf(panel, pause), limits, pause, inPanel))
     return goBack
   }
 
   async function descend(panel: LayerPanel, inPanel?: (done: number) => void): Promise<() => void> {
-    const state = stateOf(panel)
+    const state = await stateOf(panel, pause)
     const before = snapshot(panel, layer, state.losses)
     if (refinementRounds === 0) {
       await clock('update', () => updateCodebooks(wholeStrip(panel, state), codebookUpdateSteps, pause))
@@ -212,7 +219,7 @@ async function descendOnLoss(
       // its rounds move the codebooks too, and end as low without a descent of these alone before
       await clock('refine', () => refinePanel(panel, state, limits, pause, inPanel))
     }
-    const stored = await clock('update', () => storePanel(panel, layer, before, state.residual))
+    const stored = await clock('update', () => storePanel(panel, layer, before, state.residual, pause))
     if (refinementRounds > 0) await clock('refine', () => refineOnce(panel, stored, 0, pause))
     return () => restorePanel(before, panel, layer)
   }

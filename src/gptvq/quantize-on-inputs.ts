@@ -1,3 +1,4 @@
+import { requireObject } from '../check-option.js'
 import { ShapeError } from '../errors.js'
 import { HessianAccumulator } from '../hessian.js'
 import { type Matrix, requireMatrix } from '../matrix.js'
@@ -41,8 +42,11 @@ export async function quantizeOnInputs(
   options: VqOptions & Omit<LayerTask, 'tokens'> = {},
 ): Promise<LayerOnInputs> {
   requireMatrix(weight, 'weight')
+  requireObject('options', options)
   const seen = new HessianAccumulator(weight.cols)
-  for (const batch of Symbol.iterator in inputs ? inputs : [inputs]) seen.add(batch)
+  for (const batch of Symbol.iterator in Object(inputs) ? (inputs as Iterable<Matrix>) : [inputs as Matrix]) {
+    seen.add(batch)
+  }
   if (seen.tokens === 0)
     throw new ShapeError('inputs hold no tokens; expected at least one row of activations')
   const hessian = seen.hessian()

@@ -1,5 +1,6 @@
 import { access, mkdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
+import { requirePath } from '../check-option.js'
 import {
   CONFIG_FILE,
   isCompanionFile,
@@ -37,6 +38,7 @@ const known = new Map<string, string>()
  * @throws UnsupportedError when the model has no safetensors weights
  */
 export async function resolveModel(model: string, options: ResolveOptions = {}): Promise<string> {
+  requirePath('model', model)
   const name = parseHubName(model)
   if (name === undefined || (await isThere(model))) return model
   const settings = hubSettings(options.env ?? process.env)

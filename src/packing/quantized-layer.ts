@@ -1,3 +1,4 @@
+import { requireFields } from '../check-option.js'
 import type { Matrix } from '../matrix.js'
 import { type PackedLayer, packLayer, requirePackedLayer, unpackLayer } from './pack-layer.js'
 import {
@@ -19,6 +20,7 @@ export type PackedQuantizedLayer = PackedLayer | PackedScalarLayer
 
 /** The float32 weights (rows x cols) that a layer stands for. */
 export function dequantize(layer: QuantizedLayer): Matrix {
+  requireFields(layer, 'a quantized layer', [])
   return 'layout' in layer ? dequantizeLayer(layer) : dequantizeScalar(layer)
 }
 

@@ -147,6 +147,7 @@ export function emptyLayer(layout: VqLayout, codebookBits: CodebookBits, scaleRa
 export function decodeCodebooks(
   layer: Pick<VqLayer, 'codebooks' | 'codebookScales'> & Partial<Pick<VqLayer, 'layout'>>,
 ): Float32Array {
+  requireFields(layer, 'a layer that quantizeLayer gave', ['codebooks', 'codebookScales'])
   const { layout, codebooks, codebookScales } = layer
   const isConstant = layout !== undefined && isTrellis(layout)
   const size = codebooks.length / (isConstant ? 1 : codebookScales.length)

@@ -1,5 +1,6 @@
-import { requireWhole } from '../check-option.js'
+import { requireObject, requireWhole } from '../check-option.js'
 import { OptionError } from '../errors.js'
+import { shownValue } from '../shown-value.js'
 
 /** Options that every picture takes. */
 export interface PictureOptions {
@@ -11,14 +12,26 @@ export interface PictureOptions {
 
 /** The width of a picture. @throws OptionError when it cannot work */
 export function pictureWidth(options: PictureOptions, preset: number): number {
+  requireObject('options', options)
   const { width = preset } = options
   requireWhole('width', width, 240, 4000)
   return width
 }
 
-/** Checks that there is at least one element. */
+/** Checks that a value is a list with at least one element. */
 export function requireSome(option: string, values: ArrayLike<unknown>, what: string): void {
+  if (!Array.isArray(values) && !ArrayBuffer.isView(values)) {
+    throw new OptionError(option, `expected a list, each element a ${what}, got ${shownValue(values)}`)
+  }
   if (values.length === 0) throw new OptionError(option, `is empty; expected at least one ${what}`)
+}
+
+/** Checks that each element is called something. */
+export function requireNames(option: string, values: readonly { readonly name: string }[]): void {
+  for (const value of values) {
+    if (typeof value?.name === 'string') continue
+    throw new OptionError(option, `expected objects with a name, got ${shownValue(value)}`)
+  }
 }
 
 /** Checks that a number is finite, and not below `least` where that is given. */

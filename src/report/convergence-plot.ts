@@ -1,4 +1,4 @@
-import { requireOneOf } from '../check-option.js'
+import { requireObject, requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
 import { type PictureOptions, pictureWidth, requireAllFinite, requireSome } from './check.js'
 import { sampleIndices } from './codebooks/codebook-group.js'
@@ -40,6 +40,7 @@ const MOST_STEPS = 400
  * @throws OptionError when there is no curve, one is empty, or a value cannot be drawn on the scale
  */
 export function convergencePlot(curves: readonly Curve[], options: ConvergenceOptions = {}): string {
+  requireObject('options', options)
   const { step = 'iteration', measure = 'loss', scale = 'linear', relative = false } = options
   requireOneOf('scale', scale, ['linear', 'log'])
   checkCurves(curves, scale, relative)

@@ -1,7 +1,7 @@
 import * as Plot from '@observablehq/plot'
-import { requireOneOf } from '../check-option.js'
+import { requireObject, requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
+import { type PictureOptions, pictureWidth, requireNames, requireNumber, requireSome } from './check.js'
 import { type Canvas, createCanvas, LABEL_SIZE } from './drawing/canvas.js'
 import { drawLegend } from './drawing/legend.js'
 import { cleanText, formatNumber, textWidth } from './drawing/text.js'
@@ -53,6 +53,7 @@ interface Row {
  * @throws OptionError when there is no layer, a name comes twice, or an error is not a number of at least 0
  */
 export function layerBars(layers: readonly LayerError[], options: LayerBarsOptions = {}): string {
+  requireObject('options', options)
   const { measure = 'snr' } = options
   requireOneOf('measure', measure, ['error', 'snr'])
   checkLayers(layers)
@@ -79,6 +80,7 @@ export function layerBars(layers: readonly LayerError[], options: LayerBarsOptio
 
 function checkLayers(layers: readonly LayerError[]): void {
   requireSome('layers', layers, 'layer')
+  requireNames('layers', layers)
   const names = new Set<string>()
   for (const { name, relativeError } of layers) {
     if (names.has(name)) throw new OptionError('layers', `${name} comes twice; expected each layer once`)

@@ -1,3 +1,4 @@
+import { requireList } from '../check-option.js'
 /** A point of two costs, less of each is better. */
 export interface CostPoint {
   /** Bits per value. */
@@ -11,6 +12,7 @@ export interface CostPoint {
  * equal points all are kept.
  */
 export function paretoFront<P extends CostPoint>(points: readonly P[]): P[] {
+  requireList('points', points)
   const ordered = [...points].sort((a, b) => a.bits - b.bits || a.cost - b.cost)
   const front: P[] = []
   for (const point of ordered) {

@@ -1,5 +1,5 @@
 import * as Plot from '@observablehq/plot'
-import { requireOneOf } from '../check-option.js'
+import { requireObject, requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
 import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
 import { type Canvas, createCanvas, drawAxisTitle } from './drawing/canvas.js'
@@ -42,6 +42,7 @@ export function rateDistortionChart(
   points: readonly RatePoint[],
   options: RateDistortionOptions = {},
 ): string {
+  requireObject('options', options)
   const { measure = 'relative error', better = 'less', scale = 'linear' } = options
   requireOneOf('better', better, ['less', 'more'])
   requireOneOf('scale', scale, ['linear', 'log'])

@@ -1,7 +1,7 @@
 import * as Plot from '@observablehq/plot'
-import { requireOneOf } from '../check-option.js'
+import { requireObject, requireOneOf } from '../check-option.js'
 import { OptionError } from '../errors.js'
-import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
+import { type PictureOptions, pictureWidth, requireNames, requireNumber, requireSome } from './check.js'
 import { type Canvas, createCanvas, LABEL_SIZE } from './drawing/canvas.js'
 import { cleanText, fitText, formatNumber, textWidth } from './drawing/text.js'
 import { HEAT_STEPS } from './drawing/theme.js'
@@ -48,6 +48,7 @@ interface Cell {
  * @throws OptionError when there is no layer, two have the same place, or a value cannot be shaded on the scale
  */
 export function sensitivityMap(layers: readonly LayerValue[], options: SensitivityMapOptions = {}): string {
+  requireObject('options', options)
   const { measure = 'relative error', scale = 'linear' } = options
   requireOneOf('scale', scale, ['linear', 'log'])
   checkLayers(layers, scale)
@@ -74,6 +75,7 @@ export function sensitivityMap(layers: readonly LayerValue[], options: Sensitivi
 
 function checkLayers(layers: readonly LayerValue[], scale: 'linear' | 'log'): void {
   requireSome('layers', layers, 'layer')
+  requireNames('layers', layers)
   const places = new Map<string, string>()
   for (const { name, value } of layers) {
     const { block, kind } = layerPlace(name)

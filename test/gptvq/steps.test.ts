@@ -1,6 +1,7 @@
 import { Matrix as Dense, inverse, pseudoInverse } from 'ml-matrix'
 import { describe, expect, it } from 'vitest'
 import { inverseFactorInPlace } from '../../src/cholesky.js'
+import { resolveVqOptions } from '../../src/gptvq/options.js'
 import { type ColumnStrip, closeStrip, openStrip, wholeStrip } from '../../src/gptvq/refine/column-strip.js'
 import { refineIndices } from '../../src/gptvq/refine/refine-indices.js'
 import { refineOnce, refinePanel } from '../../src/gptvq/refine/refine-panel.js'
@@ -17,12 +18,16 @@ import {
   type ScaleBlockSize,
   type VqLayer,
 } from '../../src/index.js'
+import { wholeBlock } from '../../src/kernels/contract.js'
+import { kernels } from '../../src/kernels/kernels.js'
 import type { Matrix } from '../../src/matrix.js'
+import { layoutOf } from '../../src/packing/layout.js'
 import {
   blocksPerRow,
   centroidsOf,
   columnGroupsOf,
   decodeBlockScales,
+  emptyLayer,
   vectorsPerRow,
 } from '../../src/packing/vq-layer.js'
 import { gaussianMatrix, randomHessian } from '../support/random-matrix.js'
@@ -117,6 +122,25 @@ describe('vectorMetrics', () => {
   )
 })
 
+describe('stateOf', () => {
+  it('multiplies wide panels in turns, to the bits of one product', async () => {
+    const [rows, cols] = [130, 2900]
+    const weight = gaussianMatrix(rows, cols, 1)
+    const hessian = gaussianMatrix(cols, cols, 2)
+    const layer = emptyLayer(layoutOf(rows, cols, resolveVqOptions({ bits: 2, trellisBits: 2 })), 8, 1.2)
+    let turns = 0
+    const [panel] = rowPanels(weight, hessian, layer, decodeCodebooks(layer))
+    const { residual } = await stateOf(panel, async () => void turns++)
+    expect(turns).toBe(2)
+    const stored = dequantizeLayer(layer).data
+    const difference = weight.data.map((value, i) => value - stored[i])
+    const whole = new Float32Array(rows * cols)
+    const block = (data: Float32Array) => wholeBlock(data, cols)
+    kernels().gemm('AB', rows, cols, cols, 1, block(difference), block(hessian.data), 0, block(whole))
+    expect(residual).toEqual(whole)
+  })
+})
+
 describe('updateCodebooks', () => {
   it.each([...shapes, ...scaledShapes])(
     'reaches the optimum that a dense solver finds, %i x %i, d = %i, scales %s',
@@ -124,11 +148,11 @@ describe('updateCodebooks', () => {
       const { weight, hessian, layer } = await walked(rows, cols, d, 10, size)
       const before = lossOf(weight, dequantizeLayer(layer), hessian)
       const panel = onlyPanel(weight, hessian, layer)
-      const state = stateOf(panel)
+      const state = await stateOf(panel, noPause)
       expect(sum(state.losses) / before).toBeCloseTo(1, 4)
       const start = snapshot(panel, layer, state.losses)
       await updateCodebooks(wholeStrip(panel, state), 400, noPause)
-      const end = storePanel(panel, layer, start, state.residual)
+      const end = await storePanel(panel, layer, start, state.residual, noPause)
       const after = lossOf(weight, dequantizeLayer(layer), hessian)
       expect(sum(end.losses) / after).toBeCloseTo(1, 4)
       expect(after).toBeLessThan(before)
@@ -140,23 +164,23 @@ describe('updateCodebooks', () => {
     for (const steps of [0, 1, 2, 5, 40]) {
       const { weight, hessian, layer } = await walked(40, 60, 2, 20 + steps, steps === 5 ? 16 : undefined)
       const panel = onlyPanel(weight, hessian, layer)
-      const state = stateOf(panel)
+      const state = await stateOf(panel, noPause)
       const before = state.losses.slice()
       await updateCodebooks(wholeStrip(panel, state), steps, noPause)
       for (let g = 0; g < before.length; g++) expect(state.losses[g]).toBeLessThanOrEqual(before[g])
-      expectSameState(state, stateOf(panel))
+      expectSameState(state, await stateOf(panel, noPause))
     }
   })
 
   it('moves one column group and leaves the others alone', async () => {
     const { weight, hessian, layer } = await walked(40, 60, 2, 27)
     const panel = onlyPanel(weight, hessian, layer)
-    const [state, codebooks] = [stateOf(panel), panel.codebooks.slice()]
+    const [state, codebooks] = [await stateOf(panel, noPause), panel.codebooks.slice()]
     const before = state.losses.slice()
     const strip = openStrip(panel, state, 1)
     await updateCodebooks(strip, 5, noPause)
     closeStrip(strip, state)
-    expectSameState(state, stateOf(panel))
+    expectSameState(state, await stateOf(panel, noPause))
     const size = centroidsOf(layer.layout) * layer.layout.vectorDim
     for (const [i, value] of panel.codebooks.entries()) {
       const columnGroup = Math.floor(i / size) % columnGroupsOf(layer.layout)
@@ -170,21 +194,21 @@ describe('storePanel', () => {
   it('takes a row group back to the snapshot where rounding leaves it worse, and only that', async () => {
     const { weight, hessian, layer } = await walked(40, 60, 2, 26)
     const panel = onlyPanel(weight, hessian, layer)
-    const state = stateOf(panel)
+    const state = await stateOf(panel, noPause)
     const before = snapshot(panel, layer, state.losses)
     const stored = dequantizeLayer(layer).data.slice()
     await updateCodebooks(wholeStrip(panel, state), 40, noPause)
     const group = panel.codebooks.length / state.losses.length
     // the second row group gets codebooks that are of no use
     panel.codebooks.fill(7, group, 2 * group)
-    const after = storePanel(panel, layer, before, state.residual)
+    const after = await storePanel(panel, layer, before, state.residual, noPause)
     const [from, to] = [layer.layout.rowsPerGroup * 60, 2 * layer.layout.rowsPerGroup * 60]
     const now = dequantizeLayer(layer).data
     expect(now.slice(from, to)).toEqual(stored.slice(from, to))
     expect(after.losses[0]).toBeLessThan(before.losses[0])
     expect(now.slice(0, from)).not.toEqual(stored.slice(0, from))
     expect(decodeCodebooks(layer)).toEqual(panel.codebooks)
-    expectSameState(after, stateOf(panel))
+    expectSameState(after, await stateOf(panel, noPause))
   })
 })
 
@@ -194,12 +218,12 @@ describe('refinePanel', () => {
     async (rows, cols, d, size) => {
       const { weight, hessian, layer } = await walked(rows, cols, d, 50, size)
       const panel = onlyPanel(weight, hessian, layer)
-      const state = stateOf(panel)
+      const state = await stateOf(panel, noPause)
       for (let round = 0; round < 4; round++) {
         const before = state.losses.slice()
         await refineOnce(panel, state, 2, noPause)
         for (let g = 0; g < before.length; g++) expect(state.losses[g]).toBeLessThanOrEqual(before[g])
-        expectSameState(state, stateOf(panel))
+        expectSameState(state, await stateOf(panel, noPause))
       }
     },
   )
@@ -212,7 +236,7 @@ describe('refinePanel', () => {
       const panel = onlyPanel(weight, hessian, layer)
       const expected = structuredClone(layer)
       const alone = onlyPanel(weight, hessian, expected)
-      const state = stateOf(alone)
+      const state = await stateOf(alone, noPause)
       const going = state.losses.map(() => 1)
       const kept = { indices: alone.indices.slice(), codebooks: alone.codebooks.slice() }
       const rowGroups = state.losses.length
@@ -230,7 +254,7 @@ describe('refinePanel', () => {
         }
       }
       expect(going).not.toContain(1)
-      await refinePanel(panel, stateOf(panel), { ...limits, rounds: 20 }, noPause)
+      await refinePanel(panel, await stateOf(panel, noPause), { ...limits, rounds: 20 }, noPause)
       expect(panel.indices).toEqual(kept.indices)
       expect(panel.codebooks).toEqual(kept.codebooks)
     },
@@ -243,7 +267,7 @@ describe('refineIndices', () => {
     async (rows, cols, d, size) => {
       const { weight, hessian, layer } = await walked(rows, cols, d, 30, size)
       const panel = onlyPanel(weight, hessian, layer)
-      const state = stateOf(panel)
+      const state = await stateOf(panel, noPause)
       let loss = lossOf(weight, dequantizeLayer(layer), hessian)
       let sweeps = 0
       while (
@@ -255,7 +279,7 @@ describe('refineIndices', () => {
         loss = next
       }
       expect(sweeps).toBeLessThan(100)
-      expectSameState(state, stateOf(panel))
+      expectSameState(state, await stateOf(panel, noPause))
       for (let trial = 0; trial < 40; trial++) {
         const at = (trial * 7919) % (rows * vectorsPerRow(layer.layout))
         const kept = layer.indices[at]
@@ -273,7 +297,7 @@ describe('refineScales', () => {
     async (rows, cols, d, size) => {
       const { weight, hessian, layer } = await walked(rows, cols, d, 40, size)
       const panel = onlyPanel(weight, hessian, layer)
-      const state = stateOf(panel)
+      const state = await stateOf(panel, noPause)
       const before = lossOf(weight, dequantizeLayer(layer), hessian)
       let loss = before
       let sweeps = 0
@@ -287,7 +311,7 @@ describe('refineScales', () => {
       }
       expect(sweeps).toBeLessThan(100)
       expect(loss).toBeLessThan(before)
-      expectSameState(state, stateOf(panel))
+      expectSameState(state, await stateOf(panel, noPause))
       expect(panel.scales?.values).toEqual(decodeBlockScales(layer))
       const codes = layer.blockScales?.codes ?? new Uint8Array(0)
       for (let trial = 0; trial < 40; trial++) {
@@ -307,7 +331,7 @@ describe('refineScales', () => {
     const codes = layer.blockScales?.codes ?? new Uint8Array(0)
     codes.set(codes.map((_, i) => (5 * i) % 16))
     const panel = onlyPanel(weight, hessian, layer)
-    await refineScales(wholeStrip(panel, stateOf(panel)), noPause)
+    await refineScales(wholeStrip(panel, await stateOf(panel, noPause)), noPause)
     for (const [at, chosen] of codes.entries()) {
       const losses = Array.from({ length: 16 }, (_, code) => {
         codes[at] = code
@@ -321,7 +345,7 @@ describe('refineScales', () => {
   it('leaves a layer without scales alone', async () => {
     const { weight, hessian, layer } = await walked(16, 40, 2, 42)
     const panel = onlyPanel(weight, hessian, layer)
-    const state = stateOf(panel)
+    const state = await stateOf(panel, noPause)
     const residual = state.residual.slice()
     expect(await refineScales(wholeStrip(panel, state), noPause)).toBe(0)
     expect(state.residual).toEqual(residual)

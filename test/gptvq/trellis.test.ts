@@ -91,7 +91,7 @@ describe('a layer with a trellis', () => {
   it('never rises in a round of refinement', async () => {
     const layer = await quantizeLayer(weight, hessian, { ...options, refinementRounds: 0 })
     const [panel] = rowPanels(weight, hessian, layer, decodeCodebooks(layer))
-    const state = stateOf(panel)
+    const state = await stateOf(panel, async () => {})
     let before = state.losses.slice()
     const first = before.slice()
     for (let round = 0; round < 4; round++) {
@@ -100,7 +100,7 @@ describe('a layer with a trellis', () => {
       before = state.losses.slice()
     }
     for (const [group, loss] of before.entries()) expect(loss).toBeLessThan(first[group])
-    const exact = stateOf(panel).losses
+    const exact = (await stateOf(panel, async () => {})).losses
     for (const [group, loss] of before.entries()) expect(Math.abs(loss / exact[group] - 1)).toBeLessThan(1e-3)
   })
 

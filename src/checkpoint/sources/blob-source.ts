@@ -1,4 +1,6 @@
-import { CheckpointError } from '../../errors.js'
+import { requirePath } from '../../check-option.js'
+import { CheckpointError, OptionError } from '../../errors.js'
+import { shownValue } from '../../shown-value.js'
 import type { ByteSource } from '../byte-source.js'
 import { fileIn, lastPart, type ModelSource } from '../model-source.js'
 
@@ -30,6 +32,10 @@ export function blobSource(
   place: string,
   files: Iterable<FileLike> | ReadonlyMap<string, BlobLike>,
 ): ModelSource {
+  requirePath('place', place)
+  if (!(Symbol.iterator in Object(files))) {
+    throw new OptionError('files', `expected a list or a Map of files, got ${shownValue(files)}`)
+  }
   const byName = new Map<string, BlobLike>()
   for (const [name, blob] of named(files)) {
     if (byName.has(name)) {
@@ -58,7 +64,10 @@ export function blobSource(
 
 function named(files: Iterable<FileLike> | ReadonlyMap<string, BlobLike>): Iterable<[string, BlobLike]> {
   if (files instanceof Map) return files as ReadonlyMap<string, BlobLike>
-  return Array.from(files as Iterable<FileLike>, (file): [string, BlobLike] => [lastPart(file.name), file])
+  return Array.from(files as Iterable<FileLike>, (file): [string, BlobLike] => {
+    if (typeof file?.name === 'string') return [lastPart(file.name), file]
+    throw new OptionError('files', `expected files with names, got ${shownValue(file)}`)
+  })
 }
 
 /** A blob as bytes that can be read from any position. @internal */

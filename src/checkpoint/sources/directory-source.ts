@@ -1,3 +1,4 @@
+import { requireObject } from '../../check-option.js'
 import { CheckpointError } from '../../errors.js'
 import type { ModelSource } from '../model-source.js'
 import { blobSource, type FileLike } from './blob-source.js'
@@ -24,6 +25,7 @@ export interface DirectoryLike {
  * @throws CheckpointError when it cannot be read or holds no files
  */
 export async function directorySource(directory: DirectoryLike): Promise<ModelSource> {
+  requireObject('directory', directory)
   const files: FileLike[] = []
   try {
     for await (const entry of directory.values()) {

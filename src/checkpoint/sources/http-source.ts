@@ -1,3 +1,4 @@
+import { requireObject, requirePath } from '../../check-option.js'
 import { CheckpointError } from '../../errors.js'
 import type { ByteSource } from '../byte-source.js'
 import { CONFIG_FILE, SINGLE_WEIGHTS_FILE, WEIGHTS_INDEX_FILE } from '../folder-names.js'
@@ -40,6 +41,8 @@ export interface Remote {
  * @throws CheckpointError, when it is listed or read, for a server that refuses or does not answer with ranges
  */
 export function httpSource(url: string, options: HttpSourceOptions = {}): ModelSource {
+  requirePath('url', url)
+  requireObject('options', options)
   const remote = remoteOf(url, options)
   const main = /\.gguf$/i.test(new URL(remote.base).pathname)
     ? lastPart(new URL(remote.base).pathname)

@@ -1,4 +1,5 @@
-import { wholeBlock } from '../../kernels/contract.js'
+import type { Pause } from '../../event-loop.js'
+import { fromRow, wholeBlock } from '../../kernels/contract.js'
 import { kernels } from '../../kernels/kernels.js'
 import type { Matrix } from '../../matrix.js'
 import { scaleLevels } from '../../packing/block-scales.js'
@@ -21,6 +22,11 @@ import {
 const PANEL_VALUES = 2 ** 21
 /** Rows of a panel at least, however wide the layer: every panel reads the whole Hessian. */
 const LEAST_ROWS = 256
+
+/** Products of a panel with the Hessian between two pauses: some tens of milliseconds. */
+const TURN_PRODUCTS = 2 ** 30
+/** Products are cut at multiples of so many rows, where the kernels cut them anyway. */
+const ROWS_OF_A_TILE = 128
 
 /** Some row groups of a layer, whose rows are multiplied with the Hessian together; rows and groups count from 0. */
 export interface RowPanel {
@@ -135,17 +141,33 @@ export function rowsOfGroup({ rows, rowsPerGroup }: VqLayout, group: number): re
  *
  * @param residual receives the residual, rows x cols; by default a new array
  */
-export function stateOf(
+export async function stateOf(
   panel: LayerPanel,
+  pause: Pause,
   residual: Float32Array = new Float32Array(panel.layout.rows * panel.layout.cols),
-): PanelState {
+): Promise<PanelState> {
   const { weight, layout, hessian, indices, codebooks, scales, buffers } = panel
   const { rows, cols } = layout
   const difference = buffers.rows
   lookUp(layout, indices, codebooks, scales?.values, 0, rows, difference)
   for (let i = 0; i < rows * cols; i++) difference[i] = weight[i] - difference[i]
-  const [a, h] = [wholeBlock(difference, cols), wholeBlock(hessian.data, cols)]
-  kernels().gemm('AB', rows, cols, cols, 1, a, h, 0, wholeBlock(residual, cols))
+  const [a, c] = [wholeBlock(difference, cols), wholeBlock(residual, cols)]
+  const height = Math.max(1, Math.floor(TURN_PRODUCTS / cols ** 2 / ROWS_OF_A_TILE)) * ROWS_OF_A_TILE
+  for (let row = 0; row < rows; row += height) {
+    await pause()
+    const count = Math.min(height, rows - row)
+    kernels().gemm(
+      'AB',
+      count,
+      cols,
+      cols,
+      1,
+      fromRow(a, row),
+      wholeBlock(hessian.data, cols),
+      0,
+      fromRow(c, row),
+    )
+  }
   const losses = new Float64Array(rowGroupsOf(layout))
   for (let g = 0; g < losses.length; g++) {
     const [top, bottom] = rowsOfGroup(layout, g)

@@ -1,4 +1,5 @@
 import { type CodebookElements, loadCodebook, storeCodebook } from '../../codebook/store-codebook.js'
+import type { Pause } from '../../event-loop.js'
 import { centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayer } from '../../packing/vq-layer.js'
 import { copyGroup } from '../refine/narrow-panel.js'
 import { type LayerPanel, type PanelState, type RowPanel, stateOf } from './row-panel.js'
@@ -36,18 +37,19 @@ export function snapshot(panel: LayerPanel, layer: VqLayer, losses: Float64Array
  * @param residual of the panel, overwritten by that of the state after
  * @returns the state after
  */
-export function storePanel(
+export async function storePanel(
   panel: LayerPanel,
   layer: VqLayer,
   before: Snapshot,
   residual: Float32Array,
-): PanelState {
+  pause: Pause,
+): Promise<PanelState> {
   roundCodebooks(panel, layer)
-  const state = stateOf(panel, residual)
+  const state = await stateOf(panel, pause, residual)
   const worse = Array.from(state.losses.keys()).filter((g) => !(state.losses[g] <= before.losses[g]))
   if (worse.length === 0) return state
   for (const group of worse) restoreGroup(before, panel, layer, group)
-  return stateOf(panel, residual)
+  return stateOf(panel, pause, residual)
 }
 
 /** Puts a panel back as it was at the snapshot. */

@@ -1,3 +1,4 @@
+import { requireFields, requireWhole } from '../../check-option.js'
 import type {
   AttentionProjections,
   BlockDescription,
@@ -22,11 +23,15 @@ export interface LinearLayer {
 
 /** The linear layers of all blocks that are quantized, in the order of the forward pass. */
 export function allLinearLayers(config: DecoderDescription): LinearLayer[] {
+  requireFields(config, 'a description that describeDecoder gave', ['blocks'])
   return config.blocks.flatMap((_, index) => linearLayers(config, index))
 }
 
 /** The linear layers of block `index` (counted from 0) that are quantized, in the order of the forward pass. */
-export function linearLayers({ blocks }: DecoderDescription, index: number): LinearLayer[] {
+export function linearLayers(config: DecoderDescription, index: number): LinearLayer[] {
+  requireFields(config, 'a description that describeDecoder gave', ['blocks'])
+  const { blocks } = config
+  requireWhole('index', index, 0, blocks.length - 1)
   const { attention, feedForward } = blocks[index]
   const linears = [...projectionsOf(attention.projections), attention.output]
   if (feedForward.kind !== 'routed') linears.push(...feedForwardLinears(feedForward))

@@ -1,7 +1,13 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type OptionNames, refuseUnknown, requireObject, requirePath } from '../../check-option.js'
+import {
+  type OptionNames,
+  refuseUnknown,
+  requireList,
+  requireObject,
+  requirePath,
+} from '../../check-option.js'
 import { OptionError } from '../../errors.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import type { TextSource } from '../calibrate/text-source.js'
@@ -170,6 +176,7 @@ async function tryOut(
 
 /** The try that diverges least among those of at most `budget` bits per value; undefined when all have more. */
 export function bestWithin(trials: readonly TrialResult[], budget: number): TrialResult | undefined {
+  requireList('trials', trials)
   return trials
     .filter(({ bitsPerValue }) => bitsPerValue <= budget)
     .reduce<TrialResult | undefined>(

@@ -1,3 +1,4 @@
+import { requireList, requireObject } from '../../check-option.js'
 import { OptionError, ShapeError, throwIfAborted, UnsupportedError } from '../../errors.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
 import { disposeBlock, openBlock } from '../../model/decoder/block.js'
@@ -76,13 +77,10 @@ const heldLogits = 2 ** 25
  * @throws NumericError when a weight, an activation or a logit is NaN or infinite
  * @throws AbortedError when `signal` fires
  */
-export async function scoreModels({
-  reference,
-  candidates,
-  windows,
-  onProgress,
-  signal,
-}: ScoreOptions): Promise<ModelScores> {
+export async function scoreModels(options: ScoreOptions): Promise<ModelScores> {
+  requireObject('options', options)
+  const { reference, candidates, windows, onProgress, signal } = options
+  requireList('candidates', candidates)
   const models = reference === undefined ? [...candidates] : [reference, ...candidates]
   const context = assertScorable(models, windows, reference)
   const sums = models.map(emptySums)

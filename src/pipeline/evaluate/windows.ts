@@ -1,4 +1,5 @@
 import { OptionError, TextError } from '../../errors.js'
+import { shownValue } from '../../shown-value.js'
 
 /**
  * Cuts a text into windows without overlap, from its start; the rest that does not fill one is left out.
@@ -11,11 +12,16 @@ import { OptionError, TextError } from '../../errors.js'
  */
 export function cutWindows(tokens: Int32Array, context: number, windows?: number): Int32Array[] {
   if (!Number.isSafeInteger(context) || context < 2) {
-    throw new OptionError('context', `found ${context}; expected a whole number of at least 2 tokens`)
+    throw new OptionError(
+      'context',
+      `found ${shownValue(context)}; expected a whole number of at least 2 tokens`,
+    )
   }
   if (windows !== undefined && (!Number.isSafeInteger(windows) || windows < 1)) {
-    throw new OptionError('windows', `found ${windows}; expected a positive whole number`)
+    throw new OptionError('windows', `found ${shownValue(windows)}; expected a positive whole number`)
   }
+  if (!(tokens instanceof Int32Array))
+    throw new TextError(`expected tokens as an Int32Array, got ${shownValue(tokens)}`)
   const full = Math.floor(tokens.length / context)
   if (full === 0) {
     throw new TextError(

@@ -1,3 +1,4 @@
+import { requireFields } from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { fileIn, type ModelPlace, placeOf } from '../../checkpoint/model-source.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
@@ -58,6 +59,7 @@ export function withQuantizedLayers(
   source: WeightSource,
   layers: ReadonlyMap<string, QuantizedLayer>,
 ): WeightSource {
+  requireFields({ source, layers }, 'a source of weights and a Map of layers', ['source', 'layers'])
   return {
     shape: source.shape,
     onActivations: source.onActivations,

@@ -1,3 +1,4 @@
+import { requireFields } from '../../check-option.js'
 import type { ReportData } from '../../report/page/report-data.js'
 import type { QuantizationReport } from '../quantize/report.js'
 
@@ -5,7 +6,9 @@ import type { QuantizationReport } from '../quantize/report.js'
 export type RunDetails = Pick<ReportData, 'calibration' | 'seconds' | 'convergence'>
 
 /** The calibration, times and tuning of a run of `quantizeModel`, for `writeReport`. */
-export function runDetails({ calibration, seconds, tuning }: QuantizationReport): RunDetails {
+export function runDetails(report: QuantizationReport): RunDetails {
+  requireFields(report, 'a report of quantizeModel', ['seconds'])
+  const { calibration, seconds, tuning } = report
   return {
     seconds,
     ...(calibration !== null && { calibration }),

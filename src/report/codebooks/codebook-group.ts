@@ -1,4 +1,4 @@
-import { requireWhole } from '../../check-option.js'
+import { requireFields, requireWhole } from '../../check-option.js'
 import { OptionError, ShapeError } from '../../errors.js'
 import type { Matrix } from '../../matrix.js'
 import {
@@ -53,6 +53,12 @@ const SAMPLE_VECTORS = 20_000
  * @throws OptionError when there is no such group, ShapeError when `weight` does not fit the layer
  */
 export function codebookGroup(layer: VqLayer, group = 0, weight?: Matrix): CodebookGroup {
+  requireFields(layer, 'a layer that quantizeLayer gave', [
+    'layout',
+    'indices',
+    'codebooks',
+    'codebookScales',
+  ])
   const { layout } = layer
   const { rows, cols, vectorDim } = layout
   const bits = Math.log2(centroidsOf(layout)) / vectorDim

@@ -1,3 +1,4 @@
+import { requireObject } from '../../check-option.js'
 import { type PictureOptions, pictureWidth } from '../check.js'
 import { type CodebookGroup, checkGroup } from './codebook-group.js'
 import { linePicture } from './codebook-line.js'
@@ -20,6 +21,7 @@ import { planePicture } from './codebook-plane.js'
  * @throws OptionError naming the field that cannot be right
  */
 export function codebookPlot(group: CodebookGroup, options: PictureOptions = {}): string {
+  requireObject('group', group)
   checkGroup(group)
   const width = pictureWidth(options, group.vectorDim === 1 ? 560 : 720)
   if (group.vectorDim === 1) return linePicture(group, width, options.title)

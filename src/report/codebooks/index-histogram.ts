@@ -1,4 +1,5 @@
 import * as Plot from '@observablehq/plot'
+import { requireObject } from '../../check-option.js'
 import { OptionError } from '../../errors.js'
 import { type PictureOptions, pictureWidth, requireAllFinite, requireNumber, requireSome } from '../check.js'
 import { createCanvas, drawAxisTitle } from '../drawing/canvas.js'
@@ -22,6 +23,7 @@ const MARGIN = { marginLeft: 56, marginRight: 16, marginTop: 14, marginBottom: 4
  * @throws OptionError naming the field that cannot be right
  */
 export function indexHistogram(usage: IndexUsage, options: PictureOptions = {}): string {
+  requireObject('usage', usage)
   checkUsage(usage)
   const width = pictureWidth(options, 560)
   const { shares, storedBits, entropyBits, unused, isTrellis } = usage

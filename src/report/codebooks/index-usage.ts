@@ -1,6 +1,7 @@
-import { requireWhole } from '../../check-option.js'
+import { requireFields, requireList, requireWhole } from '../../check-option.js'
 import { OptionError } from '../../errors.js'
 import { columnGroupsOf, isTrellis, rowGroupsOf, type VqLayer } from '../../packing/vq-layer.js'
+import { shownValue } from '../../shown-value.js'
 import { groupCounts } from './codebook-group.js'
 
 /** How evenly a layer uses its centroids. */
@@ -22,6 +23,12 @@ export interface IndexUsage {
 
 /** Counts how often each centroid is used in its group. */
 export function indexUsage(layer: VqLayer): IndexUsage {
+  requireFields(layer, 'a layer that quantizeLayer gave', [
+    'layout',
+    'indices',
+    'codebooks',
+    'codebookScales',
+  ])
   const { layout } = layer
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
   const usage = usageOfCounts(Array.from({ length: groups }, (_, group) => groupCounts(layer, group)))
@@ -34,10 +41,10 @@ export function indexUsage(layer: VqLayer): IndexUsage {
  * @param storedBits bits that an index takes, default `log2(k)` rounded up
  * @throws OptionError when there is no vector, groups differ in k, or a count is not a whole number of at least 0
  */
-export function usageOfCounts(
-  groups: readonly ArrayLike<number>[],
-  storedBits = Math.ceil(Math.log2(groups[0]?.length ?? 1)),
-): IndexUsage {
+export function usageOfCounts(groups: readonly ArrayLike<number>[], storedBits?: number): IndexUsage {
+  if (!Array.isArray(groups) || groups.some((counts) => typeof counts?.length !== 'number')) {
+    throw new OptionError('groups', `expected a list of counts for each group, got ${shownValue(groups)}`)
+  }
   const k = groups[0]?.length ?? 0
   const shares = new Float64Array(k)
   let vectors = 0
@@ -61,7 +68,8 @@ export function usageOfCounts(
   }
   if (vectors === 0) throw new OptionError('groups', 'hold no vector; expected at least one count above 0')
   for (const [rank, count] of shares.entries()) shares[rank] = count / vectors
-  return { shares, storedBits, entropyBits: bits / vectors, unused: unused / (groups.length * k) }
+  const ownBits = storedBits ?? Math.ceil(Math.log2(k))
+  return { shares, storedBits: ownBits, entropyBits: bits / vectors, unused: unused / (groups.length * k) }
 }
 
 function sumOfCounts(counts: Float64Array, group: number): number {
@@ -79,6 +87,7 @@ function sumOfCounts(counts: Float64Array, group: number): number {
  * @throws OptionError when there is none, or the sizes of their codebooks differ
  */
 export function meanUsage(usages: readonly IndexUsage[], weights: readonly number[]): IndexUsage {
+  requireList('usages', usages)
   const k = usages[0]?.shares.length ?? 0
   const odd = usages.find(({ shares }) => shares.length !== k)
   if (k === 0 || odd !== undefined) {

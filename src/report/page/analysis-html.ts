@@ -1,3 +1,4 @@
+import { requireObject } from '../../check-option.js'
 import { requireNumber, requireSome } from '../check.js'
 import { html, type Markup } from '../drawing/markup.js'
 import { formatNumber, formatWhole } from '../drawing/text.js'
@@ -88,6 +89,7 @@ function peak(range: { readonly low: number; readonly high: number; readonly rms
  * @throws OptionError naming the field that cannot be right
  */
 export function analysisHtml(data: AnalysisData): string {
+  requireObject('data', data)
   const { model, layers, perplexity, context, windows } = data
   requireSome('layers', layers, 'layer')
   for (const { name, sensitivity } of layers) {

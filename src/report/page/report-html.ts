@@ -1,3 +1,4 @@
+import { requireObject } from '../../check-option.js'
 import { empty, html, type Markup } from '../drawing/markup.js'
 import { formatNumber, formatWhole } from '../drawing/text.js'
 import { formatBytes, formatSeconds } from '../drawing/units.js'
@@ -22,6 +23,7 @@ import { calibrationFile, looksAtText, reproduceCommand } from './reproduce-comm
  * @throws OptionError naming the field that cannot be right
  */
 export function reportHtml(data: ReportData): string {
+  requireObject('data', data)
   checkReportData(data)
   const title = `${data.model}: quantization report`
   const generator = data.version === undefined ? 'gptvq' : `gptvq ${data.version}`

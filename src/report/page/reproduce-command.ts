@@ -1,3 +1,4 @@
+import { requireFields } from '../../check-option.js'
 import type { ReportData } from './report-data.js'
 import { settingFlags } from './setting-flags.js'
 
@@ -6,6 +7,7 @@ import { settingFlags } from './setting-flags.js'
  * model, text, version of the package and of Node, engine and kind of processor give the same bytes.
  */
 export function reproduceCommand(data: ReportData): string {
+  requireFields(data, 'data that reportData gave', ['settings'])
   const { model, source, method, settings, calibration, made = {} } = data
   const command = made.command === 'train' || made.command === 'quantize-tensors' ? made.command : 'quantize'
   const parts = [`gptvq ${command}`, quoted(source ?? 'MODEL'), '--out', quoted(model)]

@@ -1,3 +1,4 @@
+import { requireFields } from '../../check-option.js'
 import { OptionError, ShapeError, UnsupportedError } from '../../errors.js'
 import { pacer } from '../../event-loop.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
@@ -59,15 +60,9 @@ export interface TunedCodebooks {
  * @throws NumericError when an activation, a gradient or a codebook is NaN or infinite
  * @throws AbortedError when `signal` fires
  */
-export async function tuneCodebooks({
-  source,
-  config,
-  layers,
-  sequences,
-  options = {},
-  onProgress,
-  signal,
-}: TuneCodebooksInput): Promise<TunedCodebooks> {
+export async function tuneCodebooks(input: TuneCodebooksInput): Promise<TunedCodebooks> {
+  requireFields(input, 'what to tune, and on what', ['source', 'config', 'layers', 'sequences'])
+  const { source, config, layers, sequences, options = {}, onProgress, signal } = input
   const settings = resolveTuningOptions(options)
   assertTunable(config, layers, sequences)
   const split = splitSequences(sequences, settings.heldOut)
