@@ -141,7 +141,7 @@ function multiplyTrellis(
   const tiles = Math.ceil(Math.min(rows, rowsPerGroup) / TILE_ROWS)
   const atOnce = Math.min(tiles, Math.max(1, Math.floor((groups * tiles) / (JOBS_PER_THREAD * pool.threads))))
   const perGroup = Math.ceil(tiles / atOnce)
-  const scratch = 64 * (3 + m * atOnce)
+  const scratch = 64 * (3 + m) * atOnce
   for (let half = 0; half < vectorDim / 2; half++) {
     runJob(pool, jobKinds.writePairs, 1, [params[0], half], 0)
     const own = [...params, atOnce, perGroup, half]
