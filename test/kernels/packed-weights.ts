@@ -5,7 +5,7 @@ import { matrix } from '../../src/matrix.js'
 import { packedSourceOf } from '../../src/packing/packed-source.js'
 import { permuteColumns } from '../../src/packing/permutation.js'
 import { dequantize, pack, type QuantizedLayer } from '../../src/packing/quantized-layer.js'
-import type { VqLayout } from '../../src/packing/vq-layer.js'
+import type { VqLayer, VqLayout } from '../../src/packing/vq-layer.js'
 import { layers, randomLayer, randomPermutation, trellisOf } from '../packing/layers.js'
 import { scalarLayers } from '../packing/scalar-layers.js'
 
@@ -90,6 +90,23 @@ export const tallLayers: fc.Arbitrary<QuantizedLayer> = fc
       ...trellisUpTo(mostBits, Math.ceil(sizes.cols / sizes.vectorDim), sizes.vectorDim, given),
     }
     return randomLayer(layout, 8, seed)
+  })
+
+/** Plain pairs with codes of 4 bits whose weights are whole numbers, all of them 127 or -127 in some. */
+export const wholePairs: fc.Arbitrary<VqLayer> = fc
+  .record({
+    rows: fc.integer({ min: 1, max: 90 }),
+    cols: fc.integer({ min: 60, max: 600 }),
+    columnsPerGroup: fc.constantFrom(64, 128, 256),
+    rowsPerGroup: fc.integer({ min: 1, max: 90 }),
+    isLarge: fc.boolean(),
+    seed: fc.nat(1e6),
+  })
+  .map(({ isLarge, seed, ...sizes }) => {
+    const layer = randomLayer({ ...sizes, vectorDim: 2, bits: 2 }, 8, seed)
+    layer.codebookScales.fill(1)
+    if (isLarge) layer.codebooks.set(layer.codebooks.map((element) => (element < 0 ? -127 : 127)))
+    return layer
   })
 
 export function sourceOf(layer: QuantizedLayer): PackedSource {

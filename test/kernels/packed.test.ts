@@ -8,6 +8,7 @@ import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
 import { expandPacked } from '../../src/kernels/reference/packed.js'
 import { permuteColumns } from '../../src/packing/permutation.js'
 import type { QuantizedLayer } from '../../src/packing/quantized-layer.js'
+import { randomGenerator } from '../../src/random.js'
 import {
   builds,
   isSame,
@@ -25,6 +26,7 @@ import {
   sourceOf,
   tallLayers,
   weightsOf,
+  wholePairs,
 } from './packed-weights.js'
 
 const anyLayer = fc.oneof(anyLayers, evenLayers)
@@ -143,6 +145,29 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
         expect(off < 0 ? undefined : [off, actual[off], plain[off]]).toBeUndefined()
       }),
       { numRuns: 25 },
+    )
+  })
+
+  it('of whole numbers up to 127 are exact where activations are int8', () => {
+    fc.assert(
+      fc.property(wholePairs, fc.integer({ min: 1, max: 4 }), fc.nat(1e6), (layer, m, seed) => {
+        const { rows, cols } = layer.layout
+        const random = randomGenerator(seed)
+        const x = Float32Array.from({ length: m * cols }, () => Math.floor(random() * 255) - 127)
+        // a step of 1 in each segment
+        for (const { start } of segmentsOf(sourceOf(layer))) {
+          for (let i = 0; i < m; i++) x[i * cols + start] = random() < 0.5 ? -127 : 127
+        }
+        const { natural } = weightsOf(layer)
+        const products = Float32Array.from({ length: m * rows }, (_, at) => {
+          const [i, r] = [Math.floor(at / rows), at % rows]
+          let sum = 0
+          for (let j = 0; j < cols; j++) sum += x[i * cols + j] * natural[r * cols + j]
+          return sum
+        })
+        expect(multiply(kernels, layer, x, m, 'int8')).toEqual(products)
+      }),
+      { numRuns: 50 },
     )
   })
 

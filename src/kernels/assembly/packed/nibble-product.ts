@@ -1,6 +1,7 @@
 import { aligned, param } from '../job'
 import { chosen, multiplyAdd } from '../simd'
-import { AS_PIECES, lowIn, stepsIn } from './packed-activations'
+import { AS_INT8, AS_PIECES, lowIn, stepsIn } from './packed-activations'
+import { addBytes, addTotal, FIFTEEN, writeConstants } from './nibble-bytes'
 import {
   blockCodesAt,
   codesAt,
@@ -8,6 +9,7 @@ import {
   field,
   groupsOf,
   LEVEL_PAIRS,
+  ROW_BYTES,
   ROWS,
   ROWS_PER_GROUP,
   SEGMENT_COUNT,
@@ -19,33 +21,39 @@ import {
 /**
  * `Y = X W^T` for few rows of X and a weight of pairs with codes of 4 bits, whose activations have slots as
  * `wasm/packed/nibble-slots.ts` says: 16 bytes of codes are 32 pairs, and what is looked up by their low halves, then by
- * their high halves, meets 16 slots as it is. Sums within a segment are exact; they are scaled and added up in float32.
+ * their high halves, meets 16 slots as it is. Rows of one row group, which share codebooks, all take 64 columns, then the next
+ * 64, so that activations stay in registers. Sums of 64 columns are exact; they are scaled and added up in float32.
  *
- * Parameters as of `multiplyPackedTile`. Scratch, floats of each segment: scales of a row group | those of a row | with the
- * steps of a row of X.
+ * Parameters as of `multiplyPackedTile`, rows being of one row group; tiles of a row group. Scratch: scales of the row group |
+ * of each row: factors of the segments | of each row: those times the steps of a row of X | of each row: a total |
+ * constants.
  */
 export function multiplyNibblesTile(tile: i32, scratch: usize): void {
   const weight = param<usize>(0)
-  const bytes = param<usize>(2)
-  const isPieces = param<i32>(3) == AS_PIECES
   const m = param<i32>(4)
-  const stride = param<usize>(6) << 2
-  const first = tile * param<i32>(7)
-  const last = min(first + param<i32>(7), field(weight, ROWS))
-  const slots = field(weight, SLOTS)
+  const perGroup = field(weight, ROWS_PER_GROUP)
+  const group = (tile / param<i32>(8)) * perGroup
+  const first = group + (tile % param<i32>(8)) * param<i32>(7)
+  const last = min(min(first + param<i32>(7), group + perGroup), field(weight, ROWS))
+  if (first >= last) return
   const room = aligned(<usize>field(weight, SEGMENT_COUNT) << 2) + 16
+  const bytes = <usize>(last - first) * room
   const rowFactors = scratch + room
-  const factors = rowFactors + room
+  const factors = rowFactors + bytes
+  const totals = factors + bytes
+  const end = totals + (<usize>(last - first) << 4)
+  writeConstants(end)
+  writeScales(weight, first, scratch)
   for (let row = first; row < last; row++) {
-    if (row == first || row % field(weight, ROWS_PER_GROUP) == 0) writeScales(weight, row, scratch)
-    writeRowFactors(weight, row, scratch, rowFactors)
-    let y = param<usize>(5) + (<usize>row << 2)
-    let x = param<usize>(1)
-    for (let i = 0; i < m; i++, x += bytes, y += stride) {
-      multiplySteps(weight, rowFactors, stepsIn(x, slots), factors)
-      if (isPieces) store<f32>(y, multiplyPieces(weight, row, x, lowIn(0, slots), factors))
-      else store<f32>(y, multiplyWhole(weight, row, x, factors))
-    }
+    writeRowFactors(weight, row, scratch, rowFactors + <usize>(row - first) * room)
+  }
+  for (let i: usize = 0; i < <usize>m; i++) {
+    const x = param<usize>(1) + i * param<usize>(2)
+    multiplySteps(weight, rowFactors, room, bytes, stepsIn(x, field(weight, SLOTS)), factors)
+    const y = param<usize>(5) + ((i * param<usize>(6) + <usize>first) << 2)
+    memory.fill(totals, 0, end - totals)
+    addSegments(weight, first, x, factors, room, totals, end)
+    for (let at: usize = 0; at < end - totals; at += 16) store<f32>(y + (at >> 2), totalOf(v128.load(totals + at)))
   }
 }
 
@@ -73,10 +81,32 @@ function writeRowFactors(weight: usize, row: i32, scales: usize, factors: usize)
   }
 }
 
-function multiplySteps(weight: usize, factors: usize, steps: usize, to: usize): void {
-  const bytes = <usize>field(weight, SEGMENT_COUNT) << 2
-  for (let at: usize = 0; at < bytes; at += 16) {
-    v128.store(to + at, f32x4.mul(v128.load(factors + at), v128.load(steps + at)))
+/** Factors of rows, `room` bytes apart, times the steps of a row of X. */
+function multiplySteps(weight: usize, rowFactors: usize, room: usize, bytes: usize, steps: usize, factors: usize): void {
+  const width = <usize>field(weight, SEGMENT_COUNT) << 2
+  for (let at: usize = 0; at < bytes; at += room) {
+    for (let i: usize = 0; i < width; i += 16) {
+      v128.store(factors + at + i, f32x4.mul(v128.load(rowFactors + at + i), v128.load(steps + i)))
+    }
+  }
+}
+
+/** Adds a row of X times the rows from `row` on to their totals, of which the last ends at `end`. */
+function addSegments(weight: usize, row: i32, x: usize, factors: usize, room: usize, totals: usize, end: usize): void {
+  const kind = param<i32>(3)
+  const codes = codesAt(weight, row, 0)
+  const stride = load<usize>(weight, ROW_BYTES)
+  const elements = elementsAt(weight, groupsOf(weight, row))
+  const low = lowIn(0, field(weight, SLOTS))
+  const last = segmentAt(weight, field(weight, SEGMENT_COUNT))
+  for (let segment = segmentAt(weight, 0); segment < last; segment += 16, factors += 4) {
+    const table = elements + (load<usize>(segment, 8) << 5)
+    const stop = codes + ((load<usize>(segment, 4) + 3) >> 2)
+    for (let at = codes + (load<usize>(segment) >> 2); at < stop; at += 16, x += 128) {
+      if (kind == AS_PIECES) addPieces(at, stride, table, x, low, factors, room, totals, end)
+      else if (ASC_FEATURE_RELAXED_SIMD && kind == AS_INT8) addBytes(at, stride, table, x, low, factors, room, totals, end)
+      else addWhole(at, stride, table, x, factors, room, totals, end)
+    }
   }
 }
 
@@ -87,96 +117,85 @@ function totalOf(sums: v128): f32 {
   return low + (f32x4.extract_lane(sums, 2) + f32x4.extract_lane(sums, 3))
 }
 
-/** Eight elements times eight pieces, added in pairs. */
+/** Sixteen elements times as many pieces. */
 // @ts-expect-error: decorator
 @inline
-function lowDot(elements: v128, x: usize): v128 {
-  return i32x4.dot_i16x8_s(i16x8.extend_low_i8x16_s(elements), v128.load(x))
+function dot(elements: v128, low: v128, high: v128): v128 {
+  const sums = i32x4.dot_i16x8_s(i16x8.extend_low_i8x16_s(elements), low)
+  return i32x4.add(sums, i32x4.dot_i16x8_s(i16x8.extend_high_i8x16_s(elements), high))
 }
 
-// @ts-expect-error: decorator
-@inline
-function highDot(elements: v128, x: usize): v128 {
-  return i32x4.dot_i16x8_s(i16x8.extend_high_i8x16_s(elements), v128.load(x, 16))
-}
-
-/** One piece. */
-function multiplyWhole(weight: usize, row: i32, x: usize, factors: usize): f32 {
-  const codes = codesAt(weight, row, 0)
-  const elements = elementsAt(weight, groupsOf(weight, row))
-  const last = segmentAt(weight, field(weight, SEGMENT_COUNT))
-  let total = f32x4.splat(0)
-  for (let segment = segmentAt(weight, 0); segment < last; segment += 16, factors += 4) {
-    const table = elements + (load<usize>(segment, 8) << 5)
-    const firsts = v128.load(table)
-    const seconds = v128.load(table, 16)
-    const end = codes + ((load<usize>(segment, 4) + 3) >> 2)
-    let sums = i32x4.splat(0)
-    let others = i32x4.splat(0)
-    for (let at = codes + (load<usize>(segment) >> 2); at < end; at += 16, x += 128) {
-      const pairs = v128.load(at)
-      const low = v128.and(pairs, i8x16.splat(15))
-      let own = chosen(firsts, low)
-      sums = i32x4.add(sums, lowDot(own, x))
-      others = i32x4.add(others, highDot(own, x))
-      own = chosen(seconds, low)
-      sums = i32x4.add(sums, lowDot(own, x + 32))
-      others = i32x4.add(others, highDot(own, x + 32))
-      const high = v128.and(i16x8.shr_u(pairs, 4), i8x16.splat(15))
-      own = chosen(firsts, high)
-      sums = i32x4.add(sums, lowDot(own, x + 64))
-      others = i32x4.add(others, highDot(own, x + 64))
-      own = chosen(seconds, high)
-      sums = i32x4.add(sums, lowDot(own, x + 96))
-      others = i32x4.add(others, highDot(own, x + 96))
-    }
-    sums = i32x4.add(sums, others)
-    total = multiplyAdd(v128.load32_splat(factors), f32x4.convert_i32x4_s(sums), total)
+/**
+ * Adds products of 64 columns to totals; one piece of 16 bits.
+ *
+ * @param codes those of the first row, the others follow `stride` bytes apart
+ * @param table codebook
+ * @param factors that of the first row, the others follow `room` bytes apart
+ */
+function addWhole(
+  codes: usize,
+  stride: usize,
+  table: usize,
+  x: usize,
+  factors: usize,
+  room: usize,
+  totals: usize,
+  end: usize,
+): void {
+  const firsts = v128.load(table)
+  const seconds = v128.load(table, 16)
+  const fifteen = v128.load(end, FIFTEEN)
+  const x0 = v128.load(x)
+  const x1 = v128.load(x, 16)
+  const x2 = v128.load(x, 32)
+  const x3 = v128.load(x, 48)
+  const x4 = v128.load(x, 64)
+  const x5 = v128.load(x, 80)
+  const x6 = v128.load(x, 96)
+  const x7 = v128.load(x, 112)
+  for (; totals < end; codes += stride, factors += room, totals += 16) {
+    const pairs = v128.load(codes)
+    const low = v128.and(pairs, fifteen)
+    const high = v128.and(i16x8.shr_u(pairs, 4), fifteen)
+    let sums = i32x4.add(dot(chosen(firsts, low), x0, x1), dot(chosen(seconds, low), x2, x3))
+    sums = i32x4.add(sums, dot(chosen(firsts, high), x4, x5))
+    addTotal(totals, factors, i32x4.add(sums, dot(chosen(seconds, high), x6, x7)))
   }
-  return totalOf(total)
 }
 
 /** Two pieces, the low ones `apart` bytes behind. */
-function multiplyPieces(weight: usize, row: i32, x: usize, apart: usize, factors: usize): f32 {
-  const codes = codesAt(weight, row, 0)
-  const elements = elementsAt(weight, groupsOf(weight, row))
-  const last = segmentAt(weight, field(weight, SEGMENT_COUNT))
-  let total = f32x4.splat(0)
-  for (let segment = segmentAt(weight, 0); segment < last; segment += 16, factors += 4) {
-    const table = elements + (load<usize>(segment, 8) << 5)
-    const firsts = v128.load(table)
-    const seconds = v128.load(table, 16)
-    const end = codes + ((load<usize>(segment, 4) + 3) >> 2)
-    let high = i32x4.splat(0)
-    let low = i32x4.splat(0)
-    for (let at = codes + (load<usize>(segment) >> 2); at < end; at += 16, x += 128) {
-      const lows = x + apart
-      const pairs = v128.load(at)
-      let halves = v128.and(pairs, i8x16.splat(15))
-      let own = chosen(firsts, halves)
-      high = i32x4.add(high, lowDot(own, x))
-      low = i32x4.add(low, lowDot(own, lows))
-      high = i32x4.add(high, highDot(own, x))
-      low = i32x4.add(low, highDot(own, lows))
-      own = chosen(seconds, halves)
-      high = i32x4.add(high, lowDot(own, x + 32))
-      low = i32x4.add(low, lowDot(own, lows + 32))
-      high = i32x4.add(high, highDot(own, x + 32))
-      low = i32x4.add(low, highDot(own, lows + 32))
-      halves = v128.and(i16x8.shr_u(pairs, 4), i8x16.splat(15))
-      own = chosen(firsts, halves)
-      high = i32x4.add(high, lowDot(own, x + 64))
-      low = i32x4.add(low, lowDot(own, lows + 64))
-      high = i32x4.add(high, highDot(own, x + 64))
-      low = i32x4.add(low, highDot(own, lows + 64))
-      own = chosen(seconds, halves)
-      high = i32x4.add(high, lowDot(own, x + 96))
-      low = i32x4.add(low, lowDot(own, lows + 96))
-      high = i32x4.add(high, highDot(own, x + 96))
-      low = i32x4.add(low, highDot(own, lows + 96))
-    }
-    const sums = multiplyAdd(f32x4.splat(32768), f32x4.convert_i32x4_s(high), f32x4.convert_i32x4_s(low))
-    total = multiplyAdd(v128.load32_splat(factors), sums, total)
+function addPieces(
+  codes: usize,
+  stride: usize,
+  table: usize,
+  x: usize,
+  apart: usize,
+  factors: usize,
+  room: usize,
+  totals: usize,
+  end: usize,
+): void {
+  const firsts = v128.load(table)
+  const seconds = v128.load(table, 16)
+  const fifteen = v128.load(end, FIFTEEN)
+  const lows = x + apart
+  for (; totals < end; codes += stride, factors += room, totals += 16) {
+    const pairs = v128.load(codes)
+    let halves = v128.and(pairs, fifteen)
+    let own = chosen(firsts, halves)
+    let high = dot(own, v128.load(x), v128.load(x, 16))
+    let low = dot(own, v128.load(lows), v128.load(lows, 16))
+    own = chosen(seconds, halves)
+    high = i32x4.add(high, dot(own, v128.load(x, 32), v128.load(x, 48)))
+    low = i32x4.add(low, dot(own, v128.load(lows, 32), v128.load(lows, 48)))
+    halves = v128.and(i16x8.shr_u(pairs, 4), fifteen)
+    own = chosen(firsts, halves)
+    high = i32x4.add(high, dot(own, v128.load(x, 64), v128.load(x, 80)))
+    low = i32x4.add(low, dot(own, v128.load(lows, 64), v128.load(lows, 80)))
+    own = chosen(seconds, halves)
+    high = i32x4.add(high, dot(own, v128.load(x, 96), v128.load(x, 112)))
+    low = i32x4.add(low, dot(own, v128.load(lows, 96), v128.load(lows, 112)))
+    const sum = multiplyAdd(f32x4.splat(32768), f32x4.convert_i32x4_s(high), f32x4.convert_i32x4_s(low))
+    v128.store(totals, multiplyAdd(v128.load32_splat(factors), sum, v128.load(totals)))
   }
-  return totalOf(total)
 }

@@ -1,9 +1,11 @@
 import { aligned, param } from '../job'
 import { loadUpTo } from '../simd'
+import { splitBytes } from './nibble-bytes'
 import {
   COLS,
   FACTORS,
   field,
+  hasNibbles,
   ORDER,
   PERMUTATION,
   SEGMENT_COUNT,
@@ -21,7 +23,7 @@ import {
  * float32 values alone, where the elements of the weight are floats.
  */
 export const AS_FLOATS: i32 = 0
-const AS_INT8: i32 = 1
+export const AS_INT8: i32 = 1
 const AS_INT16: i32 = 2
 export const AS_PIECES: i32 = 3
 
@@ -67,6 +69,7 @@ export function roundActivationsTile(tile: i32, scratch: usize): void {
     roundSegment(kind, x + (start << 2), count, to + (start << 1), low + (start << 1), step, sums, sums + (<usize>segments << 2))
     step += 4
   }
+  if (ASC_FEATURE_RELAXED_SIMD && kind == AS_INT8 && hasNibbles(weight)) splitBytes(to, lowIn(to, slots), slots)
 }
 
 /** A row of X in another order; a place without a column is 0. */

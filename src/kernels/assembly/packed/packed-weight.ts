@@ -2,7 +2,7 @@
 export const ROWS: usize = 0
 export const COLS: usize = 4
 export const CODES: usize = 8
-const ROW_BYTES: usize = 12
+export const ROW_BYTES: usize = 12
 export const CODE_BITS: usize = 16
 /** Bits of the number of a centroid. */
 export const STATE_BITS: usize = 20

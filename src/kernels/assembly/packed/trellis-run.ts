@@ -42,10 +42,12 @@ class Width12 extends Width11 {
 }
 
 /**
- * Adds the products of 16 rows of `count` columns of vectors, whose codes have `width` bits, with two operands: to four sums
- * of 4 rows each for the first, then for the second.
+ * Adds the products of tiles of 16 rows of `count` columns of vectors, whose codes have `width` bits, with two operands: for
+ * each tile to four sums of 4 rows each for the first, then for the second, up to `end`. One tile after the other, so that the
+ * processor can tell where the columns of a tile end.
  *
- * @param codes 16 rows in the first stream; the others follow, `stride` bytes apart
+ * @param codes the first tile in the first stream, the next ones in front of it; the other streams follow, `stride` bytes
+ * apart
  * @param x pairs of 16 bits of the first operand, `step` bytes apart; those of the second are `apart` bytes behind
  * @param mask of a number times 4
  */
@@ -59,32 +61,33 @@ export function addRun(
   apart: usize,
   mask: u32,
   sums: usize,
+  end: usize,
 ): void {
   switch (width) {
     case 1:
-      return addColumns<Width1>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width1>(codes, stride, count, x, step, apart, mask, sums, end)
     case 2:
-      return addColumns<Width2>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width2>(codes, stride, count, x, step, apart, mask, sums, end)
     case 3:
-      return addColumns<Width3>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width3>(codes, stride, count, x, step, apart, mask, sums, end)
     case 4:
-      return addColumns<Width4>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width4>(codes, stride, count, x, step, apart, mask, sums, end)
     case 5:
-      return addColumns<Width5>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width5>(codes, stride, count, x, step, apart, mask, sums, end)
     case 6:
-      return addColumns<Width6>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width6>(codes, stride, count, x, step, apart, mask, sums, end)
     case 7:
-      return addColumns<Width7>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width7>(codes, stride, count, x, step, apart, mask, sums, end)
     case 8:
-      return addColumns<Width8>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width8>(codes, stride, count, x, step, apart, mask, sums, end)
     case 9:
-      return addColumns<Width9>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width9>(codes, stride, count, x, step, apart, mask, sums, end)
     case 10:
-      return addColumns<Width10>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width10>(codes, stride, count, x, step, apart, mask, sums, end)
     case 11:
-      return addColumns<Width11>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width11>(codes, stride, count, x, step, apart, mask, sums, end)
     default:
-      return addColumns<Width12>(codes, stride, count, x, step, apart, mask, sums)
+      return addColumns<Width12>(codes, stride, count, x, step, apart, mask, sums, end)
   }
 }
 
@@ -105,50 +108,55 @@ function addColumns<W>(
   apart: usize,
   mask: u32,
   sums: usize,
+  end: usize,
 ): void {
   const w = offsetof<W>()
-  let a0 = v128.load(sums)
-  let a1 = v128.load(sums, 16)
-  let a2 = v128.load(sums, 32)
-  let a3 = v128.load(sums, 48)
-  let b0 = v128.load(sums, 64)
-  let b1 = v128.load(sums, 80)
-  let b2 = v128.load(sums, 96)
-  let b3 = v128.load(sums, 112)
-  for (; count > 0; count--, codes += stride, x += step) {
-    const first = v128.load32_splat(x)
-    const second = v128.load32_splat(x + apart)
-    let four = v128.load32_zero(place(load<u32>(codes, (15 * offsetof<W>()) >> 3), 15 * w, mask), PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, (14 * offsetof<W>()) >> 3), 14 * w, mask), four, 1, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, (13 * offsetof<W>()) >> 3), 13 * w, mask), four, 2, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, (12 * offsetof<W>()) >> 3), 12 * w, mask), four, 3, PAIRS)
-    a0 = i32x4.add(a0, i32x4.dot_i16x8_s(four, first))
-    b0 = i32x4.add(b0, i32x4.dot_i16x8_s(four, second))
-    four = v128.load32_zero(place(load<u32>(codes, (11 * offsetof<W>()) >> 3), 11 * w, mask), PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, (10 * offsetof<W>()) >> 3), 10 * w, mask), four, 1, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, (9 * offsetof<W>()) >> 3), 9 * w, mask), four, 2, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, offsetof<W>()), 8 * w, mask), four, 3, PAIRS)
-    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(four, first))
-    b1 = i32x4.add(b1, i32x4.dot_i16x8_s(four, second))
-    four = v128.load32_zero(place(load<u32>(codes, (7 * offsetof<W>()) >> 3), 7 * w, mask), PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, (6 * offsetof<W>()) >> 3), 6 * w, mask), four, 1, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, (5 * offsetof<W>()) >> 3), 5 * w, mask), four, 2, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, (4 * offsetof<W>()) >> 3), 4 * w, mask), four, 3, PAIRS)
-    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(four, first))
-    b2 = i32x4.add(b2, i32x4.dot_i16x8_s(four, second))
-    four = v128.load32_zero(place(load<u32>(codes, (3 * offsetof<W>()) >> 3), 3 * w, mask), PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, (2 * offsetof<W>()) >> 3), 2 * w, mask), four, 1, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes, offsetof<W>() >> 3), w, mask), four, 2, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(codes), 0, mask), four, 3, PAIRS)
-    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(four, first))
-    b3 = i32x4.add(b3, i32x4.dot_i16x8_s(four, second))
+  for (let tile = codes; sums < end; tile -= 2 * w, sums += 128) {
+    const last = tile + <usize>count * stride
+    let a0 = v128.load(sums)
+    let a1 = v128.load(sums, 16)
+    let a2 = v128.load(sums, 32)
+    let a3 = v128.load(sums, 48)
+    let b0 = v128.load(sums, 64)
+    let b1 = v128.load(sums, 80)
+    let b2 = v128.load(sums, 96)
+    let b3 = v128.load(sums, 112)
+    for (let at = tile, pair = x; at < last; at += stride, pair += step) {
+      const first = v128.load32_splat(pair)
+      let four0 = v128.load32_zero(place(load<u32>(at, (15 * offsetof<W>()) >> 3), 15 * w, mask), PAIRS)
+      four0 = v128.load_lane<u32>(place(load<u32>(at, (14 * offsetof<W>()) >> 3), 14 * w, mask), four0, 1, PAIRS)
+      four0 = v128.load_lane<u32>(place(load<u32>(at, (13 * offsetof<W>()) >> 3), 13 * w, mask), four0, 2, PAIRS)
+      four0 = v128.load_lane<u32>(place(load<u32>(at, (12 * offsetof<W>()) >> 3), 12 * w, mask), four0, 3, PAIRS)
+      a0 = i32x4.add(a0, i32x4.dot_i16x8_s(four0, first))
+      let four1 = v128.load32_zero(place(load<u32>(at, (11 * offsetof<W>()) >> 3), 11 * w, mask), PAIRS)
+      four1 = v128.load_lane<u32>(place(load<u32>(at, (10 * offsetof<W>()) >> 3), 10 * w, mask), four1, 1, PAIRS)
+      four1 = v128.load_lane<u32>(place(load<u32>(at, (9 * offsetof<W>()) >> 3), 9 * w, mask), four1, 2, PAIRS)
+      four1 = v128.load_lane<u32>(place(load<u32>(at, offsetof<W>()), 8 * w, mask), four1, 3, PAIRS)
+      a1 = i32x4.add(a1, i32x4.dot_i16x8_s(four1, first))
+      let four2 = v128.load32_zero(place(load<u32>(at, (7 * offsetof<W>()) >> 3), 7 * w, mask), PAIRS)
+      four2 = v128.load_lane<u32>(place(load<u32>(at, (6 * offsetof<W>()) >> 3), 6 * w, mask), four2, 1, PAIRS)
+      four2 = v128.load_lane<u32>(place(load<u32>(at, (5 * offsetof<W>()) >> 3), 5 * w, mask), four2, 2, PAIRS)
+      four2 = v128.load_lane<u32>(place(load<u32>(at, (4 * offsetof<W>()) >> 3), 4 * w, mask), four2, 3, PAIRS)
+      a2 = i32x4.add(a2, i32x4.dot_i16x8_s(four2, first))
+      let four3 = v128.load32_zero(place(load<u32>(at, (3 * offsetof<W>()) >> 3), 3 * w, mask), PAIRS)
+      four3 = v128.load_lane<u32>(place(load<u32>(at, (2 * offsetof<W>()) >> 3), 2 * w, mask), four3, 1, PAIRS)
+      four3 = v128.load_lane<u32>(place(load<u32>(at, offsetof<W>() >> 3), w, mask), four3, 2, PAIRS)
+      four3 = v128.load_lane<u32>(place(load<u32>(at), 0, mask), four3, 3, PAIRS)
+      a3 = i32x4.add(a3, i32x4.dot_i16x8_s(four3, first))
+      if (apart == 0) continue
+      const second = v128.load32_splat(pair + apart)
+      b0 = i32x4.add(b0, i32x4.dot_i16x8_s(four0, second))
+      b1 = i32x4.add(b1, i32x4.dot_i16x8_s(four1, second))
+      b2 = i32x4.add(b2, i32x4.dot_i16x8_s(four2, second))
+      b3 = i32x4.add(b3, i32x4.dot_i16x8_s(four3, second))
+    }
+    v128.store(sums, a0)
+    v128.store(sums, a1, 16)
+    v128.store(sums, a2, 32)
+    v128.store(sums, a3, 48)
+    v128.store(sums, b0, 64)
+    v128.store(sums, b1, 80)
+    v128.store(sums, b2, 96)
+    v128.store(sums, b3, 112)
   }
-  v128.store(sums, a0)
-  v128.store(sums, a1, 16)
-  v128.store(sums, a2, 32)
-  v128.store(sums, a3, 48)
-  v128.store(sums, b0, 64)
-  v128.store(sums, b1, 80)
-  v128.store(sums, b2, 96)
-  v128.store(sums, b3, 112)
 }

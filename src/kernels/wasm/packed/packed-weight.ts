@@ -27,8 +27,8 @@ export interface PreparedWeight {
   readonly isPermuted: boolean
   /** Its elements are floats: activations are not rounded. */
   readonly isFloat: boolean
-  /** It is multiplied by `assembly/packed/nibble-product.ts`. */
-  readonly hasNibbles: boolean
+  /** Rows of a group where `assembly/packed/nibble-product.ts` multiplies, else 0. */
+  readonly nibbleGroupRows: number
   /** Only with a trellis. */
   readonly trellis?: { readonly rowsPerGroup: number; readonly vectorDim: number }
 }
@@ -69,7 +69,7 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
     slots: form?.order.length ?? cols,
     isPermuted: source.permutation !== undefined,
     isFloat: !isGrid && values.elements instanceof Float32Array,
-    hasNibbles: nibbles !== undefined,
+    nibbleGroupRows: nibbles ? (values as CodebookValues).rowsPerGroup : 0,
     ...(!isGrid && trellis && { trellis: { rowsPerGroup: values.rowsPerGroup, vectorDim } }),
   }
 }

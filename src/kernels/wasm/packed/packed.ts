@@ -13,6 +13,10 @@ import { type PreparedWeight, placeWeight } from './packed-weight.js'
 const FEW_ROWS = 4
 /** Rows of W of a tile. */
 const TILE_ROWS = 16
+/** Rows of a tile of `assembly/packed/nibble-product.ts` at most. */
+const NIBBLE_ROWS = 32
+/** Its constants. */
+const NIBBLE_BYTES = 32
 /** Jobs for each thread that a product with a trellis is cut into at least, where there are as many tiles. */
 const JOBS_PER_THREAD = 8
 /** Rows of W that are expanded at once, whole tiles of `assembly/packed-panel.ts`. */
@@ -93,19 +97,36 @@ function multiplyFew(
   y: Place,
   activations: PackedActivations,
 ): void {
-  const { at, segments, slots, vectors, isFloat, hasNibbles, trellis } = weight
+  const { at, segments, slots, vectors, isFloat, nibbleGroupRows, trellis } = weight
   const kind = isFloat ? kinds.floats : kinds[activations]
   const rowBytes = isFloat ? aligned(4 * cols) : 2 * aligned(2 * slots + 32) + aligned(12 * segments)
   withMemory(pool.runtime.heap, [m * rowBytes], (input) => {
     runJob(pool, jobKinds.roundActivations, m, [at, input, rowBytes, kind, x.at, x.stride], 4 * slots)
     const params = [at, input, rowBytes, kind, m, y.at, y.stride]
     if (trellis) multiplyTrellis(pool, m, rows, trellis, params)
+    else if (nibbleGroupRows > 0) multiplyNibbles(pool, rows, nibbleGroupRows, segments, params)
     else {
-      const scratch = 4 * aligned(4 * segments + 16) + decodingBytes(vectors, 16)
-      const kind = hasNibbles ? jobKinds.multiplyNibbles : jobKinds.multiplyPacked
-      runJob(pool, kind, Math.ceil(rows / TILE_ROWS), [...params, TILE_ROWS], scratch)
+      const scratch = 2 * aligned(4 * segments) + decodingBytes(vectors, 16)
+      runJob(pool, jobKinds.multiplyPacked, Math.ceil(rows / TILE_ROWS), [...params, TILE_ROWS], scratch)
     }
   })
+}
+
+/** Rows of a row group at a time: they share codebooks and activations. */
+function multiplyNibbles(
+  pool: Pool,
+  rows: number,
+  rowsPerGroup: number,
+  segments: number,
+  params: readonly number[],
+): void {
+  const height = Math.min(rows, rowsPerGroup)
+  const perGroup = Math.ceil(height / NIBBLE_ROWS)
+  const atOnce = Math.ceil(height / perGroup)
+  const room = aligned(4 * segments) + 16
+  const scratch = (1 + 2 * atOnce) * room + 16 * atOnce + NIBBLE_BYTES
+  const groups = Math.ceil(rows / rowsPerGroup)
+  runJob(pool, jobKinds.multiplyNibbles, groups * perGroup, [...params, atOnce, perGroup], scratch)
 }
 
 /** A trellis multiplies pairs: vectors of 4 in two turns. */
@@ -120,7 +141,7 @@ function multiplyTrellis(
   const tiles = Math.ceil(Math.min(rows, rowsPerGroup) / TILE_ROWS)
   const atOnce = Math.min(tiles, Math.max(1, Math.floor((groups * tiles) / (JOBS_PER_THREAD * pool.threads))))
   const perGroup = Math.ceil(tiles / atOnce)
-  const scratch = 64 * (3 + m * atOnce)
+  const scratch = 64 * (3 + m) * atOnce
   for (let half = 0; half < vectorDim / 2; half++) {
     runJob(pool, jobKinds.writePairs, 1, [params[0], half], 0)
     const own = [...params, atOnce, perGroup, half]
