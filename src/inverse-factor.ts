@@ -23,8 +23,12 @@ export type SharedFactors = (name: string, make: () => Promise<InverseFactor>) =
 export function shareFactors(): SharedFactors {
   const made = new Map<string, Promise<InverseFactor>>()
   return (name, make) => {
-    const factor = made.get(name) ?? make()
+    const known = made.get(name)
+    if (known) return known
+    const factor = make()
     made.set(name, factor)
+    // the next layer, or the next try, gets an error of its own
+    factor.catch(() => made.delete(name))
     return factor
   }
 }

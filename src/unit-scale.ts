@@ -4,19 +4,35 @@ import { type Matrix, matrix } from './matrix.js'
 const ORDINARY = 30
 
 /**
- * A matrix in units in which float32 neither overflows nor underflows: multiplied by a power of two that brings its
- * largest element near 1, which is exact. One of ordinary size is returned as it is.
+ * The exponent of the power of two that a matrix is divided by so that float32 neither overflows nor underflows: that of
+ * its largest element, or 0 where that is of ordinary size.
+ */
+export function ordinaryExponent({ data }: Matrix): number {
+  let largest = 0
+  for (let i = 0; i < data.length; i++) {
+    const size = Math.abs(data[i])
+    if (size > largest) largest = size
+  }
+  const exponent = largest === 0 || !Number.isFinite(largest) ? 0 : Math.floor(Math.log2(largest))
+  return Math.abs(exponent) <= ORDINARY ? 0 : exponent
+}
+
+/** A matrix times `2^-exponent`, which is exact; the same one where that is no change. */
+export function scaledDown(m: Matrix, exponent: number): Matrix {
+  if (exponent === 0) return m
+  return matrix(
+    m.rows,
+    m.cols,
+    m.data.map((value) => value * 2 ** -exponent),
+  )
+}
+
+/**
+ * A matrix in units in which float32 neither overflows nor underflows.
  *
  * @returns `exponent`: the matrix given is `scaled * 2^exponent`
  */
 export function inOrdinaryUnits(m: Matrix): { readonly scaled: Matrix; readonly exponent: number } {
-  let largest = 0
-  for (let i = 0; i < m.data.length; i++) {
-    const size = Math.abs(m.data[i])
-    if (size > largest) largest = size
-  }
-  const exponent = largest === 0 || !Number.isFinite(largest) ? 0 : Math.floor(Math.log2(largest))
-  if (Math.abs(exponent) <= ORDINARY) return { scaled: m, exponent: 0 }
-  const scaled = m.data.map((value) => value * 2 ** -exponent)
-  return { scaled: matrix(m.rows, m.cols, scaled), exponent }
+  const exponent = ordinaryExponent(m)
+  return { scaled: scaledDown(m, exponent), exponent }
 }

@@ -35,10 +35,13 @@ export interface QueuedJob {
   updateProgress(progress: number): Promise<void>
 }
 
+/** What a job is about: a whole layer, what the drift asks of some of its rows, or some rows to be quantized. */
+export type JobKind = 'layer' | 'pull' | 'panel'
+
 /** What travels in a job: all else is in blobs. */
 export interface JobData {
   readonly run: string
-  readonly kind: string
+  readonly kind: JobKind
   /** As of `toJson`. */
   readonly input: string
 }

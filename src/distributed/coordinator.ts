@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { access } from 'node:fs/promises'
 import { AbortedError, OptionError, UnsupportedError } from '../errors.js'
 import { folderBlobs, redisBlobs, sweepFolder } from './blobs.js'
-import { connectOrThrow, loadQueue, type Redis, shownUrl } from './connection.js'
+import { connectOrThrow, type JobKind, loadQueue, type Redis, shownUrl } from './connection.js'
 import { type Arithmetic, fingerprint } from './fingerprint.js'
 import { type CoordinatorState, finishJob, type Pending, pollJob, submit } from './pending-jobs.js'
 import {
@@ -35,7 +35,7 @@ export interface Coordinator {
    * @throws the error that the work ended with; UnsupportedError when no worker or no Redis could be had for long;
    *   AbortedError
    */
-  run(kind: string, input: unknown, watch: JobWatch): Promise<unknown>
+  run(kind: JobKind, input: unknown, watch: JobWatch): Promise<unknown>
   /** Workers that can take the jobs, as last seen. */
   workers(): number
   /** How it stands, for people: workers and jobs. */

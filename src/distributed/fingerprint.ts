@@ -13,7 +13,7 @@ export interface Arithmetic {
 }
 
 /** Of what goes between coordinator and workers; another number, other jobs. */
-const PROTOCOL = 1
+const PROTOCOL = 2
 
 /** The builds that this engine runs. */
 export function possibleBuilds(): readonly KernelBuild[] {

@@ -2,12 +2,12 @@ import { GptvqError, UnsupportedError } from '../errors.js'
 import { fromJson, toJson } from './arrays-in-json.js'
 import { BLOB_SECONDS, BlobError, type Blobs } from './blobs.js'
 import { unpackError } from './carried-errors.js'
-import type { BullMq, QueuedJob } from './connection.js'
+import type { BullMq, JobKind, QueuedJob } from './connection.js'
 import type { JobResult } from './protocol.js'
 
 /** A job that waits for its result. All of its input stays here until then, so that it can be sent again. */
 export interface Pending {
-  readonly kind: string
+  readonly kind: JobKind
   readonly input: unknown
   /** How often it has failed by no fault of the work. */
   attempts: number

@@ -1,14 +1,19 @@
 import { AbortedError } from '../errors.js'
-import { type LayerWork, quantizeHere } from '../pipeline/quantize/layers/layer-work.js'
-import { fromJson, toJson } from './arrays-in-json.js'
+import type { PanelRows } from '../gptvq/layer-panels.js'
+import { ownFactors } from '../inverse-factor.js'
+import type { Matrix } from '../matrix.js'
+import { panelsHere } from '../pipeline/quantize/layers/layer-panels.js'
+import { type LayerWatch, quantizeHere } from '../pipeline/quantize/layers/layer-work.js'
+import { toJson } from './arrays-in-json.js'
 import type { Blobs } from './blobs.js'
 import { packError } from './carried-errors.js'
-import type { QueuedJob } from './connection.js'
+import type { JobKind, QueuedJob } from './connection.js'
+import type { InputCache } from './input-cache.js'
 import type { JobResult } from './protocol.js'
 
 /** A job's begin or end. */
 export interface WorkerEvent {
-  /** What is worked on, e.g. the name of a layer. */
+  /** What is worked on: the name of a layer, perhaps with some of its rows. */
   readonly job: string
   /** `'dropped'`: given back unfinished, to be done elsewhere or not at all. */
   readonly state: 'begun' | 'done' | 'failed' | 'dropped'
@@ -19,15 +24,36 @@ export interface WorkerEvent {
 /** Progress is sent when it has moved by so much. */
 const PROGRESS_STEP = 0.02
 
+/** What is done with the input of each kind of job. */
+type Doer = (input: never, watch: LayerWatch) => Promise<unknown>
+const doers: Readonly<Record<JobKind, Doer>> = {
+  layer: quantizeHere,
+  pull: panelsHere.pull,
+  panel: panelsHere.panel,
+}
+
+/** What the inputs of all kinds of jobs have. */
+interface JobInput {
+  /** Of the layer. */
+  readonly name: string
+  readonly part?: PanelRows
+  readonly hessian?: Matrix
+  readonly inputs?: { readonly hessian: Matrix }
+}
+
 /** Does one job: reads its input, works, and puts its output where the coordinator finds it. */
 export async function doJob(
   job: QueuedJob,
   blobs: Blobs,
+  cache: InputCache,
   signal: AbortSignal,
   tell: (what: string, state: WorkerEvent['state']) => void,
 ): Promise<JobResult> {
-  const work = (await fromJson(job.data.input, (hash) => blobs.get(hash))) as LayerWork
-  tell(work.name, 'begun')
+  const work = (await cache.read(job.data.input, blobs)) as JobInput
+  const hessian = work.hessian ?? work.inputs?.hessian
+  const factors = hessian ? cache.factorsOf(hessian) : ownFactors
+  const what = work.part ? `${work.name}, rows ${work.part.firstRow + 1} to ${work.part.lastRow}` : work.name
+  tell(what, 'begun')
   let shown = 0
   const onProgress = (done: number) => {
     if (done - shown < PROGRESS_STEP) return
@@ -35,21 +61,21 @@ export async function doJob(
     job.updateProgress(done).catch(() => {})
   }
   try {
-    const result = await quantizeHere(work, { onProgress, signal })
+    const result = await doers[job.data.kind](work as never, { onProgress, signal, factors })
     const kept = new Set<string>()
     const output = await toJson(result, async (bytes) => {
       const hash = await blobs.put(bytes)
       kept.add(hash)
       return hash
     })
-    tell(work.name, 'done')
+    tell(what, 'done')
     return { status: 'done', output, blobs: [...kept] }
   } catch (error) {
     if (error instanceof AbortedError) {
-      tell(work.name, 'dropped')
+      tell(what, 'dropped')
       return { status: 'dropped' }
     }
-    tell(work.name, 'failed')
+    tell(what, 'failed')
     const packed = packError(error)
     if (packed === undefined) throw error
     return packed

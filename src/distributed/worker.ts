@@ -9,6 +9,7 @@ import { packageVersion } from '../pipeline/folders/package-version.js'
 import { type Blobs, folderBlobs, redisBlobs } from './blobs.js'
 import { connectOrThrow, loadQueue, type QueuedJob, type Redis } from './connection.js'
 import { type Arithmetic, fingerprint, possibleBuilds, useArithmetic } from './fingerprint.js'
+import { type InputCache, inputCache } from './input-cache.js'
 import {
   type JobResult,
   lifetime,
@@ -55,6 +56,9 @@ const optionNames: OptionNames<WorkerOptions> = {
   timing: true,
 }
 
+/** What jobs had in common is kept for so long after the last. */
+const FORGET_MILLISECONDS = 60_000
+
 /** Bad luck that one job may have before it is given up: BullMQ counts a killed worker's jobs. */
 const MOST_STALLED = 1000
 
@@ -79,6 +83,8 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
     shared,
     timing,
     onJob: options.onJob,
+    cache: inputCache(),
+    forgetting: undefined,
     busy: undefined,
     ended: false,
     turn: Promise.resolve(),
@@ -151,6 +157,9 @@ interface Taking {
   readonly shared: string | undefined
   readonly timing: Timing
   readonly onJob: WorkerOptions['onJob']
+  readonly cache: InputCache
+  /** Clears the cache of a worker that has had no job for a while. */
+  forgetting: NodeJS.Timeout | undefined
   /** Stops the job at work. */
   busy: AbortController | undefined
   ended: boolean
@@ -192,9 +201,11 @@ async function inTurn(
   }
   try {
     await useArithmetic(arithmetic)
-    return await doJob(job, blobs, stopping.signal, tell)
+    clearTimeout(taking.forgetting)
+    return await doJob(job, blobs, taking.cache, stopping.signal, tell)
   } finally {
     stopWatch()
     taking.busy = undefined
+    taking.forgetting = setTimeout(() => taking.cache.clear(), FORGET_MILLISECONDS).unref()
   }
 }

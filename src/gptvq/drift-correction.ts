@@ -77,29 +77,77 @@ export async function correctDrift(
   halves: DriftHalves,
   options: DriftCorrectionOptions = {},
 ): Promise<CorrectedWeight> {
-  const { share = 1, maxMove = 0.5, damping = 0.01, name = 'weight', signal, factors = ownFactors } = options
-  requireShare('share', share)
+  requireShare('share', options.share ?? 1)
   requireList('halves', halves)
-  requirePositive('maxMove', maxMove)
+  requirePositive('maxMove', options.maxMove ?? 0.5)
+  return makeUp(weight, await driftPulls(weight, hessian, halves, options), options)
+}
+
+/**
+ * What the drift of the inputs, or of the residual stream, asks of rows of a layer. Rows do not see each other: those of
+ * a layer may be worked out apart.
+ */
+export interface DriftPull {
+  /** By how much each weight would move were all of it made up for, rows x in. */
+  readonly moves: Matrix
+  /** `<P1, P2>` of each row: see {@link agreementOf}. */
+  readonly common: Float64Array
+  /** `|P|^2` of each row. */
+  readonly energy: Float64Array
+}
+
+/** Both parts of the drift; the second where the layers' outputs meet a residual stream. */
+export interface DriftPulls {
+  readonly input: DriftPull
+  readonly residual?: DriftPull
+}
+
+/**
+ * The first half of {@link correctDrift}, the products, for a layer or some of its rows.
+ *
+ * @param weight rows x in
+ * @param halves their residual drift of the same rows
+ * @throws as {@link correctDrift}
+ */
+export async function driftPulls(
+  weight: Matrix,
+  hessian: Matrix,
+  halves: DriftHalves,
+  options: Omit<DriftCorrectionOptions, 'share' | 'maxMove'> = {},
+): Promise<DriftPulls> {
+  const { damping = 0.01, name = 'weight', signal, factors = ownFactors } = options
   requireFit(weight, hessian, name)
   requireHalves(weight, halves, name)
-  const { rows, cols } = weight
   const pause = pacer(signal)
   const { factor, dead } = await factors(`drift ${damping}`, () =>
-    dampedInverseFactor(hessian, damping, cols, name, pause),
+    dampedInverseFactor(hessian, damping, weight.cols, name, pause),
   )
-  const pulls = { weight, halves, factor }
-  const input = await agreementOf(pulls, inputPull, pause)
-  const residual = halves[0].residual && (await agreementOf(pulls, residualPull, pause))
-  const inputShare = share * input.share
-  const residualShare = residual ? share * residual.share : null
-  const sum = input.pull
-  for (let i = 0; i < sum.data.length; i++) {
-    sum.data[i] = inputShare * sum.data[i] + (residual ? residualShare! * residual.pull.data[i] : 0)
+  const drifting = { weight, halves, factor, dead, unit: meanDiagonal(hessian) }
+  const input = await pullOf(drifting, inputPull, pause)
+  if (halves[0].residual === undefined) return { input }
+  return { input, residual: await pullOf(drifting, residualPull, pause) }
+}
+
+/**
+ * The second half of {@link correctDrift}, for a whole layer.
+ *
+ * @param weight out x in
+ * @param pulls of all its rows
+ * @throws NumericError naming the layer
+ */
+export function makeUp(
+  weight: Matrix,
+  { input, residual }: DriftPulls,
+  options: Pick<DriftCorrectionOptions, 'share' | 'maxMove' | 'name'>,
+): CorrectedWeight {
+  const { share = 1, maxMove = 0.5, name = 'weight' } = options
+  const inputShare = share * agreementOf(input)
+  const residualShare = residual ? share * agreementOf(residual) : null
+  const move = matrix(weight.rows, weight.cols)
+  for (let i = 0; i < move.data.length; i++) {
+    const other = residual ? residualShare! * residual.moves.data[i] : 0
+    move.data[i] = inputShare * input.moves.data[i] + other
   }
-  const move = matrix(rows, cols)
-  await multiplyRows('AB', 1 / meanDiagonal(hessian), sum, factor, move, pause)
-  for (let i = 0; i < move.data.length; i++) if (dead[i % cols]) move.data[i] = 0
   assertFinite(move, `${name}, corrected for drift`)
   const size = norm(weight)
   const unboundedMove = size > 0 ? norm(move) / size : 0
@@ -115,74 +163,76 @@ export async function correctDrift(
   }
 }
 
-/** What both parts of a correction are made from. */
-interface Pulls {
+/** What both pulls are made from. */
+interface Drifting {
   readonly weight: Matrix
   readonly halves: DriftHalves
-  /** `U`: `U^T U` is the inverse of the damped Hessian times the mean of its diagonal. */
+  /** `U`: `U^T U` is the inverse of the damped Hessian times `unit`. */
   readonly factor: Matrix
+  /** 1 for each column whose input is always zero. */
+  readonly dead: Uint8Array
+  /** The mean of the Hessian's diagonal. */
+  readonly unit: number
 }
 
 /** Writes `height` rows, from `row` on, of what a half of the tokens pulls the weights to. */
-type PullOf = (weight: Matrix, half: LayerDrift, row: number, height: number, pull: Matrix) => void
+type HalfPull = (weight: Matrix, half: LayerDrift, row: number, height: number, pull: Matrix) => void
 
-const inputPull: PullOf = (weight, { input }, row, height, pull) =>
+const inputPull: HalfPull = (weight, { input }, row, height, pull) =>
   multiply('AB', 1, weight, row, height, input, pull, 0)
 
-const residualPull: PullOf = ({ cols }, { residual }, row, height, pull) =>
+const residualPull: HalfPull = ({ cols }, { residual }, row, height, pull) =>
   pull.data.set(residual!.data.subarray(row * cols, (row + height) * cols))
 
-/**
- * The pull `P` of all tokens, and the share of it that holds on other text. Made up for a share `s` of it, the error on
- * new text falls by `2 s <S, P> - s^2 |P|^2` in the metric of the inverse Hessian, with `S` the pull of text without
- * end. `<S, P>` is not known, but the pulls `P1` and `P2` of two halves are `S` with noise that has nothing in common,
- * so `<P1, P2>` is an estimate free of bias, and the best share `<P1, P2> / |P|^2`.
- *
- * @returns the pull as `P U^T`, and the share, 0 to 1
- */
-async function agreementOf(
-  { weight, halves, factor }: Pulls,
-  pullOf: PullOf,
+/** The pull of all tokens, as moves of the weights, and how far the halves agree on it in each row. */
+async function pullOf(
+  { weight, halves, factor, dead, unit }: Drifting,
+  halfPull: HalfPull,
   pause: Pause,
-): Promise<{ pull: Matrix; share: number }> {
+): Promise<DriftPull> {
   const { rows, cols } = weight
   const tokens = halves[0].tokens + halves[1].tokens
   const [first, second] = halves.map((half) => half.tokens / tokens)
   const height = Math.min(ROWS_PER_TURN, rows)
   const [raw, one, other] = [matrix(height, cols), matrix(height, cols), matrix(height, cols)]
-  const pull = matrix(rows, cols)
-  let common = 0
-  let energy = 0
+  const moves = matrix(rows, cols)
+  const [common, energy] = [new Float64Array(rows), new Float64Array(rows)]
   for (let row = 0; row < rows; row += height) {
     const count = Math.min(height, rows - row)
     for (const [i, result] of [one, other].entries()) {
       await pause()
-      pullOf(weight, halves[i], row, count, raw)
+      halfPull(weight, halves[i], row, count, raw)
       multiply('ABt', 1, raw, 0, count, factor, result, 0)
     }
-    for (let i = 0, at = row * cols; i < count * cols; i++, at++) {
-      const both = first * one.data[i] + second * other.data[i]
-      common += one.data[i] * other.data[i]
-      energy += both * both
-      pull.data[at] = both
+    for (let r = 0; r < count; r++) {
+      for (let i = r * cols; i < (r + 1) * cols; i++) {
+        const both = first * one.data[i] + second * other.data[i]
+        common[row + r] += one.data[i] * other.data[i]
+        energy[row + r] += both * both
+        raw.data[i] = both
+      }
     }
+    await pause()
+    multiply('AB', 1 / unit, raw, 0, count, factor, moves, row)
   }
-  return { pull, share: energy > 0 ? Math.min(1, Math.max(0, common / energy)) : 0 }
+  for (let at = 0; at < moves.data.length; at += cols) {
+    for (let j = 0; j < cols; j++) if (dead[j]) moves.data[at + j] = 0
+  }
+  return { moves, common, energy }
 }
 
-/** `C = alpha A B`, or with B^T, for a square B; some rows at a time. */
-async function multiplyRows(
-  form: ProductForm,
-  alpha: number,
-  a: Matrix,
-  b: Matrix,
-  c: Matrix,
-  pause: Pause,
-): Promise<void> {
-  for (let row = 0; row < a.rows; row += ROWS_PER_TURN) {
-    await pause()
-    multiply(form, alpha, a, row, Math.min(ROWS_PER_TURN, a.rows - row), b, c, row)
-  }
+/**
+ * The share of a pull that holds on other text. Made up for a share `s` of the pull `P` of all tokens, the error on new
+ * text falls by `2 s <S, P> - s^2 |P|^2` in the metric of the inverse Hessian, with `S` the pull of text without end.
+ * `<S, P>` is not known, but the pulls `P1` and `P2` of two halves are `S` with noise that has nothing in common, so
+ * `<P1, P2>` is an estimate free of bias, and the best share `<P1, P2> / |P|^2`.
+ *
+ * @returns 0 to 1
+ */
+function agreementOf({ common, energy }: DriftPull): number {
+  const sum = (values: Float64Array) => values.reduce((total, value) => total + value, 0)
+  const [shared, all] = [sum(common), sum(energy)]
+  return all > 0 ? Math.min(1, Math.max(0, shared / all)) : 0
 }
 
 /** `height` rows of `C = alpha A B`, or with B^T, for a square B: those of A from `fromA` on, of C from `fromC` on. */
@@ -201,8 +251,8 @@ function multiply(
   kernels().gemm(form, height, n, n, alpha, left, wholeBlock(b.data, n), 0, result)
 }
 
-/** Checks that both halves of the drift belong to the weight. */
-function requireHalves({ rows, cols }: Matrix, halves: DriftHalves, name: string): void {
+/** Checks that both halves of the drift belong to the weight. @throws ShapeError, NumericError naming the layer */
+export function requireHalves({ rows, cols }: Matrix, halves: DriftHalves, name: string): void {
   const requireSize = (found: Matrix, height: number, what: string) => {
     if (found.rows !== height || found.cols !== cols) {
       throw new ShapeError(

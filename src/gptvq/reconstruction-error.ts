@@ -1,8 +1,8 @@
 import { NumericError, ShapeError } from '../errors.js'
 import { wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
-import { type Matrix, requireMatrix } from '../matrix.js'
-import { inOrdinaryUnits } from '../unit-scale.js'
+import { type Matrix, matrix, requireMatrix } from '../matrix.js'
+import { inOrdinaryUnits, ordinaryExponent, scaledDown } from '../unit-scale.js'
 
 /** Floats of a panel of rows; bounds the memory of the losses of a large layer. */
 const PANEL_VALUES = 2 ** 20
@@ -40,13 +40,41 @@ export function reconstructionError(
         `${hessian.rows} x ${hessian.cols} do not fit: expected two of the same shape and ${cols} x ${cols}`,
     )
   }
-  const difference = new Float32Array(weight.data.length)
-  for (let i = 0; i < difference.length; i++) difference[i] = weight.data[i] - quantized.data[i]
-  const { scaled, exponent } = inOrdinaryUnits(weight)
-  if (exponent !== 0) for (let i = 0; i < difference.length; i++) difference[i] *= 2 ** -exponent
+  return errorOfRows(rowErrors(weight, quantized, hessian, ordinaryExponent(weight)), name)
+}
+
+/** What a layer's error is made of, row by row: rows do not see each other, so some may be measured elsewhere. */
+export interface RowErrors {
+  /** `w H w^T` of each row. */
+  readonly energies: Float64Array
+  /** `(w - q) H (w - q)^T` of each row. */
+  readonly losses: Float64Array
+}
+
+/**
+ * Measures rows of a layer.
+ *
+ * @param weight rows x in
+ * @param quantized rows x in
+ * @param exponent of the whole layer: see `ordinaryExponent`
+ */
+export function rowErrors(weight: Matrix, quantized: Matrix, hessian: Matrix, exponent: number): RowErrors {
+  const { rows, cols } = weight
+  const difference = matrix(rows, cols)
+  for (let i = 0; i < difference.data.length; i++) difference.data[i] = weight.data[i] - quantized.data[i]
   const units = inOrdinaryUnits(hessian).scaled
-  const energy = hessianEnergy(scaled.data, rows, units)
-  const loss = Math.max(0, hessianEnergy(difference, rows, units))
+  const energies = rowEnergies(scaledDown(weight, exponent), units)
+  return { energies, losses: rowEnergies(scaledDown(difference, exponent), units) }
+}
+
+/**
+ * The error of a layer from that of all its rows.
+ *
+ * @param name how errors name the layer
+ * @throws NumericError when a row holds NaN or infinity
+ */
+export function errorOfRows({ energies, losses }: RowErrors, name: string): ReconstructionError {
+  const [energy, loss] = [sum(energies), Math.max(0, sum(losses))]
   if (!Number.isFinite(energy) || !Number.isFinite(loss)) {
     throw new NumericError(
       `the error of ${name} cannot be measured: tr(W H W^T) is ${energy} and the loss ${loss}, expected finite numbers. ` +
@@ -58,16 +86,27 @@ export function reconstructionError(
 }
 
 /** `tr(D H D^T)` for `D` of rows x cols. */
-export function hessianEnergy(d: Float32Array, rows: number, hessian: Matrix): number {
+export function hessianEnergy(difference: Matrix, hessian: Matrix): number {
+  return sum(rowEnergies(difference, hessian))
+}
+
+/** `d H d^T` for each row `d`. */
+function rowEnergies({ rows, data: d }: Matrix, hessian: Matrix): Float64Array {
   const n = hessian.rows
   const panelRows = Math.max(1, Math.min(rows, Math.floor(PANEL_VALUES / n)))
   const product = new Float32Array(panelRows * n)
-  let energy = 0
+  const energies = new Float64Array(rows)
   for (let first = 0; first < rows; first += panelRows) {
     const height = Math.min(panelRows, rows - first)
     const panel = { data: d, offset: first * n, stride: n }
     kernels().gemm('AB', height, n, n, 1, panel, wholeBlock(hessian.data, n), 0, wholeBlock(product, n))
-    for (let i = 0; i < height * n; i++) energy += d[first * n + i] * product[i]
+    for (let r = 0; r < height; r++) {
+      let energy = 0
+      for (let i = r * n; i < (r + 1) * n; i++) energy += d[first * n + i] * product[i]
+      energies[first + r] = energy
+    }
   }
-  return energy
+  return energies
 }
+
+const sum = (values: Float64Array) => values.reduce((total, value) => total + value, 0)

@@ -10,15 +10,17 @@ import { startWorker } from '../../src/distributed/worker.js'
 import { OptionError, UnsupportedError } from '../../src/errors.js'
 import { HessianAccumulator } from '../../src/hessian.js'
 import { bestBuild } from '../../src/kernels/wasm/runtime/runtime.js'
+import { type PanelRunner, quantizeInPanels } from '../../src/pipeline/quantize/layers/layer-panels.js'
 import {
   type LayerResult,
   type LayerWork,
   quantizeHere,
 } from '../../src/pipeline/quantize/layers/layer-work.js'
 import { resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
+import { contentOf } from '../support/layer-content.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
 import { hasRedis, type RedisServer, startRedis } from '../support/redis-server.js'
-import { shortTiming, type WorkerProcess, workerProcess } from './support.js'
+import { highLayer, shortTiming, type WorkerProcess, workerProcess } from './support.js'
 
 const arithmetic: Arithmetic = { build: bestBuild(), products: 'wasm' }
 
@@ -79,6 +81,22 @@ describe.skipIf(!hasRedis())('jobs', { timeout: 120_000 }, () => {
     await first.kill()
     await worker()
     expect(withoutTime(await result)).toEqual(withoutTime(await quantizeHere(work, {})))
+  })
+
+  it('of the rows of a large layer go to all workers; one is killed, and the layer is that of one machine', async () => {
+    const high = highLayer()
+    const [team, first, second] = [await coordinator(), await worker(), await worker()]
+    const result = quantizeInPanels(
+      high,
+      {},
+      {
+        pull: (work) => team.run('pull', work, {}) as ReturnType<PanelRunner['pull']>,
+        panel: (work) => team.run('panel', work, {}) as ReturnType<PanelRunner['panel']>,
+      },
+    )
+    await Promise.all([first, second].map((one) => one.says('high, rows')))
+    await first.kill()
+    expect(contentOf(await result)).toEqual(contentOf(await quantizeHere(high, {})))
   })
 
   it('outlive a Redis that is killed and comes back empty', async () => {

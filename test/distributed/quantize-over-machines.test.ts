@@ -2,12 +2,16 @@ import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type RunningWorker, startWorker } from '../../src/distributed/worker.js'
+import type { WorkerEvent } from '../../src/distributed/work.js'
+import { type RunningWorker, startWorker, type WorkerOptions } from '../../src/distributed/worker.js'
 import { AbortedError } from '../../src/errors.js'
 import { type QuantizeModelOptions, quantizeModel } from '../../src/model.js'
+import { openTeam } from '../../src/pipeline/quantize/layers/layer-team.js'
+import { quantizeHere } from '../../src/pipeline/quantize/layers/layer-work.js'
+import { contentOf } from '../support/layer-content.js'
 import { hasRedis, type RedisServer, startRedis } from '../support/redis-server.js'
 import { writeTinyModel } from '../support/tiny-model.js'
-import { shortTiming, writtenBytes } from './support.js'
+import { highLayer, shortTiming, writtenBytes } from './support.js'
 
 const text = { text: 'the quick brown fox jumps over the lazy dog, and once more. '.repeat(20) }
 
@@ -35,7 +39,7 @@ describe.skipIf(!hasRedis())('quantizing over machines', { timeout: 120_000 }, (
     return writtenBytes(output)
   }
 
-  async function withWorker<T>(options: { shared?: string }, use: (worker: RunningWorker) => Promise<T>) {
+  async function withWorker<T>(options: Partial<WorkerOptions>, use: (worker: RunningWorker) => Promise<T>) {
     const worker = await startWorker({ redis: server.url, timing: shortTiming, ...options })
     try {
       return await use(worker)
@@ -65,6 +69,25 @@ describe.skipIf(!hasRedis())('quantizing over machines', { timeout: 120_000 }, (
     expect(away.map((bytes, i) => bytes.equals(alone[i]))).toEqual([true, true])
     expect(steps.join('\n')).toMatch(/quantizing self_attn\.q_proj \(1 worker, [01] busy, \d jobs?\)/)
     expect(steps.join('\n')).not.toContain('s3cret')
+  })
+
+  it('has the rows of a large layer quantized apart', async () => {
+    const events: string[] = []
+    const work = highLayer()
+    const onJob = ({ job, state }: WorkerEvent) => events.push(`${job} ${state}`)
+    const result = await withWorker({ onJob }, async () => {
+      const team = await openTeam({ redis: server.url }, 'wasm')
+      try {
+        return await team!.runLayer(work, {})
+      } finally {
+        await team!.close()
+      }
+    })
+    expect(contentOf(result)).toEqual(contentOf(await quantizeHere(work, {})))
+    const parts = ['rows 1 to 34000', 'rows 34001 to 66000']
+    // each twice: for the drift, then to be quantized
+    const done = [...parts, ...parts].map((part) => `high, ${part} done`)
+    expect(events.filter((event) => event.endsWith('done'))).toEqual(done)
   })
 
   it('sends tensors through a shared folder, and leaves nothing there', async () => {

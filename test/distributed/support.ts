@@ -4,9 +4,29 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Timing } from '../../src/distributed/protocol.js'
 import type { WorkerOptions } from '../../src/distributed/worker.js'
+import { HessianAccumulator } from '../../src/hessian.js'
+import type { LayerWork } from '../../src/pipeline/quantize/layers/layer-work.js'
+import { resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
+import { gaussianMatrix } from '../support/random-matrix.js'
 
 /** So short that lost jobs are found within a test. */
 export const shortTiming: Timing = { lock: 2000, stalled: 500, heartbeat: 300, poll: 50, patience: 60_000 }
+
+/** Of two panels, and quickly done: it is high, its columns are few. */
+export function highLayer(): LayerWork {
+  const [rows, cols] = [66_000, 48]
+  const half = (seed: number) => ({ tokens: 100, input: gaussianMatrix(cols, cols, seed) })
+  const inputs = new HessianAccumulator(cols)
+  inputs.add(gaussianMatrix(200, cols, 1))
+  const plain = { trellisBits: 0, bits: 1, groupSize: 2000 * cols, scaleBlockSize: 'none' } as const
+  return {
+    name: 'high',
+    weight: gaussianMatrix(rows, cols, 2),
+    inputs: { hessian: inputs.hessian(), tokens: inputs.tokens, drift: [half(3), half(4)] },
+    settings: resolveMethod('gptvq', { ...plain, restarts: 1, kmeansIterations: 2, refinementRounds: 1 }),
+    driftShare: 1,
+  }
+}
 
 export interface WorkerProcess {
   readonly child: ChildProcess

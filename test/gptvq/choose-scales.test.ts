@@ -31,6 +31,7 @@ function walkOf(layout: VqLayout, work: Matrix, ratio: number): ColumnWalk {
   return {
     layout,
     settings: resolveVqOptions({}),
+    firstGroup: 0,
     work,
     factor,
     metrics: vectorMetrics(factor, layout.vectorDim, 'full'),

@@ -6,6 +6,8 @@ import type { VqSettings } from '../options.js'
 export interface ColumnWalk {
   readonly layout: VqLayout
   readonly settings: VqSettings
+  /** The number in the whole layer of the first row group here. */
+  readonly firstGroup: number
   /** rows x padded columns: weights that already absorbed the error of the columns before. Overwritten. */
   readonly work: Matrix
   /** `U`, padded columns square. */

@@ -72,7 +72,9 @@ function fitFromSeeds(walk: ColumnWalk, batch: GroupBatch, columnGroup: number):
     const best: { loss: number; codebook: Float32Array }[] = []
     for (let attempt = 0; attempt < restarts; attempt++) {
       const which = attempt > 0 ? [attempt] : []
-      const seeds = batch.rowGroups.map((rowGroup) => deriveSeed(seed, rowGroup, columnGroup, ...which))
+      const seeds = batch.rowGroups.map((rowGroup) =>
+        deriveSeed(seed, walk.firstGroup + rowGroup, columnGroup, ...which),
+      )
       seedCodebooks(kmeansInit, clustering, problem, seeds)
       fitOn(walk, clustering, problem)
       for (const [group, loss] of clustering.losses.entries()) {

@@ -7,24 +7,31 @@ import type { VqLayout } from '../../packing/vq-layer.js'
  * column loses at `w` bits is taken to be `det(M)^(1/d) v D(w)`, where `v` is the geometric mean of the mean squares of
  * its weights and `D` the error of the constant codebook on a normal source. Bit by bit, where it gains most.
  *
- * @param work rows x padded columns
+ * @param squares of each padded column, see {@link columnSquares}
  * @param factor `U`, of which `det(M) = 1 / det(U_PP)^2`
  */
-export function fitWidths(layout: VqLayout, work: Matrix, factor: Matrix): VqLayout {
-  const { trellis, vectorDim: d } = layout
+export function fitWidths(layout: VqLayout, squares: Float64Array, factor: Matrix): VqLayout {
+  const { trellis, vectorDim: d, rows } = layout
   if (trellis === undefined) return layout
   const total = trellis.widths.reduce((sum, width) => sum + width, 0)
-  const importance = Float64Array.from(trellis.widths, (_, v) => columnLoss(work, factor, v, d))
+  const importance = Float64Array.from(trellis.widths, (_, v) => columnLoss(squares, rows, factor, v, d))
   return { ...layout, trellis: { ...trellis, widths: shareBits(importance, d, total, trellis.keyBits) } }
 }
 
+/** The sum of squares of each column of a matrix. */
+export function columnSquares({ data, cols }: Matrix): Float64Array {
+  const squares = new Float64Array(cols)
+  for (let row = 0; row < data.length; row += cols) {
+    for (let j = 0; j < cols; j++) squares[j] += data[row + j] * data[row + j]
+  }
+  return squares
+}
+
 /** What a column of vectors loses at an error of 1. */
-function columnLoss({ data, rows, cols }: Matrix, factor: Matrix, vector: number, d: number): number {
+function columnLoss(squares: Float64Array, rows: number, factor: Matrix, vector: number, d: number): number {
   let product = 1
   for (let column = vector * d; column < (vector + 1) * d; column++) {
-    let squares = 0
-    for (let at = column; at < data.length; at += cols) squares += data[at] * data[at]
-    product *= squares / rows / factor.data[column * (factor.cols + 1)] ** 2
+    product *= squares[column] / rows / factor.data[column * (factor.cols + 1)] ** 2
   }
   return product ** (1 / d)
 }

@@ -79,22 +79,28 @@ export interface LayerPanel extends RowPanel {
   readonly firstGroup: number
 }
 
+/** How many row groups a panel of a layer has; the last one may have fewer. It depends on the layer's shape alone. */
+export function panelGroupsOf(layout: VqLayout): number {
+  const rowGroups = rowGroupsOf(layout)
+  const panelRows = Math.max(LEAST_ROWS, PANEL_VALUES / layout.cols)
+  // of about the same height: a last panel of few rows would cost as much copying as any other
+  return Math.ceil(rowGroups / Math.max(1, Math.min(rowGroups, Math.round(layout.rows / panelRows))))
+}
+
 /**
- * Cuts a layer into panels of whole row groups. What a panel changes in its indices, codes and codebooks changes in the
- * layer and in `codebooks`, the layer's as floats.
+ * Cuts a layer into panels of `height` row groups. What a panel changes in its indices, codes and codebooks changes in
+ * the layer and in `codebooks`, the layer's as floats.
  */
 export function rowPanels(
   weight: Matrix,
   hessian: Matrix,
   layer: VqLayer,
   codebooks: Float32Array,
+  height = panelGroupsOf(layer.layout),
 ): LayerPanel[] {
   const { layout } = layer
   const { cols, rows, rowsPerGroup, columnsPerGroup } = layout
   const rowGroups = rowGroupsOf(layout)
-  const panelRows = Math.max(LEAST_ROWS, PANEL_VALUES / cols)
-  // of about the same height: a last panel of few rows would cost as much copying as any other
-  const height = Math.ceil(rowGroups / Math.max(1, Math.min(rowGroups, Math.round(rows / panelRows))))
   const most = Math.min(rows, height * rowsPerGroup)
   const stripValues = columnsPerGroup < cols ? most * columnsPerGroup : 0
   const buffers: PanelBuffers = {

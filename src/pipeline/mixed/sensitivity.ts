@@ -142,7 +142,7 @@ async function tryBlock(
       const trials = await tryLayer({ name }, weight, hessian ?? identity(cols), factors)
       const losses = isExpert(block.description, linear)
         ? trials.trials.map(({ change }) =>
-            sum && hessian ? sum.tokens * hessianEnergy(change, rows, hessian) : 0,
+            sum && hessian ? sum.tokens * hessianEnergy(matrix(rows, cols, change), hessian) : 0,
           )
         : []
       tries.push({ kind, name, weight: values, trials, losses })

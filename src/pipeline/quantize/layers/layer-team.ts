@@ -1,7 +1,9 @@
+import type { JobKind } from '../../../distributed/connection.js'
 import { OptionError } from '../../../errors.js'
 import { kernels } from '../../../kernels/kernels.js'
 import type { KernelBuild } from '../../../kernels/wasm/runtime/runtime.js'
-import type { LayerResult, LayerRunner } from './layer-work.js'
+import { hasPanels, type PanelRunner, quantizeInPanels } from './layer-panels.js'
+import type { LayerRunner, LayerWatch } from './layer-work.js'
 
 /** Work over many machines. */
 export interface TeamOptions {
@@ -36,14 +38,19 @@ export async function openTeam(
     )
   }
   const { openCoordinator } = await import('../../../distributed/coordinator.js')
-  const arithmetic = {
-    build: kernels().name as KernelBuild,
-    products: products === 'wasm' ? 'wasm' : 'blas',
-  } as const
+  const isWasm = products === 'wasm'
+  const arithmetic = { build: kernels().name as KernelBuild, products: isWasm ? 'wasm' : 'blas' } as const
   const coordinator = await openCoordinator({ redis, shared, arithmetic })
+  const run = <T>(kind: JobKind, work: unknown, { onProgress, signal }: LayerWatch) =>
+    coordinator.run(kind, work, { ...(onProgress && { onProgress }), signal }) as Promise<T>
+  const parts: PanelRunner = {
+    pull: (work, watch) => run('pull', work, watch),
+    panel: (work, watch) => run('panel', work, watch),
+  }
   return {
-    runLayer: (work, { onProgress, signal }) =>
-      coordinator.run('layer', work, { ...(onProgress && { onProgress }), signal }) as Promise<LayerResult>,
+    // a library's product may round a row by how many rows there are
+    runLayer: async (work, watch) =>
+      isWasm && hasPanels(work) ? quantizeInPanels(work, watch, parts) : run('layer', work, watch),
     describe: () => coordinator.describe(),
     close: () => coordinator.close(),
   }

@@ -90,8 +90,12 @@ async function quantizeLinear(
   }
   if (inputs === undefined) throw new ShapeError(`${name}: method ${method} needs a Hessian, none was given`)
   if (method === 'gptq') return quantizeGptq(weight, inputs.hessian, { ...options, ...task })
-  const { hessian, tokens, pooled } = inputs
+  const own = { ...options, ...layerBits, ...task, ...knownTokens(inputs), onProgress }
+  return quantizeLayer(weight, inputs.hessian, own)
+}
+
+/** The tokens that a Hessian comes from, as `quantizeLayer` is told. */
+export function knownTokens({ tokens, pooled }: InputStatistics): { readonly tokens?: number } {
   // what an expert lacks comes from the tokens of all
-  const known = pooled ? {} : { tokens }
-  return quantizeLayer(weight, hessian, { ...options, ...layerBits, ...task, ...known, onProgress })
+  return pooled ? {} : { tokens }
 }
