@@ -28,7 +28,8 @@ export function vectorLayer(rows: number, cols: number, options: LayoutOptions):
 function withMixedWidths(layout: VqLayout): VqLayout {
   if (!layout.trellis) return layout
   const widths = layout.trellis.widths.map((width, i) => width + ((i * 7) % 3) - 1)
-  return { ...layout, trellis: { ...layout.trellis, widths } }
+  const bits = widths.reduce((sum, width) => sum + width, 0) / (widths.length * layout.vectorDim)
+  return { ...layout, bits, trellis: { ...layout.trellis, widths } }
 }
 
 /** A layer of random scalar codes. */

@@ -15,8 +15,13 @@ export interface ModelSizes {
   readonly words: number
 }
 
-export function describeSizes({ name, ...sizes }: ModelSizes): DecoderDescription {
-  const config = {
+export function describeSizes(sizes: ModelSizes): DecoderDescription {
+  return describeDecoder(configOf(sizes), sizes.name)
+}
+
+/** Its `config.json`. */
+export function configOf(sizes: ModelSizes) {
+  return {
     model_type: 'llama',
     hidden_size: sizes.hidden,
     intermediate_size: sizes.inner,
@@ -28,7 +33,6 @@ export function describeSizes({ name, ...sizes }: ModelSizes): DecoderDescriptio
     rms_norm_eps: 1e-5,
     tie_word_embeddings: false,
   }
-  return describeDecoder(config, name)
 }
 
 /** Makes a layer in the form that is measured; undefined: float32. */

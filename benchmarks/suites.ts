@@ -39,6 +39,10 @@ export const suites: Readonly<Record<string, Suite>> = {
     summary: 'layers that share a Hessian: a factor for each against one for all',
     load: () => import('./shared.js'),
   },
+  memory: {
+    summary: 'the most memory that a process takes which writes with a quantized folder',
+    load: () => import('./memory.js'),
+  },
   model: {
     summary: "the quickstart's phases: seconds and tokens per second",
     load: () => import('./model.js'),

@@ -20,7 +20,7 @@ import { HessianAccumulator, reconstructionError } from '../src/index.js'
 import { gaussianMatrix } from './support/random-matrix.js'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const suites = ['accuracy', 'cache', 'generate', 'kernels', 'layer', 'shared', 'model', 'packed']
+const suites = ['accuracy', 'cache', 'generate', 'kernels', 'layer', 'shared', 'memory', 'model', 'packed']
 
 describe('npm run bench -- --quick', () => {
   let folder: string

@@ -119,6 +119,15 @@ export interface ForwardKernels extends Pick<ProductKernels, 'gemm'>, PackedKern
   /** `y = activation(gate) * up`, as precise; `y` may be `gate` or `up`. */
   gate(activation: ElementActivation, gate: Float32Array, up: Float32Array, y: Float32Array): void
 
+  /**
+   * `Y = X W^T` with W in bfloat16, within 2^-20 of `|X| |W|^T`.
+   *
+   * @param x m x k
+   * @param w n x k, bits; in the memory of an array of {@link allocate}
+   * @param y m x n
+   */
+  multiplyBfloats(m: number, n: number, k: number, x: Float32Array, w: Uint16Array, y: Float32Array): void
+
   /** `y = x + factor * added`; `y` may be either of them. */
   add(x: Float32Array, added: Float32Array, factor: number, y: Float32Array): void
 

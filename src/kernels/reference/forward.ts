@@ -1,4 +1,5 @@
 import type { ForwardKernels } from '../forward-contract.js'
+import { decodeBfloats } from '../half.js'
 import { referenceActivations, softCapped } from './activation.js'
 import { attend, rotate } from './attention.js'
 import { referenceKernels } from './kernels.js'
@@ -35,6 +36,18 @@ export const referenceForwardKernels: ForwardKernels = {
   gate(activation, gate, up, y) {
     const activated = referenceActivations[activation]
     for (let i = 0; i < y.length; i++) y[i] = activated(gate[i]) * up[i]
+  },
+
+  multiplyBfloats(m, n, k, x, w, y) {
+    const weights = new Float32Array(n * k)
+    decodeBfloats(w.subarray(0, n * k), weights)
+    for (let i = 0; i < m; i++) {
+      for (let row = 0; row < n; row++) {
+        let sum = 0
+        for (let j = 0; j < k; j++) sum += x[i * k + j] * weights[row * k + j]
+        y[i * n + row] = sum
+      }
+    }
   },
 
   add(x, added, factor, y) {

@@ -12,6 +12,8 @@ const keptBytes = 2 ** 27
 
 /** The bytes of one slice of the vocabulary. */
 const sliceBytes = 2 ** 26
+/** The same where it is held in bfloat16: float32 is there beside it while it is loaded. */
+const bfloatSliceBytes = 2 ** 24
 
 /** The final norm and the output projection of a model. */
 export interface Head {
@@ -33,7 +35,9 @@ export interface Head {
 export interface HeadOptions {
   /** All of it stays in memory, prepared by the engine for many uses; default false. */
   readonly holds?: boolean
-  /** With `holds`: a quantized one stays as it is stored; default false. */
+  /**
+   * With `holds`: a quantized one stays as it is stored, and so do values of bfloat16; default false.
+   */
   readonly keepsPacked?: boolean
 }
 
@@ -74,14 +78,16 @@ export async function openHead(
   assertHead(source, config)
   const norm = await readNorm(source, config.finalNorm)
   let stored = holds && keepsPacked ? await source.packed?.(config.head.tensor) : undefined
-  const sliceRows = stored ? vocabSize : Math.max(1, Math.floor(sliceBytes / (4 * hiddenSize)))
+  const mayBeBfloats = holds && keepsPacked
+  const bytesOfSlice = mayBeBfloats ? bfloatSliceBytes : sliceBytes
+  const sliceRows = stored ? vocabSize : Math.max(1, Math.floor(bytesOfSlice / (4 * hiddenSize)))
   const kept = holds || 4 * vocabSize * hiddenSize <= keptBytes ? new Map<number, LinearWeights>() : undefined
 
   const weightsFrom = async (first: number): Promise<LinearWeights> => {
     const known = kept?.get(first)
     if (known !== undefined) return known
     const read = await readSlice(source, config, first, sliceRows, stored)
-    const weights = kept && holds ? runningOps().hold(read) : read
+    const weights = kept && holds ? runningOps().hold(mayBeBfloats ? withBfloats(read) : read) : read
     kept?.set(first, weights)
     // the engine has it now
     stored = undefined
@@ -154,6 +160,18 @@ async function readSlice(
     head.bias === undefined ? undefined : await readTensor(source, head.bias, [vocabSize], 'vocab_size')
   const bias = biases?.slice(first, first + rows)
   return { kind: head.tensor, rows, cols: hiddenSize, weight, bias }
+}
+
+/** The weight as bits of bfloat16, where these stand for the same values. */
+function withBfloats(weights: LinearWeights): LinearWeights {
+  if (!(weights.weight instanceof Float32Array)) return weights
+  const bits = new Uint32Array(weights.weight.buffer, weights.weight.byteOffset, weights.weight.length)
+  const bfloats = new Uint16Array(bits.length)
+  for (let i = 0; i < bits.length; i++) {
+    if (bits[i] & 0xffff) return weights
+    bfloats[i] = bits[i] >>> 16
+  }
+  return { ...weights, weight: bfloats }
 }
 
 function sliceOf({ head }: DecoderDescription, norm: NormWeights, weights: LinearWeights): HeadSlice {

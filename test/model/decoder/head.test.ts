@@ -56,6 +56,39 @@ describe('openHead', () => {
     expect(tf.memory().numTensors).toBe(before)
   })
 
+  it('holds values of bfloat16 in half the memory, and others as they are', async () => {
+    const tensors = randomTensors(json, 5)
+    const name = config.head.tensor
+    const rounded = tensors.get(name)!.values.map((value) => Math.fround(Math.round(value * 64) / 64))
+    const coarse = new Map(tensors).set(name, { ...tensors.get(name)!, values: rounded })
+    const hidden = new Float32Array(3 * config.hiddenSize).map((_, i) => Math.sin(i))
+    const { allocate } = forwardKernels()
+    for (const [given, share] of [
+      [coarse, 0.5],
+      [tensors, 1],
+    ] as const) {
+      const plain = await openHead(sourceOf(given), config, { holds: true })
+      const expected = await plain.logits(hidden)
+      plain.dispose()
+      const lengths: number[] = []
+      Object.assign(forwardKernels(), {
+        allocate(length: number) {
+          lengths.push(length)
+          return allocate(length)
+        },
+      })
+      const held = await openHead(sourceOf(given), config, { holds: true, keepsPacked: true })
+      await held.forEachSlice(() => {})
+      Object.assign(forwardKernels(), { allocate })
+      expect(lengths).toEqual([share * config.vocabSize * config.hiddenSize])
+      const logits = await held.logits(hidden)
+      held.dispose()
+      const largest = expected.reduce((most, logit) => Math.max(most, Math.abs(logit)), 0)
+      const gap = logits.reduce((most, logit, i) => Math.max(most, Math.abs(logit - expected[i])), 0)
+      expect(gap).toBeLessThanOrEqual(share === 1 ? 0 : 1e-5 * largest)
+    }
+  })
+
   it('refuses hidden states that are not whole rows, and an array of another size for the logits', async () => {
     const head = await openHead(sourceOf(randomTensors(json, 5)), config)
     await expect(head.logits(new Float32Array(13))).rejects.toThrow(ShapeError)

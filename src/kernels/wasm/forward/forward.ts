@@ -11,6 +11,8 @@ import { elementKernels } from './elements.js'
 
 /** Values of the rows of a tile, about. */
 const TILE_VALUES = 2 ** 14
+/** Rows of a tile of a weight in bfloat16. */
+const BFLOAT_ROWS = 32
 
 /** The kernels of the forward pass on `pool`, which runs the module `forward-binaries.ts`. */
 export function wasmForwardKernels(pool: Pool): ForwardKernels {
@@ -34,6 +36,11 @@ export function wasmForwardKernels(pool: Pool): ForwardKernels {
         const params = [...addresses, ...sizes, { f64: epsilon }]
         runJob(pool, jobKinds.normalize, Math.ceil(runs / perTile), params, 0)
       })
+    },
+
+    multiplyBfloats(m, n, k, x, w, y) {
+      const params = [addressOf(x), addressOf(w), addressOf(y), m, n, k, BFLOAT_ROWS]
+      runJob(pool, jobKinds.multiplyBfloats, Math.ceil(n / BFLOAT_ROWS), params, 0)
     },
 
     predict(rows, cols, logits) {

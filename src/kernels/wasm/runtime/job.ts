@@ -44,6 +44,7 @@ export const jobKinds = {
   add: 36,
   softCap: 37,
   attendDirect: 38,
+  multiplyBfloats: 39,
   packTrellis: 40,
   searchTrellis: 41,
   quantizeTrellis: 42,

@@ -3,7 +3,7 @@ import { forwardKernels } from '../../../kernels/forward-kernels.js'
 import type { PackedActivations } from '../../../kernels/packed-contract.js'
 import { preparePackedWeight } from '../../../packing/packed-weight.js'
 import type { LinearWeights, NormWeights } from '../ops.js'
-import { isPrepared, type LinearWeight } from '../weight-forms.js'
+import { expandedWeight, isPrepared, type LinearWeight } from '../weight-forms.js'
 import type { KernelRows } from './kernel-scope.js'
 
 /** Bytes of dense weights in the kernels' memory at most: 2 GiB are all there is, and activations need room too. */
@@ -20,9 +20,17 @@ export function setPackedActivations(fineness: PackedActivations): void {
 
 const held = new Map<LinearWeight, number>()
 let heldBytes = 0
+/** The memory of weights in bfloat16. */
+const words = new Map<Uint16Array, Float32Array>()
 
 /** `y = x W^T`, whatever form W has. A packed weight that is not held is prepared for this product alone. */
-export function multiplyWeights(x: KernelRows, { rows, cols, weight }: LinearWeights, y: KernelRows): void {
+export function multiplyWeights(x: KernelRows, weights: LinearWeights, y: KernelRows): void {
+  const { rows, cols } = weights
+  if (weights.weight instanceof Uint16Array && words.has(weights.weight)) {
+    forwardKernels().multiplyBfloats(x.rows, rows, cols, x.data, weights.weight, y.data)
+    return
+  }
+  const weight = weights.weight instanceof Uint16Array ? expandedWeight(weights) : weights.weight
   const [input, output] = [wholeBlock(x.data, cols), wholeBlock(y.data, rows)]
   const kernels = forwardKernels()
   if (weight instanceof Float32Array) {
@@ -53,6 +61,15 @@ export function holdWeights(weights: LinearWeights): LinearWeights {
     copy.set(weight)
     return holding(weights, copy, weight.byteLength)
   }
+  if (weight instanceof Uint16Array) {
+    const bytes = 4 * Math.ceil(weight.length / 2)
+    if (words.has(weight) || heldBytes + bytes > HELD_PACKED_BYTES) return weights
+    const memory = forwardKernels().allocate(bytes / 4)
+    const copy = new Uint16Array(memory.buffer, memory.byteOffset, weight.length)
+    copy.set(weight)
+    words.set(copy, memory)
+    return holding(weights, copy, bytes)
+  }
   if (isPrepared(weight)) return weights
   const prepared = preparePackedWeight(weight)
   if (heldBytes + prepared.bytes <= HELD_PACKED_BYTES) return holding(weights, prepared, prepared.bytes)
@@ -75,5 +92,8 @@ export function releaseHeld(weights: LinearWeights | NormWeights): void {
   held.delete(weight)
   heldBytes -= bytes
   if (weight instanceof Float32Array) forwardKernels().release(weight)
-  else if (isPrepared(weight)) forwardKernels().releasePacked(weight)
+  else if (weight instanceof Uint16Array) {
+    forwardKernels().release(words.get(weight)!)
+    words.delete(weight)
+  } else if (isPrepared(weight)) forwardKernels().releasePacked(weight)
 }
