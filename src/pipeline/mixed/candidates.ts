@@ -51,6 +51,11 @@ export function layerCandidates(
   )
 }
 
+/**
+ * Index bits per weight that a layer gets at least, as long as the budget is twice as many: with fewer all columns come down to
+ * the same width, and a layer whose inputs differ much loses far more than the error of the codebook says.
+ */
+const LEAST_TRELLIS_BITS = 1
 /** Index bits per weight between two candidates. */
 const WIDTH_STEP = 1 / 16
 
@@ -65,9 +70,14 @@ function widthsOfTrellis(
   const vectors = vectorsPerRow(layout)
   const others = storedBits(layout, settings) / 8 - rows * indexRowBytes(layout)
   const most = Math.min(keyBits, (budget + MOST_BITS_ABOVE) * settings.vectorDim)
+  const least = Math.max(1, Math.min(LEAST_TRELLIS_BITS, budget / 2) * settings.vectorDim)
   const step = Math.max(1, Math.round((WIDTH_STEP * cols) / 8))
   const candidates: LayerCandidate[] = []
-  for (let rowBytes = Math.ceil(vectors / 8); rowBytes <= Math.ceil((most * vectors) / 8); rowBytes += step) {
+  for (
+    let rowBytes = Math.ceil((least * vectors) / 8);
+    rowBytes <= Math.ceil((most * vectors) / 8);
+    rowBytes += step
+  ) {
     const bytes = others + rows * rowBytes
     const bits = Math.min(8 * rowBytes, vectors * keyBits) / (vectors * settings.vectorDim)
     candidates.push({ bits, bpv: (8 * bytes) / (rows * cols), bytes })
