@@ -132,7 +132,7 @@ async function measure(folder: string, runtime: string, source: string): Promise
   const loadSeconds = cpuSeconds() - start
   const after = megabytes(process.memoryUsage().rss) - before
   const perSecond = await speed(session, ort.Tensor)
-  const peak = process.resourceUsage().maxRSS / 1e3 - before
+  const peak = megabytes(1024 * process.resourceUsage().maxRSS) - before
   const worstLogit = await worstShare(session, ort.Tensor, source)
   return { loadSeconds, after, peak, perSecond, worstLogit }
 }

@@ -8,10 +8,13 @@ import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type ExportOnnxOptions, exportOnnx } from '../../../src/export/onnx/export-onnx.js'
 import { openGenerator } from '../../../src/generate/open-generator.js'
+import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
+import { openModel } from '../../../src/pipeline/folders/open-model.js'
 import { quantizeModel } from '../../../src/pipeline/quantize/quantize-model.js'
+import { rangeOf, worstDifference } from '../../model/families/fixture.js'
 import { startBrowser, withoutBrowser } from '../../support/browser.js'
 import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
-import type { writeInPage } from './write-in-page.js'
+import type { logitsInPage, writeInPage } from './write-in-page.js'
 
 const embedded = fileURLToPath(new URL('../../../examples/models/tiny-llama', import.meta.url))
 const guide = fileURLToPath(new URL('../../../docs/transformers-js.md', import.meta.url))
@@ -76,7 +79,7 @@ describe.skipIf(withoutBrowser)('transformers.js in Chromium, on WebAssembly', (
     const { outputFiles } = await build({
       stdin: {
         contents: `${imports}
-          export { preparePage, writeInPage } from './write-in-page.js'
+          export { logitsInPage, preparePage, writeInPage } from './write-in-page.js'
           export async function runGuide() { ${body}; return written.generated_text }`,
         resolveDir: fileURLToPath(new URL('.', import.meta.url)),
         loader: 'ts',
@@ -113,13 +116,23 @@ describe.skipIf(withoutBrowser)('transformers.js in Chromium, on WebAssembly', (
   })
   afterAll(() => browser?.close())
 
-  const inPage = (call: string) =>
-    page.evaluate(`import('https://page.test/page.js').then((own) => own.${call})`)
+  const inPage = <T>(call: string) =>
+    page.evaluate<T>(`import('https://page.test/page.js').then((own) => own.${call})`)
 
   it.each(Object.keys(folders))('loads %s and writes what we write', async (name) => {
     const call: Parameters<typeof writeInPage> = [name, prompt, maxTokens]
     const found = await inPage(`writeInPage(...${JSON.stringify(call)})`)
     expect(found).toBe(prompt + ours.get(folders[name].model))
+  })
+
+  it.each(['packed', 'nbits', 'trellis'])('gives the logits of %s that we give', async (name) => {
+    const tokens = [5, 67, 89, 101, 12, 34, 56, 78]
+    const call: Parameters<typeof logitsInPage> = [name, tokens]
+    const found: number[] = await inPage(`logitsInPage(...${JSON.stringify(call)})`)
+    const opened = await openModel(join(root, 'models', folders[name].model))
+    const wanted = await forwardLogits(opened.source, opened.config, Int32Array.from(tokens), 1)
+    await opened.close()
+    expect(worstDifference(Float32Array.from(found), wanted) / rangeOf(wanted)).toBeLessThan(1e-4)
   })
 
   it('runs what the guide has for a page', async () => {
