@@ -92,6 +92,12 @@ export function quantizedCard(facts: QuantizedFacts, source: SourceCard): string
   ])
 }
 
+/** What the card of a quantized folder says of how it was made, with its heading; empty for any other. */
+export function madeSection(card: string): string {
+  const [, text] = /\n(## How it was made\n[\s\S]*)$/.exec(card) ?? []
+  return text === undefined ? '' : text.split(SEAM)[0].trim()
+}
+
 /** The card of plain weights that were computed from a quantized folder, or the card as it is where it says nothing of that. */
 export function dequantizedCard(method: string, source: SourceCard): string {
   return derivedCard(source, method, [
@@ -184,7 +190,7 @@ function describeFormats(formats: ReadonlyMap<string, number>): string {
 }
 
 /** Settings, inputs, versions, and the command, as far as a folder says. */
-export function howItWasMade({ method, settings, run }: Omit<QuantizationConfig, 'modules'>): string[] {
+function howItWasMade({ method, settings, run }: Omit<QuantizationConfig, 'modules'>): string[] {
   const stated = Object.entries(settings).map(([name, value]): [string, string] => [
     `\`${name}\``,
     typeof value === 'object' ? JSON.stringify(value) : String(value),
