@@ -30,6 +30,8 @@ export interface CardFacts {
   /** Whether there is an ONNX graph. */
   readonly isOnnx: boolean
   readonly scores?: CardScores | undefined
+  /** A section on how it was made, empty where that is not known. */
+  readonly made?: string
 }
 
 /** The README.md of a model on the hub: metadata that the hub reads, figures, and how to load it in each runtime. */
@@ -48,6 +50,7 @@ export function modelCard(facts: CardFacts): string {
     '## How to use it',
     '',
     ...usage(facts),
+    ...(facts.made ? ['', facts.made] : []),
     '',
   ].join('\n')
 }

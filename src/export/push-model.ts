@@ -8,6 +8,7 @@ import { CheckpointError, OptionError } from '../errors.js'
 import { type HubName, hubSettings, parseHubName } from '../hub/hub-settings.js'
 import { type UploadedFile, uploadFiles } from '../hub/upload-files.js'
 import { inspectModel } from '../pipeline/folders/inspect-model.js'
+import { madeSection } from '../pipeline/folders/model-card.js'
 import type { OnProgress } from '../pipeline/progress.js'
 import { type CardScores, modelCard } from './model-card.js'
 
@@ -110,6 +111,7 @@ async function cardOf(
     bytes,
     isOnnx,
     scores: scores === undefined ? undefined : await readScores(scores),
+    made: madeSection(own),
   })
   return { text }
 }

@@ -128,7 +128,7 @@ describe('gptvq quantize', () => {
     const sizes = await Promise.all(names.map(async (name) => (await stat(join(quantized, name))).size))
     expect(sizes.reduce((sum, size) => sum + size)).toBe(outputBytes)
     expect(rows.get('written')).toBe(
-      `${quantized}: 3 files, ${((outputBytes ?? 0) / 1000).toPrecision(3)} kB`,
+      `${quantized}: 4 files, ${((outputBytes ?? 0) / 1000).toPrecision(3)} kB`,
     )
     expect(rows.get('time')).toMatch(/ s \(calibration .* s, quantization .* s\)$/)
   })
@@ -331,7 +331,7 @@ describe('gptvq dequantize', () => {
     })
     expect(await tree(at('half'))).toEqual(await tree(at('half-by-library')))
     expect(stdout).toBe(
-      `${quantized} is written as plain weights to ${at('half')}: 3 files, ${(bytes / 1000).toPrecision(3)} kB.\n`,
+      `${quantized} is written as plain weights to ${at('half')}: 4 files, ${(bytes / 1000).toPrecision(3)} kB.\n`,
     )
   })
 

@@ -42,6 +42,20 @@ describe('the command to reproduce', () => {
     expect(await tree(output)).toEqual(before)
   })
 
+  test('is that of the command which made the folder, for tensors and for training', () => {
+    const data = { model: 'out', layers: [], kept: { tensors: 0, bytes: 0 } }
+    const text = { kind: 'text', file: 'a.txt' }
+    const tensors = { command: 'quantize-tensors', options: { bits: 3 }, calibration: null }
+    expect(reproduceCommand({ ...data, method: 'kmeans', settings: {}, made: tensors })).toBe(
+      'gptvq quantize-tensors MODEL --out out --method kmeans --bits 3',
+    )
+    const training = { command: 'train', options: { epochs: 2, start: 'begun' }, calibration: text }
+    const settings = { training: { method: 'codebooks' } }
+    expect(reproduceCommand({ ...data, method: 'gptvq', settings, made: training })).toBe(
+      'gptvq train MODEL --out out --method codebooks --text a.txt --epochs 2 --start begun',
+    )
+  })
+
   test('what a folder was made of stands in its config.json', async () => {
     const output = join(folder, 'made')
     expect(

@@ -161,6 +161,7 @@ describe('a plain model', () => {
     )
     expect(a.equals(b)).toBe(true)
     expect(await readdir(join(root, 'of-file'))).toEqual([
+      'README.md',
       'config.json',
       'generation_config.json',
       'model.safetensors',

@@ -71,6 +71,9 @@ describe('a quantized folder', () => {
     expect(card).toContain('| perplexity | 12.346, 12.000 before |')
     expect(card).toContain('| same likeliest token | 91.0 % |')
     expect(card).toContain('npx gptvq run org/tiny')
+    expect(card).toContain('## How it was made')
+    expect(card).toContain('gptvq quantize MODEL --out DIR --method rtn')
+    expect(card).not.toContain('# Original')
     expect(card).toContain('npx gptvq export org/tiny --format onnx')
     expect(steps.every((value, i) => value >= 0 && value <= 1 && (i === 0 || value >= steps[i - 1]))).toBe(
       true,

@@ -24,6 +24,8 @@ export interface StoredSizes {
 
 /** Bytes of a line of a layer in a header, and of its record, about. */
 const BYTES_OF_RECORD = 900
+/** Of what the model card tells of the run, about. */
+const BYTES_OF_CARD = 2500
 
 /** Counts the bytes that a run will write: those of the tensors exactly, with mixed bits at most the budget. */
 export async function storedSizes({ checkpoint, settings, plan, ends }: PreparedRun): Promise<StoredSizes> {
@@ -48,7 +50,7 @@ export async function storedSizes({ checkpoint, settings, plan, ends }: Prepared
 
 /** Of the files that belong to any copy of the model. */
 async function otherBytes({ folder, configText, otherFiles, madeFiles }: Checkpoint): Promise<number> {
-  let bytes = configText.length
+  let bytes = configText.length + BYTES_OF_CARD
   for (const name of otherFiles) bytes += (await stat(join(folder, name))).size
   for (const [, text] of madeFiles?.() ?? []) bytes += text.length
   return bytes

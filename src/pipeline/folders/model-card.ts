@@ -11,6 +11,8 @@ export const CARD_FILE = 'README.md'
 /** What stands between the card of a folder and that of the model it was made of. */
 const SEAM = '<!-- gptvq: below is the card of the model that this one was made of -->'
 
+const NAMED_FORMATS = 4
+
 /** A quantized layer, as a card counts it. */
 export interface CardLayer {
   /** How it is stored, e.g. `'vq 2-D, 2 bits'`. */
@@ -90,6 +92,12 @@ export function quantizedCard(facts: QuantizedFacts, source: SourceCard): string
   ])
 }
 
+/** What the card of a quantized folder says of how it was made, with its heading; empty for any other. */
+export function madeSection(card: string): string {
+  const [, text] = /\n(## How it was made\n[\s\S]*)$/.exec(card) ?? []
+  return text === undefined ? '' : text.split(SEAM)[0].trim()
+}
+
 /** The card of plain weights that were computed from a quantized folder, or the card as it is where it says nothing of that. */
 export function dequantizedCard(method: string, source: SourceCard): string {
   return derivedCard(source, method, [
@@ -150,7 +158,7 @@ function figures({ quantization, layers, whole }: QuantizedFacts): [string, stri
   const bits = (bytes: number, values: number) => ((8 * bytes) / Math.max(1, values)).toFixed(3)
   const rows: [string, string][] = [
     ['method', quantization.method],
-    ['stored as', [...formats].map(([format, count]) => `${format} (${count})`).join('; ')],
+    ['stored as', describeFormats(formats)],
     [
       'bits per quantized weight, counted from the bytes',
       bits(
@@ -173,8 +181,16 @@ function figures({ quantization, layers, whole }: QuantizedFacts): [string, stri
   return rows
 }
 
+/** The formats of most layers; mixed bits have dozens. */
+function describeFormats(formats: ReadonlyMap<string, number>): string {
+  const ordered = [...formats].sort(([, a], [, b]) => b - a)
+  const named = ordered.slice(0, NAMED_FORMATS).map(([format, count]) => `${format} (${count})`)
+  const others = ordered.slice(NAMED_FORMATS).reduce((sum, [, count]) => sum + count, 0)
+  return [...named, ...(others > 0 ? [`${others} in others`] : [])].join('; ')
+}
+
 /** Settings, inputs, versions, and the command, as far as a folder says. */
-export function howItWasMade({ method, settings, run }: Omit<QuantizationConfig, 'modules'>): string[] {
+function howItWasMade({ method, settings, run }: Omit<QuantizationConfig, 'modules'>): string[] {
   const stated = Object.entries(settings).map(([name, value]): [string, string] => [
     `\`${name}\``,
     typeof value === 'object' ? JSON.stringify(value) : String(value),

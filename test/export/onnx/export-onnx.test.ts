@@ -133,6 +133,7 @@ describe('a plain model', () => {
     const output = join(root, 'scalars of 4 bits, packed')
     const names = await readdir(output)
     expect(names.sort()).toEqual([
+      'README.md',
       'config.json',
       'generation_config.json',
       'onnx',
