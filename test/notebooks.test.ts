@@ -47,8 +47,8 @@ function printing(text: string, name = 'stdout'): Notebook {
 }
 
 describe('the stored notebooks', () => {
-  it('are three, each with a source', () => {
-    expect(names).toHaveLength(3)
+  it('are four, each with a source', () => {
+    expect(names).toHaveLength(4)
     expect(
       readdirSync(folder)
         .filter((file) => file.endsWith('.ipynb'))

@@ -132,15 +132,18 @@ describe('gptvq run in a terminal', () => {
     const { code, stdout, stderr } = await chat(
       [
         ['> ', 'hello\r'],
-        [`${safeText(first)}\n> `, 'again\r'],
-        [`${safeText(second)}\n> `, '/clear\r'],
+        [`${safeText(first.trimStart())}\n> `, 'again\r'],
+        [`${safeText(second.trimStart())}\n> `, '/clear\r'],
         ['> ', 'again\r'],
-        [`${safeText(fresh)}\n> `, '/exit\r'],
+        [`${safeText(fresh.trimStart())}\n> `, '/exit\r'],
       ],
       short,
     )
     expect(code).toBe(0)
     expect(stdout).toContain('Ctrl-C stops its answer')
+    for (const line of stdout.slice(0, stdout.indexOf('> ')).split('\n')) {
+      expect(line.length).toBeLessThan(80)
+    }
     expect(stderr).toMatch(/36 tokens|\d+ tokens, the first after/)
   })
 

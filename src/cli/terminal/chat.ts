@@ -11,9 +11,10 @@ import { type WritingSpeed, writeText } from './write-text.js'
 /** How a chat goes on. */
 type Turn = 'next' | 'leave'
 
+// lines of less than 80 columns: a terminal breaks longer ones within words
 const leaving = 'Ctrl-C stops its answer; Ctrl-C again, or /exit, leaves'
-const greeting = `Write to the model. ${leaving}; /clear forgets what was said.\n`
-const plainGreeting = `The model goes on with each line by itself, without a chat template. ${leaving}.\n`
+const greeting = `Write to the model; /clear forgets what was said.\n${leaving}.\n`
+const plainGreeting = `The model goes on with each line by itself, without a chat template.\n${leaving}.\n`
 
 /** How a model is talked to. */
 export interface ChatSetting {
@@ -67,8 +68,10 @@ export async function runChat(
     try {
       const items = generator.generate({ ...options, ...given, signal: answering.signal })
       await writeText(items, speed, (part) => {
+        // many models begin with the space that parts their first word from the template
+        const shown = said === '' && !plain ? part.trimStart() : part
         said += part
-        write(safeText(part))
+        write(safeText(shown))
       })
     } catch (error) {
       if (!(error instanceof GptvqError)) throw error
