@@ -1,10 +1,15 @@
 import { wholeBlock } from '../src/kernels/contract.js'
 import { forwardKernels } from '../src/kernels/forward-kernels.js'
 import { setThreads, threadCount } from '../src/kernels/kernels.js'
-import type { PackedActivations, PackedWeight } from '../src/kernels/packed-contract.js'
+import {
+  type PackedActivations,
+  type PackedWeight,
+  packedActivations,
+} from '../src/kernels/packed-contract.js'
 import { preparePackedWeight } from '../src/packing/packed-weight.js'
 import type { PackedQuantizedLayer } from '../src/packing/quantized-layer.js'
 import { type Contender, hasty, spreadOf, type Timing, thorough, timeTogether } from './harness.js'
+import { activationsTable } from './packed-activations.js'
 import { normals, scalarLayer, vectorLayer } from './random-layers.js'
 import type { Row, Table } from './report.js'
 import type { SuiteOptions } from './suites.js'
@@ -47,6 +52,7 @@ export async function run({ quick }: SuiteOptions): Promise<Table[]> {
       keys: ['weight', 'tokens', 'form', 'threads'],
       compared: 'bandwidth',
     },
+    await activationsTable(quick),
   ]
 }
 
@@ -67,7 +73,7 @@ function formsOf(rows: number, cols: number, tokens: number): Form[] {
   ]
   if (tokens > 4) return all.map((form) => ({ ...form, activations: 'float32' }))
   return all.flatMap((form) =>
-    (['float32', 'int16'] as const).map((activations) => ({
+    packedActivations.map((activations) => ({
       ...form,
       name: activations === 'float32' ? form.name : `${form.name}, ${activations}`,
       activations,

@@ -56,7 +56,6 @@ function relaxedDot(elements: v128, magnitudes: v128, signs: v128, ones: v128): 
  */
 export function addBytes(
   codes: usize,
-  stride: usize,
   table: usize,
   x: usize,
   apart: usize,
@@ -78,7 +77,7 @@ export function addBytes(
   const s1 = v128.load(x, 80)
   const s2 = v128.load(x, 96)
   const s3 = v128.load(x, 112)
-  for (; totals < end; codes += stride, factors += room, totals += 16) {
+  for (; totals < end; codes += 16, factors += room, totals += 16) {
     const pairs = v128.load(codes)
     const low = v128.and(pairs, fifteen)
     const high = v128.and(i16x8.shr_u(pairs, 4), fifteen)

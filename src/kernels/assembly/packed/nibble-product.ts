@@ -4,18 +4,17 @@ import { AS_INT8, AS_PIECES, lowIn, stepsIn } from './packed-activations'
 import { addBytes, addTotal, FIFTEEN, writeConstants } from './nibble-bytes'
 import {
   blockCodesAt,
-  codesAt,
   elementsAt,
   field,
   groupsOf,
   LEVEL_PAIRS,
-  ROW_BYTES,
-  ROWS,
   ROWS_PER_GROUP,
   SEGMENT_COUNT,
   SLOTS,
   scaleAt,
   segmentAt,
+  tileAt,
+  tileHeight,
 } from './packed-weight'
 
 /**
@@ -31,10 +30,9 @@ import {
 export function multiplyNibblesTile(tile: i32, scratch: usize): void {
   const weight = param<usize>(0)
   const m = param<i32>(4)
-  const perGroup = field(weight, ROWS_PER_GROUP)
-  const group = (tile / param<i32>(8)) * perGroup
+  const group = (tile / param<i32>(8)) * field(weight, ROWS_PER_GROUP)
   const first = group + (tile % param<i32>(8)) * param<i32>(7)
-  const last = min(min(first + param<i32>(7), group + perGroup), field(weight, ROWS))
+  const last = first + tileHeight(weight, first)
   if (first >= last) return
   const room = aligned(<usize>field(weight, SEGMENT_COUNT) << 2) + 16
   const bytes = <usize>(last - first) * room
@@ -94,18 +92,18 @@ function multiplySteps(weight: usize, rowFactors: usize, room: usize, bytes: usi
 /** Adds a row of X times the rows from `row` on to their totals, of which the last ends at `end`. */
 function addSegments(weight: usize, row: i32, x: usize, factors: usize, room: usize, totals: usize, end: usize): void {
   const kind = param<i32>(3)
-  const codes = codesAt(weight, row, 0)
-  const stride = load<usize>(weight, ROW_BYTES)
+  let codes = tileAt(weight, row)
   const elements = elementsAt(weight, groupsOf(weight, row))
-  const low = lowIn(0, field(weight, SLOTS))
+  const slots = load<usize>(weight, SLOTS)
+  const low = lowIn(0, <i32>slots)
   const last = segmentAt(weight, field(weight, SEGMENT_COUNT))
   for (let segment = segmentAt(weight, 0); segment < last; segment += 16, factors += 4) {
     const table = elements + (load<usize>(segment, 8) << 5)
-    const stop = codes + ((load<usize>(segment, 4) + 3) >> 2)
-    for (let at = codes + (load<usize>(segment) >> 2); at < stop; at += 16, x += 128) {
-      if (kind == AS_PIECES) addPieces(at, stride, table, x, low, factors, room, totals, end)
-      else if (ASC_FEATURE_RELAXED_SIMD && kind == AS_INT8) addBytes(at, stride, table, x, low, factors, room, totals, end)
-      else addWhole(at, stride, table, x, factors, room, totals, end)
+    const next = segment + 16 < last ? load<usize>(segment, 16) : slots
+    for (let slot = load<usize>(segment); slot < next; slot += 64, x += 128, codes += end - totals) {
+      if (kind == AS_PIECES) addPieces(codes, table, x, low, factors, room, totals, end)
+      else if (ASC_FEATURE_RELAXED_SIMD && kind == AS_INT8) addBytes(codes, table, x, low, factors, room, totals, end)
+      else addWhole(codes, table, x, factors, room, totals, end)
     }
   }
 }
@@ -128,13 +126,12 @@ function dot(elements: v128, low: v128, high: v128): v128 {
 /**
  * Adds products of 64 columns to totals; one piece of 16 bits.
  *
- * @param codes those of the first row, the others follow `stride` bytes apart
+ * @param codes 16 bytes of each row
  * @param table codebook
  * @param factors that of the first row, the others follow `room` bytes apart
  */
 function addWhole(
   codes: usize,
-  stride: usize,
   table: usize,
   x: usize,
   factors: usize,
@@ -153,7 +150,7 @@ function addWhole(
   const x5 = v128.load(x, 80)
   const x6 = v128.load(x, 96)
   const x7 = v128.load(x, 112)
-  for (; totals < end; codes += stride, factors += room, totals += 16) {
+  for (; totals < end; codes += 16, factors += room, totals += 16) {
     const pairs = v128.load(codes)
     const low = v128.and(pairs, fifteen)
     const high = v128.and(i16x8.shr_u(pairs, 4), fifteen)
@@ -166,7 +163,6 @@ function addWhole(
 /** Two pieces, the low ones `apart` bytes behind. */
 function addPieces(
   codes: usize,
-  stride: usize,
   table: usize,
   x: usize,
   apart: usize,
@@ -179,7 +175,7 @@ function addPieces(
   const seconds = v128.load(table, 16)
   const fifteen = v128.load(end, FIFTEEN)
   const lows = x + apart
-  for (; totals < end; codes += stride, factors += room, totals += 16) {
+  for (; totals < end; codes += 16, factors += room, totals += 16) {
     const pairs = v128.load(codes)
     let halves = v128.and(pairs, fifteen)
     let own = chosen(firsts, halves)

@@ -3,7 +3,6 @@ import { unpackCodes } from './packed-codes'
 import { chosen } from '../simd'
 import {
   CODE_BITS,
-  codesAt,
   COLUMNS_PER_GROUP,
   elementsAt,
   FLOATS,
@@ -12,6 +11,9 @@ import {
   groupsOf,
   hasNibbles,
   KIND,
+  tileAt,
+  tileHeight,
+  tileStart,
   VECTOR_DIM,
 } from './packed-weight'
 
@@ -60,21 +62,23 @@ function flipSigns(at: usize, count: i32): void {
 function decodeNibblePairs(weight: usize, row: i32, vector: i32, count: i32, to: usize): void {
   const perGroup = field(weight, COLUMNS_PER_GROUP) >> 1
   const groups = groupsOf(weight, row)
-  const codes = codesAt(weight, row, 0)
+  const tile = tileStart(weight, row)
+  const step = <usize>tileHeight(weight, tile) << 4
+  const codes = tileAt(weight, tile) + (<usize>(row - tile) << 4)
   let group = vector / perGroup
   for (let first = vector, end = vector + count; first < end; group++) {
     const next = min(end, (group + 1) * perGroup)
     const table = elementsAt(weight, groups + group)
-    swizzleNibblePairs(table, codes + <usize>(first >> 1), next - first, to + (<usize>(first - vector) << 1))
+    swizzleNibblePairs(table, codes + <usize>(first >> 5) * step, step, next - first, to + (<usize>(first - vector) << 1))
     first = next
   }
 }
 
-function swizzleNibblePairs(table: usize, codes: usize, count: i32, to: usize): void {
+function swizzleNibblePairs(table: usize, codes: usize, step: usize, count: i32, to: usize): void {
   const firsts = v128.load(table)
   const seconds = v128.load(table, 16)
   const end = to + (<usize>count << 1)
-  for (; to < end; to += 64, codes += 16) {
+  for (; to < end; to += 64, codes += step) {
     const pairs = v128.load(codes)
     const low = v128.and(pairs, i8x16.splat(15))
     const high = i8x16.shr_u(pairs, 4)

@@ -2,7 +2,7 @@
 export const ROWS: usize = 0
 export const COLS: usize = 4
 export const CODES: usize = 8
-export const ROW_BYTES: usize = 12
+const ROW_BYTES: usize = 12
 export const CODE_BITS: usize = 16
 /** Bits of the number of a centroid. */
 export const STATE_BITS: usize = 20
@@ -51,6 +51,9 @@ export const BLOCKS: usize = 152
 /** With slots that are not columns: the two levels of each byte of codes, 0 without levels. */
 export const LEVEL_PAIRS: usize = 156
 
+/** Of pairs with codes of 4 bits, which lie in tiles (`wasm/packed/nibble-slots.ts`): rows of one. */
+const TILE_ROWS: usize = 160
+
 export const FLOATS: i32 = 1
 export const GRID: i32 = 2
 
@@ -79,6 +82,26 @@ export function hasNibbles(weight: usize): boolean {
 export function codesAt(weight: usize, row: i32, vector: i32): usize {
   const bits = vector * field(weight, CODE_BITS)
   return load<usize>(weight, CODES) + <usize>row * load<usize>(weight, ROW_BYTES) + <usize>(bits >> 3)
+}
+
+/** Rows of the tile that a row of pairs with codes of 4 bits is in: the first of them, */
+export function tileStart(weight: usize, row: i32): i32 {
+  const below = row % field(weight, ROWS_PER_GROUP)
+  return row - (below % field(weight, TILE_ROWS))
+}
+
+/** and how many it has. Codes of a row are 16 bytes for each of them apart. */
+export function tileHeight(weight: usize, first: i32): i32 {
+  const perGroup = field(weight, ROWS_PER_GROUP)
+  const end = min(first - (first % perGroup) + perGroup, field(weight, ROWS))
+  return min(first + field(weight, TILE_ROWS), end) - first
+}
+
+/** Where the first 16 bytes of codes of a tile are. */
+// @ts-expect-error: decorator
+@inline
+export function tileAt(weight: usize, first: i32): usize {
+  return load<usize>(weight, CODES) + <usize>first * load<usize>(weight, ROW_BYTES)
 }
 
 /** Number of the first group of a row; its other groups follow. */

@@ -6,12 +6,12 @@ import { jobKinds } from '../runtime/job.js'
 import { allocate, type KernelMemory, release } from '../runtime/memory.js'
 import { type Pool, runJob } from '../runtime/pool.js'
 import { withMemory } from '../runtime/stage.js'
-import { nibbleSlots } from './nibble-slots.js'
+import { nibbleSlots, nibbleTileRows } from './nibble-slots.js'
 import { type TrellisStreams, trellisStreams } from './trellis-streams.js'
 
 /** Numbers at the start of a packed weight, see `assembly/packed-weight.ts`; codes of less than 8 bits need two vectors. */
 const HEADER_BYTES = 192
-const [SPREAD, LIFT, FACTORS, REGION_BYTES] = [96, 112, 128, 144]
+const [SPREAD, LIFT, FACTORS, REGION_BYTES, TILE_ROWS] = [96, 112, 128, 144, 160]
 /** What may be read beyond the end of an array. */
 const MARGIN = 64
 const kinds = { bytes: 0, floats: 1, grid: 2 } as const
@@ -27,8 +27,8 @@ export interface PreparedWeight {
   readonly isPermuted: boolean
   /** Its elements are floats: activations are not rounded. */
   readonly isFloat: boolean
-  /** Rows of a group where `assembly/packed/nibble-product.ts` multiplies, else 0. */
-  readonly nibbleGroupRows: number
+  /** Only where `assembly/packed/nibble-product.ts` multiplies. */
+  readonly nibbles?: { readonly rowsPerGroup: number; readonly tileRows: number }
   /** Only with a trellis. */
   readonly trellis?: { readonly rowsPerGroup: number; readonly vectorDim: number }
 }
@@ -50,7 +50,15 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
   const form = streams?.arrays ?? nibbles
   const arrays = { ...arraysOf(source, segments), ...form }
   const { at, bytes, places } = placeArrays(heap, source, arrays)
-  writeHeader(heap.memory.buffer, at, source, segments.length, places, form?.order.length ?? cols)
+  writeHeader(
+    heap.memory.buffer,
+    at,
+    source,
+    segments.length,
+    places,
+    form?.order.length ?? cols,
+    nibbles !== undefined,
+  )
   if (streams && trellis) {
     new Int32Array(heap.memory.buffer, at + REGION_BYTES, 1)[0] = streams.regionBytes
     try {
@@ -60,6 +68,8 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
       throw error
     }
   }
+  const tileRows = nibbles ? nibbleTileRows(source, (values as CodebookValues).rowsPerGroup) : 0
+  new Int32Array(heap.memory.buffer, at + TILE_ROWS, 1)[0] = tileRows
   if (!trellis && codeBits < 8) writeSpread(heap.memory.buffer, at, codeBits)
   return {
     at,
@@ -69,7 +79,7 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
     slots: form?.order.length ?? cols,
     isPermuted: source.permutation !== undefined,
     isFloat: !isGrid && values.elements instanceof Float32Array,
-    nibbleGroupRows: nibbles ? (values as CodebookValues).rowsPerGroup : 0,
+    ...(!isGrid && nibbles && { nibbles: { rowsPerGroup: values.rowsPerGroup, tileRows } }),
     ...(!isGrid && trellis && { trellis: { rowsPerGroup: values.rowsPerGroup, vectorDim } }),
   }
 }
@@ -123,6 +133,7 @@ function writeHeader(
   segments: number,
   places: Record<keyof ReturnType<typeof arraysOf>, number>,
   slots: number,
+  isTiled: boolean,
 ): void {
   const isGrid = values.kind === 'grid'
   const trellis = isGrid ? undefined : values.trellis
@@ -131,11 +142,12 @@ function writeHeader(
   const vectorDim = isGrid ? 1 : values.vectorDim
   const width = isGrid ? values.groupSize : values.columnsPerGroup
   const stateBits = trellis?.stateBits ?? codeBits
+  const rowBytes = trellis ? 0 : isTiled ? slots / 4 : packedRowBytes(Math.ceil(cols / vectorDim), codeBits)
   const isFloat = !isGrid && values.elements instanceof Float32Array
   new Int32Array(memory, at, HEADER_BYTES / 4)
     .fill(0)
     .set([
-      ...[rows, cols, places.codes, trellis ? 0 : packedRowBytes(Math.ceil(cols / vectorDim), codeBits)],
+      ...[rows, cols, places.codes, rowBytes],
       ...[codeBits, stateBits, vectorDim, isGrid ? 1 : values.rowsPerGroup, width, Math.ceil(cols / width)],
       ...[places.elements, trellis ? 0 : 2 ** stateBits * vectorDim * (isFloat ? 4 : 1)],
       isGrid ? kinds.grid : isFloat ? kinds.floats : kinds.bytes,

@@ -13,9 +13,7 @@ import { type PreparedWeight, placeWeight } from './packed-weight.js'
 const FEW_ROWS = 4
 /** Rows of W of a tile. */
 const TILE_ROWS = 16
-/** Rows of a tile of `assembly/packed/nibble-product.ts` at most. */
-const NIBBLE_ROWS = 32
-/** Its constants. */
+/** Constants of `assembly/packed/nibble-product.ts`. */
 const NIBBLE_BYTES = 32
 /** Jobs for each thread that a product with a trellis is cut into at least, where there are as many tiles. */
 const JOBS_PER_THREAD = 8
@@ -97,14 +95,14 @@ function multiplyFew(
   y: Place,
   activations: PackedActivations,
 ): void {
-  const { at, segments, slots, vectors, isFloat, nibbleGroupRows, trellis } = weight
+  const { at, segments, slots, vectors, isFloat, nibbles, trellis } = weight
   const kind = isFloat ? kinds.floats : kinds[activations]
   const rowBytes = isFloat ? aligned(4 * cols) : 2 * aligned(2 * slots + 32) + aligned(12 * segments)
   withMemory(pool.runtime.heap, [m * rowBytes], (input) => {
     runJob(pool, jobKinds.roundActivations, m, [at, input, rowBytes, kind, x.at, x.stride], 4 * slots)
     const params = [at, input, rowBytes, kind, m, y.at, y.stride]
     if (trellis) multiplyTrellis(pool, m, rows, trellis, params)
-    else if (nibbleGroupRows > 0) multiplyNibbles(pool, rows, nibbleGroupRows, segments, params)
+    else if (nibbles) multiplyNibbles(pool, rows, nibbles, segments, params)
     else {
       const scratch = 2 * aligned(4 * segments) + decodingBytes(vectors, 16)
       runJob(pool, jobKinds.multiplyPacked, Math.ceil(rows / TILE_ROWS), [...params, TILE_ROWS], scratch)
@@ -116,17 +114,15 @@ function multiplyFew(
 function multiplyNibbles(
   pool: Pool,
   rows: number,
-  rowsPerGroup: number,
+  { rowsPerGroup, tileRows }: NonNullable<PreparedWeight['nibbles']>,
   segments: number,
   params: readonly number[],
 ): void {
-  const height = Math.min(rows, rowsPerGroup)
-  const perGroup = Math.ceil(height / NIBBLE_ROWS)
-  const atOnce = Math.ceil(height / perGroup)
+  const perGroup = Math.ceil(Math.min(rows, rowsPerGroup) / tileRows)
   const room = aligned(4 * segments) + 16
-  const scratch = (1 + 2 * atOnce) * room + 16 * atOnce + NIBBLE_BYTES
+  const scratch = (1 + 2 * tileRows) * room + 16 * tileRows + NIBBLE_BYTES
   const groups = Math.ceil(rows / rowsPerGroup)
-  runJob(pool, jobKinds.multiplyNibbles, groups * perGroup, [...params, atOnce, perGroup], scratch)
+  runJob(pool, jobKinds.multiplyNibbles, groups * perGroup, [...params, tileRows, perGroup], scratch)
 }
 
 /** A trellis multiplies pairs: vectors of 4 in two turns. */
