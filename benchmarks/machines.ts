@@ -1,23 +1,26 @@
 /**
  * Layers over several workers on this machine, each a process with one thread, beside one worker and none:
- * `npm run bench:machines [-- --size 512] [-- --kills 50]`. With `--kills`, workers are killed at random times while a
- * model's layers are quantized again and again, and every result is compared with that of one machine.
+ * `npm run bench:machines [-- --size 384] [-- --kills 50]`. Some layers are jobs as a whole, some in panels of rows. With
+ * `--kills`, workers are killed at random times while the layers are quantized again and again, and every result is
+ * compared with that of one machine. How it goes on to more machines: `machines-model.ts`.
  */
 import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { openCoordinator } from '../src/distributed/coordinator.js'
 import type { Timing } from '../src/distributed/protocol.js'
 import { setThreads } from '../src/kernels/kernels.js'
 import { bestBuild } from '../src/kernels/wasm/runtime/runtime.js'
+import { teamRunner } from '../src/pipeline/quantize/layers/layer-team.js'
 import { type LayerResult, type LayerWork, quantizeHere } from '../src/pipeline/quantize/layers/layer-work.js'
 import { resolveMethod } from '../src/pipeline/quantize/quantize-options.js'
-import { shortTiming, type WorkerProcess, workerProcess } from '../test/distributed/support.js'
+import { highLayer, shortTiming, type WorkerProcess, workerProcess } from '../test/distributed/support.js'
 import { startRedis } from '../test/support/redis-server.js'
 import { correlatedHessian, heavyTailedWeight } from './synthetic.js'
 
 const { values } = parseArgs({
   options: {
-    size: { type: 'string', default: '512' },
+    size: { type: 'string', default: '384' },
     jobs: { type: 'string', default: '4' },
     kills: { type: 'string', default: '0' },
   },
@@ -26,7 +29,7 @@ const [size, jobs, kills] = [values.size, values.jobs, values.kills].map(Number)
 const timing: Timing = kills > 0 ? shortTiming : { ...shortTiming, lock: 30_000, stalled: 10_000 }
 setThreads(1)
 
-const works = Array.from(
+const whole = Array.from(
   { length: jobs },
   (_, i): LayerWork => ({
     name: `layer ${i}`,
@@ -36,20 +39,24 @@ const works = Array.from(
     driftShare: 1,
   }),
 )
+const works = [...whole, highLayer()]
 const server = await startRedis()
 const redis = server.url
 const team = await openCoordinator({ redis, arithmetic: { build: bestBuild(), products: 'wasm' }, timing })
+const away = (work: LayerWork) => teamRunner(team, true)(work, {})
 const workers: WorkerProcess[] = []
 const addWorker = async () => {
   workers.push(await workerProcess({ redis, timing, threads: 1 }))
 }
 
 try {
-  const start = performance.now()
   const expected: string[] = []
+  const before = process.cpuUsage()
   for (const work of works) expected.push(digestOf(await quantizeHere(work, {})))
-  const alone = (performance.now() - start) / 1000
-  console.log(`${jobs} layers of ${size} x ${size}, one thread, no queue: ${alone.toFixed(1)} s`)
+  const { user, system } = process.cpuUsage(before)
+  const alone = 1e-6 * (user + system)
+  const { rows, cols } = works.at(-1)!.weight
+  console.log(`${jobs} layers of ${size} x ${size} and one of ${rows} x ${cols} in panels, one thread`)
   if (kills > 0) await killAtRandom(expected)
   else await scale(expected, alone)
 } finally {
@@ -58,20 +65,23 @@ try {
   await server.close()
 }
 
+/** @param alone processor seconds without a queue */
 async function scale(expected: readonly string[], alone: number): Promise<void> {
-  console.log('\n| workers | seconds | times as fast as no queue | same bytes |')
-  console.log('| ------- | ------- | ------------------------- | ---------- |')
+  console.log('\n| workers | CPU s, all | CPU s, the busiest | times as fast, a core each | same bytes |')
+  console.log('| ------- | ---------- | ------------------ | -------------------------- | ---------- |')
+  console.log(`| no queue | ${alone.toFixed(1)} | ${alone.toFixed(1)} | 1 | |`)
   for (const count of [1, 2, 4]) {
     while (workers.length < count) await addWorker()
     // what a worker compiles at its first job belongs to its start
     await Promise.all(workers.map(() => away({ ...works[0], weight: heavyTailedWeight(64, size, 99) })))
-    const start = performance.now()
+    const pids = workers.map(({ child }) => child.pid!)
+    const start = cpuSeconds(pids)
     const results = await Promise.all(works.map(away))
-    const seconds = (performance.now() - start) / 1000
+    const taken = cpuSeconds(pids).map((end, i) => end - start[i])
+    const [all, busiest] = [taken.reduce((sum, own) => sum + own, 0), Math.max(...taken)]
     const same = results.every((result, i) => digestOf(result) === expected[i])
-    console.log(
-      `| ${count} | ${seconds.toFixed(1)} | ${(alone / seconds).toFixed(2)} | ${same ? 'yes' : 'NO'} |`,
-    )
+    const figures = [all.toFixed(1), busiest.toFixed(1), (alone / busiest).toFixed(2)]
+    console.log(`| ${count} | ${figures.join(' | ')} | ${same ? 'yes' : 'NO'} |`)
   }
 }
 
@@ -96,8 +106,13 @@ async function killAtRandom(expected: readonly string[]): Promise<void> {
   await killing
 }
 
-function away(work: LayerWork): Promise<LayerResult> {
-  return team.run('layer', work, {}) as Promise<LayerResult>
+/** Processor seconds that processes have taken so far. */
+function cpuSeconds(pids: readonly number[]): number[] {
+  return pids.map((pid) => {
+    // user and system time are the 14th and 15th field, in hundredths; the second is a name in brackets
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ')
+    return (Number(fields[11]) + Number(fields[12])) / 100
+  })
 }
 
 function digestOf({ layer, relativeError }: LayerResult): string {

@@ -12,6 +12,7 @@ export interface InputCache {
   read(json: string, blobs: Blobs): Promise<unknown>
   /** Factors of a Hessian that came with a job. They are kept as long as it is. */
   factorsOf(hessian: Matrix): SharedFactors
+  /** Forgets all, factors too. */
   clear(): void
 }
 

@@ -84,6 +84,7 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
     timing,
     onJob: options.onJob,
     cache: inputCache(),
+    arithmetic: undefined,
     forgetting: undefined,
     busy: undefined,
     ended: false,
@@ -158,6 +159,8 @@ interface Taking {
   readonly timing: Timing
   readonly onJob: WorkerOptions['onJob']
   readonly cache: InputCache
+  /** How the last job was computed. */
+  arithmetic: Arithmetic | undefined
   /** Clears the cache of a worker that has had no job for a while. */
   forgetting: NodeJS.Timeout | undefined
   /** Stops the job at work. */
@@ -202,6 +205,9 @@ async function inTurn(
   try {
     await useArithmetic(arithmetic)
     clearTimeout(taking.forgetting)
+    // factors are those of the build that made them
+    if (taking.arithmetic !== arithmetic) taking.cache.clear()
+    taking.arithmetic = arithmetic
     return await doJob(job, blobs, taking.cache, stopping.signal, tell)
   } finally {
     stopWatch()

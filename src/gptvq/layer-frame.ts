@@ -47,9 +47,10 @@ export function workOf({ weight, hessian }: OrderedColumns, vectorDim: number): 
   const { rows, cols } = weight
   const paddedCols = Math.ceil(cols / vectorDim) * vectorDim
   const work = matrix(rows, paddedCols)
+  const dead = Uint8Array.from({ length: cols }, (_, j) => Number(hessian.data[j * (cols + 1)] === 0))
   for (let r = 0; r < rows; r++) {
     for (let j = 0; j < cols; j++) {
-      if (hessian.data[j * (cols + 1)] !== 0) work.data[r * paddedCols + j] = weight.data[r * cols + j]
+      if (!dead[j]) work.data[r * paddedCols + j] = weight.data[r * cols + j]
     }
   }
   return work

@@ -10,7 +10,7 @@ import { startWorker } from '../../src/distributed/worker.js'
 import { OptionError, UnsupportedError } from '../../src/errors.js'
 import { HessianAccumulator } from '../../src/hessian.js'
 import { bestBuild } from '../../src/kernels/wasm/runtime/runtime.js'
-import { type PanelRunner, quantizeInPanels } from '../../src/pipeline/quantize/layers/layer-panels.js'
+import { teamRunner } from '../../src/pipeline/quantize/layers/layer-team.js'
 import {
   type LayerResult,
   type LayerWork,
@@ -86,14 +86,7 @@ describe.skipIf(!hasRedis())('jobs', { timeout: 120_000 }, () => {
   it('of the rows of a large layer go to all workers; one is killed, and the layer is that of one machine', async () => {
     const high = highLayer()
     const [team, first, second] = [await coordinator(), await worker(), await worker()]
-    const result = quantizeInPanels(
-      high,
-      {},
-      {
-        pull: (work) => team.run('pull', work, {}) as ReturnType<PanelRunner['pull']>,
-        panel: (work) => team.run('panel', work, {}) as ReturnType<PanelRunner['panel']>,
-      },
-    )
+    const result = teamRunner(team, true)(high, {})
     await Promise.all([first, second].map((one) => one.says('high, rows')))
     await first.kill()
     expect(contentOf(await result)).toEqual(contentOf(await quantizeHere(high, {})))

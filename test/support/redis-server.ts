@@ -23,15 +23,25 @@ export interface RedisServer {
   close(): Promise<void>
 }
 
-/** Starts a server of its own, which writes nothing but to a temporary folder. */
-export async function startRedis(password?: string): Promise<RedisServer> {
+/** Files by which a server proves who it is: its certificate, its key, and the certificate of whoever signed it. */
+export interface TlsFiles {
+  readonly cert: string
+  readonly key: string
+  readonly ca: string
+}
+
+/**
+ * Starts a server of its own, which writes nothing but to a temporary folder.
+ *
+ * @param tls it then takes connections by TLS only
+ */
+export async function startRedis(password?: string, tls?: TlsFiles): Promise<RedisServer> {
   const folder = await mkdtemp(join(tmpdir(), 'gptvq-redis-'))
   const port = await freePort()
   let child: ChildProcess | undefined
   const start = async () => {
     const flags = [
-      '--port',
-      String(port),
+      ...(tls ? tlsFlags(port, tls) : ['--port', String(port)]),
       '--bind',
       '127.0.0.1',
       '--dir',
@@ -57,7 +67,7 @@ export async function startRedis(password?: string): Promise<RedisServer> {
   }
   await start()
   return {
-    url: `redis://${password === undefined ? '' : `:${password}@`}127.0.0.1:${port}`,
+    url: `${tls ? 'rediss' : 'redis'}://${password === undefined ? '' : `:${password}@`}127.0.0.1:${port}`,
     start,
     stop,
     async close() {
@@ -65,6 +75,11 @@ export async function startRedis(password?: string): Promise<RedisServer> {
       await rm(folder, { recursive: true, force: true })
     },
   }
+}
+
+function tlsFlags(port: number, { cert, key, ca }: TlsFiles): string[] {
+  const files = ['--tls-cert-file', cert, '--tls-key-file', key, '--tls-ca-cert-file', ca]
+  return ['--port', '0', '--tls-port', String(port), ...files, '--tls-auth-clients', 'no']
 }
 
 function freePort(): Promise<number> {

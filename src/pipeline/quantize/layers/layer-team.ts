@@ -1,4 +1,5 @@
 import type { JobKind } from '../../../distributed/connection.js'
+import type { Coordinator } from '../../../distributed/coordinator.js'
 import { OptionError } from '../../../errors.js'
 import { kernels } from '../../../kernels/kernels.js'
 import type { KernelBuild } from '../../../kernels/wasm/runtime/runtime.js'
@@ -41,17 +42,21 @@ export async function openTeam(
   const isWasm = products === 'wasm'
   const arithmetic = { build: kernels().name as KernelBuild, products: isWasm ? 'wasm' : 'blas' } as const
   const coordinator = await openCoordinator({ redis, shared, arithmetic })
+  return {
+    runLayer: teamRunner(coordinator, isWasm),
+    describe: () => coordinator.describe(),
+    close: () => coordinator.close(),
+  }
+}
+
+/** @param cuts whether large layers go out in panels: a library's product may round a row by how many rows there are */
+export function teamRunner(coordinator: Pick<Coordinator, 'run'>, cuts: boolean): LayerRunner {
   const run = <T>(kind: JobKind, work: unknown, { onProgress, signal }: LayerWatch) =>
     coordinator.run(kind, work, { ...(onProgress && { onProgress }), signal }) as Promise<T>
   const parts: PanelRunner = {
     pull: (work, watch) => run('pull', work, watch),
     panel: (work, watch) => run('panel', work, watch),
   }
-  return {
-    // a library's product may round a row by how many rows there are
-    runLayer: async (work, watch) =>
-      isWasm && hasPanels(work) ? quantizeInPanels(work, watch, parts) : run('layer', work, watch),
-    describe: () => coordinator.describe(),
-    close: () => coordinator.close(),
-  }
+  return async (work, watch) =>
+    cuts && hasPanels(work) ? quantizeInPanels(work, watch, parts) : run('layer', work, watch)
 }
