@@ -11,6 +11,7 @@ import { type PlannedLayer, planBudget } from './plan.js'
 import type { LayerShare, MixedReport } from './report.js'
 import { measureSensitivity, type SensitivityState } from './sensitivity.js'
 import { tryCandidates } from './trials.js'
+import { trustedEffects } from './trust.js'
 
 /** Tokens of a piece at most. In shorter ones little attention is paid to far tokens, and too little to how keys and values are kept. */
 const LONGEST = 512
@@ -80,7 +81,7 @@ export async function shareBudget(input: ShareBudgetInput): Promise<SharedBudget
         { name, factors, ...(signal && { signal }) },
       ),
   })
-  const shares = chooseShares(planned, effects, budgetBytes)
+  const shares = chooseShares(planned, effects, { budgetBytes, bpv })
   const sum = (pick: (share: LayerShare) => number) => shares.reduce((total, share) => total + pick(share), 0)
   const report = {
     bpv,
@@ -125,15 +126,21 @@ export function choosePieces(sequences: readonly Int32Array[], layers: number): 
 function chooseShares(
   planned: readonly PlannedLayer[],
   effects: ReadonlyMap<string, readonly (readonly number[])[]>,
-  budgetBytes: number,
+  { budgetBytes, bpv }: { readonly budgetBytes: number; readonly bpv: number },
 ): LayerShare[] {
-  const choices = planned.map(({ linear, candidates }) => {
-    const divergences = effects.get(linear.name)!.flat()
-    return candidates.flat().map((candidate, i) => ({ ...candidate, effect: divergences[i] }))
-  })
+  const layers = planned.map(({ linear, candidates }) => ({
+    weights: linear.rows * linear.cols,
+    candidates: candidates.flat(),
+    effects: effects.get(linear.name)!.flat(),
+  }))
+  const trusted = trustedEffects(layers, bpv)
+  const choices = layers.map(({ candidates }, i) =>
+    candidates.map(({ bytes }, j) => ({ bytes, effect: trusted[i][j] })),
+  )
   const chosen = allocate(choices, budgetBytes)!
   return planned.map(({ linear }, i) => {
-    const { bits, bpv, bytes, effect } = choices[i][chosen[i]]
-    return { name: linear.name.replace(/\.weight$/, ''), bits, bpv, bytes, divergence: effect }
+    const { bits, bpv, bytes } = layers[i].candidates[chosen[i]]
+    const divergence = layers[i].effects[chosen[i]]
+    return { name: linear.name.replace(/\.weight$/, ''), bits, bpv, bytes, divergence }
   })
 }
