@@ -1,4 +1,5 @@
 import { OptionError, UnsupportedError } from '../errors.js'
+import type { JobKind } from './jobs.js'
 
 /** What is used of a connection of ioredis. */
 export interface Redis {
@@ -34,9 +35,6 @@ export interface QueuedJob {
   remove(): Promise<void>
   updateProgress(progress: number): Promise<void>
 }
-
-/** What a job is about: a whole layer, what the drift asks of some of its rows, or some rows to be quantized. */
-export type JobKind = 'layer' | 'pull' | 'panel'
 
 /** What travels in a job: all else is in blobs. */
 export interface JobData {

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { access } from 'node:fs/promises'
 import { AbortedError, OptionError, UnsupportedError } from '../errors.js'
 import { folderBlobs, redisBlobs, sweepFolder } from './blobs.js'
-import { connectOrThrow, type JobKind, loadQueue, type Redis, shownUrl } from './connection.js'
+import { connectOrThrow, loadQueue, type Redis, shownUrl } from './connection.js'
 import { type Arithmetic, fingerprint } from './fingerprint.js'
+import type { JobKind } from './jobs.js'
 import { type CoordinatorState, finishJob, type Pending, pollJob, submit } from './pending-jobs.js'
 import {
   lifetime,

@@ -4,5 +4,5 @@
  * @module gptvq/distributed
  */
 
-export type { WorkerEvent } from './work.js'
+export type { WorkerEvent } from './jobs.js'
 export { type RunningWorker, startWorker, type WorkerOptions } from './worker.js'

@@ -2,7 +2,8 @@ import { GptvqError, UnsupportedError } from '../errors.js'
 import { fromJson, toJson } from './arrays-in-json.js'
 import { BLOB_SECONDS, BlobError, type Blobs } from './blobs.js'
 import { unpackError } from './carried-errors.js'
-import type { BullMq, JobKind, QueuedJob } from './connection.js'
+import type { BullMq, QueuedJob } from './connection.js'
+import type { JobKind } from './jobs.js'
 import type { JobResult } from './protocol.js'
 
 /** A job that waits for its result. All of its input stays here until then, so that it can be sent again. */

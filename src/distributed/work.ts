@@ -7,19 +7,10 @@ import { type LayerWatch, quantizeHere } from '../pipeline/quantize/layers/layer
 import { toJson } from './arrays-in-json.js'
 import type { Blobs } from './blobs.js'
 import { packError } from './carried-errors.js'
-import type { JobKind, QueuedJob } from './connection.js'
+import type { QueuedJob } from './connection.js'
 import type { InputCache } from './input-cache.js'
+import type { JobKind, WorkerEvent } from './jobs.js'
 import type { JobResult } from './protocol.js'
-
-/** A job's begin or end. */
-export interface WorkerEvent {
-  /** What is worked on: the name of a layer, perhaps with some of its rows. */
-  readonly job: string
-  /** `'dropped'`: given back unfinished, to be done elsewhere or not at all. */
-  readonly state: 'begun' | 'done' | 'failed' | 'dropped'
-  /** Seconds that it took. */
-  readonly seconds?: number
-}
 
 /** Progress is sent when it has moved by so much. */
 const PROGRESS_STEP = 0.02

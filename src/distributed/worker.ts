@@ -10,6 +10,7 @@ import { type Blobs, folderBlobs, redisBlobs } from './blobs.js'
 import { connectOrThrow, loadQueue, type QueuedJob, type Redis } from './connection.js'
 import { type Arithmetic, fingerprint, possibleBuilds, useArithmetic } from './fingerprint.js'
 import { type InputCache, inputCache } from './input-cache.js'
+import type { WorkerEvent } from './jobs.js'
 import {
   type JobResult,
   lifetime,
@@ -21,7 +22,7 @@ import {
   workerKey,
 } from './protocol.js'
 import { repeat } from './repeat.js'
-import { doJob, type WorkerEvent } from './work.js'
+import { doJob } from './work.js'
 
 /** Where a worker finds its jobs. */
 export interface WorkerOptions {

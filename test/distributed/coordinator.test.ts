@@ -10,12 +10,12 @@ import { startWorker } from '../../src/distributed/worker.js'
 import { OptionError, UnsupportedError } from '../../src/errors.js'
 import { HessianAccumulator } from '../../src/hessian.js'
 import { bestBuild } from '../../src/kernels/wasm/runtime/runtime.js'
-import { teamRunner } from '../../src/pipeline/quantize/layers/layer-team.js'
 import {
   type LayerResult,
   type LayerWork,
   quantizeHere,
 } from '../../src/pipeline/quantize/layers/layer-work.js'
+import { teamRunner } from '../../src/pipeline/quantize/layers/team-runner.js'
 import { resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
 import { contentOf } from '../support/layer-content.js'
 import { gaussianMatrix } from '../support/random-matrix.js'

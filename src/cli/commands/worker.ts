@@ -1,4 +1,4 @@
-import type { WorkerEvent } from '../../distributed/work.js'
+import type { WorkerEvent } from '../../distributed/jobs.js'
 import { OptionError } from '../../errors.js'
 import { defineCommand } from '../parse/command.js'
 import { workerFlags } from '../parse/worker-flags.js'

@@ -1,10 +1,8 @@
-import type { JobKind } from '../../../distributed/connection.js'
-import type { Coordinator } from '../../../distributed/coordinator.js'
 import { OptionError } from '../../../errors.js'
 import { kernels } from '../../../kernels/kernels.js'
 import type { KernelBuild } from '../../../kernels/wasm/runtime/runtime.js'
-import { hasPanels, type PanelRunner, quantizeInPanels } from './layer-panels.js'
-import type { LayerRunner, LayerWatch } from './layer-work.js'
+import type { LayerRunner } from './layer-work.js'
+import { teamRunner } from './team-runner.js'
 
 /** Work over many machines. */
 export interface TeamOptions {
@@ -47,16 +45,4 @@ export async function openTeam(
     describe: () => coordinator.describe(),
     close: () => coordinator.close(),
   }
-}
-
-/** @param cuts whether large layers go out in panels: a library's product may round a row by how many rows there are */
-export function teamRunner(coordinator: Pick<Coordinator, 'run'>, cuts: boolean): LayerRunner {
-  const run = <T>(kind: JobKind, work: unknown, { onProgress, signal }: LayerWatch) =>
-    coordinator.run(kind, work, { ...(onProgress && { onProgress }), signal }) as Promise<T>
-  const parts: PanelRunner = {
-    pull: (work, watch) => run('pull', work, watch),
-    panel: (work, watch) => run('panel', work, watch),
-  }
-  return async (work, watch) =>
-    cuts && hasPanels(work) ? quantizeInPanels(work, watch, parts) : run('layer', work, watch)
 }
