@@ -54,7 +54,7 @@ for (const [method, bits] of [
   ['gptvq', 3],
 ] as const) {
   const folder = `${output}-${method}-${bits}`
-  const given = method === 'gptvq' ? { ...calibration, trellisBits: 0 } : {}
+  const given = method === 'gptvq' ? calibration : {}
   const { bitsPerValue } = await quantizeModel({ ...original, output: folder, method, bits, ...given })
   folders.push({ method: method === 'rtn' ? 'RTN' : 'GPTVQ', bits: bitsPerValue, folder })
   console.log(`${method} with ${bits} bits: ${bitsPerValue.toFixed(3)} bits per value`)
@@ -78,7 +78,7 @@ const messages: { role: string; content: string }[] = []
 for (const content of ['Did you like the film ?', 'And the music ?']) {
   messages.push({ role: 'user', content })
   let answer = ''
-  for await (const { text } of generator.generate({ messages, maxTokens: 12, temperature: 0, stop: '\n' })) {
+  for await (const { text } of generator.generate({ messages, maxTokens: 12, temperature: 0 })) {
     answer += text
   }
   messages.push({ role: 'assistant', content: answer.trim() })
