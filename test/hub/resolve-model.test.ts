@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { inspectModel, openCheckpoint, resolveModel } from 'gptvq/model'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { createCheckpointWriter } from '../../src/checkpoint/output/checkpoint-writer.js'
 import { hubSettings, parseHubName } from '../../src/hub/hub-settings.js'
 import { writeTinyModel } from '../support/tiny-model.js'
 import { commit, type HubServer, startHub } from './hub-server.js'
@@ -34,6 +35,18 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true })
 })
 
+/** Copies a model with its weights in shards of 16 kB. */
+async function inShards(model: string, folder: string): Promise<void> {
+  const checkpoint = await openCheckpoint(model)
+  const writer = await createCheckpointWriter(folder, { maxShardBytes: 16_000 })
+  for (const [name, { dtype, shape }] of checkpoint.tensors) {
+    await writer.add(name, dtype, shape, await checkpoint.readBytes(name))
+  }
+  await writer.addFile('config.json', checkpoint.configText)
+  await writer.finish()
+  await checkpoint.close()
+}
+
 const resolve = (name = 'org/tiny', more: object = {}) => resolveModel(name, { env, patience: 1, ...more })
 const repo = () => join(root, 'cache', 'models--org--tiny')
 const weights = 'model.safetensors'
@@ -57,6 +70,27 @@ describe('a model is fetched into the cache that other tools use', () => {
     expect(fetched.equals(original)).toBe(true)
     expect(seen.at(-1)).toBeCloseTo(1)
     expect(seen.every((value, i) => i === 0 || value >= seen[i - 1])).toBe(true)
+  })
+
+  it('in shards: the index and all that it names, and nothing beside them', async () => {
+    const sharded = join(root, 'sharded')
+    await inShards(join(root, 'model'), sharded)
+    await hub.close()
+    const files = await filesOf(sharded)
+    files.set('model-of-another-kind.safetensors', new Uint8Array(3000))
+    hub = await startHub(files)
+    const snapshot = await resolve('org/tiny', { env: { ...env, HF_ENDPOINT: hub.url } })
+    const shards = [...files.keys()].filter((name) => name.startsWith('model-0'))
+    expect(shards.length).toBeGreaterThan(2)
+    const fetched = (await readdir(snapshot)).filter((name) => name.startsWith('model'))
+    expect(fetched).toEqual([...shards, `${weights}.index.json`].toSorted())
+    const [ours, theirs] = [await openCheckpoint(snapshot), await openCheckpoint(join(root, 'model'))]
+    expect([...ours.tensors.keys()].toSorted()).toEqual([...theirs.tensors.keys()].toSorted())
+    for (const name of theirs.tensors.keys()) {
+      expect(await ours.readFloats(name)).toEqual(await theirs.readFloats(name))
+    }
+    await ours.close()
+    await theirs.close()
   })
 
   it('stands wherever a folder can', async () => {
