@@ -50,6 +50,9 @@ export interface SensitivityState {
   readonly measured: ReadonlyMap<string, LayerRatios>
 }
 
+/** A head of more bytes in float32 stays as it is stored, at half of them, though products take longer. */
+const LARGE_HEAD_BYTES = 2 ** 29
+
 /**
  * How far the model's predictions move when one linear layer is quantized: the mean KL(full || quantized) in nats per
  * token, for each candidate of each layer.
@@ -75,7 +78,8 @@ export async function measureSensitivity(input: SensitivityInput): Promise<Map<s
   const statesOf = async (sequences: readonly Int32Array[]) =>
     forwardBlocks(before, await embed(joined(sequences)), sequences[0].length, pause)
   let states = await statesOf(input.sequences)
-  const head = await openHead(source, config, { holds: true })
+  const keepsPacked = 4 * config.vocabSize * config.hiddenSize > LARGE_HEAD_BYTES
+  const head = await openHead(source, config, { holds: true, keepsPacked })
   try {
     let probe = await openProbe(input, await statesOf(input.probes), start)
     for (let index = start; index < blocks; index++) {
