@@ -190,7 +190,7 @@ describe('a file is complete or absent', () => {
     await expect(exportGguf({ model: plain, output, onProgress, signal })).rejects.toMatchObject({
       code: 'ABORTED',
     })
-    expect(await readdir(join(root, 'stopped'))).toEqual([])
+    expect(await readdir(root)).not.toContain('stopped')
   })
 
   it('a model without a tokenizer is refused before anything is written', async () => {

@@ -175,6 +175,7 @@ describe('quantizeModel', () => {
       const quantized = new Map<string, QuantizedLayer>()
       await quantizeModel({
         ...options(),
+        bits: 4,
         driftCorrection,
         onLayer: (name, layer) => quantized.set(name, layer),
       })

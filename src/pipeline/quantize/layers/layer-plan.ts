@@ -74,7 +74,8 @@ export function planLayers(
 }
 
 function settingsFrom(set: LayerPlanOptions['set'] = []): readonly LayerSetting[] {
-  if (Array.isArray(set) && set.every((setting) => typeof setting?.match === 'string')) return set
+  if (Array.isArray(set) && set.every((setting) => typeof setting === 'object' && setting !== null))
+    return set
   throw new OptionError('set', `expected a list of { match, options }, got ${shownValue(set)}`)
 }
 
