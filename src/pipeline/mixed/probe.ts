@@ -2,10 +2,9 @@ import { NumericError } from '../../errors.js'
 import type { Pause } from '../../event-loop.js'
 import { type Block, disposeBlock, openBlock } from '../../model/decoder/block.js'
 import type { Head } from '../../model/decoder/head.js'
-import { runBlock } from '../../model/decoder/run-block.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { meanDivergences } from '../../model/passes/divergences.js'
-import { forwardBlocks, type PassModel, parts } from '../../train/loop/passes.js'
+import { forwardBlocks, type PassModel, throughBlock } from '../../train/loop/passes.js'
 import type { Variant } from './variants.js'
 
 /** Sequences on their way through the full model. */
@@ -37,12 +36,7 @@ export async function divergencesOf(
   const { config } = model
   const { states, length, final } = probe
   const size = states.length
-  const run = async (loaded: Block, output: Float32Array) => {
-    for (const { first, count, of } of parts(states, length, config)) {
-      await pause()
-      output.set(await runBlock(loaded, of(states), count, length), first)
-    }
-  }
+  const run = (loaded: Block) => throughBlock(loaded, config, states, length, pause)
   const behind: PassModel = { ...model, config: { ...config, blocks: config.blocks.slice(index + 1) } }
   const divergences: number[] = []
   const together = Math.max(1, Math.floor((TOKENS_AT_ONCE * config.hiddenSize) / size))
@@ -53,7 +47,7 @@ export async function divergencesOf(
       await naming([variant], async () => {
         const changed = await openBlock(withTrial(model.source, variant), config.blocks[index])
         try {
-          await run(changed, outputs.subarray(i * size, (i + 1) * size))
+          outputs.set(await run(changed), i * size)
         } finally {
           disposeBlock(changed)
         }
@@ -65,9 +59,7 @@ export async function divergencesOf(
       divergences.push(...(await meanDivergences(head, final, changed)))
     })
   }
-  const output = new Float32Array(size)
-  await run(block, output)
-  return { of: divergences, output }
+  return { of: divergences, output: await run(block) }
 }
 
 /** The model with the trials of a variant in the place of the weights. */

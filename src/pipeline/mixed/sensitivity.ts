@@ -12,6 +12,7 @@ import { isExpert, linearLayers } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
 import { readTensor } from '../../model/decoder/weights.js'
 import { forwardBlocks, type PassModel, withBlock } from '../../train/loop/passes.js'
+import { joinTokens } from '../../train/loop/run-training.js'
 import { type LayerRatios, predictEffects } from './effects.js'
 import { divergencesOf, type Probe } from './probe.js'
 import { stageInputs } from './stage-inputs.js'
@@ -76,7 +77,7 @@ export async function measureSensitivity(input: SensitivityInput): Promise<Map<s
   const embed = await openEmbedding(source, config)
   const before = { source, config: { ...config, blocks: config.blocks.slice(0, start) } }
   const statesOf = async (sequences: readonly Int32Array[]) =>
-    forwardBlocks(before, await embed(joined(sequences)), sequences[0].length, pause)
+    forwardBlocks(before, await embed(joinTokens(sequences)), sequences[0].length, pause)
   let states = await statesOf(input.sequences)
   const keepsPacked = 4 * config.vocabSize * config.hiddenSize > LARGE_HEAD_BYTES
   const head = await openHead(source, config, { holds: true, keepsPacked })
@@ -186,11 +187,4 @@ function ratiosOf(
   return new Map(
     tries.map(({ name, trials }) => [name, { errors: trials.errors, ratios: ratios.get(name)! }]),
   )
-}
-
-function joined(sequences: readonly Int32Array[]): Int32Array {
-  const { length } = sequences[0]
-  const tokens = new Int32Array(sequences.length * length)
-  for (const [i, sequence] of sequences.entries()) tokens.set(sequence, i * length)
-  return tokens
 }

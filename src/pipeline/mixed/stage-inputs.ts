@@ -3,8 +3,7 @@ import { HessianAccumulator } from '../../hessian.js'
 import type { Block } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
-import { runBlock } from '../../model/decoder/run-block.js'
-import { parts } from '../../train/loop/passes.js'
+import { throughBlock } from '../../train/loop/passes.js'
 
 /**
  * Runs sequences through a block.
@@ -20,17 +19,12 @@ export async function stageInputs(
   pause: Pause,
 ): Promise<{ inputs: Map<Stage, HessianAccumulator>; output: Float32Array }> {
   const inputs = new Map<Stage, HessianAccumulator>()
-  const output = new Float32Array(states.length)
-  for (const { first, count, of } of parts(states, length, config)) {
-    await pause()
-    const ran = await runBlock(block, of(states), count, length, {
-      onInput(stage, x) {
-        const sum = inputs.get(stage) ?? new HessianAccumulator(x.cols)
-        sum.add(x)
-        inputs.set(stage, sum)
-      },
-    })
-    output.set(ran, first)
-  }
+  const output = await throughBlock(block, config, states, length, pause, {
+    onInput(stage, x) {
+      const sum = inputs.get(stage) ?? new HessianAccumulator(x.cols)
+      sum.add(x)
+      inputs.set(stage, sum)
+    },
+  })
   return { inputs, output }
 }

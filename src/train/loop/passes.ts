@@ -47,16 +47,33 @@ export async function forwardBlocks(
   let states = hidden
   for (let index = 0; index < config.blocks.length; index++) {
     onInput(index, states)
-    const output = new Float32Array(states.length)
     await withBlock({ source, config }, index, async (block) => {
-      for (const { first, count, of } of parts(states, length, config)) {
-        await pause()
-        output.set(await runBlock(block, of(states), count, length), first)
-      }
+      states = await throughBlock(block, config, states, length, pause)
     })
-    states = output
   }
   return states
+}
+
+/**
+ * Runs sequences through one block, some at a time.
+ *
+ * @param states what the block reads, (sequences * length) x hiddenSize
+ * @returns its output, of the same shape
+ */
+export async function throughBlock(
+  block: Block,
+  config: DecoderDescription,
+  states: Float32Array,
+  length: number,
+  pause: Pause,
+  watch?: Parameters<typeof runBlock>[4],
+): Promise<Float32Array> {
+  const output = new Float32Array(states.length)
+  for (const { first, count, of } of parts(states, length, config)) {
+    await pause()
+    output.set(await runBlock(block, of(states), count, length, watch), first)
+  }
+  return output
 }
 
 /** What a batch is trained on. */
