@@ -60,7 +60,7 @@ const full = await openFull()
 try {
   for (const table of ablationTables.filter(({ id }) => values.only === undefined || id === values.only)) {
     for (const row of table.rows) {
-      const missing = table.seeds.filter((seed) => known.rows[keyOf(table, row, seed)] === undefined)
+      const missing = seedsOf(table, row).filter((seed) => known.rows[keyOf(table, row, seed)] === undefined)
       if (missing.length === 0) continue
       console.error(`${table.id}: ${row.label}, seeds ${missing.join(', ')}`)
       const measured = await measure(row, missing, table.windows)
@@ -86,8 +86,12 @@ else {
 function rowsOf(table: AblationTable) {
   return table.rows.map((row) => ({
     row,
-    measured: table.seeds.flatMap((seed) => known.rows[keyOf(table, row, seed)] ?? []),
+    measured: seedsOf(table, row).flatMap((seed) => known.rows[keyOf(table, row, seed)] ?? []),
   }))
+}
+
+function seedsOf(table: AblationTable, { seeds = table.seeds }: AblationRow): readonly number[] {
+  return seeds
 }
 
 function keyOf({ windows }: AblationTable, { options, sequences = 64 }: AblationRow, seed: number): string {

@@ -20,7 +20,7 @@ export async function measureSharing(
 ): Promise<number> {
   if (settings.method !== 'gptvq') return 0
   const { options } = settings
-  const pieces = choosePieces(sequences, plan.linears.length)
+  const pieces = choosePieces(sequences)
   const planned = new Map(
     planBudget(plan.linears, options, bpv).layers.map(({ linear, candidates }) => [linear.name, candidates]),
   )

@@ -17,9 +17,8 @@ import { trustedEffects } from './trust.js'
 const LONGEST = 512
 /** Tokens that the Hessians of the trials are made of, at most. */
 const TRIAL_TOKENS = 8192
-/** Tokens that predictions are compared on, times the passes through blocks that they take for each block of the model. */
-const PROBE_PASSES = 2 ** 16
-const MOST_PROBE_TOKENS = 4096
+/** Tokens that predictions are compared on. Eight times as many take longer and choose no better. */
+const PROBE_TOKENS = 512
 
 export interface ShareBudgetInput {
   readonly source: WeightSource
@@ -62,7 +61,7 @@ export async function shareBudget(input: ShareBudgetInput): Promise<SharedBudget
   const { source, config, linears, options, bpv, onProgress, signal } = input
   const { budgetBytes, layers: planned } = planBudget(linears, options, bpv)
   const candidates = new Map(planned.map(({ linear, candidates }) => [linear.name, candidates]))
-  const { sequences, probes } = choosePieces(input.sequences, linears.length)
+  const { sequences, probes } = choosePieces(input.sequences)
   const effects = await measureSensitivity({
     model: { source, config },
     sequences,
@@ -103,19 +102,15 @@ export interface ChosenPieces {
   readonly probes: readonly Int32Array[]
 }
 
-/**
- * Evenly chosen pieces. The more layers, the fewer tokens to compare predictions on, for each layer runs them through half
- * of the model.
- */
-export function choosePieces(sequences: readonly Int32Array[], layers: number): ChosenPieces {
+/** Evenly chosen pieces: few to compare predictions on, for each layer runs them through half of the model. */
+export function choosePieces(sequences: readonly Int32Array[]): ChosenPieces {
   const length = Math.min(LONGEST, sequences[0].length)
   const pieces = sequences.flatMap((sequence) =>
     Array.from({ length: Math.floor(sequence.length / length) }, (_, i) =>
       sequence.subarray(i * length, (i + 1) * length),
     ),
   )
-  const probeTokens = Math.min(MOST_PROBE_TOKENS, PROBE_PASSES / (layers / 2))
-  const probeCount = Math.max(1, Math.round(probeTokens / length))
+  const probeCount = Math.round(PROBE_TOKENS / length)
   const chosen = evenly(pieces, Math.ceil(TRIAL_TOKENS / length) + probeCount)
   // of little text no more than a third is set aside; of a single piece nothing can be
   const probes = evenly(chosen, Math.min(probeCount, Math.max(1, Math.floor(chosen.length / 3))))
