@@ -25,7 +25,7 @@ export interface LayoutOptions {
    * that the library has, so that a group stores its scale alone; a group then has 256 rows where nothing else is said,
    * and the bits of indices are what meets `bpv`. 0: plain codebooks, fitted to the layer. `quantizeLayer` and
    * `quantizeModel` take 12 bits in all by default; 0 with more than 10 bits an index, or where an option is given that
-   * belongs to plain codebooks (`kmeans...`, `restarts`, `codebookUpdateSteps`, 16 `codebookBits`, `tuningEpochs`).
+   * belongs to plain codebooks (`kmeans...`, `restarts`, `codebookUpdateSteps`, 16 `codebookBits`).
    */
   trellisBits?: number
   /**

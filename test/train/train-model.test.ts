@@ -208,12 +208,12 @@ describe('trainModel', () => {
     expect(lowRank.frozen).toBeGreaterThanOrEqual(weights)
   })
 
-  it('tunes the scales of a trellis behind quantizeModel too, where one is asked for', async () => {
+  it('tunes the scales of a trellis behind quantizeModel too, which keeps the one of the defaults', async () => {
     const { tuning, settings } = await quantizeModel({
-      ...{ model, calibration: { sequences }, engine: 'wasm', bits: 2, trellisBits: 6 },
+      ...{ model, calibration: { sequences }, engine: 'wasm', bits: 2 },
       ...{ tuningEpochs: 4, tuningSequences: 0 },
     })
-    expect(settings.trellisBits).toBe(6)
+    expect(settings.trellisBits).toBe(8)
     expect(tuning!.epochs.length).toBeGreaterThan(2)
     expect(tuning!.epochs.at(-1)!.training).not.toBe(tuning!.epochs[0].training)
   })

@@ -127,7 +127,7 @@ function resolveUniform(method: QuantizationMethod, options: MethodOptions): Met
   if (method === 'gptvq') {
     refuseUseless(method, options, SCALAR_ONLY, "'gptq' or 'rtn'")
     const tuning = resolveModelTuning(options)
-    const resolved = resolveVqOptions(withCodebooks(options, tuning.tuningEpochs))
+    const resolved = resolveVqOptions(options)
     const given = optionsOf(resolved)
     const target = resolved.groupSize === undefined && { bpv: resolved.bpv ?? defaultBpv(resolved) }
     const order = resolveLayerOrder(options)
@@ -166,13 +166,6 @@ function resolveScalar(method: 'gptq' | 'rtn', options: MethodOptions): MethodSe
 /** Whether a method looks at activations. */
 export function isCalibrated(settings: MethodSettings): boolean {
   return settings.method !== 'rtn' || settings.options.scaleSearch === 'sequential-mse'
-}
-
-/** Tuning moves codebooks, so that layers have their own where no trellis is asked for: of that only scales are tuned. */
-function withCodebooks(options: MethodOptions, tuningEpochs: number): MethodOptions {
-  if (tuningEpochs === 0) return options
-  const { trellisBits = 0 } = options
-  return { ...options, trellisBits }
 }
 
 function refuseUseless(
