@@ -64,7 +64,7 @@ const equalizationRows: ToolboxRow[] = [
 
 export const toolboxTables: readonly ToolboxTable[] = [
   { id: 'rtn', rows: [...scalarRows('rtn', ['channel', 'group']), ...driftRows] },
-  { id: 'gptq', rows: scalarRows('gptq', ['group']) },
+  { id: 'gptq', rows: scalarRows('gptq', ['channel', 'group']) },
   { id: 'activations', rows: activationRows },
   { id: 'equalization', rows: equalizationRows },
 ]

@@ -13,6 +13,8 @@ export interface Curve {
   readonly name: string
   /** One value per step, the first one before any step. */
   readonly values: ArrayLike<number>
+  /** The step of each value, rising; default 0, 1, 2 and so on. */
+  readonly steps?: ArrayLike<number>
 }
 
 /** Options of {@link convergencePlot}. */
@@ -45,10 +47,11 @@ export function convergencePlot(curves: readonly Curve[], options: ConvergenceOp
   requireOneOf('scale', scale, ['linear', 'log'])
   checkCurves(curves, scale, relative)
   const width = pictureWidth(options, 560)
-  const series = curves.map(({ name, values }, style): Series => {
+  const series = curves.map(({ name, values, steps }, style): Series => {
     const unit = relative ? values[0] : 1
-    const points = stepsOf(values.length).map((x) => {
-      const y = values[x] / unit
+    const points = drawnOf(values.length).map((at) => {
+      const x = steps?.[at] ?? at
+      const y = values[at] / unit
       return { x, y, title: `${name}, ${step} ${x}: ${formatNumber(y)}` }
     })
     return { name, style, points }
@@ -59,7 +62,7 @@ export function convergencePlot(curves: readonly Curve[], options: ConvergenceOp
   })
   const legend = drawLegend(canvas, 4, canvas.top, width - 8, series.map(lineEntry)) + 4
   const y = drawAxisTitle(canvas, legend, relative ? `${measure}, share of the first value` : measure)
-  const last = Math.max(...curves.map(({ values }) => values.length - 1))
+  const last = Math.max(...series.flatMap(({ points }) => points.map(({ x }) => x)))
   const axis = { labelArrow: 'none' as const, grid: true }
   canvas.plot(0, y, {
     ...MARGIN,
@@ -89,9 +92,10 @@ export function convergencePlot(curves: readonly Curve[], options: ConvergenceOp
 
 function checkCurves(curves: readonly Curve[], scale: 'linear' | 'log', relative: boolean): void {
   requireSome('curves', curves, 'curve')
-  for (const { name, values } of curves) {
+  for (const { name, values, steps } of curves) {
     requireSome(`curves (${name})`, values, 'value')
     requireAllFinite(`curves (${name})`, values)
+    if (steps) checkSteps(name, steps, values.length)
     if (relative && !(values[0] > 0)) {
       throw new OptionError('relative', `needs curves that begin above 0, ${name} begins with ${values[0]}`)
     }
@@ -102,8 +106,18 @@ function checkCurves(curves: readonly Curve[], scale: 'linear' | 'log', relative
   }
 }
 
-/** The steps that are drawn: all, or an even draw with the first and the last. */
-function stepsOf(count: number): number[] {
+function checkSteps(name: string, steps: ArrayLike<number>, count: number): void {
+  requireAllFinite(`curves (${name}, steps)`, steps)
+  const isRising = Array.from(steps).every((step, i) => step >= 0 && (i === 0 || step > steps[i - 1]))
+  if (isRising && steps.length === count) return
+  throw new OptionError(
+    `curves (${name}, steps)`,
+    `expected one for each of the ${count} values, from 0 on and rising, got ${Array.from(steps).join(', ')}`,
+  )
+}
+
+/** Which of the values are drawn: all, or an even draw with the first and the last. */
+function drawnOf(count: number): number[] {
   if (count <= MOST_STEPS) return Array.from({ length: count }, (_, i) => i)
   return [...new Set([0, ...sampleIndices(count, MOST_STEPS - 2), count - 1])]
 }

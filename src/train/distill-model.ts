@@ -21,6 +21,7 @@ import {
 } from '../pipeline/folders/output.js'
 import { requireWholeModel } from '../pipeline/folders/whole-model.js'
 import { stopwatch } from '../pipeline/stopwatch.js'
+import { comparedBlocks } from './compared-blocks.js'
 import { keepBlocks } from './keep-blocks.js'
 import type { TrainingCurve } from './loop/report.js'
 import { removeState } from './loop/state-file.js'
@@ -120,10 +121,11 @@ async function distill(
     const checkpoint = opened ?? cutTeacher(teacher, options.keepBlocks ?? [])
     const student = plainModel(checkpoint)
     requireOneVocabulary(teacher, student)
+    const compared = settings.hiddenWeight > 0 ? comparedBlocks(teacher, student, options.keepBlocks) : []
     await startEngine(options.engine)
     const text = await prepareText(options, student, settings.heldOut)
     const trained = await plainTrainables(checkpoint, student)
-    const work = { student, trained, teacher, text, settings, progressFrom: 0 }
+    const work = { student, trained, teacher, compared, text, settings, progressFrom: 0 }
     const curve = await trainStudent(work, options)
     const outputBytes = await writeStudent(checkpoint, options, trained)
     if (state !== undefined) await removeState(state)

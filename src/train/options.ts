@@ -3,6 +3,7 @@ import { OptionError } from '../errors.js'
 import type { EngineName } from '../model/ops/engine.js'
 import type { CalibrationOptions } from '../pipeline/calibrate/calibration.js'
 import type { OnProgress } from '../pipeline/progress.js'
+import { shownValue } from '../shown-value.js'
 
 /** On what and how long a model is trained: options that `trainModel` and `distillModel` share. */
 export interface TrainingOptions {
@@ -18,6 +19,11 @@ export interface TrainingOptions {
    * What KL(teacher || student) counts in the loss, 0 to 1; the cross entropy of the next token counts the rest. Default 1.
    */
   distillation?: number
+  /**
+   * What the distance of hidden states from the teacher's counts beside that, default 0: the squared distance after each
+   * block relative to their size, a mean over tokens and blocks. Student and teacher need one hidden size.
+   */
+  hiddenWeight?: number
   /** Times that the training sequences are gone through at most, default 4. */
   epochs?: number
   /** Sequences that run at once, default 8. */
@@ -60,6 +66,7 @@ export const trainingOptionNames = {
   sequenceLength: true,
   heldOut: true,
   distillation: true,
+  hiddenWeight: true,
   epochs: true,
   batch: true,
   accumulation: true,
@@ -88,7 +95,8 @@ export type TrainingSettings = ReturnType<typeof resolveTraining>
  */
 export function resolveTraining(options: TrainingOptions, learningRateDefault: number) {
   const { epochs = 4, batch = 8, accumulation = 1, patience = 3, seed = 0, measureEvery } = options
-  const { heldOut = 1 / 8, distillation = 1, warmup = 0.05, weightDecay = 0, clip = 1 } = options
+  const { heldOut = 1 / 8, distillation = 1, hiddenWeight = 0, warmup = 0.05 } = options
+  const { weightDecay = 0, clip = 1 } = options
   const { learningRate = learningRateDefault } = options
   for (const [option, value] of Object.entries({ epochs, batch, accumulation, patience })) {
     requireWhole(option, value, 1)
@@ -107,9 +115,12 @@ export function resolveTraining(options: TrainingOptions, learningRateDefault: n
   if (!(weightDecay >= 0 && weightDecay * learningRate < 1)) {
     throw new OptionError('weightDecay', `expected a number from 0 on, got ${weightDecay}`)
   }
+  if (!(hiddenWeight >= 0 && hiddenWeight <= 1e6)) {
+    throw new OptionError('hiddenWeight', `expected a number from 0 to 1e6, got ${shownValue(hiddenWeight)}`)
+  }
   if (options.checkpoint !== undefined) requireOneOf('checkpoint', typeof options.checkpoint, ['string'])
   return {
     ...{ epochs, batch, accumulation, patience, seed, measureEvery, heldOut, distillation, warmup },
-    ...{ weightDecay, clip, learningRate },
+    ...{ hiddenWeight, weightDecay, clip, learningRate },
   }
 }

@@ -2,11 +2,11 @@ import { CheckpointError, TextError } from '../errors.js'
 import type { Pause } from '../event-loop.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
 import { openEmbedding } from '../model/decoder/embedding.js'
-import { type Head, openHead } from '../model/decoder/head.js'
+import { openHead } from '../model/decoder/head.js'
 import type { WeightSource } from '../model/decoder/weights.js'
 import { gatherCalibration } from '../pipeline/calibrate/calibration.js'
 import { forwardBlocks } from './loop/passes.js'
-import { joinTokens } from './loop/run-training.js'
+import { joinTokens, type Teacher } from './loop/run-training.js'
 import { type Split, splitSequences } from './loop/sequences.js'
 import type { TrainingOptions } from './options.js'
 
@@ -42,23 +42,26 @@ export async function prepareText(
   return { sequences, split: splitSequences(sequences, heldOut), notes }
 }
 
-/** A teacher's predictions, as its final hidden states and its head. Dispose of the head. */
-export interface Teacher {
-  readonly head: Head
-  /** (sequences * length) x its hiddenSize. */
-  readonly hidden: Float32Array
-}
-
-/** Runs the teacher over all sequences. */
+/**
+ * Runs the teacher over all sequences. Dispose of its head.
+ *
+ * @param compared blocks after which its hidden states are kept, rising
+ */
 export async function openTeacher(
   { source, config }: FoundModel,
   sequences: readonly Int32Array[],
+  compared: readonly number[],
   pause: Pause,
 ): Promise<Teacher> {
   const embed = await openEmbedding(source, config)
   const { length } = sequences[0]
-  const hidden = await forwardBlocks({ source, config }, await embed(joinTokens(sequences)), length, pause)
-  return { hidden, head: await openHead(source, config) }
+  const embedded = await embed(joinTokens(sequences))
+  const afterBlock: Float32Array[] = []
+  const hidden = await forwardBlocks({ source, config }, embedded, length, pause, (index, input) => {
+    if (compared.includes(index - 1)) afterBlock.push(input)
+  })
+  if (compared.includes(config.blocks.length - 1)) afterBlock.push(hidden)
+  return { hidden, head: await openHead(source, config), afterBlock }
 }
 
 /**

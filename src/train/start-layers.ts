@@ -1,14 +1,17 @@
 import { join } from 'node:path'
-import { openCheckpoint } from '../checkpoint/checkpoint.js'
+import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { readQuantization } from '../checkpoint/quantized/quantization.js'
 import { readQuantizedLayer } from '../checkpoint/quantized/quantized-tensors.js'
-import { CheckpointError, UnsupportedError } from '../errors.js'
+import { activationListener, type StoredActivations } from '../checkpoint/quantized/stored-activations.js'
+import { CheckpointError } from '../errors.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
 import { allLinearLayers } from '../model/decoder/linears.js'
+import type { WeightSource } from '../model/decoder/weights.js'
 import { describeDecoder } from '../model/families/index.js'
 import type { QuantizedLayer } from '../packing/quantized-layer.js'
 import type { PartProgress } from '../pipeline/progress.js'
 import { type QuantizeModelOptions, quantizeModel } from '../pipeline/quantize/quantize-model.js'
+import type { FoundModel } from './prepare.js'
 
 /** The quantized layers that training starts from. */
 export interface StartLayers {
@@ -18,6 +21,13 @@ export interface StartLayers {
   readonly method: string
   /** The options they were made with. */
   readonly settings: Readonly<Record<string, unknown>>
+  /** How activations are rounded where it is run; undefined: not at all. */
+  readonly activations?: StoredActivations | undefined
+  /**
+   * Of a model that was equalized the plain tensors of its blocks, which are not those of the full model any more. Undefined:
+   * all are.
+   */
+  readonly equalized?: ReadonlyMap<string, Float32Array> | undefined
 }
 
 /** Quantizes the model in memory. */
@@ -37,13 +47,12 @@ export async function quantizedStart(
 /**
  * Reads the layers of a quantized folder.
  *
- * @param model where the model that it was made from lies, for errors
+ * @param full the model that it was made from
  * @throws CheckpointError when it is not quantized, or of another model
  */
 export async function storedStart(
   folder: string,
-  model: string,
-  config: DecoderDescription,
+  { folder: model, source, config }: FoundModel,
 ): Promise<StartLayers> {
   const checkpoint = await openCheckpoint(folder)
   try {
@@ -52,12 +61,6 @@ export async function storedStart(
       throw new CheckpointError(
         `${folder}: is not quantized; start is the folder that quantizeModel made of ${model}. Leave it out to have it ` +
           'quantized now',
-      )
-    }
-    if (quantization.activations !== undefined) {
-      throw new UnsupportedError(
-        `${folder}: rounds activations (scheme or activationBits), which training does not simulate; start from a folder of ` +
-          'the same model without, or leave start out',
       )
     }
     const own = describeDecoder(checkpoint.config, join(folder, 'config.json'))
@@ -76,9 +79,39 @@ export async function storedStart(
     ]) {
       layers.set(`${module}.weight`, await readQuantizedLayer(checkpoint, module, record))
     }
-    const { method, settings } = quantization
-    return { layers, method, settings }
+    const { method, settings, activations } = quantization
+    const isPlain = (name: string) => source.shape(name) !== undefined && !layers.has(name)
+    const plain = 'equalization' in settings ? await tensorsOfBlocks(checkpoint, config, isPlain) : undefined
+    return { layers, method, settings, activations, equalized: plain }
   } finally {
     await checkpoint.close()
   }
+}
+
+async function tensorsOfBlocks(
+  checkpoint: Checkpoint,
+  { blocks }: DecoderDescription,
+  isWanted: (name: string) => boolean,
+): Promise<Map<string, Float32Array>> {
+  const tensors = new Map<string, Float32Array>()
+  for (const name of checkpoint.tensors.keys()) {
+    const isOfBlock = blocks.some(({ prefix }) => name.startsWith(prefix))
+    if (isOfBlock && isWanted(name)) tensors.set(name, await checkpoint.readFloats(name))
+  }
+  return tensors
+}
+
+/** A full model as training has it: with the plain tensors of its start, and its activations rounded as there. */
+export function asStarted(
+  { folder, source, config }: FoundModel,
+  { layers, activations, equalized }: StartLayers,
+): FoundModel {
+  const isQuantized = (layer: string) => layers.has(`${layer}.weight`)
+  const rounded: WeightSource = {
+    shape: source.shape,
+    rows: source.rows,
+    floats: async (name) => equalized?.get(name) ?? source.floats(name),
+    ...(activations && { onActivations: activationListener(activations, isQuantized) }),
+  }
+  return { folder, source: rounded, config }
 }

@@ -15,10 +15,11 @@ import { requireWholeModel } from '../pipeline/folders/whole-model.js'
 import { partOf } from '../pipeline/progress.js'
 import { type RunRecord, runRecord } from '../pipeline/quantize/run-record.js'
 import { stopwatch } from '../pipeline/stopwatch.js'
+import { comparedBlocks } from './compared-blocks.js'
 import type { TrainingCurve } from './loop/report.js'
 import { removeState } from './loop/state-file.js'
 import { type FoundModel, prepareText, requireOneVocabulary, type TrainingText } from './prepare.js'
-import { quantizedStart, type StartLayers, storedStart } from './start-layers.js'
+import { asStarted, quantizedStart, type StartLayers, storedStart } from './start-layers.js'
 import {
   resolveTrainModel,
   type TrainingMethod,
@@ -59,7 +60,7 @@ const START_SHARE = 0.1
  * Trains a quantized model end to end: quantization-aware training of scalar layers (all of each weight, or factors of low
  * rank), or of the codebooks and scales of vectors. It starts from a model that was quantized after training, so that on
  * the held-out text the result is never worse than that. Whatever is trained is rounded to its stored form before every
- * pass. Norms of the blocks are trained along; embedding, head, final norm, biases and routers stay.
+ * pass, and activations where the start has them rounded. Norms of the blocks are trained along; embedding, head, final norm, biases and routers stay.
  *
  * In memory: what is trained with its gradients and moments ({@link TrainingCurve.stateBytes}), one block at a time as
  * floats, the inputs of all blocks for one batch, and the final hidden states of the teacher for all sequences.
@@ -86,12 +87,15 @@ async function train(options: TrainModelOptions, settings: TrainModelSettings): 
       other = await openModel(options.teacher)
       requireOneVocabulary(other, full)
     }
+    const needsTeacher = settings.distillation > 0 || settings.hiddenWeight > 0
+    const teacher = other ?? (needsTeacher ? full : undefined)
+    const compared = settings.hiddenWeight > 0 ? comparedBlocks(other ?? full, full, undefined) : []
     await startEngine(options.engine)
     const text = await prepareText(options, full, settings.heldOut)
     const start = await startOf(options, settings, full, text)
-    const trained = await quantizedTrainables(checkpoint, full, start.layers, settings)
-    const teacher = settings.distillation > 0 || other ? (other ?? full) : undefined
-    const work = { student: full, trained, teacher, text, settings, progressFrom: START_SHARE }
+    const student = asStarted(full, start)
+    const trained = await quantizedTrainables(checkpoint, student, start, settings)
+    const work = { student, trained, teacher, compared, text, settings, progressFrom: START_SHARE }
     const curve = await trainStudent(work, options)
     const layers = trainedLayers(start, trained, curve)
     const stated = { ...start.settings, training: settings }
@@ -125,10 +129,10 @@ function fullModel(checkpoint: Checkpoint, folder: string): FoundModel {
 function startOf(
   { model, start, engine, onProgress, signal }: TrainModelOptions,
   { method, bits, groupSize, startMethod, seed }: TrainModelSettings,
-  { config }: FoundModel,
+  full: FoundModel,
   { sequences, split }: TrainingText,
 ): Promise<StartLayers> {
-  if (start !== undefined) return storedStart(start, model, config)
+  if (start !== undefined) return storedStart(start, full)
   const calibration = { sequences: split.training.map((i) => sequences[i]) }
   const common = { model, bits, ...(engine && { engine }), ...(signal && { signal }) }
   const part = partOf(onProgress, 0, START_SHARE)
@@ -175,14 +179,19 @@ async function trainingRecord(model: Checkpoint, options: TrainModelOptions): Pr
 async function write(
   model: Checkpoint,
   options: TrainModelOptions,
-  { method, settings: stated }: StartLayers,
+  { method, settings: stated, activations, equalized }: StartLayers,
   layers: ReadonlyMap<string, QuantizedLayer>,
   trained: ReadonlyMap<string, Trainable>,
 ): Promise<number> {
   const { output, onProgress, checkpoint } = options
   const replaced = new Set([...layers.keys(), ...trained.keys()])
   const run = await trainingRecord(model, options)
-  const writer = await createQuantizedOutput(output, model, replaced, { method, stated, run }, options)
+  const changed = equalized && {
+    names: new Set(equalized.keys()),
+    floats: async (name: string) => equalized.get(name)!,
+  }
+  const made = { method, stated, run, changed }
+  const writer = await createQuantizedOutput(output, model, replaced, made, options)
   try {
     for (const [name, layer] of layers) {
       await writer.addLayer(name.slice(0, -'.weight'.length), layer, { relativeError: null, drift: null })
@@ -191,7 +200,7 @@ async function write(
       if (!trainable.layer) await writer.addTensor(name, trainable.values())
     }
     onProgress?.({ step: `writing ${output}`, done: 1 })
-    const { bytes } = await writer.finish()
+    const { bytes } = await writer.finish(activations)
     if (checkpoint !== undefined) await removeState(checkpoint)
     return bytes
   } finally {

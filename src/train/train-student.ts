@@ -17,6 +17,8 @@ export interface StudentTraining {
   readonly trained: ReadonlyMap<string, Trainable>
   /** Undefined: cross entropy alone. */
   readonly teacher: FoundModel | undefined
+  /** The teacher's blocks that the student's stand for; empty where hidden states do not count. */
+  readonly compared: readonly number[]
   readonly text: TrainingText
   readonly settings: TrainingSettings & { readonly rechooseEvery?: number | undefined }
   /** Share of the whole work that is done before; for progress only. */
@@ -25,7 +27,7 @@ export interface StudentTraining {
 
 /** Runs the loop, from where a training that was stopped left its state; what is trained ends as it did best. */
 export async function trainStudent(
-  { student: model, trained, teacher: teacherModel, text, settings, progressFrom }: StudentTraining,
+  { student: model, trained, teacher: teacherModel, compared, text, settings, progressFrom }: StudentTraining,
   { checkpoint, onProgress, signal }: Pick<TrainingOptions, 'checkpoint' | 'onProgress' | 'signal'>,
 ): Promise<TrainingCurve> {
   const { sequences, split } = text
@@ -33,7 +35,7 @@ export async function trainStudent(
   const inLoop: PartProgress = partOf(onProgress, progressFrom, 1)
   const student = await openStudent(model.source, model.config, trained, settings.weightDecay)
   const head = await openHead(model.source, model.config)
-  const teacher = teacherModel && (await openTeacher(teacherModel, sequences, pause))
+  const teacher = teacherModel && (await openTeacher(teacherModel, sequences, compared, pause))
   try {
     const work: TrainingWork = { student, head, sequences, split, teacher, pause, onProgress: inLoop }
     if (checkpoint === undefined) return await runTraining(work, loopSettings(settings))

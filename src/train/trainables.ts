@@ -6,10 +6,11 @@ import { matrix } from '../matrix.js'
 import { normsOf } from '../model/decoder/block.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
 import { allLinearLayers } from '../model/decoder/linears.js'
-import type { QuantizedLayer } from '../packing/quantized-layer.js'
+import { dequantize, type QuantizedLayer } from '../packing/quantized-layer.js'
 import { isTrellis } from '../packing/vq-layer.js'
 import { deriveSeed } from '../random.js'
 import type { FoundModel } from './prepare.js'
+import type { StartLayers } from './start-layers.js'
 import type { TrainModelSettings } from './train-model-options.js'
 import { trainableCodebooks } from './weights/codebooks.js'
 import { outermostRate } from './weights/grid.js'
@@ -27,14 +28,15 @@ import { trainableTrellis } from './weights/trellis.js'
 export async function quantizedTrainables(
   checkpoint: Checkpoint,
   { source, config }: FoundModel,
-  layers: ReadonlyMap<string, QuantizedLayer>,
+  { layers, equalized }: StartLayers,
   settings: TrainModelSettings,
 ): Promise<Map<string, Trainable>> {
   const trained = new Map<string, Trainable>()
   for (const [index, { name, rows, cols }] of allLinearLayers(config).entries()) {
     const layer = layers.get(name)
     if (layer === undefined) continue
-    const full = async () => matrix(rows, cols, await source.floats(name))
+    // the full weights say nothing of where those of an equalized model lie within their cells
+    const full = async () => (equalized ? dequantize(layer) : matrix(rows, cols, await source.floats(name)))
     trained.set(name, await trainableLayer(name, layer, full, settings, index))
   }
   if (settings.normRate === 0) return trained

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -29,6 +29,25 @@ it('train says what it gained, and writes what eval reads', async () => {
   expect(trained.stdout).toMatch(/trained on +10 sequences of 16 tokens, 2 more held out/)
   const evaluated = await cli(['eval', out, '--reference', model, '--text', text, '--quiet', '--json'])
   expect(JSON.parse(evaluated.stdout).klDivergence).toBeGreaterThan(0)
+})
+
+it('train writes a page with the curves beside the folder, and refuses a place that is taken before it works', async () => {
+  const out = join(place, 'reported')
+  const page = join(place, 'page.html')
+  const flags = '--method qat --bits 4 --group-size 16 --start-method rtn --hidden-weight 0.5'.split(' ')
+  const given = ['train', model, '--text', text, '--report', page, ...flags, ...short, '--quiet']
+  const { code, stdout } = await cli([...given, '--out', out])
+  expect(code).toBe(0)
+  expect(stdout).toContain(page)
+  const html = await readFile(page, 'utf8')
+  expect(html).toMatch(/Training: the weights of step \d were kept/)
+  for (const name of ['training text', 'held-out text', 'KL divergence', 'Hidden states']) {
+    expect(html).toContain(name)
+  }
+  expect(html).toContain('--hidden-weight 0.5')
+  const again = await cli([...given, '--out', join(place, 'never')])
+  expect(again.code).not.toBe(0)
+  expect(again.stderr).toContain(page)
 })
 
 it('distill makes a student of some blocks, as --json tells', async () => {

@@ -108,6 +108,18 @@ describe('convergence plot', () => {
     expect(picture.getAttribute('aria-label')).toContain(`at iteration ${losses.length - 1}`)
   })
 
+  test('puts values at their steps, also of curves that were measured apart', () => {
+    const curves = [
+      { name: 'often', values: [4, 3, 2, 1], steps: [0, 16, 32, 40] },
+      { name: 'seldom', values: [4, 2], steps: [0, 32] },
+    ]
+    const picture = parsePicture(convergencePlot(curves, { step: 'step' }))
+    const label = picture.getAttribute('aria-label')
+    expect(label).toContain('often from 4 to 1 at step 40')
+    expect(label).toContain('seldom from 4 to 2 at step 32')
+    expect(textsOf(picture)).toEqual(expect.arrayContaining(['0', '20', '40']))
+  })
+
   test('a curve of a million steps stays small and keeps its ends', () => {
     const values = Float64Array.from({ length: 1e6 }, (_, i) => 1 + 1 / (1 + i))
     const svg = convergencePlot([{ name: 'long', values }], { scale: 'log' })
@@ -122,6 +134,9 @@ describe('convergence plot', () => {
 
   test('refuses what cannot be drawn by name', () => {
     expect(() => convergencePlot([])).toThrow(OptionError)
+    for (const steps of [[0], [0, 0], [-1, 2], [0, Number.NaN]]) {
+      expect(() => convergencePlot([{ name: 'a', values: [1, 2], steps }])).toThrow(/^curves \(a, steps\): /)
+    }
     expect(() => convergencePlot([{ name: 'a', values: [] }])).toThrow(/^curves \(a\): is empty/)
     expect(() => convergencePlot([{ name: 'a', values: [1, Number.NaN] }])).toThrow(
       /^curves \(a\): value 1 is NaN/,

@@ -60,6 +60,16 @@ describe('distillModel', () => {
     expect(curve.kept).toBe(0)
   })
 
+  it('brings hidden states nearer to the teacher where they count', async () => {
+    const { curve } = await distillModel(optionsOf({ keepBlocks: [1], learningRate: 0.02, hiddenWeight: 1 }))
+    const [first, kept] = [curve.points[0].heldOut, curve.points[curve.kept].heldOut]
+    expect(first.loss).toBeCloseTo(first.divergence + first.hidden, 6)
+    expect(kept.hidden).toBeLessThan(0.7 * first.hidden)
+    expect(kept.divergence).toBeLessThan(first.divergence)
+    const without = await distillModel(optionsOf({ keepBlocks: [1], epochs: 1 }))
+    expect(without.curve.points.map(({ heldOut }) => heldOut.hidden)).toEqual([0, 0])
+  })
+
   it('gives the same bytes by the same seed', async () => {
     const run = async () => {
       const options = optionsOf({ keepBlocks: [0], epochs: 1 })
@@ -80,6 +90,8 @@ describe('distillModel', () => {
     await refuses({ keepBlocks: [] }, OptionError, /numbers of blocks/)
     await refuses({ keepBlocks: [1, 1] }, OptionError, /twice/)
     await refuses({ keepBlocks: [0], output: teacher }, OptionError, /output/)
+    await refuses({ keepBlocks: [0], hiddenWeight: -1 }, OptionError, /hiddenWeight/)
+    await refuses({ keepBlocks: [1, 0], hiddenWeight: 1 }, OptionError, /rising numbers/)
     const quantized = join(place, 'quantized')
     await quantizeModel({ model: teacher, output: quantized, method: 'rtn', bits: 4 })
     await refuses({ student: quantized }, CheckpointError, /is quantized.*trainModel/)

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as tf from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readQuantization } from '../../src/checkpoint/quantized/quantization.js'
 import { AbortedError, CheckpointError, OptionError, TextError, UnsupportedError } from '../../src/errors.js'
 import { setThreads, threadCount } from '../../src/kernels/kernels.js'
 import { openEmbedding } from '../../src/model/decoder/embedding.js'
@@ -197,6 +198,31 @@ describe('trainModel', () => {
     expect(await tensorsOf(options.output)).toEqual(await tensorsOf(start))
   })
 
+  it.each([
+    { name: 'by token', activationRange: 'token', equalization: 'smoothquant' },
+    { name: 'in static ranges', activationRange: 'minmax', equalization: 'none', cacheBits: 8 },
+  ] as const)('trains with the rounded activations of its start, $name', async ({ name: _, ...ways }) => {
+    const start = join(place, `rounded-${runs}`)
+    const scalar = { method: 'rtn', bits: 2, groupSize: 16 } as const
+    await quantizeModel({
+      ...{ model, output: start, calibration: { sequences }, engine: 'wasm' },
+      ...{ ...scalar, activationBits: 4, ...ways },
+    })
+    const options = optionsOf({ method: 'qat', start, learningRate: 0.02, epochs: 4 })
+    const { curve } = await trainModel(options)
+    const [first, kept] = [curve.points[0].heldOut, curve.points[curve.kept].heldOut]
+    expect(kept.divergence).toBeLessThan(0.9 * first.divergence)
+    const heldOut = splitSequences(sequences, 1 / 8).heldOut.map((i) => sequences[i])
+    expect((await lossesOf(start, heldOut)).divergence).toBeCloseTo(first.divergence, 4)
+    expect((await lossesOf(options.output, heldOut)).divergence).toBeCloseTo(kept.divergence, 4)
+    const activationsOf = async (folder: string) => {
+      const { checkpoint, close } = await openModel(folder)
+      await close()
+      return readQuantization(checkpoint)!.activations
+    }
+    expect(await activationsOf(options.output)).toEqual(await activationsOf(start))
+  })
+
   it('counts its memory: low rank needs at most a third of what all weights do', async () => {
     const bytesFor = async (changes: Changes) =>
       (await trainModel(optionsOf({ ...changes, epochs: 1, batch: 21 }))).curve.stateBytes
@@ -232,6 +258,7 @@ describe('trainModel', () => {
     await refuses({ bits: 1 }, OptionError, /bits/)
     await refuses({ distillation: 2 }, OptionError, /distillation/)
     await refuses({ learningRate: 0 }, OptionError, /learningRate/)
+    await refuses({ hiddenWeight: Number.NaN }, OptionError, /hiddenWeight/)
     await refuses({ start: model }, OptionError, /bits: is what .* was quantized with/)
     await refuses({ output: model }, OptionError, /output/)
     await refuses({ text: undefined as never }, TextError, /text: expected a text/)

@@ -1,6 +1,6 @@
 import { roundActivations } from '../../activations/rounding.js'
 import { CheckpointError } from '../../errors.js'
-import type { OnActivations } from '../../model/decoder/weights.js'
+import type { ActivationPlace, OnActivations } from '../../model/decoder/weights.js'
 import { shownJson } from '../json-file.js'
 
 /** How activations are rounded where a quantized model is run. */
@@ -46,17 +46,19 @@ export function activationListener(
   { inputs, cache, ranges }: StoredActivations,
   isQuantized: (layer: string) => boolean,
 ): OnActivations {
-  return ({ name, width }, values) => {
+  const rangeOf = (name: string) => {
+    if (ranges === undefined || Object.hasOwn(ranges, name)) return ranges?.[name]
+    throw new CheckpointError(
+      `activations.ranges has none for ${name}; expected one for every quantized layer. Quantize the model again`,
+    )
+  }
+  const round = ({ name, width }: ActivationPlace, values: Float32Array) => {
     const rounding = /\.(keys|values)$/.test(name) ? cache : isQuantized(name) ? inputs : undefined
     if (rounding === undefined) return undefined
-    if (ranges === undefined) return roundActivations(values, width, rounding)
-    if (!Object.hasOwn(ranges, name)) {
-      throw new CheckpointError(
-        `activations.ranges has none for ${name}; expected one for every quantized layer. Quantize the model again`,
-      )
-    }
-    return roundActivations(values, width, { ...rounding, range: ranges[name] })
+    const range = rangeOf(name)
+    return roundActivations(values, width, range ? { ...rounding, range } : rounding)
   }
+  return Object.assign(round, { limits: ({ name }: ActivationPlace) => rangeOf(name) })
 }
 
 function parseRounding(value: unknown, where: string, field: string): StoredRounding {

@@ -1,6 +1,5 @@
 import { readdir } from 'node:fs/promises'
-import { AbortedError } from '../../errors.js'
-import { type OnProgress, partOf } from '../../pipeline/progress.js'
+import type { OnProgress } from '../../pipeline/progress.js'
 import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { QuantizationReport } from '../../pipeline/quantize/report.js'
 import { runDetails } from '../../pipeline/reports/run-details.js'
@@ -18,9 +17,7 @@ import {
 import { formatTable, wrapText } from '../terminal/table.js'
 import { readTextArgument } from '../terminal/text-argument.js'
 import { estimateLine } from './estimate.js'
-
-/** Share of the work that writing a report takes; for progress only. */
-const REPORT_SHARE = 0.02
+import { withPage } from './with-page.js'
 
 /** Bits per value beside those of the indices that need no word. */
 const MOST_BESIDE = 0.5
@@ -83,32 +80,12 @@ export const quantizeCommand = defineCommand({
     const options = { ...flags, ...calibration }
     const groupsGiven = flags.groupSize !== undefined || flags.columnsPerGroup !== undefined
     await sayWhatItTakes({ model, output: out, ...options, ...(signal && { signal }) }, context)
-    if (page === undefined) {
-      const report = await quantizeModel({ model, output: out, ...options, onProgress, signal })
-      return { json: report, text: summary(report, await readdir(out), groupsGiven) }
-    }
-    const { requireReportPlace, writeReport } = await import('../../pipeline/reports/write-report.js')
-    // found out before the work, not after it
-    await requireReportPlace(page, options.force ?? false)
-    const quantizing = shareOf(onProgress, 0, 1 - REPORT_SHARE)
-    const report = await quantizeModel({ model, output: out, ...options, onProgress: quantizing, signal })
-    const run = runDetails(report)
-    const drawing = shareOf(onProgress, 1 - REPORT_SHARE, 1)
-    const { force } = options
-    try {
-      await writeReport({
-        model: out,
-        output: page,
-        reference: model,
-        run,
-        force,
-        onProgress: drawing,
-        signal,
-      })
-    } catch (error) {
-      if (!(error instanceof AbortedError)) throw error
-      throw new AbortedError(`stopped; ${out} is written, the report ${page} is not`, error.reason)
-    }
+    const report = await withPage(
+      { page, model, out, force: options.force },
+      { onProgress, signal },
+      (quantizing) => quantizeModel({ model, output: out, ...options, onProgress: quantizing, signal }),
+      runDetails,
+    )
     return { json: report, text: summary(report, await readdir(out), groupsGiven, page) }
   },
 })
@@ -137,11 +114,6 @@ function sayingWhatSamplingCosts({ onProgress, note, signal }: CommandContext): 
       )
     }
   }
-}
-
-function shareOf(onProgress: OnProgress, from: number, to: number): OnProgress {
-  const part = partOf(onProgress, from, to)
-  return ({ step, done }) => part(step, done)
 }
 
 function summary(

@@ -1,5 +1,6 @@
 import type { TrainingCurve } from '../../train/loop/report.js'
 import type { TrainModelReport } from '../../train/train-model.js'
+import { trainingDetails } from '../../train/training-details.js'
 import { defineCommand } from '../parse/command.js'
 import { trainFlags } from '../parse/train-flags.js'
 import {
@@ -11,6 +12,7 @@ import {
   formatSeconds,
 } from '../terminal/format.js'
 import { formatTable } from '../terminal/table.js'
+import { withPage } from './with-page.js'
 
 /** `gptvq train MODEL --method qat --text FILE --out DIR` */
 export const trainCommand = defineCommand({
@@ -31,32 +33,34 @@ export const trainCommand = defineCommand({
   examples: [
     'train ./my-model --method qat --bits 3 --text text.txt --out ./my-model-qat',
     'train ./my-model --method lr-qat --bits 2 --rank 32 --text text.txt --out ./my-model-lrqat',
+    'train ./my-model --method qat --start ./4bit --text text.txt --out ./qat --report page.html',
     'train ./my-model --method codebooks --start ./2bit --text text.txt --out ./2bit-tuned',
   ],
   flags: trainFlags,
-  async run(model, { out, ...options }, { onProgress, signal }) {
+  async run(model, { out, report: page, ...options }, context) {
     const { trainModel } = await import('../../train/train-model.js')
-    const report = await trainModel({ model, output: out, ...options, onProgress, signal })
-    return { json: report, text: summary(report) }
+    const { signal } = context
+    const report = await withPage(
+      { page, model, out, force: options.force },
+      context,
+      (onProgress) => trainModel({ model, output: out, ...options, onProgress, signal }),
+      trainingDetails,
+    )
+    return { json: report, text: summary(report, page) }
   },
 })
 
-function summary({
-  model,
-  output,
-  method,
-  bitsPerValue,
-  curve,
-  notes,
-  outputBytes,
-  seconds,
-}: TrainModelReport) {
+function summary(
+  { model, output, method, bitsPerValue, curve, notes, outputBytes, seconds }: TrainModelReport,
+  page: string | undefined,
+): string {
   const rows = [
     ['method', method],
     ['bits per value', formatBits(bitsPerValue)],
     ...curveRows(curve),
     ...notes.map((note) => ['text', note]),
     ['written', `${output}: ${formatBytes(outputBytes)}`],
+    ...(page === undefined ? [] : [['report', page]]),
     ['time', formatSeconds(seconds)],
   ]
   return [

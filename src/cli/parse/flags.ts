@@ -246,7 +246,11 @@ const vectorFlags = {
 
 const { seed: _, ...ofLayers } = vectorFlags
 /** Flags that single layers can have. */
-const layerFlags: FlagTable = { ...ofLayers, bits: { kind: 'number', help: vectorFlags.bits.help } }
+const layerFlags: FlagTable = {
+  ...ofLayers,
+  ...scalarFlags,
+  bits: { kind: 'number', help: vectorFlags.bits.help },
+}
 
 export const quantizeFlags = {
   out: { kind: 'path', value: 'DIR', required: true, help: 'the folder to write' },
@@ -294,7 +298,7 @@ export const quantizeFlags = {
   set: {
     kind: 'settings',
     table: layerFlags,
-    help: "settings of layers that match, e.g. '*.v_proj:bits=3'; several with commas; can be given several times",
+    help: "settings of layers that match, e.g. '*.v_proj:bits=3' or '*.v_proj:grid=symmetric'; several with commas; can be given several times",
     default: 'none',
   },
   embeddingBits: {

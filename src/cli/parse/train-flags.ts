@@ -27,6 +27,11 @@ const loopFlags = {
     help: 'what KL(teacher || student) counts in the loss, 0 to 1; the cross entropy of the next token counts the rest',
     default: '1',
   },
+  hiddenWeight: {
+    kind: 'number',
+    help: "what the distance of hidden states from the teacher's, relative to their size, counts beside that",
+    default: '0',
+  },
   epochs: { kind: 'whole', help: 'times that the sequences are gone through at most', default: '4' },
   batch: { kind: 'whole', help: 'sequences that run at once', default: '8' },
   accumulation: { kind: 'whole', help: 'batches whose gradients make one step', default: '1' },
@@ -124,8 +129,13 @@ export const trainFlags = {
     help: 'with --index-rate: steps between two choices of all indices',
     default: 'one epoch',
   },
+  report: {
+    kind: 'path',
+    value: 'FILE',
+    help: 'write an HTML page on the result too, as gptvq report does, with the curves of the losses',
+  },
   ...loopFlags,
-} as const satisfies FlagsOf<TrainModelOptions>
+} as const satisfies FlagsOf<TrainModelOptions & { report?: string }>
 
 /** The flags of `gptvq distill`. */
 export const distillFlags = {

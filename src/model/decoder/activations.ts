@@ -24,5 +24,5 @@ export function passActivations<T>(
   const [rows, cols] = ops.shape(x)
   if (rows === 0) return x
   const changed = onActivations(place, ops.read(x).subarray(0, rows * cols))
-  return changed === undefined ? x : ops.upload(changed, rows, cols)
+  return changed === undefined ? x : ops.replace(x, changed, onActivations.limits?.(place))
 }

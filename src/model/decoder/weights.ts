@@ -14,7 +14,11 @@ export interface ActivationPlace {
  * Is shown activations before they are used; what it returns takes their place. The values may be overwritten
  * afterwards. Undefined: they stay as they are.
  */
-export type OnActivations = (place: ActivationPlace, values: Float32Array) => Float32Array | undefined
+export interface OnActivations {
+  (place: ActivationPlace, values: Float32Array): Float32Array | undefined
+  /** Beyond these values what it returns does not change any more; undefined: there is nothing beyond. */
+  readonly limits?: (place: ActivationPlace) => readonly [low: number, high: number] | undefined
+}
 
 /** The weights of a model as float32; quantized layers come out dequantized. */
 export interface WeightSource {

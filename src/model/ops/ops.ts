@@ -80,6 +80,11 @@ export interface Routes<T> {
 export interface Ops<T> {
   /** A matrix of these values, row-major; copied where the engine needs them elsewhere. */
   upload(values: Float32Array, rows: number, cols: number): T
+  /**
+   * Rounded values in the place of `x`, of its shape. The gradient goes on to `x` as if they were its own (straight-through),
+   * but not where it lies beyond the limits.
+   */
+  replace(x: T, values: Float32Array, limits?: readonly [low: number, high: number]): T
   shape(x: T): readonly [rows: number, cols: number]
   /** The values of a matrix, row-major. They may be overwritten after the current {@link tidy}. */
   read(x: T): Float32Array

@@ -19,6 +19,7 @@ import {
   predictionLoss,
   predictionLossGradient,
 } from '../../model/passes/prediction-loss.js'
+import { addHiddenGradient, hiddenDistance } from './hidden-loss.js'
 import type { ParameterValues, Student } from './student.js'
 
 /** Tokens that run through a block at once. */
@@ -85,10 +86,23 @@ export interface Batch {
   readonly teacher?: { readonly head: Head; readonly hidden: Float32Array }
   /** What the divergence from the teacher counts; the cross entropy counts the rest. */
   readonly distillation: number
+  /** Undefined: only predictions count. */
+  readonly hidden?: HiddenTargets
 }
 
-/** The mean losses of a batch, in nats per token; `divergence` is 0 without a teacher. */
-export type BatchLoss = LossTerms & { readonly loss: number }
+/** What hidden states are held against. */
+export interface HiddenTargets {
+  /** By the student's block: what its output should be, (sequences * length) x hiddenSize. */
+  readonly afterBlock: readonly Float32Array[]
+  /** What the mean distance counts in the loss. */
+  readonly weight: number
+}
+
+/**
+ * The mean losses of a batch: predictions in nats per token, `divergence` 0 without a teacher; `hidden` as a share of the size
+ * of hidden states, 0 without targets.
+ */
+export type BatchLoss = LossTerms & { readonly hidden: number; readonly loss: number }
 
 /** The mean losses of the student over a batch. */
 export async function lossOfBatch(
@@ -97,8 +111,13 @@ export async function lossOfBatch(
   batch: Batch,
   pause: Pause,
 ): Promise<BatchLoss> {
-  const hidden = await forwardBlocks(student, await student.embed(batch.tokens), batch.length, pause)
-  return meanLoss(batch, await predictionLoss(head, hidden, targetsOf(batch)))
+  let distance = 0
+  const watch = (index: number, input: Float32Array) => {
+    if (index > 0) distance += distanceAfter(batch, index - 1, input)
+  }
+  const hidden = await forwardBlocks(student, await student.embed(batch.tokens), batch.length, pause, watch)
+  distance += distanceAfter(batch, student.config.blocks.length - 1, hidden)
+  return meanLoss(batch, await predictionLoss(head, hidden, targetsOf(batch)), distance)
 }
 
 /**
@@ -126,8 +145,13 @@ export async function addGradients(
   }
   const { gradient, ...sums } = await predictionLossGradient(head, hidden, targetsOf(batch), factors)
   let onOutput = gradient
+  let output = hidden
+  let distance = 0
   for (let index = config.blocks.length - 1; index >= 0; index--) {
     const input = inputs.pop()!
+    distance += distanceAfter(batch, index, output)
+    addGradientAfter(batch, index, output, onOutput, share)
+    output = input
     const onInput = new Float32Array(input.length)
     const { onLinear, onNorm } = listeners(student, index, gradients)
     await withBlock(student, index, async (block) => {
@@ -139,7 +163,26 @@ export async function addGradients(
     })
     onOutput = onInput
   }
-  return meanLoss(batch, sums)
+  return meanLoss(batch, sums, distance)
+}
+
+/** Of what a block gives to what it should, summed over the tokens; 0 without targets. */
+function distanceAfter({ hidden, tokens }: Batch, index: number, output: Float32Array): number {
+  return hidden ? hiddenDistance(output, hidden.afterBlock[index], output.length / tokens.length) : 0
+}
+
+/** Adds the gradient of the mean distance on what a block gives, times what it counts and `share`. */
+function addGradientAfter(
+  { hidden, tokens }: Batch,
+  index: number,
+  output: Float32Array,
+  onOutput: Float32Array,
+  share: number,
+): void {
+  if (hidden === undefined) return
+  const { afterBlock, weight } = hidden
+  const factor = (share * weight) / (tokens.length * afterBlock.length)
+  addHiddenGradient(onOutput, output, afterBlock[index], output.length / tokens.length, factor)
 }
 
 /** Hands the gradients on a block's tensors to what is trained of them. */
@@ -169,11 +212,14 @@ function listeners(
   }
 }
 
-function meanLoss(batch: Batch, sums: LossTerms): BatchLoss {
+/** @param distance of hidden states, summed over tokens and blocks */
+function meanLoss(batch: Batch, sums: LossTerms, distance: number): BatchLoss {
   const crossEntropy = sums.crossEntropy / predictedTokens(batch)
   const divergence = sums.divergence / batch.tokens.length
-  const { distillation } = batch
-  return { crossEntropy, divergence, loss: (1 - distillation) * crossEntropy + distillation * divergence }
+  const { distillation, hidden: targets } = batch
+  const hidden = targets ? distance / (batch.tokens.length * targets.afterBlock.length) : 0
+  const predicted = (1 - distillation) * crossEntropy + distillation * divergence
+  return { crossEntropy, divergence, hidden, loss: predicted + (targets ? targets.weight * hidden : 0) }
 }
 
 /** Positions that another token of their sequence follows. */

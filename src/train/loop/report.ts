@@ -1,13 +1,18 @@
 import type { StateBytes } from './student.js'
 
-/** Mean losses, in nats per token. */
+/** Mean losses; those of predictions in nats per token. */
 export interface TrainingLoss {
-  /** What is lowered: the other two, mixed. */
+  /** What is lowered: the others, mixed. */
   readonly loss: number
   /** Of the next token. */
   readonly crossEntropy: number
   /** KL(teacher || model); 0 without a teacher. */
   readonly divergence: number
+  /**
+   * Mean squared distance of the hidden states after the blocks from the teacher's, relative to the size of these; 0
+   * without a `hiddenWeight`.
+   */
+  readonly hidden: number
 }
 
 /** One measurement during training. */

@@ -30,7 +30,17 @@ export interface LoopSettings {
   readonly patience: number
   readonly rechooseEvery: number | undefined
   readonly distillation: number
+  readonly hiddenWeight: number
   readonly seed: number
+}
+
+/** What is learned from, for all sequences: arrays are (sequences * length) x hiddenSize. */
+export interface Teacher {
+  readonly head: Head
+  /** Its final hidden states. */
+  readonly hidden: Float32Array
+  /** What it has where the student's blocks end, by these; empty where hidden states do not count. */
+  readonly afterBlock: readonly Float32Array[]
 }
 
 /** What is trained, and on what. */
@@ -39,8 +49,7 @@ export interface TrainingWork {
   readonly head: Head
   readonly sequences: readonly Int32Array[]
   readonly split: Split
-  /** Final hidden states of the teacher for all sequences, (sequences * length) x its hiddenSize. */
-  readonly teacher?: { readonly head: Head; readonly hidden: Float32Array }
+  readonly teacher?: Teacher
   readonly pause: Pause
   readonly onProgress: PartProgress
 }
@@ -120,17 +129,18 @@ async function startLoop(work: TrainingWork, settings: LoopSettings): Promise<Lo
 /** One step of the optimizer, on some sequences in parts of `batch`. */
 async function doStep(
   work: TrainingWork,
-  { batch, clip, learningRate, distillation }: LoopSettings,
+  settings: LoopSettings,
   chosen: readonly number[],
   rate: number,
 ): Promise<TrainingLoss> {
+  const { batch, clip, learningRate } = settings
   const { student, head, pause } = work
   const gradients = noGradients(student)
   const losses: TrainingLoss[] = []
   for (let from = 0; from < chosen.length; from += batch) {
     const part = chosen.slice(from, from + batch)
     const share = part.length / chosen.length
-    const found = await addGradients(student, head, gather(work, part, distillation), gradients, pause, share)
+    const found = await addGradients(student, head, gather(work, part, settings), gradients, pause, share)
     losses.push(scaled(found, share))
   }
   clipGradients(gradients, clip)
@@ -144,14 +154,15 @@ function rechooseAll({ trained }: Student): void {
 
 async function measure(
   work: TrainingWork,
-  { batch, distillation }: LoopSettings,
+  settings: LoopSettings,
 ): Promise<Pick<TrainingPoint, 'training' | 'heldOut'>> {
+  const { batch } = settings
   const { student, head, split, pause } = work
   const meanOver = async (chosen: readonly number[]) => {
     const losses: TrainingLoss[] = []
     for (let from = 0; from < chosen.length; from += batch) {
       const part = chosen.slice(from, from + batch)
-      const found = await lossOfBatch(student, head, gather(work, part, distillation), pause)
+      const found = await lossOfBatch(student, head, gather(work, part, settings), pause)
       losses.push(scaled(found, part.length / chosen.length))
     }
     return sumOf(losses)
@@ -163,21 +174,28 @@ async function measure(
   }
 }
 
-/** The tokens of some sequences, and the teacher's final hidden states for them. */
+/** The tokens of some sequences, and the teacher's hidden states for them. */
 function gather(
   { sequences, teacher }: TrainingWork,
   chosen: readonly number[],
-  distillation: number,
+  { distillation, hiddenWeight: weight }: LoopSettings,
 ): Batch {
   const { length } = sequences[0]
   const tokens = joinTokens(chosen.map((i) => sequences[i]))
   if (teacher === undefined) return { tokens, length, distillation }
-  const values = length * teacher.head.hiddenSize
-  const hidden = new Float32Array(chosen.length * values)
-  for (const [to, i] of chosen.entries()) {
-    hidden.set(teacher.hidden.subarray(i * values, (i + 1) * values), to * values)
+  const { head, afterBlock } = teacher
+  const of = (states: Float32Array) => sequencesOf(states, chosen, length * head.hiddenSize)
+  return {
+    ...{ tokens, length, distillation, teacher: { head, hidden: of(teacher.hidden) } },
+    ...(weight > 0 && { hidden: { afterBlock: afterBlock.map(of), weight } }),
   }
-  return { tokens, length, distillation, teacher: { head: teacher.head, hidden } }
+}
+
+/** The states of some sequences, of `size` values each. */
+function sequencesOf(states: Float32Array, chosen: readonly number[], size: number): Float32Array {
+  const own = new Float32Array(chosen.length * size)
+  for (const [to, i] of chosen.entries()) own.set(states.subarray(i * size, (i + 1) * size), to * size)
+  return own
 }
 
 /** Sequences of one length, one behind the other. */
@@ -191,8 +209,13 @@ export function joinTokens(sequences: readonly Int32Array[]): Int32Array {
   return tokens
 }
 
-function scaled({ loss, crossEntropy, divergence }: TrainingLoss, by: number): TrainingLoss {
-  return { loss: loss * by, crossEntropy: crossEntropy * by, divergence: divergence * by }
+function scaled({ loss, crossEntropy, divergence, hidden }: TrainingLoss, by: number): TrainingLoss {
+  return {
+    loss: loss * by,
+    crossEntropy: crossEntropy * by,
+    divergence: divergence * by,
+    hidden: hidden * by,
+  }
 }
 
 function sumOf(losses: readonly TrainingLoss[]): TrainingLoss {
@@ -200,6 +223,7 @@ function sumOf(losses: readonly TrainingLoss[]): TrainingLoss {
     loss: sum.loss + one.loss,
     crossEntropy: sum.crossEntropy + one.crossEntropy,
     divergence: sum.divergence + one.divergence,
+    hidden: sum.hidden + one.hidden,
   }))
 }
 

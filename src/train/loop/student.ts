@@ -124,6 +124,7 @@ function withTrained(source: WeightSource, trained: ReadonlyMap<string, Trainabl
   return {
     shape: source.shape,
     rows: source.rows,
+    onActivations: source.onActivations,
     floats: async (name) => trained.get(name)?.values() ?? source.floats(name),
   }
 }
@@ -134,6 +135,7 @@ function rememberingVectors(source: WeightSource): WeightSource {
   return {
     shape: source.shape,
     rows: source.rows,
+    onActivations: source.onActivations,
     floats(name) {
       if (source.shape(name)?.length !== 1) return source.floats(name)
       const values = known.get(name) ?? source.floats(name)

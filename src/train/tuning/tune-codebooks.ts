@@ -76,7 +76,8 @@ export async function tuneCodebooks(input: TuneCodebooksInput): Promise<TunedCod
     const embedded = await student.embed(joinTokens(sequences))
     const hidden = await forwardBlocks({ source, config }, embedded, length, pause)
     const part = partOf(onProgress, 0, 1)
-    const work = { student, head, sequences, split, teacher: { head, hidden }, pause, onProgress: part }
+    const teacher = { head, hidden, afterBlock: [] }
+    const work = { student, head, sequences, split, teacher, pause, onProgress: part }
     const curve = await runTraining(work, { ...tuningLoop, ...settings })
     const epochs = curve.points.map(({ training, heldOut }, epoch) => ({
       epoch,
@@ -100,6 +101,7 @@ const tuningLoop = {
   measureEvery: undefined,
   rechooseEvery: undefined,
   distillation: 1,
+  hiddenWeight: 0,
 }
 
 function trainableVectors(layer: VqLayer): Trainable {

@@ -208,6 +208,32 @@ describe.each(engines)('gradients on the engine %s', (engine) => {
     }
   })
 
+  it.each([undefined, [-0.5, 1]] as const)('pass replaced values, within the limits %j', (limits) => {
+    const [rows, cols] = [5, 8]
+    const weights = randomLinear('out', 6, cols, 1)
+    const values = normals(rows * cols, 2)
+    const rounded = values.map(Math.round)
+    const upstream = normals(rows * 6, 3)
+    let seen: Matrix | undefined
+    const gradient = vectorJacobian(
+      (ops, x) => ops.linear(ops.replace(ops.scale(x, 2), rounded, limits), weights),
+      ...([values, rows, cols, upstream] as const),
+      (_, input) => {
+        seen = { ...input, data: input.data.slice() }
+      },
+    )
+    expect(seen!.data).toEqual(rounded)
+    const weight = expandedWeight(weights)
+    for (let at = 0; at < values.length; at++) {
+      const [row, col] = [Math.floor(at / cols), at % cols]
+      let expected = 0
+      for (let out = 0; out < 6; out++) expected += 2 * upstream[row * 6 + out] * weight[out * cols + col]
+      const isWithin = limits === undefined || (2 * values[at] >= limits[0] && 2 * values[at] <= limits[1])
+      expect(gradient[at]).toBeCloseTo(isWithin ? expected : 0, 5)
+    }
+    tensorOps().release(weights)
+  })
+
   it('leave nothing behind when a listener throws, or the function itself', () => {
     const given = attentionBlock(5, undefined)
     const [{ rows, cols, values }] = given.inputs

@@ -21,6 +21,7 @@ export interface Doubles {
 /** Every operation from its definition, element by element in float64: what engines are compared with. */
 export const referenceOps: Ops<Doubles> = {
   upload: (values, rows, cols) => ({ rows, cols, values: Float64Array.from(values) }),
+  replace: ({ rows, cols }, values) => ({ rows, cols, values: Float64Array.from(values) }),
   shape: ({ rows, cols }) => [rows, cols],
   read: ({ values }) => Float32Array.from(values),
   take: async ({ values }) => Float32Array.from(values),

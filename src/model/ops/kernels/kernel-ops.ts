@@ -13,6 +13,7 @@ export const kernelOps: Ops<KernelRows> = {
     x.data.set(values)
     return x
   },
+  replace: (x, values) => kernelOps.upload(values, x.rows, x.cols),
   shape: ({ rows, cols }) => [rows, cols],
   read: ({ data }) => data,
   async take(x) {

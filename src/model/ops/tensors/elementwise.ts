@@ -27,6 +27,22 @@ export function clip(x: tf.Tensor2D, limit: number): tf.Tensor2D {
   }))
 }
 
+export function replace(
+  x: tf.Tensor2D,
+  values: Float32Array,
+  limits?: readonly [low: number, high: number],
+): tf.Tensor2D {
+  return differentiable([x], () => ({
+    value: tf.tensor2d(values, x.shape),
+    saved: limits ? [x] : [],
+    gradients: (up, [input]: tf.Tensor2D[]) => {
+      if (limits === undefined) return [tf.clone(up)]
+      const within = tf.logicalAnd(tf.greaterEqual(input, limits[0]), tf.lessEqual(input, limits[1]))
+      return [tf.mul(up, tf.cast(within, 'float32'))]
+    },
+  }))
+}
+
 export function add(x: tf.Tensor2D, y: tf.Tensor2D, factor: number): tf.Tensor2D {
   return differentiable([x, y], () => ({
     value: tf.add(x, times(y, factor)),

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core'
 import type { Ops } from '../ops.js'
 import { activate, gate } from './activations.js'
 import { attend, closeCache, copyCache, openCache } from './attend.js'
-import { add, clip, columns, gateRows, scale, softCap } from './elementwise.js'
+import { add, clip, columns, gateRows, replace, scale, softCap } from './elementwise.js'
 import { mix, pick, route, stack } from './experts.js'
 import { type LinearGradientListener, linear } from './linear.js'
 import { type NormGradientListener, norm } from './norm.js'
@@ -22,6 +22,7 @@ export interface TensorHooks {
 export function tensorOps({ onLinearGradient, onNormGradient }: TensorHooks = {}): Ops<tf.Tensor2D> {
   return {
     upload: (values, rows, cols) => tf.tensor2d(values, [rows, cols]),
+    replace,
     shape: (x) => x.shape,
     read: (x) => x.dataSync<'float32'>(),
     take: takeFloats,

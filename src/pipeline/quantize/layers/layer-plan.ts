@@ -1,3 +1,4 @@
+import { type ScalarGridOptions, scalarGridOptionNames } from '../../../baselines/scalar-options.js'
 import { type OptionNames, refuseUnknown, requirePatterns } from '../../../check-option.js'
 import { OptionError } from '../../../errors.js'
 import { type VqOptions, vqOptionNames } from '../../../gptvq/options.js'
@@ -5,7 +6,12 @@ import type { DecoderDescription } from '../../../model/decoder/description.js'
 import { allLinearLayers, type LinearLayer } from '../../../model/decoder/linears.js'
 import { nameMatcher } from '../../../nearest-name.js'
 import { shownValue } from '../../../shown-value.js'
-import { type MethodSettings, type ModelMethodOptions, resolveMethod } from '../quantize-options.js'
+import {
+  isCalibrated,
+  type MethodSettings,
+  type ModelMethodOptions,
+  resolveMethod,
+} from '../quantize-options.js'
 
 /** Which layers are quantized, and which of them have settings of their own. Patterns are globs over layers' names. */
 export interface LayerPlanOptions {
@@ -25,11 +31,14 @@ export interface LayerPlanOptions {
 export interface LayerSetting {
   /** A glob over names, e.g. `'*.v_proj'`. */
   readonly match: string
-  /** Settings of `quantizeLayer`. */
-  readonly options: Omit<VqOptions, 'seed'>
+  /** Settings of `quantizeLayer`; for the methods `'gptq'` and `'rtn'` of `quantizeGptq` and `quantizeRtn`. */
+  readonly options: Omit<VqOptions, 'seed'> & ScalarGridOptions
 }
 
-const { seed: _, ...layerOptionNames } = vqOptionNames
+type LayerOptions = LayerSetting['options']
+
+const { seed: _, ...ofVectors } = vqOptionNames
+const layerOptionNames: OptionNames<LayerOptions> = { ...ofVectors, ...scalarGridOptionNames }
 const settingNames: OptionNames<LayerSetting> = { match: true, options: true }
 
 /** The layers to quantize. */
@@ -67,7 +76,7 @@ export function planLayers(
   const resolved = new Map<string, MethodSettings>()
   for (const { name } of linears) {
     const own = overrides.filter(({ names }) => names.has(name)).map(({ options }) => options)
-    const overriding = () => overridden(settings, options, Object.assign({}, ...own))
+    const overriding = () => requireText(settings, overridden(settings, options, Object.assign({}, ...own)))
     resolved.set(name, own.length === 0 ? settings : namingLayer(name, overriding))
   }
   return { linears, settingsOf: (name) => resolved.get(name) }
@@ -110,20 +119,34 @@ function namingLayer<T>(name: string, resolve: () => T): T {
   }
 }
 
-function overridden(
-  { method }: MethodSettings,
-  base: ModelMethodOptions,
-  own: Omit<VqOptions, 'seed'>,
-): MethodSettings {
-  const { bpv, groupSize, ...shared } = base
+/** A run that looks at no text has no Hessian for a single layer. */
+function requireText(shared: MethodSettings, own: MethodSettings): MethodSettings {
+  if (isCalibrated(shared) || !isCalibrated(own)) return own
+  throw new OptionError(
+    'scaleSearch',
+    "'sequential-mse' for some layers takes a text that the others do without; search by it in all, and give the " +
+      "others scaleSearch 'mse' or 'minmax' of their own",
+  )
+}
+
+function overridden({ method }: MethodSettings, base: ModelMethodOptions, own: LayerOptions): MethodSettings {
+  const { bpv, groupSize, scaleCandidates, ...shared } = base
   const sized = own.bpv !== undefined || own.groupSize !== undefined
   const reshaped = own.bits !== undefined || own.vectorDim !== undefined
-  // what was asked for all layers means nothing at another number of bits
-  const sizes = sized || (reshaped && method === 'gptvq') ? {} : { bpv, groupSize }
+  const regrouped = own.granularity !== undefined && own.granularity !== 'group'
+  // what was asked for all layers means nothing at another number of bits, or where a whole row shares a scale
+  const sizes = sized || regrouped || (reshaped && method === 'gptvq') ? {} : { bpv, groupSize }
+  const candidates = own.scaleSearch === 'minmax' ? {} : { scaleCandidates }
   const options = Object.fromEntries(
-    Object.entries({ ...shared, ...sizes, ...own }).filter(([, value]) => value !== undefined),
-  )
-  return resolveMethod(method, options as ModelMethodOptions)
+    Object.entries({ ...shared, ...sizes, ...candidates, ...own }).filter(([, value]) => value !== undefined),
+  ) as ModelMethodOptions
+  return resolveMethod(method, method === 'rtn' ? withoutText(options) : options)
+}
+
+/** A single layer that is rounded plainly has no use for what the run looks at for the others. */
+function withoutText(options: ModelMethodOptions): ModelMethodOptions {
+  const { calibration, sequences, sequenceLength, seed, layerOrder, driftCorrection, ...others } = options
+  return others
 }
 
 function matching(option: string, pattern: string, linears: readonly LinearLayer[]): Set<string> {
