@@ -24,7 +24,11 @@ const forms = [
   { name: '2-D, 2 bits, trellis', trellisBits: 8 },
 ]
 
-/** What rounded activations do to the predictions of the embedded model, token by token. */
+/** How tokens are read: one by one, as they are written, or all at once, as a prompt. */
+const readings = ['one by one', 'at once'] as const
+type Reading = (typeof readings)[number]
+
+/** What rounded activations do to the predictions of the embedded model. */
 export async function activationsTable(quick: boolean): Promise<Table> {
   await startEngine('wasm')
   const [perText, texts] = quick ? [8, 1] : [64, 4]
@@ -34,18 +38,19 @@ export async function activationsTable(quick: boolean): Promise<Table> {
     id: 'packed-activations',
     title: 'Rounded activations',
     note:
-      `The embedded model, quantized, on ${texts} pieces of its evaluation text, ${perText} tokens one by one. KL: divergence ` +
-      "from the predictions with `'float32'` activations in nats a token, mean; quantized: divergence of those from the " +
+      `The embedded model, quantized, on ${texts} pieces of its evaluation text, ${perText} tokens one by one or at once. KL: ` +
+      "divergence from the predictions with `'float32'` activations in nats a token, mean; quantized: divergence of those from the " +
       'unquantized model. Top: share of tokens for which both rank the same next token first.',
     columns: [
       { key: 'form', label: 'layers' },
+      { key: 'reading', label: 'tokens' },
       { key: 'activations', label: 'activations' },
       { key: 'divergence', label: 'KL', digits: 3 },
       { key: 'quantized', label: 'KL, quantized', digits: 3 },
       { key: 'top', label: 'top', decimals: 4 },
     ],
     rows,
-    keys: ['form', 'activations'],
+    keys: ['form', 'reading', 'activations'],
     compared: 'top',
   }
 }
@@ -61,26 +66,29 @@ async function rowsOf(form: (typeof forms)[number], perText: number, texts: numb
   const model = await openModel(modelFolder)
   try {
     const tokens = await readTokens(`${modelFolder}/texts/evaluation.txt`, modelFolder, model.config)
-    const logits = async (source: typeof model.source, activations: PackedActivations) => {
+    const logits = async (source: typeof model.source, reading: Reading, activations: PackedActivations) => {
       const decoder = await loadDecoder(source, model.config, { keepsPacked: true })
       setPackedActivations(activations)
       try {
-        return await decodeAll(decoder, tokens, perText, texts)
+        return await decodeAll(decoder, tokens, perText, texts, reading === 'at once' ? perText : 1)
       } finally {
         setPackedActivations('float32')
         disposeDecoder(decoder)
       }
     }
     const { vocabSize } = model.config
-    const plain = await logits(model.source, 'float32')
     const source = withQuantizedLayers(model.source, layers)
     const [fine, ...rest] = packedActivations
-    const reference = await logits(source, fine)
-    const quantized = divergence(plain, reference, vocabSize).mean
-    const rows: Row[] = [{ form: form.name, activations: fine, divergence: 0, quantized, top: 1 }]
-    for (const activations of rest) {
-      const { mean, top } = divergence(reference, await logits(source, activations), vocabSize)
-      rows.push({ form: form.name, activations, divergence: mean, quantized: null, top })
+    const rows: Row[] = []
+    for (const reading of readings) {
+      const plain = await logits(model.source, reading, fine)
+      const reference = await logits(source, reading, fine)
+      const quantized = divergence(plain, reference, vocabSize).mean
+      rows.push({ form: form.name, reading, activations: fine, divergence: 0, quantized, top: 1 })
+      for (const activations of rest) {
+        const { mean, top } = divergence(reference, await logits(source, reading, activations), vocabSize)
+        rows.push({ form: form.name, reading, activations, divergence: mean, quantized: null, top })
+      }
     }
     return rows
   } finally {
@@ -88,18 +96,21 @@ async function rowsOf(form: (typeof forms)[number], perText: number, texts: numb
   }
 }
 
-/** Logits after each token of pieces of a text, one token at a time. */
+/** Logits after each token of pieces of a text, `atOnce` tokens at a time. */
 async function decodeAll(
   decoder: Decoder,
   tokens: Int32Array,
   perText: number,
   texts: number,
+  atOnce: number,
 ): Promise<Float32Array[]> {
+  const { vocabSize } = decoder.config
   const all: Float32Array[] = []
   for (let text = 0; text < texts; text++) {
     const caches = openCaches(decoder, 1, perText)
-    for (let i = text * perText; i < (text + 1) * perText; i++) {
-      all.push((await decodeTokens(decoder, caches, tokens.slice(i, i + 1))).slice())
+    for (let i = text * perText; i < (text + 1) * perText; i += atOnce) {
+      const logits = await decodeTokens(decoder, caches, tokens.slice(i, i + atOnce))
+      for (let j = 0; j < atOnce; j++) all.push(logits.slice(j * vocabSize, (j + 1) * vocabSize))
     }
     closeCaches(caches)
   }

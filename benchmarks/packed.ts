@@ -62,7 +62,7 @@ interface Form {
   readonly activations: PackedActivations
 }
 
-function formsOf(rows: number, cols: number, tokens: number): Form[] {
+function formsOf(rows: number, cols: number): Form[] {
   const plain = vectorLayer(rows, cols, {})
   const trellis = vectorLayer(rows, cols, { trellisBits: 8 })
   const scalar = scalarLayer(rows, cols, 4, 128)
@@ -71,7 +71,6 @@ function formsOf(rows: number, cols: number, tokens: number): Form[] {
     { name: '2-D, 2 bits, trellis of 12', packed: trellis },
     { name: 'scalar, 4 bits', packed: scalar },
   ]
-  if (tokens > 4) return all.map((form) => ({ ...form, activations: 'float32' }))
   return all.flatMap((form) =>
     packedActivations.map((activations) => ({
       ...form,
@@ -107,7 +106,7 @@ async function timeShape(rows: number, cols: number, tokens: number, quick: bool
         forwardKernels().gemm('ABt', tokens, rows, cols, 1, input, weight, 0, output),
       ),
     )
-    for (const { name, packed, activations } of formsOf(rows, cols, tokens)) {
+    for (const { name, packed, activations } of formsOf(rows, cols)) {
       const first = preparePackedWeight(packed)
       const more = Array.from({ length: copiesOf(first.bytes, quick) - 1 }, () => preparePackedWeight(packed))
       held.push(first, ...more)

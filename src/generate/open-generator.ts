@@ -40,9 +40,9 @@ export interface OpenGeneratorOptions {
   /** What runs the forward pass, for the whole process from now on; default `'wasm'`. */
   readonly engine?: EngineName
   /**
-   * How finely layers that stay as they are stored see their inputs while up to 4 tokens are computed at once, for the whole
-   * process from now on. `'float32'` (default): as products in float32 do. `'int16'` and `'int8'`: rounded to 15 or 7 bits
-   * below the largest of the inputs that share scales, which is faster. Of no effect on engines other than `'wasm'`.
+   * How finely layers that stay as they are stored see their inputs, for the whole process from now on. `'float32'` (default):
+   * as products in float32 do. `'int16'` and `'int8'`: rounded to 15 or 7 bits below the largest of the inputs that share
+   * scales, which is faster. Of no effect on engines other than `'wasm'`.
    */
   readonly activations?: PackedActivations
   /** Sequences that are computed together at most, others wait; default 8. */

@@ -70,9 +70,9 @@ export interface PackedWeight {
 }
 
 /**
- * How finely a product with few rows sees its operand `x`. `'float32'`: 30 bits below the largest of a segment of its row
- * (64 values, say), at least as good as a product in float32. `'int16'` and `'int8'`: 15 and 7
- * bits, for speed.
+ * How finely a product sees its operand `x`. `'int16'` and `'int8'`: 15 and 7 bits below the largest of a segment of its row
+ * (64 values, say), for speed. `'float32'`: with few rows 30 bits, at least as good as a product in float32; with more as they
+ * are.
  */
 export type PackedActivations = 'float32' | 'int16' | 'int8'
 
@@ -93,10 +93,11 @@ export interface PackedKernels {
    * `Y = X W^T` for X m x cols and Y m x rows, which do not overlap. NaN and infinity in a row of X make what they reach NaN
    * or infinite.
    *
-   * With few rows (4 at most) an element is off by at most `2^-22 (|X| |W|^T)_ij` plus `2^-29` (`'float32'`), `2^-15`
-   * (`'int16'`) or `2^-7` (`'int8'`) of the sum over segments of `max|x| sum|w|`, W being the expanded weight (with a
-   * trellis: its factors on the side of X). With more it is the product of {@link ProductKernels.gemm} with the expanded
-   * weight, columns in stored order, whatever `activations` is. That has no effect either where elements are float32: those products are in float32.
+   * With activations that are rounded, and with few rows (4 at most), an element is off by at most `2^-22 (|X| |W|^T)_ij` plus
+   * `2^-29` (`'float32'`), `2^-15` (`'int16'`) or `2^-7` (`'int8'`) of the sum over segments of `max|x| sum|w|`, W being the
+   * expanded weight (with a trellis: its factors on the side of X). In `'float32'` with more rows it is the product of
+   * {@link ProductKernels.gemm} with the expanded weight, columns in stored order. `activations` has no effect where elements
+   * are float32: those products are in float32.
    *
    * @param activations default `'float32'`
    * @throws ShapeError when the weight was released

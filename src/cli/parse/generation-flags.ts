@@ -55,7 +55,7 @@ const generatorFlags = {
   activations: {
     kind: 'choice',
     choices: packedActivations,
-    help: 'how finely stored layers see their inputs while a token is written; int16 and int8 are faster',
+    help: 'how finely stored layers see their inputs; int16 and int8 read prompts and write faster',
     default: 'float32',
   },
   cache: {

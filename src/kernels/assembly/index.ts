@@ -10,6 +10,8 @@ import { boundPositionTile, plantCodebookTile } from './clustering/columns-searc
 import { activateTile, addTile, softCapTile } from './forward/elements'
 import { multiplyFewTile } from './forward/few-rows'
 import { DONE, KIND, LEFT, LIMIT, PAGES, STOP, scratchOf, TOTAL, WAKE } from './job'
+import { packActivationsTile } from './packed/integer-activations'
+import { multiplyIntegersTile } from './packed/integer-product'
 import { multiplyNibblesTile } from './packed/nibble-product'
 import { roundActivationsTile } from './packed/packed-activations'
 import { expandPackedTile } from './packed/packed-panel'
@@ -140,6 +142,10 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return expandPackedTile(tile, scratchOf(thread))
     case 53:
       return writePairsTile()
+    case 57:
+      return packActivationsTile(tile, scratchOf(thread))
+    case 58:
+      return multiplyIntegersTile(tile, scratchOf(thread))
     case 56:
       return layStreamsTile(tile)
     case 55:

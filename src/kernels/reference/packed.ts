@@ -15,8 +15,6 @@ import type { TrellisColumns } from '../trellis-contract.js'
 import { roundActivations } from './packed-activations.js'
 import { multiplyTransposedAdd } from './product.js'
 
-/** Rows of X up to which `activations` counts. */
-export const FEW_TOKENS = 4
 /** Values of a weight that are expanded at once, about. */
 const EXPANDED_VALUES = 2 ** 18
 
@@ -42,8 +40,7 @@ export const referencePacked: PackedKernels = {
   multiplyPacked(m, x, weight, y, activations = 'float32') {
     const source = requireSource(weight)
     const { rows, cols } = source
-    const isRounded = m <= FEW_TOKENS && !hasFloats(source)
-    const input = storedOrder(m, x, source, isRounded ? activations : 'float32')
+    const input = storedOrder(m, x, source, hasFloats(source) ? 'float32' : activations)
     const step = Math.max(1, Math.floor(EXPANDED_VALUES / cols))
     for (let i = 0; i < m; i++) y.data.fill(0, y.offset + i * y.stride, y.offset + i * y.stride + rows)
     for (let first = 0; first < rows; first += step) {

@@ -10,9 +10,7 @@ import {
   PERMUTATION,
   SEGMENT_COUNT,
   SLOTS,
-  segmentAt,
-  STRETCHES,
-  stretchAt,
+  slotsOf,
 } from './packed-weight'
 
 /**
@@ -45,15 +43,22 @@ export function stepsIn(row: usize, slots: i32): usize {
 /** Parameters: the weight, where rows go, bytes of a row there, kind, address and stride of X. A tile is a row. */
 export function roundActivationsTile(tile: i32, scratch: usize): void {
   const weight = param<usize>(0)
-  const slots = field(weight, SLOTS)
-  const segments = field(weight, SEGMENT_COUNT)
   const to = param<usize>(1) + <usize>tile * param<usize>(2)
   const kind = param<i32>(3)
-  let x = param<usize>(4) + ((<usize>tile * param<usize>(5)) << 2)
+  const x = param<usize>(4) + ((<usize>tile * param<usize>(5)) << 2)
   if (kind == AS_FLOATS) {
     orderRow(load<usize>(weight, PERMUTATION), x, field(weight, COLS), to)
     return
   }
+  roundRow(weight, kind, x, to, scratch)
+  const slots = field(weight, SLOTS)
+  if (ASC_FEATURE_RELAXED_SIMD && kind == AS_INT8 && hasNibbles(weight)) splitBytes(to, lowIn(to, slots), slots)
+}
+
+/** `scratch` has room for the slots of a row in float32, where they are not columns. */
+export function roundRow(weight: usize, kind: i32, x: usize, to: usize, scratch: usize): void {
+  const slots = field(weight, SLOTS)
+  const segments = field(weight, SEGMENT_COUNT)
   if (field(weight, ORDER) != 0) {
     orderRow(load<usize>(weight, ORDER), x, slots, scratch)
     if (field(weight, FACTORS) != 0) multiplyByFactors(weight, scratch, slots)
@@ -62,14 +67,13 @@ export function roundActivationsTile(tile: i32, scratch: usize): void {
   const low = lowIn(to, slots)
   let step = stepsIn(to, slots)
   for (let i = 0; i < segments; i++) {
-    const ends = field(weight, STRETCHES) != 0 ? stretchAt(weight, i) : segmentAt(weight, i)
+    const ends = slotsOf(weight, i)
     const start = <usize>load<i32>(ends)
     const count = load<i32>(ends, 4) - load<i32>(ends)
     const sums = step + (<usize>segments << 2)
     roundSegment(kind, x + (start << 2), count, to + (start << 1), low + (start << 1), step, sums, sums + (<usize>segments << 2))
     step += 4
   }
-  if (ASC_FEATURE_RELAXED_SIMD && kind == AS_INT8 && hasNibbles(weight)) splitBytes(to, lowIn(to, slots), slots)
 }
 
 /** A row of X in another order; a place without a column is 0. */

@@ -135,6 +135,13 @@ export function stretchAt(weight: usize, segment: i32): usize {
   return load<usize>(weight, STRETCHES) + <usize>segment * 24
 }
 
+/** The address of the start and end of a segment's slots. */
+// @ts-expect-error: decorator
+@inline
+export function slotsOf(weight: usize, segment: i32): usize {
+  return field(weight, STRETCHES) != 0 ? stretchAt(weight, segment) : segmentAt(weight, segment)
+}
+
 /** What the elements of a row in a segment are multiplied by: first this, `groups` being those of the row, */
 // @ts-expect-error: decorator
 @inline

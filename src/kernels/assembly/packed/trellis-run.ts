@@ -4,40 +4,40 @@ import { PAIRS } from '../job'
 export const TILE: i32 = 16
 
 /** A type as large as a code of so many bits: where a load reads beyond an address may follow from types alone. */
-class Width1 {
+export class Width1 {
   a: u8
 }
-class Width2 extends Width1 {
+export class Width2 extends Width1 {
   b: u8
 }
-class Width3 extends Width2 {
+export class Width3 extends Width2 {
   c: u8
 }
-class Width4 extends Width3 {
+export class Width4 extends Width3 {
   d: u8
 }
-class Width5 extends Width4 {
+export class Width5 extends Width4 {
   e: u8
 }
-class Width6 extends Width5 {
+export class Width6 extends Width5 {
   f: u8
 }
-class Width7 extends Width6 {
+export class Width7 extends Width6 {
   g: u8
 }
-class Width8 extends Width7 {
+export class Width8 extends Width7 {
   h: u8
 }
-class Width9 extends Width8 {
+export class Width9 extends Width8 {
   i: u8
 }
-class Width10 extends Width9 {
+export class Width10 extends Width9 {
   j: u8
 }
-class Width11 extends Width10 {
+export class Width11 extends Width10 {
   k: u8
 }
-class Width12 extends Width11 {
+export class Width12 extends Width11 {
   l: u8
 }
 
@@ -94,7 +94,7 @@ export function addRun(
 /** Where the pair of a row is: its number, the lowest bits of a stream from `bit` on, times 4. */
 // @ts-expect-error: decorator
 @inline
-function place(bytes: u32, bit: usize, mask: u32): usize {
+export function place(bytes: u32, bit: usize, mask: u32): usize {
   return <usize>((bytes >> (<u32>bit & 7)) & mask)
 }
 

@@ -24,6 +24,9 @@ export interface PreparedWeight {
   readonly segments: number
   /** What rounded activations have: columns, or slots of a trellis. */
   readonly slots: number
+  /** Two slots each, of all segments and of the longest: an odd one has a pair of its own. */
+  readonly pairs: number
+  readonly mostPairs: number
   readonly isPermuted: boolean
   /** Its elements are floats: activations are not rounded. */
   readonly isFloat: boolean
@@ -77,11 +80,22 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
     vectors: Math.ceil(cols / vectorDim),
     segments: segments.length,
     slots: form?.order.length ?? cols,
+    ...pairsOf(form?.stretches, segments),
     isPermuted: source.permutation !== undefined,
     isFloat: !isGrid && values.elements instanceof Float32Array,
     ...(!isGrid && nibbles && { nibbles: { rowsPerGroup: values.rowsPerGroup, tileRows } }),
     ...(!isGrid && trellis && { trellis: { rowsPerGroup: values.rowsPerGroup, vectorDim } }),
   }
+}
+
+function pairsOf(
+  stretches: Int32Array | undefined,
+  segments: readonly Segment[],
+): Pick<PreparedWeight, 'pairs' | 'mostPairs'> {
+  const counts = segments.map(({ start, end }, i) =>
+    Math.ceil((stretches ? stretches[6 * i + 1] - stretches[6 * i] : end - start) / 2),
+  )
+  return { pairs: counts.reduce((sum, count) => sum + count, 0), mostPairs: Math.max(...counts) }
 }
 
 /** Writes the codes of a trellis, row groups on all threads; for as long, the stored ones are in the kernels' memory too. */

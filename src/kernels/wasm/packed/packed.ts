@@ -9,8 +9,9 @@ import { type Place, placeOfBlock, type ResidentArrays } from '../runtime/reside
 import { copyIn, copyOut, withMemory } from '../runtime/stage.js'
 import { type PreparedWeight, placeWeight } from './packed-weight.js'
 
-/** Up to so many rows of X a weight is not expanded. */
+/** Up to so many rows of X a weight is not expanded; one of a trellis costs more to expand than others. */
 const FEW_ROWS = 4
+const FEW_ROUNDED = 3
 /** Rows of W of a tile. */
 const TILE_ROWS = 16
 /** Constants of `assembly/packed/nibble-product.ts`. */
@@ -20,6 +21,9 @@ const JOBS_PER_THREAD = 8
 /** Rows of W that are expanded at once, whole tiles of `assembly/packed-panel.ts`. */
 const PANEL_ROWS = 4096
 const PANEL_TILE_ROWS = 64
+/** Rows of W and of X of a tile of a product in integers: whole strips, whole fours. */
+const INTEGER_ROWS = 32
+const INTEGER_TOKENS = 256
 /** As in `assembly/packed-activations.ts`. */
 const kinds = { floats: 0, int8: 1, int16: 2, float32: 3 } as const
 
@@ -50,7 +54,10 @@ export function packedKernels(pool: Pool, arrays: ResidentArrays): PackedKernels
       if (m === 0) return
       withPlace(pool, arrays, x, m, cols, 'in', (input) =>
         withPlace(pool, arrays, y, m, rows, 'out', (output) => {
-          if (m <= FEW_ROWS) multiplyFew(pool, m, weight, own, input, output, activations)
+          const isRounded = activations !== 'float32' && !own.isFloat
+          const few = isRounded && !own.trellis ? FEW_ROUNDED : FEW_ROWS
+          if (m <= few) multiplyFew(pool, m, weight, own, input, output, activations)
+          else if (isRounded) multiplyIntegers(pool, m, weight, own, input, output, activations)
           else multiplyMany(pool, m, weight, own, input, output)
         }),
       )
@@ -79,6 +86,11 @@ function withPlace(
   })
 }
 
+/** A row of rounded activations: see `assembly/packed/packed-activations.ts`. */
+function roundedBytes(slots: number, segments: number): number {
+  return 2 * aligned(2 * slots + 32) + aligned(12 * segments)
+}
+
 const aligned = (bytes: number) => 16 * Math.ceil(bytes / 16)
 
 /** What decoding a row of so many vectors takes: codes, elements (16 bytes at most) and margins. */
@@ -97,7 +109,7 @@ function multiplyFew(
 ): void {
   const { at, segments, slots, vectors, isFloat, nibbles, trellis } = weight
   const kind = isFloat ? kinds.floats : kinds[activations]
-  const rowBytes = isFloat ? aligned(4 * cols) : 2 * aligned(2 * slots + 32) + aligned(12 * segments)
+  const rowBytes = isFloat ? aligned(4 * cols) : roundedBytes(slots, segments)
   withMemory(pool.runtime.heap, [m * rowBytes], (input) => {
     runJob(pool, jobKinds.roundActivations, m, [at, input, rowBytes, kind, x.at, x.stride], 4 * slots)
     const params = [at, input, rowBytes, kind, m, y.at, y.stride]
@@ -143,6 +155,33 @@ function multiplyTrellis(
     const own = [...params, atOnce, perGroup, half]
     runJob(pool, jobKinds.multiplyTrellis, groups * perGroup, own, scratch)
   }
+}
+
+/** Many rows of X, rounded: strips of W are expanded to integers, a segment after the other. */
+function multiplyIntegers(
+  pool: Pool,
+  m: number,
+  { rows, cols }: PackedWeight,
+  weight: PreparedWeight,
+  x: Place,
+  y: Place,
+  activations: PackedActivations,
+): void {
+  const { at, segments, slots, pairs, mostPairs, vectors, trellis, nibbles } = weight
+  const fours = Math.ceil(m / 4)
+  withMemory(pool.runtime.heap, [16 * fours * (pairs + segments)], (packed) => {
+    const rowBytes = roundedBytes(slots, segments)
+    const rounding = [at, packed, m, kinds[activations], x.at, x.stride, rowBytes, pairs]
+    runJob(pool, jobKinds.packActivations, fours, rounding, 4 * rowBytes + 4 * slots)
+    if (trellis) runJob(pool, jobKinds.writePairs, 1, [at, 0], 0)
+    const strips = INTEGER_ROWS / 8
+    const stripBytes = 32 * (mostPairs + 8) + 32 + 96
+    const decoding = trellis || nibbles ? 512 : INTEGER_ROWS * aligned(cols + 16) + decodingBytes(vectors, 4)
+    const totals = 128 * strips * Math.ceil(Math.min(m, INTEGER_TOKENS) / 4)
+    const tiles = Math.ceil(rows / INTEGER_ROWS) * Math.ceil(m / INTEGER_TOKENS)
+    const params = [at, packed, m, y.at, y.stride, INTEGER_ROWS, INTEGER_TOKENS, mostPairs, pairs]
+    runJob(pool, jobKinds.multiplyIntegers, tiles, params, totals + strips * stripBytes + 32 + decoding)
+  })
 }
 
 function multiplyMany(

@@ -56,4 +56,6 @@ export const jobKinds = {
   multiplyTrellis: 54,
   multiplyNibbles: 55,
   layStreams: 56,
+  packActivations: 57,
+  multiplyIntegers: 58,
 } as const

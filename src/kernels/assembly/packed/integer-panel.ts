@@ -1,0 +1,242 @@
+import { PAIRS } from '../job'
+import { chosen } from '../simd'
+import {
+  ELEMENTS,
+  elementsAt,
+  field,
+  GRID,
+  KIND,
+  ROWS,
+  ROWS_PER_GROUP,
+  RUNS,
+  STATE_BITS,
+  VECTOR_DIM,
+  zeroAt,
+} from './packed-weight'
+import {
+  place,
+  Width1, Width2, Width3, Width4, Width5, Width6, Width7, Width8, Width9, Width10, Width11, Width12 } from './trellis-run'
+import { heightOf, regionAt, SHIFT, tailOf } from './trellis-streams'
+
+/**
+ * Strips of a weight as `integer-product.ts` reads them: for two slots after the other, the two elements of 8 rows, 16 bits each.
+ */
+
+/** Rows of a strip. */
+export const STRIP: i32 = 8
+/** Bytes of two slots. */
+export const PAIR_BYTES: usize = 32
+const NIBBLE_ROW: usize = 64
+/** Behind the groups of 8 rows: where the codes of each are. */
+export const PLACES: usize = 32
+
+/** Takes the elements of 8 rows, `stride` bytes apart, less `zeros`; up to 7 pairs more than asked for are written. */
+export function mixElements(from: usize, stride: usize, pairs: i32, zeros: usize, to: usize): void {
+  const less = v128.load(zeros)
+  const lessHigh = v128.load(zeros, 16)
+  for (const end = to + <usize>pairs * PAIR_BYTES; to < end; from += 16) {
+    const four = from + 4 * stride
+    const a = v128.load(from)
+    const b = v128.load(from + stride)
+    const c = v128.load(from + 2 * stride)
+    const d = v128.load(from + 3 * stride)
+    const e = v128.load(four)
+    const f = v128.load(four + stride)
+    const g = v128.load(four + 2 * stride)
+    const h = v128.load(four + 3 * stride)
+    const abLow = lowWords(a, b)
+    const cdLow = lowWords(c, d)
+    const efLow = lowWords(e, f)
+    const ghLow = lowWords(g, h)
+    to = storePairs(lowDoubles(abLow, cdLow), lowDoubles(efLow, ghLow), less, lessHigh, to)
+    to = storePairs(highDoubles(abLow, cdLow), highDoubles(efLow, ghLow), less, lessHigh, to)
+    const abHigh = highWords(a, b)
+    const cdHigh = highWords(c, d)
+    const efHigh = highWords(e, f)
+    const ghHigh = highWords(g, h)
+    to = storePairs(lowDoubles(abHigh, cdHigh), lowDoubles(efHigh, ghHigh), less, lessHigh, to)
+    to = storePairs(highDoubles(abHigh, cdHigh), highDoubles(efHigh, ghHigh), less, lessHigh, to)
+  }
+}
+
+// @ts-expect-error: decorator
+@inline
+function lowWords(a: v128, b: v128): v128 {
+  return v128.shuffle<u16>(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+}
+
+// @ts-expect-error: decorator
+@inline
+function highWords(a: v128, b: v128): v128 {
+  return v128.shuffle<u16>(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+}
+
+// @ts-expect-error: decorator
+@inline
+function lowDoubles(a: v128, b: v128): v128 {
+  return v128.shuffle<u32>(a, b, 0, 4, 1, 5)
+}
+
+// @ts-expect-error: decorator
+@inline
+function highDoubles(a: v128, b: v128): v128 {
+  return v128.shuffle<u32>(a, b, 2, 6, 3, 7)
+}
+
+/** Two pairs of slots: of the first four rows, of the last four. @returns where the next ones go */
+// @ts-expect-error: decorator
+@inline
+function storePairs(upper: v128, lower: v128, less: v128, lessHigh: v128, to: usize): usize {
+  v128.store(to, i16x8.sub(i16x8.extend_low_i8x16_s(upper), less))
+  v128.store(to, i16x8.sub(i16x8.extend_low_i8x16_s(lower), lessHigh), 16)
+  v128.store(to, i16x8.sub(i16x8.extend_high_i8x16_s(upper), less), 32)
+  v128.store(to, i16x8.sub(i16x8.extend_high_i8x16_s(lower), lessHigh), 48)
+  return to + 64
+}
+
+/** What is taken off the elements of 8 rows: twice for each, 16 bits. */
+export function writeZeros(weight: usize, rows: usize, segment: usize, zeros: usize): void {
+  for (let j: usize = 0; j < <usize>STRIP; j++) {
+    const zero = field(weight, KIND) == GRID ? zeroAt(weight, load<i32>(rows + (j << 2)), segment) : 0
+    store<u32>(zeros + (j << 2), (zero & 0xffff) | (zero << 16))
+  }
+}
+
+/**
+ * Slots of a segment of pairs with codes of 4 bits; `scratch` holds 64 bytes of each row.
+ *
+ * @param rows of each row: groups | codes and what lies between those of 64 slots and the next
+ * @param group of columns
+ * @param start, end of the slots, whole 64s
+ * @param zeros 32 bytes of 0
+ */
+export function expandNibbles(
+  weight: usize,
+  rows: usize,
+  group: i32,
+  start: usize,
+  end: usize,
+  zeros: usize,
+  scratch: usize,
+  to: usize,
+): void {
+  const fifteen = i8x16.splat(15)
+  for (let slot = start; slot < end; slot += 64, to += 32 * PAIR_BYTES) {
+    for (let j: usize = 0; j < <usize>STRIP; j++) {
+      const place = rows + (j << 3)
+      const table = elementsAt(weight, load<i32>(rows + (j << 2)) + group)
+      const pairs = v128.load(load<usize>(place, PLACES) + (slot >> 6) * load<usize>(place, PLACES + 4))
+      const low = v128.and(pairs, fifteen)
+      const high = i8x16.shr_u(pairs, 4)
+      const firsts = v128.load(table)
+      const seconds = v128.load(table, 16)
+      const own = scratch + j * NIBBLE_ROW
+      v128.store(own, chosen(firsts, low))
+      v128.store(own, chosen(seconds, low), 16)
+      v128.store(own, chosen(firsts, high), 32)
+      v128.store(own, chosen(seconds, high), 48)
+    }
+    mixElements(scratch, NIBBLE_ROW, 32, zeros, to)
+  }
+}
+
+/** Slots of a segment of a trellis; `stretch` says where they are. Rows beyond the last one are some others. */
+export function expandStreams(weight: usize, first: i32, stretch: usize, to: usize): void {
+  const perGroup = field(weight, ROWS_PER_GROUP)
+  const group = first / perGroup
+  const below = first - group * perGroup
+  const isOfOneGroup = below + STRIP <= perGroup || (group + 1) * perGroup >= field(weight, ROWS)
+  if (field(weight, VECTOR_DIM) != 2 || (below & 7) != 0 || !isOfOneGroup) {
+    for (let j = 0; j < STRIP; j++) {
+      expandStreamRow(weight, min(first + j, field(weight, ROWS) - 1), stretch, to + (<usize>j << 2))
+    }
+    return
+  }
+  const height = heightOf(weight, group)
+  const stateBits = field(weight, STATE_BITS)
+  const mask: u32 = ((1 << stateBits) - 1) << 2
+  const end = load<usize>(weight, RUNS) + (load<usize>(stretch, 12) << 3)
+  const rest = (height - STRIP - below) >> 3
+  let codes = regionAt(weight, group) + <usize>((height >> 3) * load<i32>(stretch, 16) + load<i32>(stretch, 20))
+  for (let run = load<usize>(weight, RUNS) + (load<usize>(stretch, 8) << 3); run < end; run += 8) {
+    const width = load<i32>(run)
+    const count = load<usize>(run, 4)
+    const stride = <usize>((height >> 3) * width + tailOf(stateBits, width))
+    expandRun(width, codes + <usize>(rest * width), stride, mask, to, to + count * PAIR_BYTES)
+    codes += count * stride
+    to += count * PAIR_BYTES
+  }
+}
+
+/** One row, whatever the dimension of vectors. */
+function expandStreamRow(weight: usize, row: i32, stretch: usize, to: usize): void {
+  const perGroup = field(weight, ROWS_PER_GROUP)
+  const d = field(weight, VECTOR_DIM)
+  const group = row / perGroup
+  const height = heightOf(weight, group)
+  const stateBits = field(weight, STATE_BITS)
+  const mask: u32 = (1 << stateBits) - 1
+  const elements = load<usize>(weight, ELEMENTS)
+  const codesBelow = height - 1 - (row - group * perGroup)
+  const end = load<usize>(weight, RUNS) + (load<usize>(stretch, 12) << 3)
+  let stream = regionAt(weight, group) + <usize>((height >> 3) * load<i32>(stretch, 16) + load<i32>(stretch, 20))
+  for (let run = load<usize>(weight, RUNS) + (load<usize>(stretch, 8) << 3); run < end; run += 8) {
+    const width = load<i32>(run)
+    const bit = SHIFT + codesBelow * width
+    const stride = <usize>((height >> 3) * width + tailOf(stateBits, width))
+    for (let i = 0; i < load<i32>(run, 4); i++, stream += stride) {
+      const number = (load<u32>(stream + <usize>(bit >> 3)) >> (bit & 7)) & mask
+      const vector = elements + <usize>number * <usize>d
+      for (let e = 0; e < d; e += 2, to += PAIR_BYTES) {
+        store<i16>(to, load<i8>(vector + <usize>e))
+        store<i16>(to, d == 1 ? 0 : load<i8>(vector + <usize>e, 1), 2)
+      }
+    }
+  }
+}
+
+function expandRun(width: i32, codes: usize, stride: usize, mask: u32, to: usize, end: usize): void {
+  switch (width) {
+    case 1:
+      return expandPairs<Width1>(codes, stride, mask, to, end)
+    case 2:
+      return expandPairs<Width2>(codes, stride, mask, to, end)
+    case 3:
+      return expandPairs<Width3>(codes, stride, mask, to, end)
+    case 4:
+      return expandPairs<Width4>(codes, stride, mask, to, end)
+    case 5:
+      return expandPairs<Width5>(codes, stride, mask, to, end)
+    case 6:
+      return expandPairs<Width6>(codes, stride, mask, to, end)
+    case 7:
+      return expandPairs<Width7>(codes, stride, mask, to, end)
+    case 8:
+      return expandPairs<Width8>(codes, stride, mask, to, end)
+    case 9:
+      return expandPairs<Width9>(codes, stride, mask, to, end)
+    case 10:
+      return expandPairs<Width10>(codes, stride, mask, to, end)
+    case 11:
+      return expandPairs<Width11>(codes, stride, mask, to, end)
+    default:
+      return expandPairs<Width12>(codes, stride, mask, to, end)
+  }
+}
+
+/** Pairs of the table of numbers, 8 rows at once: the last of them begins at `at`. */
+function expandPairs<W>(at: usize, stride: usize, mask: u32, to: usize, end: usize): void {
+  const w = offsetof<W>()
+  for (; to < end; to += PAIR_BYTES, at += stride) {
+    let four = v128.load32_zero(place(load<u32>(at, (7 * offsetof<W>()) >> 3), 7 * w, mask), PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(at, (6 * offsetof<W>()) >> 3), 6 * w, mask), four, 1, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(at, (5 * offsetof<W>()) >> 3), 5 * w, mask), four, 2, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(at, (4 * offsetof<W>()) >> 3), 4 * w, mask), four, 3, PAIRS)
+    v128.store(to, four)
+    four = v128.load32_zero(place(load<u32>(at, (3 * offsetof<W>()) >> 3), 3 * w, mask), PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(at, (2 * offsetof<W>()) >> 3), 2 * w, mask), four, 1, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(at, offsetof<W>() >> 3), w, mask), four, 2, PAIRS)
+    four = v128.load_lane<u32>(place(load<u32>(at), 0, mask), four, 3, PAIRS)
+    v128.store(to, four, 16)
+  }
+}
