@@ -10,7 +10,7 @@ import {
   scalarRows,
   unpackScalar,
 } from './scalar-layer.js'
-import { dequantizeLayer, type VqLayer } from './vq-layer.js'
+import { dequantizeLayer, type VqLayer, vqRows } from './vq-layer.js'
 
 /** A layer of any of the methods. */
 export type QuantizedLayer = VqLayer | ScalarLayer
@@ -27,8 +27,15 @@ export function dequantize(layer: QuantizedLayer): Matrix {
 /** The float32 weights of rows `first` to `first + count - 1`, count x cols. */
 export function dequantizeRows(layer: QuantizedLayer, first: number, count: number): Float32Array {
   if (!('layout' in layer)) return dequantizeScalar(scalarRows(layer, first, count)).data
-  const { cols, data } = dequantizeLayer(layer)
-  return data.slice(first * cols, (first + count) * cols)
+  const { cols, rowsPerGroup } = layer.layout
+  const weights = new Float32Array(count * cols)
+  const end = first + count
+  for (let row = first; row < end; ) {
+    const last = Math.min(end, (Math.floor(row / rowsPerGroup) + 1) * rowsPerGroup)
+    weights.set(dequantizeLayer(vqRows(layer, row, last - row)).data, (row - first) * cols)
+    row = last
+  }
+  return weights
 }
 
 /** The arrays of a layer exactly as a checkpoint stores them. */

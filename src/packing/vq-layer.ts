@@ -207,6 +207,28 @@ export function dequantizeLayer(layer: VqLayer): Matrix {
   return result
 }
 
+/** Rows `first` to `first + count - 1`, which are in one row group, as a layer of their own; its arrays are views. */
+export function vqRows(layer: VqLayer, first: number, count: number): VqLayer {
+  const { layout, indices, codebooks, codebookScales, blockScales } = layer
+  const [perRow, blocks] = [vectorsPerRow(layout), blocksPerRow(layout)]
+  const groups = columnGroupsOf(layout)
+  const group = groups * Math.floor(first / layout.rowsPerGroup)
+  const size = centroidsOf(layout) * layout.vectorDim
+  return {
+    ...layer,
+    layout: { ...layout, rows: count },
+    indices: indices.subarray(first * perRow, (first + count) * perRow),
+    codebooks: isTrellis(layout) ? codebooks : codebooks.subarray(group * size, (group + groups) * size),
+    codebookScales: codebookScales.subarray(group, group + groups),
+    ...(blockScales && {
+      blockScales: {
+        ...blockScales,
+        codes: blockScales.codes.subarray(first * blocks, (first + count) * blocks),
+      },
+    }),
+  }
+}
+
 /**
  * Writes the weights of rows `firstRow` to `lastRow` to `target` ((lastRow - firstRow) x cols): each vector the
  * centroid its index names in its group's codebook, with a trellis times the factor of its column, times the scale of its

@@ -27,6 +27,10 @@ beforeAll(async () => {
 const cheap = { sequences: 2, restarts: 1, refinementRounds: 0 }
 const settings: readonly (readonly [string, Partial<QuantizeModelOptions>])[] = [
   ['a trellis, and rounded head and embedding', { bits: 2, headBits: 8, embeddingBits: 4, ...cheap }],
+  [
+    'head and embedding by GPTVQ',
+    { bits: 2, headBits: 2, headMethod: 'gptvq', embeddingBits: 3, embeddingMethod: 'gptvq', ...cheap },
+  ],
   ['scalar codes', { method: 'rtn', bits: 4, groupSize: 16 }],
   ['symmetric codes of channels', { method: 'rtn', bits: 8, grid: 'symmetric', granularity: 'channel' }],
 ]

@@ -44,10 +44,8 @@ export const quantizeCommand = defineCommand({
   ],
   flags: quantizeFlags,
   groups: [
-    [
-      'What to make',
-      ['out', 'method', 'bits', 'bpv', 'vectorDim', 'skip', 'set', 'embeddingBits', 'headBits'],
-    ],
+    ['What to make', ['out', 'method', 'bits', 'bpv', 'vectorDim', 'skip', 'set']],
+    ['Embedding and head', ['embeddingBits', 'embeddingMethod', 'headBits', 'headMethod']],
     [
       'Calibration',
       ['calibration', 'sequences', 'sequenceLength', 'layerOrder', 'driftCorrection', 'damping'],

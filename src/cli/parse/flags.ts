@@ -6,11 +6,11 @@ import type { EngineName } from '../../model/ops/engine.js'
 import type { Trial } from '../../pipeline/compare/compare-settings.js'
 import type { EvaluateModelOptions } from '../../pipeline/evaluate/evaluate-model.js'
 import type { DequantizeModelOptions, PlainDtype } from '../../pipeline/folders/dequantize-model.js'
-import type { EndTensorOptions } from '../../pipeline/quantize/end-tensors.js'
 import type { LayerOrder } from '../../pipeline/quantize/layers/layer-order.js'
 import type { LayerSetting } from '../../pipeline/quantize/layers/layer-plan.js'
 import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { WriteReportOptions } from '../../pipeline/reports/write-report.js'
+import { endFlags } from './end-flags.js'
 import { longRunFlags } from './long-run-flags.js'
 import { activationFlags, scalarFlags } from './scalar-flags.js'
 
@@ -301,18 +301,7 @@ export const quantizeFlags = {
     help: "settings of layers that match, e.g. '*.v_proj:bits=3' or '*.v_proj:grid=symmetric'; several with commas; can be given several times",
     default: 'none',
   },
-  embeddingBits: {
-    kind: 'choice',
-    choices: [4, 8] satisfies readonly EndTensorOptions['embeddingBits'][],
-    help: 'round the input embedding to so many bits',
-    default: 'it stays as it is',
-  },
-  headBits: {
-    kind: 'choice',
-    choices: [4, 8] satisfies readonly EndTensorOptions['headBits'][],
-    help: 'round the output projection to so many bits',
-    default: 'it stays as it is',
-  },
+  ...endFlags,
   sequences: { kind: 'whole', help: 'calibration sequences at most', default: '128' },
   sequenceLength: {
     kind: 'whole',

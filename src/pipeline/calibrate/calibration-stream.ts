@@ -55,6 +55,9 @@ export type PlaceBatch = (
   state: BlockState<Matrix>,
 ) => TokenBatch | Promise<TokenBatch>
 
+/** Puts all batches in memory. */
+export const inMemory: PlaceBatch = (_, sequences, state) => batchInMemory(sequences, state)
+
 /** How many sequences each batch has. */
 export function batchSizes(sequences: number, length: number): number[] {
   const perBatch = Math.max(1, Math.floor(TOKENS_PER_BATCH / length))

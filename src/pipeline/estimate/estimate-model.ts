@@ -1,19 +1,24 @@
 import { refuseUnknown } from '../../check-option.js'
 import { requireModel } from '../../checkpoint/model-source.js'
 import { kernels, setThreads, threadCount } from '../../kernels/kernels.js'
+import { matrix } from '../../matrix.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
+import { readRows } from '../../model/decoder/weights.js'
 import { startEngine } from '../../model/ops/engine.js'
 import { sampleSequences } from '../../model/passes/sampling.js'
 import { randomGenerator } from '../../random.js'
 import { type Calibration, gatherCalibration } from '../calibrate/calibration.js'
 import { calibrationStream, TOKENS_PER_BATCH } from '../calibrate/calibration-stream.js'
 import { activationRoom } from '../calibrate/memory-bound.js'
+import { seesText } from '../quantize/end-tensors.js'
 import { NO_TIME, type PhaseSeconds } from '../quantize/phase-seconds.js'
 import { type PreparedRun, prepareRun } from '../quantize/prepare-run.js'
+import { endSettings, inputsOf } from '../quantize/quantize-ends.js'
 import { type QuantizeModelOptions, quantizeModelOptionNames } from '../quantize/quantize-model-options.js'
 import { isCalibrated } from '../quantize/quantize-options.js'
 import { stopwatch } from '../stopwatch.js'
 import { measureBlock } from './measure-block.js'
+import { MOST_ROWS, measureLayer } from './measure-layer.js'
 import { measureSharing } from './measure-sharing.js'
 import { type PeakMemory, peakMemory, streamsOf, sumOf } from './peak-memory.js'
 import { type StoredSizes, storedSizes } from './stored-bytes.js'
@@ -145,7 +150,7 @@ async function measure(
   const lap = stopwatch()
   const stream = calibration && (await fewTokens(prepared, calibration))
   const tokens = calibration ? calibration.sequences.length * calibration.length : 0
-  const plan = { tokens, passes: streamsOf(settings.order) }
+  const plan = { tokens, passes: streamsOf(settings.order) + (prepared.ends.some(seesText) ? 1 : 0) }
   // what is run first is compiled while it runs
   await measureBlock(prepared, 0, stream, plan)
   lap()
@@ -162,8 +167,25 @@ async function measure(
   if (calibration && options.calibration === undefined) {
     seconds.calibration += await samplingSeconds(weights, config, calibration)
   }
+  seconds.quantization += await endsSeconds(prepared)
   if (calibration && settings.method === 'gptvq' && settings.budget !== undefined) {
     seconds.sensitivity = await measureSharing(prepared, calibration, settings.budget)
+  }
+  return seconds
+}
+
+/** Embedding and head by GPTVQ; rounding them takes no time to speak of. */
+async function endsSeconds({ weights, ends }: PreparedRun): Promise<number> {
+  let seconds = 0
+  for (const { name, rows, cols, bits, method } of ends) {
+    if (method === 'rtn') continue
+    const count = Math.min(rows, MOST_ROWS)
+    const weight = matrix(count, cols, await readRows(weights, name, 0, count))
+    const linear = { kind: name, name, biasName: undefined, rows, cols }
+    const inputs = inputsOf('embedding', cols, undefined)
+    const layer = { linear, weight, inputs, settings: endSettings(bits, 0), share: 0, tokens: 0 }
+    const { rows: ofRows, factors } = await measureLayer(layer)
+    seconds += ofRows + factors
   }
   return seconds
 }

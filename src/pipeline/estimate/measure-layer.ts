@@ -11,7 +11,7 @@ import { quantizeHere } from '../quantize/layers/layer-work.js'
 import type { MethodSettings } from '../quantize/quantize-options.js'
 
 /** Rows and columns of what is measured at most: larger layers follow from how these grow. */
-const MOST_ROWS = 256
+export const MOST_ROWS = 256
 const MOST_COLS = 2048
 
 /** Seconds that quantizing a layer takes. */

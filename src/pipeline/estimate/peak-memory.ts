@@ -15,7 +15,10 @@ export interface PeakMemory {
   readonly layer: number
   /** Calibration activations of all streams. */
   readonly activations: number
-  /** The phases before the blocks, which hold none of these: text that the model writes, the sensitivity of layers. */
+  /**
+   * The phases before the blocks, which hold none of these: text that the model writes, embedding and head, the sensitivity
+   * of layers.
+   */
   readonly before: number
 }
 
@@ -43,7 +46,11 @@ export function peakMemory(prepared: PreparedRun, tokens: number): PeakMemory {
     weights: Math.max(...config.blocks.map((block) => blockBytes(block))),
     layer: Math.max(...config.blocks.map((block) => stageBytes(block, isCalibrated(settings), hasDrift))),
     activations: activationBytes(config, tokens, streamsOf(settings.order)),
-    before: Math.max(prepared.writesText ? writingBytes(prepared) : 0, sharingBytes(prepared)),
+    before: Math.max(
+      prepared.writesText ? writingBytes(prepared) : 0,
+      sharingBytes(prepared),
+      endsBytes(prepared),
+    ),
   }
 }
 
@@ -57,6 +64,14 @@ function writingBytes({ checkpoint }: PreparedRun): number {
   let values = 0
   for (const { shape } of checkpoint.tensors.values()) values += shape.reduce((all, size) => all * size, 1)
   return 4 * values + CACHE_BYTES
+}
+
+/** Embedding and head by GPTVQ, one after the other. */
+function endsBytes({ ends }: PreparedRun): number {
+  const bytes = ends.map(({ method, rows, cols }) =>
+    method === 'rtn' ? 0 : 4 * (LAYER_COPIES * rows * cols + HESSIANS * cols * cols),
+  )
+  return Math.max(0, ...bytes)
 }
 
 /** The inputs of all blocks, gradients, and the trials of one block. */

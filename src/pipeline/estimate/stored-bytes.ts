@@ -6,8 +6,9 @@ import type { LinearLayer } from '../../model/decoder/linears.js'
 import { layoutOf, storedBits } from '../../packing/layout.js'
 import { resolveLayoutOptions } from '../../packing/layout-options.js'
 import { groupsPerRow } from '../../packing/scalar-layer.js'
-import { GROUP_SIZE } from '../quantize/end-tensors.js'
+import type { EndTensor } from '../quantize/end-tensors.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
+import { endSettings, GROUP_SIZE } from '../quantize/quantize-ends.js'
 import type { MethodSettings } from '../quantize/quantize-options.js'
 
 /** What a run will store. */
@@ -36,7 +37,7 @@ export async function storedSizes({ checkpoint, settings, plan, ends }: Prepared
     budget === undefined
       ? linears.reduce((sum, linear) => sum + layerBytesOf(linear, plan.settingsOf(linear.name)!), 0)
       : Math.floor((budget * weights) / 8)
-  const endBytes = ends.reduce((sum, end) => sum + scalarBytes(end, end.bits, GROUP_SIZE), 0)
+  const endBytes = ends.reduce((sum, end) => sum + endBytesOf(end), 0)
   const replaced = new Set([...linears, ...ends].map(({ name }) => name))
   const kept = [...checkpoint.tensors.values()].filter(({ name }) => !replaced.has(name))
   const after = layerBytes + endBytes + kept.reduce((sum, { bytes }) => sum + bytes, 0)
@@ -56,13 +57,18 @@ async function otherBytes({ folder, configText, otherFiles, madeFiles }: Checkpo
   return bytes
 }
 
-function layerBytesOf({ rows, cols }: LinearLayer, settings: MethodSettings): number {
+function layerBytesOf({ rows, cols }: Pick<LinearLayer, 'rows' | 'cols'>, settings: MethodSettings): number {
   if (settings.method !== 'gptvq') {
     const { bits, groupSize = cols } = settings.options
     return scalarBytes({ rows, cols }, bits, groupSize)
   }
   const options = resolveLayoutOptions(settings.options)
   return storedBits(layoutOf(rows, cols, options), options) / 8
+}
+
+function endBytesOf(end: EndTensor): number {
+  if (end.method === 'rtn') return scalarBytes(end, end.bits, GROUP_SIZE)
+  return layerBytesOf(end, endSettings(end.bits, 0))
 }
 
 function scalarBytes(

@@ -1,17 +1,11 @@
 import { throwIfAborted } from '../../errors.js'
-import { matrix } from '../../matrix.js'
-import type { DecoderDescription } from '../../model/decoder/description.js'
-import { openEmbedding } from '../../model/decoder/embedding.js'
 import { linearLayers } from '../../model/decoder/linears.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
+import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { Calibration } from '../calibrate/calibration.js'
-import {
-  batchInMemory,
-  batchSizes,
-  copyStream,
-  type PlaceBatch,
-  type TokenBatch,
-} from '../calibrate/calibration-stream.js'
+import { copyStream, inMemory } from '../calibrate/calibration-stream.js'
+import { embeddedStream } from '../calibrate/embedded-stream.js'
+import { withQuantizedLayers } from '../folders/open-model.js'
 import type { LayerBits } from '../mixed/options.js'
 import type { PartProgress } from '../progress.js'
 import { keepBlock, keptStreams, readLayers, type SavedLayer } from '../resume/kept.js'
@@ -24,6 +18,8 @@ import { type OnQuantized, quantizeBlock } from './quantize-block.js'
 /** All blocks of a model, to be quantized in turn. */
 export interface BlocksWork {
   readonly run: ModelRun
+  /** Embedding and head, where they were quantized, by name: the blocks are calibrated behind that embedding. */
+  readonly ends: ReadonlyMap<string, QuantizedLayer>
   /** Undefined for a method that needs none. */
   readonly calibration: Calibration | undefined
   readonly layerBits: ReadonlyMap<string, LayerBits> | undefined
@@ -35,12 +31,13 @@ export interface BlocksWork {
 
 /** Quantizes the blocks in turn, from the first that the journal does not have. */
 export async function quantizeBlocks(work: BlocksWork): Promise<void> {
-  const { run, calibration, layerBits, seconds } = work
+  const { run, ends, calibration, layerBits, seconds } = work
   const { weights, config, settings, plan, journal, runLayer, signal } = run
   const { order } = settings
   const lap = stopwatch()
   const done = await deliverKept(work)
-  const streams = calibration && (await streamsBehind(done, run, calibration, order.driftCorrection > 0))
+  const streams =
+    calibration && (await streamsBehind(done, run, ends, calibration, order.driftCorrection > 0))
   seconds.calibration += lap()
   const { length } = config.blocks
   for (let index = done; index < length; index++) {
@@ -88,33 +85,14 @@ async function deliverKept({ run, deliver, onProgress }: BlocksWork): Promise<nu
 async function streamsBehind(
   done: number,
   { weights, config, journal, place = inMemory }: ModelRun,
+  ends: BlocksWork['ends'],
   calibration: Calibration,
   correctsDrift: boolean,
 ): Promise<CalibrationStreams | undefined> {
   if (done === config.blocks.length) return undefined
   if (journal && done > 0) return keptStreams(journal, config, calibration, place)
-  return openStreams(weights, config, calibration, correctsDrift, place)
-}
-
-const inMemory: PlaceBatch = (_, sequences, state) => batchInMemory(sequences, state)
-
-async function openStreams(
-  weights: WeightSource,
-  config: DecoderDescription,
-  { sequences, length }: Calibration,
-  correctsDrift: boolean,
-  place: PlaceBatch,
-): Promise<CalibrationStreams> {
-  const embed = await openEmbedding(weights, config)
-  const batches: TokenBatch[] = []
-  let first = 0
-  for (const [index, count] of batchSizes(sequences.length, length).entries()) {
-    const tokens = new Int32Array(count * length)
-    for (let i = 0; i < count; i++) tokens.set(sequences[first + i], i * length)
-    const residual = matrix(tokens.length, config.hiddenSize, await embed(tokens))
-    batches.push(await place(index, count, { residual }))
-    first += count
-  }
-  const present = { length, batches }
-  return { present, full: correctsDrift ? copyStream(present) : undefined }
+  const open = (source: WeightSource) => embeddedStream(source, config, calibration, place)
+  const present = await open(withQuantizedLayers(weights, ends))
+  if (!correctsDrift) return { present, full: undefined }
+  return { present, full: ends.has(config.embedding.tensor) ? await open(weights) : copyStream(present) }
 }

@@ -6,26 +6,41 @@ import { assertTunableOn, tuneModel } from '../../train/tuning/tune-model.js'
 import { collectRanges } from '../activations/collect-ranges.js'
 import { type ActivationSettings, isStatic, storedActivations } from '../activations/options.js'
 import { type Calibration, type CalibrationOptions, gatherCalibration } from '../calibrate/calibration.js'
+import { collectHeadStatistics } from '../calibrate/head-statistics.js'
 import { withQuantizedLayers } from '../folders/open-model.js'
 import { type SharedBudget, shareBudget } from '../mixed/share-budget.js'
 import { type PartProgress, partOf } from '../progress.js'
-import { calibrationOf, keepBudget, keepSensitivity, keptBudget, keptSensitivity } from '../resume/kept.js'
+import {
+  calibrationOf,
+  keepBudget,
+  keepEnds,
+  keepSensitivity,
+  keptBudget,
+  keptEnds,
+  keptSensitivity,
+  type SavedLayer,
+} from '../resume/kept.js'
 import { stopwatch } from '../stopwatch.js'
 import { quantizeBlocks } from './all-blocks.js'
-import { quantizeEndTensors } from './end-tensors.js'
+import { seesText } from './end-tensors.js'
 import type { LayerReport } from './layers/layer-report.js'
 import type { ModelRun } from './model-run.js'
 import { NO_TIME } from './phase-seconds.js'
 import type { OnQuantized } from './quantize-block.js'
+import { quantizeEndTensors } from './quantize-ends.js'
 import { isCalibrated } from './quantize-options.js'
 import type { QuantizedModel } from './quantized-model.js'
 
 /** Shares of the whole work, for progress only: of writing a text for calibration, where the model does, */
 const SAMPLING_SHARE = 0.15
+/** of embedding and head, where they see that text, */
+const ENDS_SHARE = 0.2
 /** of measuring the sensitivity of layers, where it is done, */
 const SENSITIVITY_SHARE = 0.5
 /** and of tuning the codebooks, where it is done. */
 const TUNING_SHARE = 0.6
+/** Share of running the calibration text through the model in quantizing embedding and head; for progress only. */
+const HEAD_PASS_SHARE = 0.4
 /** What is done when the ranges of activations are looked for. */
 const RANGES_DONE = 1
 
@@ -36,7 +51,8 @@ export async function quantizePhases(
 ): Promise<QuantizedModel> {
   const { settings, onProgress } = run
   const tuning = settings.method === 'gptvq' && settings.tuning.tuningEpochs > 0 ? settings.tuning : undefined
-  const looksAtText = isCalibrated(settings) || isStatic(run.activations)
+  const blocksLook = isCalibrated(settings) || isStatic(run.activations) || run.calibration !== undefined
+  const looksAtText = blocksLook || run.ends.some(seesText)
   const sampled =
     looksAtText && run.calibration === undefined && options.calibration === undefined ? SAMPLING_SHARE : 0
   const end = tuning ? 1 - TUNING_SHARE : 1
@@ -52,21 +68,20 @@ export async function quantizePhases(
   if (tuning && calibration) assertTunableOn(run.config, calibration, tuning)
 
   // first of all that is quantized: a damaged embedding is found before hours of work, not behind them
-  await quantizeEndTensors(
-    run.weights,
-    run.ends,
-    async (name, layer, report) => {
-      ends.push(report)
-      await hand(run, name, layer, report)
-    },
-    run.signal,
-    partOf(onProgress, sampled, sampled),
-  )
+  const begin = run.ends.some(seesText) ? sampled + ENDS_SHARE * (end - sampled) : sampled
+  const quantizedEnds = new Map<string, QuantizedLayer>()
+  const inEnds = partOf(onProgress, sampled, begin)
+  for (const { layer, report } of await quantizeEnds(run, calibration, options.seed ?? 0, inEnds)) {
+    const name = `${report.name}.weight`
+    quantizedEnds.set(name, layer)
+    ends.push(report)
+    await hand(run, name, layer, report)
+  }
   seconds.quantization += lap()
 
   const budget = settings.method === 'gptvq' ? settings.budget : undefined
-  const start = budget === undefined ? sampled : sampled + SENSITIVITY_SHARE * (end - sampled)
-  const mixed = calibration && (await shareBits(run, calibration, budget, partOf(onProgress, sampled, start)))
+  const start = budget === undefined ? begin : begin + SENSITIVITY_SHARE * (end - begin)
+  const mixed = calibration && (await shareBits(run, calibration, budget, partOf(onProgress, begin, start)))
   if (mixed) seconds.sensitivity += lap()
 
   // the ranges of activations are those of the whole quantized model
@@ -79,7 +94,15 @@ export async function quantizePhases(
   }
   const inBlocks = partOf(onProgress, start, end)
   const layerBits = mixed?.layers
-  await quantizeBlocks({ run, calibration, layerBits, deliver, onProgress: inBlocks, seconds })
+  await quantizeBlocks({
+    run,
+    ends: quantizedEnds,
+    calibration: blocksLook ? calibration : undefined,
+    layerBits,
+    deliver,
+    onProgress: inBlocks,
+    seconds,
+  })
 
   lap()
   const tuned =
@@ -114,6 +137,40 @@ export async function quantizePhases(
     outputBytes,
     seconds,
   }
+}
+
+/** Embedding and head, quantized now or before an interruption. */
+async function quantizeEnds(
+  run: ModelRun,
+  calibration: Calibration | undefined,
+  seed: number,
+  onProgress: PartProgress,
+): Promise<SavedLayer[]> {
+  const { weights, config, ends: tensors, journal, place, runLayer, signal } = run
+  const kept = await keptEnds(journal)
+  if (kept) return kept
+  const headInputs = () => {
+    const report = (done: number) => onProgress('looking at what the head sees', HEAD_PASS_SHARE * done)
+    return collectHeadStatistics({
+      weights,
+      config,
+      calibration: calibration!,
+      place,
+      signal,
+      onProgress: report,
+    })
+  }
+  const inTensors: PartProgress = (step, done) =>
+    onProgress(step, tensors.some(seesText) ? HEAD_PASS_SHARE + (1 - HEAD_PASS_SHARE) * done : done)
+  const done: SavedLayer[] = []
+  await quantizeEndTensors(
+    { weights, tensors, seed, headInputs, runLayer, signal, onProgress: inTensors },
+    async (_, layer, report) => {
+      done.push({ layer, report })
+    },
+  )
+  if (tensors.some(seesText)) await keepEnds(journal, done)
+  return done
 }
 
 async function hand(

@@ -11,7 +11,7 @@ import { requireCalibration } from '../calibrate/calibration.js'
 import { type EqualizationOptions, resolveEqualization, statedEqualization } from '../equalize/options.js'
 import { requireWholeModel } from '../folders/whole-model.js'
 import { checkModel } from './check-model.js'
-import { type EndTensor, endTensors } from './end-tensors.js'
+import { type EndTensor, endTensors, seesText } from './end-tensors.js'
 import { type LayerPlan, planLayers } from './layers/layer-plan.js'
 import type { QuantizeModelOptions } from './quantize-model-options.js'
 import { defaultBits, isCalibrated, type MethodSettings, resolveMethod } from './quantize-options.js'
@@ -68,7 +68,7 @@ export async function prepareRun(given: QuantizeModelOptions): Promise<PreparedR
     }
     checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
     const isSmooth = equalizing.equalization === 'smoothquant'
-    const looksAtText = isCalibrated(settings) || isStatic(activations) || isSmooth
+    const looksAtText = isCalibrated(settings) || isStatic(activations) || isSmooth || ends.some(seesText)
     const writesText = looksAtText && options.calibration === undefined
     const ways = { settings, activations, equalizing, looksAtText, writesText }
     return { checkpoint, config, weights, plan, ends, stated, notes, ...ways }

@@ -103,6 +103,8 @@ export const quantizeModelOptionNames: OptionNames<QuantizeModelOptions> = {
   set: true,
   embeddingBits: true,
   headBits: true,
+  embeddingMethod: true,
+  headMethod: true,
   tuningEpochs: true,
   tuningSequences: true,
   force: true,

@@ -14,6 +14,7 @@ import type { ActivationOptions } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import type { EqualizationOptions } from '../equalize/options.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
+import type { EndTensorOptions } from './end-tensors.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layers/layer-order.js'
 
 /** How the linear layers are quantized. */
@@ -26,6 +27,7 @@ export const quantizationMethods: readonly QuantizationMethod[] = ['gptvq', 'gpt
 type MethodOptions = VqOptions &
   Pick<ActivationOptions, 'activationRange'> &
   Pick<EqualizationOptions, 'equalization'> &
+  Pick<EndTensorOptions, 'embeddingMethod' | 'headMethod'> &
   ScalarGridOptions &
   CalibrationOptions &
   LayerOrderOptions &
@@ -145,7 +147,8 @@ function resolveScalar(method: 'gptq' | 'rtn', options: MethodOptions): MethodSe
   const searched = settings.scaleSearch === 'sequential-mse'
   if (method === 'rtn' && !searched) {
     const { activationRange = 'token', equalization } = options
-    const isRounded = activationRange === 'token' && equalization !== 'smoothquant'
+    const endsLook = options.embeddingMethod === 'gptvq' || options.headMethod === 'gptvq'
+    const isRounded = activationRange === 'token' && equalization !== 'smoothquant' && !endsLook
     const useless = isRounded ? [...TEXT_ONLY, ...ORDER_ONLY] : ORDER_ONLY
     refuseUseless(method, options, useless, "'gptq' or 'gptvq', or scaleSearch 'sequential-mse'")
   }

@@ -12,13 +12,17 @@ export function statedSettings(
   activations: ActivationSettings | undefined,
   options: LayerPlanOptions & EndTensorOptions & CalibrationOptions & EqualizationOptions & OutputOptions,
 ): Readonly<Record<string, unknown>> {
-  const { skip, set, embeddingBits, headBits, maxShardBytes } = options
+  const { skip, set, embeddingBits, headBits, embeddingMethod, headMethod, maxShardBytes } = options
   const { sequences = 128, sequenceLength = 2048, seed = 0 } = options
-  const own = { skip, set, embeddingBits, headBits, maxShardBytes }
+  const own = { skip, set, embeddingBits, headBits, embeddingMethod, headMethod, maxShardBytes }
+  const endsLook = embeddingMethod === 'gptvq' || headMethod === 'gptvq'
   return {
     ...settings.stated,
     ...statedActivations(activations),
-    ...((isCalibrated(settings) || isStatic(activations) || options.equalization === 'smoothquant') && {
+    ...((isCalibrated(settings) ||
+      isStatic(activations) ||
+      options.equalization === 'smoothquant' ||
+      endsLook) && {
       sequences,
       sequenceLength,
       seed,

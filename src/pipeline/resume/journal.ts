@@ -41,6 +41,8 @@ export interface JournalState {
     readonly length: number
     readonly notes: readonly string[]
   }
+  /** A file of embedding and head, where they are quantized by what they see of the text. */
+  readonly ends?: string
   /** Of a budget of bits: what is known of the layers of the first blocks. */
   readonly sensitivity?: SavedSensitivity | undefined
   /** How the budget was shared out. */
@@ -204,12 +206,14 @@ async function removeOthers(system: FileSystem, folder: string, state: JournalSt
   }
 }
 
-function filesOf({ written, blocks, streams }: JournalState): string[] {
-  return [written?.file, ...blocks, streams?.present, streams?.full].filter((name) => name !== undefined)
+function filesOf({ written, ends, blocks, streams }: JournalState): string[] {
+  return [written?.file, ends, ...blocks, streams?.present, streams?.full].filter(
+    (name) => name !== undefined,
+  )
 }
 
-function isWork({ written, sensitivity, mixed, blocks }: JournalState): boolean {
-  return blocks.length > 0 || (written ?? sensitivity ?? mixed) !== undefined
+function isWork({ written, ends, sensitivity, mixed, blocks }: JournalState): boolean {
+  return blocks.length > 0 || (written ?? ends ?? sensitivity ?? mixed) !== undefined
 }
 
 async function unasked(system: FileSystem, output: string, folder: string, state: JournalState) {

@@ -9,6 +9,8 @@ const nothing = (): undefined => undefined
 
 export const keptBudget = nothing
 export const keptSensitivity = async () => undefined
+export const keptEnds = async () => undefined
+export const keepEnds = async () => undefined
 export const keepBudget = async () => undefined
 export const keepSensitivity = async () => undefined
 export const keepBlock = nothing

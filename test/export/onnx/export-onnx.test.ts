@@ -38,6 +38,10 @@ const methods: Record<string, [options: object, forms: readonly ExportOnnxOption
   'plain codebooks and scales': [{ ...vectors, bits: 2, scaleBlockSize: 16 }, ['packed']],
   'reordered columns': [{ ...vectors, bits: 2, columnOrder: 'activation' }, ['packed']],
   'scalars of 4 bits': [{ method: 'rtn', bits: 4, groupSize: 16 }, ['packed', 'nbits']],
+  'vectors, embedding and head too': [
+    { ...quick, bits: 2, embeddingBits: 3, embeddingMethod: 'gptvq', headBits: 2, headMethod: 'gptvq' },
+    ['packed', 'nbits'],
+  ],
   'scalars, embedding and head too': [
     { method: 'rtn', bits: 3, groupSize: 32, embeddingBits: 8, headBits: 4 },
     ['packed', 'nbits'],

@@ -33,6 +33,13 @@ const kinds: Readonly<Record<string, Partial<QuantizeModelOptions>>> = {
     embeddingBits: 4,
   },
   'layer order block': { layerOrder: 'block', columnsPerGroup: 16, columnOrder: 'activation' },
+  'embedding and head by GPTVQ': {
+    columnsPerGroup: 16,
+    embeddingBits: 4,
+    embeddingMethod: 'gptvq',
+    headBits: 3,
+    headMethod: 'gptvq',
+  },
   GPTQ: { method: 'gptq', groupSize: 16, refinementRounds: undefined },
   RTN: {
     method: 'rtn',

@@ -4,14 +4,21 @@ import { AbortedError, NumericError } from '../../../src/errors.js'
 import { matrix } from '../../../src/matrix.js'
 import type { WeightSource } from '../../../src/model/decoder/weights.js'
 import type { ScalarLayer } from '../../../src/packing/scalar-layer.js'
-import { quantizeEndTensors } from '../../../src/pipeline/quantize/end-tensors.js'
+import { type EndsWork, quantizeEndTensors } from '../../../src/pipeline/quantize/quantize-ends.js'
 import { randomGenerator } from '../../../src/random.js'
 import { rejectionOf } from '../../support/tolerance.js'
 
 const [rows, cols] = [20000, 130]
 const random = randomGenerator(1)
 const values = Float32Array.from({ length: rows * cols }, () => random() - 0.5)
-const tensor = { name: 'model.embed_tokens.weight', rows, cols, bits: 4 }
+const tensor = { name: 'model.embed_tokens.weight', rows, cols, bits: 4, method: 'rtn', use: 'both' } as const
+const work: Omit<EndsWork, 'weights'> = {
+  tensors: [tensor],
+  seed: 0,
+  headInputs: () => Promise.reject(new Error('rounding sees no text')),
+  signal: undefined,
+  onProgress: () => {},
+}
 
 /** A source of this one tensor that is never read as a whole. */
 function sourceOf(data: Float32Array, onRows: (count: number) => void = () => {}): WeightSource {
@@ -30,15 +37,16 @@ it('a large embedding is rounded some rows at a time, to the same codes as at on
   const counts: number[] = []
   const shares: number[] = []
   await quantizeEndTensors(
-    sourceOf(values, (count) => counts.push(count)),
-    [tensor],
-    async (_, layer) => {
-      layers.push(layer)
+    {
+      ...work,
+      weights: sourceOf(values, (count) => counts.push(count)),
+      onProgress: (step, done) => {
+        expect(step).toBe('rounding model.embed_tokens')
+        shares.push(done)
+      },
     },
-    undefined,
-    (step, done) => {
-      expect(step).toBe('rounding model.embed_tokens')
-      shares.push(done)
+    async (_, layer) => {
+      layers.push(layer as ScalarLayer)
     },
   )
   const [{ codes, scales, zeros, ...sizes }] = layers
@@ -58,14 +66,9 @@ it('it can be stopped halfway, and damage far down is named by its row', async (
   const delivered: string[] = []
   const round = (data: Float32Array, signal?: AbortSignal) =>
     rejectionOf(() =>
-      quantizeEndTensors(
-        sourceOf(data),
-        [tensor],
-        async (name) => {
-          delivered.push(name)
-        },
-        signal,
-      ),
+      quantizeEndTensors({ ...work, weights: sourceOf(data), signal }, async (name) => {
+        delivered.push(name)
+      }),
     )
   expect(await round(values, controller.signal)).toBeInstanceOf(AbortedError)
   clearTimeout(timer)

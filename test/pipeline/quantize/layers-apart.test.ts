@@ -112,6 +112,32 @@ const cases: Record<string, Case> = {
     kept: /down_proj/,
     ends: [],
   },
+  'a tied embedding by GPTVQ, layers rounded to nearest': {
+    model: 'tied',
+    options: {
+      method: 'rtn',
+      bits: 4,
+      groupSize: 16,
+      calibration,
+      embeddingBits: 2,
+      embeddingMethod: 'gptvq',
+    },
+    kept: /^nothing$/,
+    ends: [embedding],
+  },
+  'both ends by GPTVQ': {
+    model: 'untied',
+    options: {
+      ...small,
+      calibration,
+      embeddingBits: 3,
+      embeddingMethod: 'gptvq',
+      headBits: 2,
+      headMethod: 'gptvq',
+    },
+    kept: /^nothing$/,
+    ends: [embedding, head],
+  },
   'rounding to nearest, without calibration': {
     model: 'untied',
     options: { method: 'rtn', bits: 4, groupSize: 16, skip: '*.k_proj', embeddingBits: 8, headBits: 8 },
@@ -150,6 +176,8 @@ describe.each(Object.entries(cases))('%s', (name, { model, options, kept, ends }
           set: options.set,
           embeddingBits: options.embeddingBits,
           headBits: options.headBits,
+          embeddingMethod: options.embeddingMethod,
+          headMethod: options.headMethod,
         }),
       ),
     )

@@ -60,6 +60,12 @@ const kinds: Readonly<Record<string, Options>> = {
   },
   GPTQ: { method: 'gptq', groupSize: 16, bits: 3, columnsPerGroup: undefined, refinementRounds: undefined },
   'mixed bits': { bits: 'mixed', bpv: 3 },
+  'embedding and head by GPTVQ': {
+    embeddingBits: 3,
+    embeddingMethod: 'gptvq',
+    headBits: 2,
+    headMethod: 'gptvq',
+  },
 }
 
 describe('a run that was stopped and resumed', () => {
