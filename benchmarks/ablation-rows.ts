@@ -176,13 +176,6 @@ export const ablationTables: readonly AblationTable[] = [
         ...drawsNothing,
       },
       {
-        label: '256, tuned on these',
-        options: { bits: 2, bpv: 2.125, tuningEpochs: 2, tuningSequences: 0 },
-        sequences: 256,
-        reference: 'gptvq 2d 2.125',
-        ...drawsNothing,
-      },
-      {
         label: '256, mixed',
         options: { bits: 'mixed', bpv: 2.125 },
         sequences: 256,
@@ -192,6 +185,13 @@ export const ablationTables: readonly AblationTable[] = [
       {
         label: '256, mixed, tuned on these',
         options: { bits: 'mixed', bpv: 2.125, tuningEpochs: 2, tuningSequences: 0 },
+        sequences: 256,
+        reference: 'gptvq 2d 2.125',
+        ...drawsNothing,
+      },
+      {
+        label: '256, tuned on these',
+        options: { bits: 2, bpv: 2.125, tuningEpochs: 2, tuningSequences: 0 },
         sequences: 256,
         reference: 'gptvq 2d 2.125',
         ...drawsNothing,

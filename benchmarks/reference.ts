@@ -46,12 +46,10 @@ const runs: { row: string; options: RunOptions }[] = [
   ]),
   { row: 'gptvq 1d 2.125', options: { vectorDim: 1, bits: 2, bpv: 2.125 } },
   { row: 'gptvq 2d 2.125', options: { vectorDim: 2, bits: 2, bpv: 2.125 } },
-  { row: 'gptvq 2d 2.125', options: { vectorDim: 2, bits: 2, bpv: 2.125, seed: 1 } },
-  { row: 'gptvq 2d 2.125', options: { vectorDim: 2, bits: 2, bpv: 2.125, seed: 2 } },
   { row: 'gptvq 2d 2.25', options: { vectorDim: 2, bits: 2, bpv: 2.25 } },
   { row: 'gptvq 2d 2.125 scales32', options: { vectorDim: 2, bits: 2, bpv: 2.1875, scaleBlockSize: 32 } },
   { row: 'gptvq 2d 3.125', options: { vectorDim: 2, bits: 3, bpv: 3.125 } },
-  { row: 'gptvq 4d 2.25 (10 EM iterations)', options: { vectorDim: 4, bits: 2, groupSize: 65536 } },
+  { row: 'gptvq 4d 2.25 (10 EM iterations)', options: { vectorDim: 4, bits: 2, bpv: 2.25 } },
 ]
 
 const { values, positionals } = parseArgs({
