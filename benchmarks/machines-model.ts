@@ -1,7 +1,7 @@
 /**
  * How work over many machines goes on: the parts of a layer's work are measured here, in processor seconds of one thread,
  * and a block of Llama-2-7B on 1 to 64 machines is worked out from them:
- * `npx tsx benchmarks/machines-model.ts [--cores 16] [--gigabits 10]`. Machines are taken to have so many cores that share
+ * `npx tsx benchmarks/machines-model.ts [--cores 16] [--gigabits 10]`, for 16 and for 128 sequences of 2048 tokens. Machines are taken to have so many cores that share
  * a job's work evenly, and to be `gigabits` per second from Redis, which is one machine.
  */
 import { createHash } from 'node:crypto'
@@ -15,6 +15,7 @@ import { dampedInverseFactor, shareFactors } from '../src/inverse-factor.js'
 import { wholeBlock } from '../src/kernels/contract.js'
 import { kernels, setThreads } from '../src/kernels/kernels.js'
 import { layoutOf } from '../src/packing/layout.js'
+import { chunksOf } from '../src/pipeline/calibrate/chunks.js'
 import { gaussianMatrix } from '../test/support/random-matrix.js'
 import { correlatedHessian, heavyTailedWeight } from './synthetic.js'
 
@@ -24,8 +25,8 @@ const { values } = parseArgs({
 const [cores, gigabits] = [Number(values.cores), Number(values.gigabits)]
 setThreads(1)
 
-/** Tokens of the calibration text: 16 sequences of 2048. */
-const TOKENS = 16 * 2048
+/** Tokens of a sequence, which is a batch. */
+const LENGTH = 2048
 const ROWS = 256
 const [SMALL, LARGE] = [512, 1024]
 
@@ -44,24 +45,34 @@ console.log('| ---------------- | ----------- | ----- |')
 for (const [name, where, seconds] of parts.shown)
   console.log(`| ${name} | ${where} | ${seconds.toFixed(2)} |`)
 
-const calibration = turns.reduce((sum, turn) => sum + calibrationSeconds(turn), 0) / cores
-console.log(`\ncalibration of a block, on one machine of ${cores} cores: ${calibration.toFixed(0)} s\n`)
-console.log(
-  '| machines | layers, s | moved, GB | moving, s | block, s | times as fast | Amdahl: only calibration in turn |',
-)
-console.log(
-  '| -------- | --------- | --------- | --------- | -------- | ------------- | ---------------------------- |',
-)
-const alone = turns.reduce((sum, turn) => sum + layersSeconds(turn, 1), 0)
-for (const machines of [1, 2, 4, 16, 64]) {
-  const layers = turns.reduce((sum, turn) => sum + layersSeconds(turn, machines), 0)
-  const gigabytes = 1e-9 * turns.reduce((sum, turn) => sum + movedBytes(turn, machines), 0)
-  const moving = machines === 1 ? 0 : (8 * gigabytes) / gigabits
-  const block = calibration + layers + moving
-  const faster = (calibration + alone) / block
-  const amdahl = (calibration + alone) / (calibration + alone / machines)
-  const figures = [layers, gigabytes, moving, block].map((value) => value.toFixed(0))
-  console.log(`| ${machines} | ${figures.join(' | ')} | ${faster.toFixed(2)} | ${amdahl.toFixed(2)} |`)
+for (const sequences of [16, 128]) {
+  const calibration = calibrationSeconds(sequences, 1)
+  console.log(
+    `\n${sequences} x ${LENGTH} tokens; calibration of a block, on one machine of ${cores} cores: ${calibration.toFixed(0)} s\n`,
+  )
+  console.log(
+    '| machines | calibration, s | layers, s | moved, GB | moving, s | block, s | times as fast | only calibration in turn |',
+  )
+  console.log(
+    '| -------- | -------------- | --------- | --------- | --------- | -------- | ------------- | ------------------------ |',
+  )
+  const alone = calibration + layersOfBlock(1)
+  for (const machines of [1, 2, 4, 16, 64]) {
+    const [shared, layers] = [calibrationSeconds(sequences, machines), layersOfBlock(machines)]
+    const ofLayers = 1e-9 * turns.reduce((sum, turn) => sum + movedBytes(turn, machines), 0)
+    const gigabytes = ofLayers + 1e-9 * calibrationBytes(sequences, machines)
+    const seconds = (moved: number) => (machines === 1 ? 0 : (8 * moved) / gigabits)
+    const block = shared + layers + seconds(gigabytes)
+    const figures = [shared, layers, gigabytes, seconds(gigabytes), block].map((value) => value.toFixed(0))
+    const before = calibration + layers + seconds(ofLayers)
+    console.log(
+      `| ${machines} | ${figures.join(' | ')} | ${(alone / block).toFixed(2)} | ${(alone / before).toFixed(2)} |`,
+    )
+  }
+}
+
+function layersOfBlock(machines: number): number {
+  return turns.reduce((sum, turn) => sum + layersSeconds(turn, machines), 0)
 }
 
 /** Processor seconds of what the model is made of, as functions of shapes. */
@@ -151,9 +162,48 @@ function movedBytes({ inputs: n, rows, residual }: Turn, machines: number): numb
   return 4 * (3 * n * n * (1 + Math.min(machines, panels)) + 2 * perWeight * weights)
 }
 
-/** Both streams through the layers, the Hessian, and the drift of inputs and of the residual stream. */
-function calibrationSeconds({ inputs: n, rows, residual }: Turn): number {
-  const weights = rows.reduce((sum, count) => sum + count * n, 0)
-  const sums = n * n + 2 * n * n + (residual ? 2 * rows[0] * n : 0)
-  return parts.multiply(TOKENS * (2 * 2 * weights + sums))
+/**
+ * Both streams through the layers, the Hessian, and the drift of inputs and of the residual stream, in whole rounds of
+ * chunks. gate and up are multiplied thrice on one machine, which has no room for what comes of them, and twice on
+ * several, as a chunk has. The machine that adds up hashes all that it sends and gets.
+ */
+function calibrationSeconds(sequences: number, machines: number): number {
+  const chunks = chunksOf(sequences)
+  const longest = machines === 1 ? sequences : chunks[0].last * Math.ceil(chunks.length / machines)
+  const operations = turns.reduce((sum, { inputs: n, rows, residual, name }) => {
+    const weights = rows.reduce((all, count) => all + count * n, 0)
+    const times = name === 'gate, up' ? (machines === 1 ? 3 : 2) : 1
+    return sum + 2 * 2 * times * weights + n * n + 2 * n * n + (residual ? 2 * rows[0] * n : 0)
+  }, 0)
+  const hashed = machines === 1 ? 0 : parts.hash(streamBytes(sequences) + sumBytes(sequences))
+  return parts.multiply(longest * LENGTH * operations) / cores + hashed
+}
+
+/** All chunks through Redis: in by one, and out to another; weights in once, and out to each machine. */
+function calibrationBytes(sequences: number, machines: number): number {
+  if (machines === 1) return 0
+  const taking = Math.min(machines, chunksOf(sequences).length)
+  const weights = turns.reduce((sum, { inputs, rows, name }) => {
+    // gate and up go out again with down
+    const times = name === 'gate, up' ? 2 : 1
+    return sum + 4 * times * inputs * rows.reduce((all, count) => all + count, 0)
+  }, 0)
+  return 2 * (streamBytes(sequences) + sumBytes(sequences)) + weights * (1 + taking)
+}
+
+/**
+ * Activations of both streams that are sent and come back in the five steps of a block: the residual stream in each, behind
+ * two of them too, and what attention gives once each way.
+ */
+function streamBytes(sequences: number): number {
+  return 4 * 2 * (5 + 2 + 2) * sequences * LENGTH * turns[0].inputs
+}
+
+/** The sums that chunks come to: half a Hessian, and the drift. */
+function sumBytes(sequences: number): number {
+  const ofChunk = turns.reduce(
+    (sum, { inputs: n, rows, residual }) => sum + 4 * (1.5 * n * n + (residual ? rows[0] * n : 0)),
+    0,
+  )
+  return chunksOf(sequences).length * ofChunk
 }

@@ -1,8 +1,9 @@
 /**
- * Layers over several workers on this machine, each a process with one thread, beside one worker and none:
- * `npm run bench:machines [-- --size 384] [-- --kills 50]`. Some layers are jobs as a whole, some in panels of rows. With
- * `--kills`, workers are killed at random times while the layers are quantized again and again, and every result is
- * compared with that of one machine. How it goes on to more machines: `machines-model.ts`.
+ * Layers and calibration over several workers on this machine, each a process with one thread, beside one worker and none:
+ * `npm run bench:machines [-- --size 384] [-- --batches 16] [-- --kills 50]`. Some layers are jobs as a whole, some in
+ * panels of rows; calibration takes batches of 2048 tokens through the first block of the embedded model. With `--kills`,
+ * workers are killed at random times while all of it is done again and again, and every result is compared with that of
+ * one machine. How it goes on to more machines: `machines-model.ts`.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -11,23 +12,42 @@ import { openCoordinator } from '../src/distributed/coordinator.js'
 import type { Timing } from '../src/distributed/protocol.js'
 import { setThreads } from '../src/kernels/kernels.js'
 import { bestBuild } from '../src/kernels/wasm/runtime/runtime.js'
+import { disposeBlock, openBlock } from '../src/model/decoder/block.js'
+import type { Stage } from '../src/model/decoder/block-state.js'
+import { openEmbedding } from '../src/model/decoder/embedding.js'
+import { blockStages } from '../src/model/decoder/stages.js'
+import { startEngine } from '../src/model/ops/engine.js'
+import {
+  calibrationStream,
+  copyStream,
+  TOKENS_PER_BATCH,
+} from '../src/pipeline/calibrate/calibration-stream.js'
+import { chunkTeam } from '../src/pipeline/calibrate/chunk-team.js'
+import { type StageRunner, stepHere } from '../src/pipeline/calibrate/stage-runner.js'
+import { openModel } from '../src/pipeline/folders/open-model.js'
 import { type LayerResult, type LayerWork, quantizeHere } from '../src/pipeline/quantize/layers/layer-work.js'
 import { teamRunner } from '../src/pipeline/quantize/layers/team-runner.js'
 import { resolveMethod } from '../src/pipeline/quantize/quantize-options.js'
+import { randomGenerator } from '../src/random.js'
 import { highLayer, shortTiming, type WorkerProcess, workerProcess } from '../test/distributed/support.js'
 import { startRedis } from '../test/support/redis-server.js'
+import { modelFolder } from './real-layers.js'
 import { correlatedHessian, heavyTailedWeight } from './synthetic.js'
 
 const { values } = parseArgs({
   options: {
     size: { type: 'string', default: '384' },
     jobs: { type: 'string', default: '4' },
+    batches: { type: 'string', default: '16' },
     kills: { type: 'string', default: '0' },
   },
 })
-const [size, jobs, kills] = [values.size, values.jobs, values.kills].map(Number)
+const [size, jobs, batches, kills] = [values.size, values.jobs, values.batches, values.kills].map(Number)
 const timing: Timing = kills > 0 ? shortTiming : { ...shortTiming, lock: 30_000, stalled: 10_000 }
 setThreads(1)
+
+/** Tokens of a sequence. */
+const SEQUENCE = 256
 
 const whole = Array.from(
   { length: jobs },
@@ -40,49 +60,110 @@ const whole = Array.from(
   }),
 )
 const works = [...whole, highLayer()]
+await startEngine('wasm')
+const model = await openModel(modelFolder)
 const server = await startRedis()
 const redis = server.url
 const team = await openCoordinator({ redis, arithmetic: { build: bestBuild(), products: 'wasm' }, timing })
 const away = (work: LayerWork) => teamRunner(team, true)(work, {})
+const stepAway = chunkTeam(team)
 const workers: WorkerProcess[] = []
 const addWorker = async () => {
   workers.push(await workerProcess({ redis, timing, threads: 1 }))
 }
 
 try {
-  const expected: string[] = []
-  const before = process.cpuUsage()
-  for (const work of works) expected.push(digestOf(await quantizeHere(work, {})))
-  const { user, system } = process.cpuUsage(before)
-  const alone = 1e-6 * (user + system)
+  const layers = await measuredHere(async () => {
+    const digests: string[] = []
+    for (const work of works) digests.push(digestOf(await quantizeHere(work, {})))
+    return digests
+  })
+  const calibration = await measuredHere(() => calibrated(stepHere))
   const { rows, cols } = works.at(-1)!.weight
   console.log(`${jobs} layers of ${size} x ${size} and one of ${rows} x ${cols} in panels, one thread`)
-  if (kills > 0) await killAtRandom(expected)
-  else await scale(expected, alone)
+  const tokens = `${batches} batches of ${TOKENS_PER_BATCH} tokens`
+  console.log(`calibration: ${tokens} through a block of ${model.config.hiddenSize} features`)
+  if (kills > 0) await killAtRandom([...layers.result, calibration.result])
+  else await scale(layers, calibration)
 } finally {
   for (const worker of workers) await worker.kill()
+  await model.close()
   await team.close()
   await server.close()
 }
 
-/** @param alone processor seconds without a queue */
-async function scale(expected: readonly string[], alone: number): Promise<void> {
-  console.log('\n| workers | CPU s, all | CPU s, the busiest | times as fast, a core each | same bytes |')
-  console.log('| ------- | ---------- | ------------------ | -------------------------- | ---------- |')
-  console.log(`| no queue | ${alone.toFixed(1)} | ${alone.toFixed(1)} | 1 | |`)
+/** What came of some work without a queue, and in how many processor seconds. */
+interface Alone<T> {
+  readonly result: T
+  readonly seconds: number
+}
+
+async function measuredHere<T>(work: () => Promise<T>): Promise<Alone<T>> {
+  const before = process.cpuUsage()
+  const result = await work()
+  const { user, system } = process.cpuUsage(before)
+  return { result, seconds: 1e-6 * (user + system) }
+}
+
+/** The tokens through the stages of a block; what its layers read, and what comes out. */
+async function calibrated(run: StageRunner): Promise<string> {
+  const { config, source } = model
+  const random = randomGenerator(1)
+  const tokens = Int32Array.from({ length: batches * TOKENS_PER_BATCH }, () =>
+    Math.floor(random() * config.vocabSize),
+  )
+  const embed = await openEmbedding(source, config)
+  const present = calibrationStream(config, await embed(tokens), SEQUENCE)
+  const block = await openBlock(source, config.blocks[0])
+  const full = { block, stream: copyStream(present) }
+  const step = { block, layers: new Map(), stream: present, full, signal: undefined }
+  const digest = createHash('sha256')
+  let passing: Stage | undefined
+  for (const stage of blockStages(block.description)) {
+    const seen = (await run({ ...step, passing, collecting: stage }))!
+    digest.update(seen.hessian.data)
+    for (const { input } of seen.drift!) digest.update(input.data)
+    passing = stage
+  }
+  await run({ ...step, passing, collecting: undefined })
+  for (const batch of present.batches) digest.update((await batch.read()).residual!.data)
+  disposeBlock(block)
+  return digest.digest('hex')
+}
+
+async function scale(layers: Alone<string[]>, calibration: Alone<string>): Promise<void> {
+  console.log(
+    '\n| work | workers | CPU s, all | CPU s, the busiest | times as fast, a core each | same bytes |',
+  )
+  console.log(
+    '| ---- | ------- | ---------- | ------------------ | -------------------------- | ---------- |',
+  )
+  for (const [work, { seconds }] of [
+    ['layers', layers],
+    ['calibration', calibration],
+  ] as const) {
+    console.log(`| ${work} | no queue | ${seconds.toFixed(1)} | ${seconds.toFixed(1)} | 1 | |`)
+  }
   for (const count of [1, 2, 4]) {
     while (workers.length < count) await addWorker()
     // what a worker compiles at its first job belongs to its start
     await Promise.all(workers.map(() => away({ ...works[0], weight: heavyTailedWeight(64, size, 99) })))
-    const pids = workers.map(({ child }) => child.pid!)
-    const start = cpuSeconds(pids)
-    const results = await Promise.all(works.map(away))
-    const taken = cpuSeconds(pids).map((end, i) => end - start[i])
-    const [all, busiest] = [taken.reduce((sum, own) => sum + own, 0), Math.max(...taken)]
-    const same = results.every((result, i) => digestOf(result) === expected[i])
-    const figures = [all.toFixed(1), busiest.toFixed(1), (alone / busiest).toFixed(2)]
-    console.log(`| ${count} | ${figures.join(' | ')} | ${same ? 'yes' : 'NO'} |`)
+    await calibrated(stepAway)
+    const ofLayers = async () => (await Promise.all(works.map(away))).map(digestOf).join()
+    await row('layers', layers.seconds, layers.result.join(), ofLayers)
+    await row('calibration', calibration.seconds, calibration.result, () => calibrated(stepAway))
   }
+}
+
+/** @param alone processor seconds without a queue */
+async function row(what: string, alone: number, expected: string, work: () => Promise<string>) {
+  const pids = workers.map(({ child }) => child.pid!)
+  const start = cpuSeconds(pids)
+  const same = (await work()) === expected
+  const taken = cpuSeconds(pids).map((end, i) => end - start[i])
+  const [all, busiest] = [taken.reduce((sum, own) => sum + own, 0), Math.max(...taken)]
+  const figures = [all.toFixed(1), busiest.toFixed(1), (alone / busiest).toFixed(2)]
+  console.log(`| ${what} | ${workers.length} | ${figures.join(' | ')} | ${same ? 'yes' : 'NO'} |`)
 }
 
 async function killAtRandom(expected: readonly string[]): Promise<void> {
@@ -98,10 +179,11 @@ async function killAtRandom(expected: readonly string[]): Promise<void> {
     }
   })()
   while (killed < kills) {
-    const results = await Promise.all(works.map(away))
+    const layers = await Promise.all(works.map(async (work) => digestOf(await away(work))))
+    const results = [...layers, await calibrated(stepAway)]
     done += results.length
-    wrong += results.filter((result, i) => digestOf(result) !== expected[i]).length
-    console.log(`${killed} kills, ${done} layers done, ${wrong} with other bytes`)
+    wrong += results.filter((result, i) => result !== expected[i]).length
+    console.log(`${killed} kills, ${done} layers and calibrations done, ${wrong} with other bytes`)
   }
   await killing
 }

@@ -17,6 +17,15 @@ export interface DriftAccumulator {
    */
   add(full: Matrix, present: Matrix, inputs: Matrix): void
   /**
+   * Adds the sum that another accumulator of these features has of other tokens.
+   *
+   * @param sum outer x inner, see {@link sum}
+   * @throws ShapeError
+   */
+  addSum(sum: Matrix, tokens: number): void
+  /** `(full - present)^T inputs` so far, outer x inner: the accumulator's own, not a copy. */
+  readonly sum: Matrix
+  /**
    * `(2 / tokens) (full - present)^T inputs`, outer x inner, a new matrix.
    *
    * @throws NumericError when nothing was added yet, or the sum outgrew float32
@@ -63,6 +72,16 @@ export function driftAccumulator(outer: number, inner: number): DriftAccumulator
       )
       tokens += rows
     },
+    addSum(sum, count) {
+      if (sum.rows !== outer || sum.cols !== inner) {
+        throw new ShapeError(
+          `a drift of ${outer} against ${inner} features was given a sum of ${sum.rows} x ${sum.cols}`,
+        )
+      }
+      for (let i = 0; i < sums.data.length; i++) sums.data[i] += sum.data[i]
+      tokens += count
+    },
+    sum: sums,
     drift() {
       if (tokens === 0) throw new NumericError('no activations were added, so there is no drift')
       const result = matrix(outer, inner, sums.data.slice())

@@ -24,6 +24,7 @@ export class HessianAccumulator {
   readonly inFeatures: number
   readonly #sums: Float32Array
   readonly #diagonalErrors: Float32Array
+  readonly #rowStart = (row: number) => row * this.inFeatures
   #tokens = 0
 
   /** @throws ShapeError when `inFeatures` is not a positive integer */
@@ -54,7 +55,7 @@ export class HessianAccumulator {
     assertSquaresFit(activations)
     for (let first = 0; first < activations.rows; first += TOKENS_PER_PANEL) {
       const last = Math.min(first + TOKENS_PER_PANEL, activations.rows)
-      this.#addUpper(upperGram(activations, first, last))
+      this.#addUpper(upperGram(activations, first, last), this.#rowStart)
     }
     this.#tokens += activations.rows
   }
@@ -72,26 +73,63 @@ export class HessianAccumulator {
         `the product X^T X is ${gram.rows} x ${gram.cols}, expected ${this.inFeatures} x ${this.inFeatures}`,
       )
     }
-    if (!Number.isSafeInteger(tokens) || tokens < 1) {
-      throw new ShapeError(`tokens of a batch must be a positive whole number, got ${shownValue(tokens)}`)
-    }
+    requireTokens(tokens)
     assertFinite(gram, 'X^T X of the activations')
-    this.#addUpper(gram.data)
+    this.#addUpper(gram.data, this.#rowStart)
     this.#tokens += tokens
   }
 
-  #addUpper(gram: Float32Array): void {
+  /**
+   * Adds the sum that another accumulator of as many features has of other tokens, see {@link upperSum}.
+   *
+   * @throws ShapeError when it has another length, or `tokens` is not a positive integer
+   * @throws NumericError on NaN or infinity
+   */
+  addUpperSum(sum: Float32Array, tokens: number): void {
+    const n = this.inFeatures
+    if (!(sum instanceof Float32Array) || sum.length !== (n * (n + 1)) / 2) {
+      throw new ShapeError(
+        `the upper triangle of X^T X has ${sum?.length} values, expected ${(n * (n + 1)) / 2} for ${n} input features`,
+      )
+    }
+    requireTokens(tokens)
+    assertFinite(matrix(1, sum.length, sum), 'X^T X of the activations')
+    this.#addUpper(sum, (row) => (row * (2 * n - row - 1)) / 2)
+    this.#tokens += tokens
+  }
+
+  /**
+   * The upper triangle of `X^T X` so far, diagonal included, row after row, in float32: for {@link addUpperSum} of an
+   * accumulator elsewhere. n (n + 1) / 2 values, a new array.
+   */
+  upperSum(): Float32Array {
+    const n = this.inFeatures
+    const sums = this.#sums
+    const result = new Float32Array((n * (n + 1)) / 2)
+    for (let i = 0; i < n; i++) {
+      result[(i * (2 * n - i + 1)) / 2] = sums[i * n + i] + this.#diagonalErrors[i]
+    }
+    forEachUpperRun(n, (row, column, length) => {
+      let to = (row * (2 * n - row - 1)) / 2 + column
+      for (let j = column; j < column + length; j++, to++) result[to] = sums[row * n + j] + sums[j * n + row]
+    })
+    return result
+  }
+
+  /** @param rowStart where element (i, j) of the upper triangle lies in `gram`, less j */
+  #addUpper(gram: Float32Array, rowStart: (row: number) => number): void {
     const n = this.inFeatures
     const sums = this.#sums
     const errors = this.#diagonalErrors
     for (let i = 0; i < n; i++) {
-      const diagonal = sums[i * n + i] + errors[i] + gram[i * n + i]
+      const diagonal = sums[i * n + i] + errors[i] + gram[rowStart(i) + i]
       sums[i * n + i] = diagonal
       errors[i] = diagonal - sums[i * n + i]
     }
-    forEachUpperRun(n, (upper, length, lower) => {
-      for (let j = 0; j < length; j++, upper++, lower += n) {
-        const exact = sums[upper] + sums[lower] + gram[upper]
+    forEachUpperRun(n, (row, column, length) => {
+      let [upper, lower, from] = [row * n + column, column * n + row, rowStart(row) + column]
+      for (let j = 0; j < length; j++, upper++, from++, lower += n) {
+        const exact = sums[upper] + sums[lower] + gram[from]
         sums[upper] = exact
         sums[lower] = exact - sums[upper]
       }
@@ -112,7 +150,8 @@ export class HessianAccumulator {
       result.data[i * n + i] = (this.#sums[i * n + i] + this.#diagonalErrors[i]) * factor
     }
     const sums = this.#sums
-    forEachUpperRun(n, (upper, length, lower) => {
+    forEachUpperRun(n, (row, column, length) => {
+      let [upper, lower] = [row * n + column, column * n + row]
       for (let j = 0; j < length; j++, upper++, lower += n) {
         const value = (sums[upper] + sums[lower]) * factor
         result.data[upper] = value
@@ -124,17 +163,22 @@ export class HessianAccumulator {
   }
 }
 
+function requireTokens(tokens: number): void {
+  if (Number.isSafeInteger(tokens) && tokens > 0) return
+  throw new ShapeError(`tokens of a batch must be a positive whole number, got ${shownValue(tokens)}`)
+}
+
 /**
  * Walks an n x n matrix above its diagonal, tile by tile so that both triangles stay in the cache: runs of `length`
- * elements of a row from index `upper` on, whose mirror images start at `lower` and lie n apart.
+ * elements of a row from a column on.
  */
-function forEachUpperRun(n: number, visit: (upper: number, length: number, lower: number) => void): void {
+function forEachUpperRun(n: number, visit: (row: number, column: number, length: number) => void): void {
   for (let top = 0; top < n; top += TILE) {
     for (let left = top; left < n; left += TILE) {
       const right = Math.min(left + TILE, n)
       for (let i = top; i < Math.min(top + TILE, n); i++) {
         const first = Math.max(left, i + 1)
-        if (first < right) visit(i * n + first, right - first, first * n + i)
+        if (first < right) visit(i, first, right - first)
       }
     }
   }

@@ -14,8 +14,10 @@ export interface Blobs {
   remove(hash: string): Promise<void>
   /** Has what is there, by these hashes, last for another {@link BLOB_SECONDS}. */
   keepAlive(hashes: Iterable<string>): Promise<void>
-  /** Removes what is left of the run, as far as it is known by these hashes. */
-  clear(hashes: Iterable<string>): Promise<void>
+  /** Removes what is left of the run, results that nobody has fetched too. */
+  clear(): Promise<void>
+  /** Bytes that may be put at a time. */
+  readonly capacity: number
 }
 
 /** A blob that is gone or damaged: the work is done again. */
@@ -84,9 +86,15 @@ export function redisBlobs(redis: Redis, prefix: string, run: string, most = RED
     async keepAlive(hashes) {
       for (const hash of hashes) for (const part of keys(hash)) await redis.expire(part, BLOB_SECONDS)
     },
-    async clear(hashes) {
-      for (const hash of hashes) await redis.unlink(...keys(hash))
+    async clear() {
+      let cursor = '0'
+      do {
+        const [next, found] = await redis.scan(cursor, 'MATCH', `${prefix}:blob:${run}:*`, 'COUNT', 1000)
+        if (found.length > 0) await redis.unlink(...found)
+        cursor = next
+      } while (cursor !== '0')
     },
+    capacity: most,
   }
 }
 
@@ -130,6 +138,7 @@ export function folderBlobs(folder: string, run: string): Blobs {
       await utimes(own, now, now).catch(() => {})
     },
     clear: () => rm(own, { recursive: true, force: true }),
+    capacity: Number.POSITIVE_INFINITY,
   }
 }
 

@@ -39,6 +39,8 @@ export interface Coordinator {
   run(kind: JobKind, input: unknown, watch: JobWatch): Promise<unknown>
   /** Workers that can take the jobs, as last seen. */
   workers(): number
+  /** Bytes of tensors that jobs may have at a time. */
+  readonly capacity: number
   /** How it stands, for people: workers and jobs. */
   describe(): string
   /** Takes back what is unfinished and removes all that the run put into Redis or the folder. */
@@ -48,6 +50,8 @@ export interface Coordinator {
 export interface JobWatch {
   readonly onProgress?: (done: number) => void
   readonly signal?: AbortSignal | undefined
+  /** Whether the result is wanted by now; else it stays where it is. Default: always. */
+  readonly isDue?: () => boolean
 }
 
 /** How long cleaning up may take when Redis does not answer. */
@@ -76,11 +80,12 @@ export async function openCoordinator(options: CoordinatorOptions): Promise<Coor
     pending: new Map(),
     uses: new Map(),
     sent: new WeakMap(),
+    present: new Set(),
   }
   const watch = watchJobs(state, timing, redis, name, shownUrl(options.redis))
   await watch.announce()
   return {
-    run: (kind, input, { onProgress, signal }) =>
+    run: (kind, input, { onProgress, signal, isDue = () => true }) =>
       new Promise((resolve, reject) => {
         if (signal?.aborted) return reject(new AbortedError(undefined, signal.reason))
         const abort = () =>
@@ -99,6 +104,7 @@ export async function openCoordinator(options: CoordinatorOptions): Promise<Coor
           ended: false,
           progress: 0,
           onProgress,
+          isDue,
           resolve: (value) => settle(() => resolve(value)),
           reject: (error) => settle(() => reject(error)),
         }
@@ -106,6 +112,7 @@ export async function openCoordinator(options: CoordinatorOptions): Promise<Coor
         state.open.add(job)
         submit(state, job)
       }),
+    capacity: blobs.capacity,
     workers: () => watch.fitting().length,
     describe: () => watch.describe(),
     async close() {
@@ -126,12 +133,12 @@ async function requireFolder(folder: string): Promise<void> {
   }
 }
 
-async function cleanUp({ id, queue, blobs, pending, uses }: CoordinatorState, redis: Redis): Promise<void> {
+async function cleanUp({ id, queue, blobs, pending }: CoordinatorState, redis: Redis): Promise<void> {
   // workers stop what they do for a run that is gone
   await redis.unlink(runKey(id)).catch(() => {})
   const jobs = Array.from(pending.values(), ({ job }) => job?.remove().catch(() => {}))
   await Promise.all(jobs)
-  await blobs.clear(uses.keys()).catch(() => {})
+  await blobs.clear().catch(() => {})
   await queue.close().catch(() => {})
 }
 

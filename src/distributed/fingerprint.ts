@@ -13,7 +13,7 @@ export interface Arithmetic {
 }
 
 /** Of what goes between coordinator and workers; another number, other jobs. */
-const PROTOCOL = 2
+const PROTOCOL = 3
 
 /** The builds that this engine runs. */
 export function possibleBuilds(): readonly KernelBuild[] {
@@ -41,11 +41,12 @@ export async function fingerprint(arithmetic: Arithmetic): Promise<string> {
   ]) {
     digest.update(bytesOf(product(m, n, k)))
   }
-  const { exp, log, pow, sqrt, tanh } = Math
+  const { cos, exp, log, pow, sin, sqrt, tanh } = Math
   const x = normals(1000, 3)
   digest.update(
     bytesOf(Float64Array.from(x, (v) => exp(v) + log(v * v + 1) + pow(v * v, 0.3) + sqrt(v * v) + tanh(v))),
   )
+  digest.update(bytesOf(Float64Array.from(x, (v) => cos(1000 * v) + sin(1000 * v))))
   return `${arithmetic.build}-${arithmetic.products}-node${major}-${digest.digest('hex').slice(0, 12)}`
 }
 

@@ -1,9 +1,12 @@
-/** What a job is about: a whole layer, what the drift asks of some of its rows, or some rows to be quantized. */
-export type JobKind = 'layer' | 'pull' | 'panel'
+/**
+ * What a job is about: a whole layer, what the drift asks of some of its rows, some rows to be quantized, or some of the
+ * calibration sequences to be taken through a block.
+ */
+export type JobKind = 'layer' | 'pull' | 'panel' | 'chunk'
 
 /** A job's begin or end. */
 export interface WorkerEvent {
-  /** What is worked on: the name of a layer, perhaps with some of its rows. */
+  /** What is worked on: the name of a layer, perhaps with some of its rows, or layers and calibration sequences. */
   readonly job: string
   /** `'dropped'`: given back unfinished, to be done elsewhere or not at all. */
   readonly state: 'begun' | 'done' | 'failed' | 'dropped'

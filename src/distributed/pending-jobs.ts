@@ -20,6 +20,8 @@ export interface Pending {
   /** Share of the work done, as last heard. */
   progress: number
   readonly onProgress: ((done: number) => void) | undefined
+  /** Whether somebody takes the result by now. */
+  readonly isDue: () => boolean
   readonly resolve: (value: unknown) => void
   readonly reject: (error: unknown) => void
 }
@@ -35,8 +37,10 @@ export interface CoordinatorState {
   readonly pending: Map<string, Pending>
   /** How many jobs need each blob. */
   readonly uses: Map<string, number>
-  /** Arrays that were sent, by their buffer and place in it; begun anew when a blob is removed. */
-  sent: WeakMap<ArrayBufferLike, Map<string, Promise<string>>>
+  /** Arrays that were sent, by their buffer and place in it. */
+  readonly sent: WeakMap<ArrayBufferLike, Map<string, Promise<string>>>
+  /** Those of their blobs that were not removed since. */
+  readonly present: Set<string>
 }
 
 /** Tries before a job that fails by no fault of the work is given up. */
@@ -71,11 +75,20 @@ export async function submit(state: CoordinatorState, job: Pending, anew = false
 const EXPIRES = { age: BLOB_SECONDS }
 
 /** Arrays are hashed and sent once however many jobs need them, as a Hessian is by several layers. */
-async function putOnce({ sent, blobs }: CoordinatorState, bytes: Uint8Array, anew: boolean): Promise<string> {
+async function putOnce(
+  { sent, present, blobs }: CoordinatorState,
+  bytes: Uint8Array,
+  anew: boolean,
+): Promise<string> {
   const ofBuffer = sent.get(bytes.buffer) ?? new Map<string, Promise<string>>()
   sent.set(bytes.buffer, ofBuffer)
   const range = `${bytes.byteOffset}+${bytes.byteLength}`
-  const hash = (anew ? undefined : ofBuffer.get(range)) ?? blobs.put(bytes, anew)
+  const known = anew ? undefined : ofBuffer.get(range)
+  if (known && present.has(await known)) return known
+  const hash = blobs.put(bytes, anew).then((put) => {
+    present.add(put)
+    return put
+  })
   ofBuffer.set(range, hash)
   try {
     return await hash
@@ -93,7 +106,7 @@ async function release(state: CoordinatorState, hashes: readonly string[]): Prom
     if (left > 0) uses.set(hash, left)
     else {
       uses.delete(hash)
-      state.sent = new WeakMap()
+      state.present.delete(hash)
       await blobs.remove(hash)
     }
   }
@@ -122,7 +135,7 @@ export async function pollJob(state: CoordinatorState, job: Pending): Promise<vo
   }
   if (typeof found.progress === 'number') job.progress = found.progress
   if (current === 'failed') return retry(state, job, found.failedReason ?? 'for no reason given')
-  if (current !== 'completed') return
+  if (current !== 'completed' || !job.isDue()) return
   const result = found.returnvalue as JobResult
   if (result.status === 'dropped') return again(state, job)
   if (result.status === 'error') return finishJob(state, job, () => job.reject(unpackError(result)))
@@ -134,6 +147,10 @@ export async function pollJob(state: CoordinatorState, job: Pending): Promise<vo
     return retry(state, job, error.message)
   }
   for (const hash of result.blobs) if (!state.uses.has(hash)) await state.blobs.remove(hash)
+  // what comes next may need the room
+  const { blobs } = job
+  job.blobs = []
+  await release(state, blobs)
   finishJob(state, job, () => job.resolve(value))
 }
 

@@ -2,6 +2,7 @@ import { AbortedError } from '../errors.js'
 import type { PanelRows } from '../gptvq/layer-panels.js'
 import { ownFactors } from '../inverse-factor.js'
 import type { Matrix } from '../matrix.js'
+import { chunkHere } from '../pipeline/calibrate/chunk-work.js'
 import { panelsHere } from '../pipeline/quantize/layers/layer-panels.js'
 import { type LayerWatch, quantizeHere } from '../pipeline/quantize/layers/layer-work.js'
 import { toJson } from './arrays-in-json.js'
@@ -21,11 +22,12 @@ const doers: Readonly<Record<JobKind, Doer>> = {
   layer: quantizeHere,
   pull: panelsHere.pull,
   panel: panelsHere.panel,
+  chunk: chunkHere,
 }
 
 /** What the inputs of all kinds of jobs have. */
 interface JobInput {
-  /** Of the layer. */
+  /** What is worked on. */
   readonly name: string
   readonly part?: PanelRows
   readonly hessian?: Matrix

@@ -76,7 +76,7 @@ describe.skipIf(!hasRedis())('quantizing over machines', { timeout: 120_000 }, (
     const work = highLayer()
     const onJob = ({ job, state }: WorkerEvent) => events.push(`${job} ${state}`)
     const result = await withWorker({ onJob }, async () => {
-      const team = await openTeam({ redis: server.url }, 'wasm')
+      const team = await openTeam({ redis: server.url }, 'wasm', null)
       try {
         return await team!.runLayer(work, {})
       } finally {

@@ -7,7 +7,7 @@ import { formatSeconds } from '../terminal/format.js'
 /** `gptvq worker --redis URL` */
 export const workerCommand = defineCommand({
   name: 'worker',
-  summary: 'quantize layers for other machines',
+  summary: 'do work of gptvq quantize for other machines',
   about:
     'Takes jobs of gptvq quantize --redis from a Redis server, one at a time, until Ctrl-C or SIGTERM, which give the job at ' +
     'work back. Start one on each machine, on that of gptvq quantize too. Only jobs are taken whose bytes come out the ' +

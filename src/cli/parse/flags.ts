@@ -126,7 +126,7 @@ export const threads = {
 
 export const redis = {
   kind: 'text',
-  help: 'URL of a Redis server, e.g. redis://HOST: layers are quantized by the workers there (gptvq worker)',
+  help: 'URL of a Redis server, e.g. redis://HOST: the workers there do most of the work (gptvq worker)',
 } as const satisfies Flag
 
 export const shared = {

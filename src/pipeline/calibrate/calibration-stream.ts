@@ -36,15 +36,15 @@ export interface CalibrationStream {
 }
 
 /** A batch in memory. */
-export function batchInMemory(sequences: number, initial: BlockState<Matrix>): TokenBatch {
-  let state: StoredState = initial
+export function batchInMemory(sequences: number, initial: StoredState): TokenBatch {
+  let state = initial
   return {
     sequences,
     read: async () => state,
     async write(next) {
       state = next
     },
-    copy: () => batchInMemory(sequences, state as BlockState<Matrix>),
+    copy: () => batchInMemory(sequences, state),
   }
 }
 

@@ -34,7 +34,7 @@ export async function collectExpertStatistics(
   let own: HessianAccumulator | undefined
   let pool: HessianAccumulator | undefined
   let fourthPowers = 0
-  try {
+  return namingLayers(block, stage, async () => {
     await withLinears(block, stage.uses, () =>
       forEachBatch(
         stream,
@@ -60,9 +60,7 @@ export async function collectExpertStatistics(
     const pooled = pool!.hessian()
     if (own === undefined) return { hessian: pooled, tokens: 0, pooled: 1 }
     return { tokens: own.tokens, ...shrink(own.hessian(), pooled, own.tokens, fourthPowers) }
-  } catch (error) {
-    throw namingLayers(error, block, stage)
-  }
+  })
 }
 
 /**

@@ -1,12 +1,13 @@
-import { type DriftAccumulator, driftAccumulator } from '../../drift.js'
 import { NumericError } from '../../errors.js'
-import type { DriftHalves, LayerDrift } from '../../gptvq/drift-correction.js'
-import { HessianAccumulator } from '../../hessian.js'
-import { type Matrix, matrix } from '../../matrix.js'
+import { pacer } from '../../event-loop.js'
+import type { DriftHalves } from '../../gptvq/drift-correction.js'
+import type { Matrix } from '../../matrix.js'
 import { type Block, withLinears } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import { type CalibrationStream, forEachBatch, type OnBatch } from './calibration-stream.js'
-import { type StoredTokens, visitStored } from './stored-state.js'
+import { type Chunk, chunksOf, runsOf } from './chunks.js'
+import { type SeenTokens, type StageSums, stageSummer, stageTotal } from './stage-sums.js'
+import { type StoredTokens, storedInput } from './stored-state.js'
 
 /** A block and the tokens in front of one of its stages. */
 export interface BlockStream {
@@ -41,124 +42,75 @@ export interface StatisticsOptions {
  */
 export async function collectStatistics(
   stage: Stage,
-  { block, stream }: BlockStream,
-  { full, onBatch, signal }: StatisticsOptions = {},
+  present: BlockStream,
+  options: StatisticsOptions = {},
 ): Promise<InputStatistics> {
+  const total = stageTotal()
+  const chunks = chunksOf(present.stream.batches.length)
+  await sumChunks(stage, present, { ...options, chunks, firstSequence: 0 }, total.add)
+  return namingLayers(present.block, stage, async () => total.statistics(stage.residualScale ?? 1))
+}
+
+/** How {@link sumChunks} goes through a stream. */
+export interface ChunkedStatistics extends StatisticsOptions {
+  /** Of the stream's batches. */
+  readonly chunks: readonly Chunk[]
+  /** The stream's first sequence, counted over all tokens. */
+  readonly firstSequence: number
+}
+
+/** Sums what the layers of a stage read, and gives the sums of each chunk. @throws as {@link collectStatistics} */
+export async function sumChunks(
+  stage: Stage,
+  { block, stream }: BlockStream,
+  { full, chunks, firstSequence, onBatch, signal }: ChunkedStatistics,
+  onSums: (sums: StageSums) => void,
+): Promise<void> {
   const { length } = stream
-  let collector: Collector | undefined
-  const see = (batch: StoredTokens, index: number, input: Matrix, original?: Activations) => {
-    const present = { input, residual: stage.residualScale === undefined ? undefined : batch.state.residual }
-    collector ??= openCollector(present, original !== undefined)
-    collector.hessian.add(input)
-    if (original) collectDrift(collector, present, original, runsOf(stream, index, input.rows))
+  const pause = pacer(signal)
+  const seenBy = async (block: Block, { sequences, state }: StoredTokens): Promise<SeenTokens> => {
+    await pause()
+    const input: Matrix = storedInput(block, stage, { sequences, state }, length)
+    return { input, residual: stage.residualScale === undefined ? undefined : state.residual }
   }
+  const isOnly = stream.batches.length === 1 && stream.batches[0].sequences === 1
+  let sequence = firstSequence
+  let summer = stageSummer()
   const visit = async (batch: StoredTokens, index: number) => {
-    if (full === undefined) {
-      return visitStored(block, stage, batch, length, (input) => see(batch, index, input))
-    }
-    // one inside the other: what is shown lasts as long as the visit
     const { sequences } = batch
-    const other = { sequences, state: await full.stream.batches[index].read(stage.reads) }
-    visitStored(full.block, stage, other, length, (input) =>
-      visitStored(block, stage, batch, length, (own) =>
-        see(batch, index, own, { input, residual: other.state.residual }),
-      ),
-    )
+    const state = await full?.stream.batches[index].read(stage.reads)
+    const original = full && state && (await seenBy(full.block, { sequences, state }))
+    const present = await seenBy(block, batch)
+    await pause()
+    const chunk = chunks.find(({ last }) => index < last)!
+    const runs = runsOf(chunk, { sequence, length, isOnly }, present.input.rows)
+    await summer.see(present, original, runs, pause)
+    sequence += sequences
+    if (index + 1 < chunk.last) return
+    onSums(summer.sums())
+    summer = stageSummer()
   }
-  try {
-    await withLinears(block, stage.uses, () =>
-      withLinears(full?.block ?? block, stage.uses, () =>
+  const needed = stage.uses.filter((linear) => !stage.linears.includes(linear))
+  await namingLayers(block, stage, () =>
+    withLinears(block, needed, () =>
+      withLinears(full?.block ?? block, needed, () =>
         forEachBatch(stream, signal, visit, { fields: stage.reads, onBatch }),
       ),
-    )
-    return statisticsOf(collector!, stage.residualScale ?? 1)
+    ),
+  )
+}
+
+/** Does something with a stage's tokens; its errors name the layers. */
+export async function namingLayers<T>(
+  { description }: Block,
+  { linears }: Stage,
+  use: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await use()
   } catch (error) {
-    throw namingLayers(error, block, stage)
+    if (!(error instanceof NumericError)) throw error
+    const kinds = linears.map(({ kind }) => kind).join(', ')
+    throw new NumericError(`input of ${description.prefix}${kinds}: ${error.message}`)
   }
-}
-
-/** The same error, with the layers of a stage named in its message. */
-export function namingLayers(error: unknown, { description }: Block, { linears }: Stage): unknown {
-  if (!(error instanceof NumericError)) return error
-  const kinds = linears.map(({ kind }) => kind).join(', ')
-  return new NumericError(`input of ${description.prefix}${kinds}: ${error.message}`)
-}
-
-/** What a group of layers sees of some tokens. */
-interface Activations {
-  readonly input: Matrix
-  readonly residual: Matrix | undefined
-}
-
-interface Collector {
-  readonly hessian: HessianAccumulator
-  /** Of each half of the tokens; none where no drift is asked for. */
-  readonly drifts: readonly DriftCollector[]
-}
-
-interface DriftCollector {
-  readonly input: DriftAccumulator
-  readonly residual: DriftAccumulator | undefined
-}
-
-function openCollector({ input, residual }: Activations, drifts: boolean): Collector {
-  const openDrift = (): DriftCollector => ({
-    input: driftAccumulator(input.cols, input.cols),
-    residual: residual && driftAccumulator(residual.cols, input.cols),
-  })
-  return {
-    hessian: new HessianAccumulator(input.cols),
-    drifts: drifts ? [openDrift(), openDrift()] : [],
-  }
-}
-
-/** Consecutive rows of a batch, and which half of the tokens they are in. */
-interface Run {
-  readonly from: number
-  readonly to: number
-  readonly half: 0 | 1
-}
-
-/** How the rows of a batch fall to the halves: every other sequence. */
-function runsOf({ batches, length }: CalibrationStream, index: number, rows: number): Run[] {
-  const first = index * batches[0].sequences
-  // a single sequence is cut in the middle
-  const run = batches.length > 1 || batches[0].sequences > 1 ? length : Math.ceil(length / 2)
-  return Array.from({ length: Math.ceil(rows / run) }, (_, i) => ({
-    from: i * run,
-    to: Math.min(rows, (i + 1) * run),
-    half: (first + i) % 2 === 0 ? 0 : 1,
-  }))
-}
-
-function collectDrift(
-  { drifts }: Collector,
-  present: Activations,
-  full: Activations,
-  runs: readonly Run[],
-): void {
-  for (const { from, to, half } of runs) {
-    const cut = ({ cols, data }: Matrix) => matrix(to - from, cols, data.subarray(from * cols, to * cols))
-    const { input, residual } = drifts[half]
-    const inputs = cut(present.input)
-    input.add(cut(full.input), inputs, inputs)
-    if (full.residual && present.residual) residual?.add(cut(full.residual), cut(present.residual), inputs)
-  }
-}
-
-/** @param residualScale what the layers' outputs are multiplied by before they meet the residual stream */
-function statisticsOf({ hessian, drifts }: Collector, residualScale: number): InputStatistics {
-  const seen = { hessian: hessian.hessian(), tokens: hessian.tokens }
-  if (drifts.length === 0) return seen
-  const driftOf = ({ input, residual }: DriftCollector): LayerDrift => ({
-    tokens: input.tokens,
-    input: input.drift(),
-    ...(residual && { residual: divided(residual.drift(), residualScale) }),
-  })
-  const [first, second] = drifts
-  return { ...seen, drift: [driftOf(first), driftOf(second)] }
-}
-
-function divided({ rows, cols, data }: Matrix, divisor: number): Matrix {
-  return matrix(rows, cols, divisor === 1 ? data : data.map((value) => value / divisor))
 }

@@ -57,6 +57,15 @@ export function visitStored(
   })
 }
 
+/** What the layers of a stage read of stored tokens, for one that does not skip them: an array of its own. */
+export function storedInput(block: Block, stage: Stage, tokens: StoredTokens, length: number): Matrix {
+  const ops = runningOps()
+  return ops.tidy(() => {
+    const { run, lifted } = lift(ops, block, stage, tokens, length)
+    return copyOf(run, stage.input(run, lifted))
+  })
+}
+
 /** What a stage reads of stored tokens in the engine's memory; to be called within a tidy, which frees it. */
 function lift(
   ops: Ops<Handle>,

@@ -7,7 +7,7 @@ import { blockStages } from '../../model/decoder/stages.js'
 import { readRows } from '../../model/decoder/weights.js'
 import { type CalibrationStream, copyStream, passStage, tokensOf } from '../calibrate/calibration-stream.js'
 import type { InputStatistics } from '../calibrate/input-statistics.js'
-import { statisticsOf } from '../quantize/calibrated-block.js'
+import { stepHere } from '../calibrate/stage-runner.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
 import { stopwatch } from '../stopwatch.js'
 import { type LayerSeconds, measureLayer } from './measure-layer.js'
@@ -63,7 +63,8 @@ export async function measureBlock(
           clock()
           if (wanted.length > 0) {
             const full = share > 0 ? { block, stream: copyStream(stream) } : undefined
-            inputs = await statisticsOf(stage, { block, stream }, full, undefined)
+            const step = { block, layers: new Map(), stream, full, passing: undefined, signal: undefined }
+            inputs = await stepHere({ ...step, collecting: stage })
             passing += scale * clock()
           }
           await passStage(block, stage, stream)

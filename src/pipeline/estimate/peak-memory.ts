@@ -1,7 +1,7 @@
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { blockLinears, isExpert } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
-import { GATED_BYTES } from '../calibrate/calibration-stream.js'
+import { GATED_BYTES, TOKENS_PER_BATCH } from '../calibrate/calibration-stream.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
 import { isCalibrated } from '../quantize/quantize-options.js'
 
@@ -27,9 +27,12 @@ const PROCESS_BYTES = 300e6
 
 /** Copies of a layer's weights that are held at most: target, work, quantized, and what drift correction sums. */
 const LAYER_COPIES = 6
-/** Matrices of the size of a Hessian: it, one of an accumulator's panel, its factors for the walk and for drift, damped. */
+/**
+ * Matrices of the size of a Hessian: it, its factors for the walk and for drift, damped; or the sums of all tokens, of a
+ * chunk and of a panel.
+ */
 const HESSIANS = 5
-/** The same for the drift of both halves, while sums become results. */
+/** The same for the drift of both halves, while sums become results, or those of a chunk are added. */
 const DRIFT_HESSIANS = 4
 
 /** Keys and values of sequences that are written at once. */
@@ -109,11 +112,13 @@ function stageBytes(block: BlockOf, calibrated: boolean, hasDrift: boolean): num
   const bytes = blockStages(block).flatMap(({ linears, residualScale, expert }) => {
     return linears.map(({ rows, cols }) => {
       const square = cols * cols
+      // what the layers read of a batch, in both streams
+      const inputs = calibrated ? 2 * TOKENS_PER_BATCH * cols : 0
       const drift = hasDrift && expert === undefined
       const ofDrift = drift
         ? DRIFT_HESSIANS * (square + (residualScale === undefined ? 0 : hidden * cols))
         : 0
-      return 4 * (LAYER_COPIES * rows * cols + (calibrated ? HESSIANS * square : 0) + ofDrift)
+      return 4 * (LAYER_COPIES * rows * cols + (calibrated ? HESSIANS * square : 0) + ofDrift + inputs)
     })
   })
   return Math.max(0, ...bytes)

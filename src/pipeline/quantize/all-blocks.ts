@@ -32,7 +32,7 @@ export interface BlocksWork {
 /** Quantizes the blocks in turn, from the first that the journal does not have. */
 export async function quantizeBlocks(work: BlocksWork): Promise<void> {
   const { run, ends, calibration, layerBits, seconds } = work
-  const { weights, config, settings, plan, journal, runLayer, signal } = run
+  const { weights, config, settings, plan, journal, runLayer, runStage, signal } = run
   const { order } = settings
   const lap = stopwatch()
   const done = await deliverKept(work)
@@ -48,7 +48,7 @@ export async function quantizeBlocks(work: BlocksWork): Promise<void> {
       if (journal) layers.push({ layer, report })
       await work.deliver(linear, layer, report)
     }
-    const own = { index, layerBits, runLayer, deliver, onProgress }
+    const own = { index, layerBits, runLayer, runStage, deliver, onProgress }
     const block = { weights, config, plan, order, signal, ...own }
     if (streams) await quantizeCalibratedBlock(block, streams, seconds)
     else {

@@ -2,9 +2,9 @@ import { type Block, disposeBlock, forkBlock, openBlock, reloadLinear } from '..
 import type { Stage } from '../../model/decoder/block-state.js'
 import { blockStages } from '../../model/decoder/stages.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
-import { type CalibrationStream, copyStream, passStage } from '../calibrate/calibration-stream.js'
-import { collectExpertStatistics } from '../calibrate/expert-statistics.js'
-import { type BlockStream, collectStatistics, type InputStatistics } from '../calibrate/input-statistics.js'
+import { type CalibrationStream, copyStream } from '../calibrate/calibration-stream.js'
+import type { InputStatistics } from '../calibrate/input-statistics.js'
+import { type StageStep, stepHere } from '../calibrate/stage-runner.js'
 import { withQuantizedLayers } from '../folders/open-model.js'
 import type { PartProgress } from '../progress.js'
 import { stopwatch } from '../stopwatch.js'
@@ -24,6 +24,8 @@ interface BlockTask {
   readonly original: Block
   /** The same block, whose weights become the quantized ones. */
   readonly block: Block
+  /** Its quantized layers so far, by the names of their weights. */
+  readonly layers: ReadonlyMap<string, QuantizedLayer>
   readonly streams: CalibrationStreams
   readonly seconds: { calibration: number; quantization: number }
 }
@@ -50,7 +52,7 @@ export async function quantizeCalibratedBlock(
     await work.deliver(linear, layer, report)
   }
   seconds.calibration += lap()
-  const task = { work: { ...work, original, deliver }, original, block, streams, seconds }
+  const task = { work: { ...work, original, deliver }, original, block, layers, streams, seconds }
   try {
     if (work.order.layerOrder === 'sequential') await quantizeInOrder(task)
     else await quantizeTogether(task)
@@ -61,76 +63,73 @@ export async function quantizeCalibratedBlock(
 }
 
 /** Every stage sees what those before it in the block became. */
-async function quantizeInOrder({ work, original, block, streams, seconds }: BlockTask): Promise<void> {
+async function quantizeInOrder(task: BlockTask): Promise<void> {
+  const { work, original, block, layers, streams, seconds } = task
   const { present, full } = streams
   const stages = blockStages(block.description)
   const share = 1 / stages.length
+  const lap = stopwatch()
+  const tokens = { block, layers, stream: present, full: full && { block: original, stream: full } }
+  let passing: Stage | undefined
   for (const [turn, stage] of stages.entries()) {
-    const lap = stopwatch()
     const [start, middle, end] = [turn, turn + STATISTICS_SHARE, turn + 1].map((turns) => turns * share)
-    if (quantizesAny(work, stage)) {
-      const statistics = await statisticsOf(
-        stage,
-        { block, stream: present },
-        full && { block: original, stream: full },
-        work.signal,
-        within(work.onProgress, 'collecting Hessians', start, middle),
-      )
-      seconds.calibration += lap()
+    const collecting = quantizesAny(work, stage) ? stage : undefined
+    if (passing) work.onProgress('running the quantized layers', start)
+    const onBatch = within(work.onProgress, 'collecting Hessians', start, middle)
+    const statistics = await takeStep(work, { ...tokens, passing, collecting, onBatch })
+    seconds.calibration += lap()
+    if (statistics) {
       const quantizing = part(work.onProgress, middle, end)
       await quantizeBlock({ ...work, onProgress: quantizing }, sharedBy(stage, statistics))
       seconds.quantization += lap()
     }
     if (isLast(work, turn, stages)) return
-    work.onProgress('running the quantized layers', end)
-    await passStage(block, stage, present, work.signal)
-    if (full) await passStage(original, stage, full, work.signal)
-    seconds.calibration += lap()
+    passing = stage
   }
+  work.onProgress('running the quantized layers', 1)
+  await takeStep(work, { ...tokens, passing, collecting: undefined })
+  seconds.calibration += lap()
 }
 
 /** All stages see the block in full precision, as the published method does. */
-async function quantizeTogether({ work, original, block, streams, seconds }: BlockTask): Promise<void> {
+async function quantizeTogether(task: BlockTask): Promise<void> {
+  const { work, original, block, layers, streams, seconds } = task
   const { present, full } = streams
-  const { onProgress, signal } = work
+  const { onProgress } = work
   const lap = stopwatch()
   const statistics = new Map<string, InputStatistics>()
-  const ahead: BlockStream = { block: original, stream: copyStream(present) }
   const stages = blockStages(block.description)
   const share = STATISTICS_SHARE / stages.length
-  for (const [turn, stage] of stages.entries()) {
-    if (quantizesAny(work, stage)) {
-      const onBatch = within(onProgress, 'collecting Hessians', turn * share, (turn + 1) * share)
-      const original = full && { block: ahead.block, stream: full }
-      const seen = await statisticsOf(stage, ahead, original, work.signal, onBatch)
-      for (const { kind } of stage.linears) statistics.set(kind, seen)
-    }
-    if (isLast(work, turn, stages)) continue
-    await passStage(original, stage, ahead.stream, signal)
-    if (full) await passStage(original, stage, full, signal)
+  const ahead = {
+    block: original,
+    layers: new Map(),
+    stream: copyStream(present),
+    full: full && { block: original, stream: full },
   }
+  let passing: Stage | undefined
+  for (const [turn, stage] of stages.entries()) {
+    const collecting = quantizesAny(work, stage) ? stage : undefined
+    const onBatch = within(onProgress, 'collecting Hessians', turn * share, (turn + 1) * share)
+    const seen = await takeStep(work, { ...ahead, passing, collecting, onBatch })
+    if (seen) for (const { kind } of stage.linears) statistics.set(kind, seen)
+    passing = isLast(work, turn, stages) ? undefined : stage
+  }
+  await takeStep(work, { ...ahead, passing, collecting: undefined })
   seconds.calibration += lap()
   const quantizing = part(onProgress, STATISTICS_SHARE, QUANTIZED_SHARE)
   await quantizeBlock({ ...work, onProgress: quantizing }, statistics)
   seconds.quantization += lap()
   if (work.index + 1 === work.config.blocks.length) return
-  for (const stage of stages) {
+  const behind = { block, layers, stream: present, full: undefined, collecting: undefined }
+  for (const passing of stages) {
     onProgress('running the quantized block', QUANTIZED_SHARE)
-    await passStage(block, stage, present, signal)
+    await takeStep(work, { ...behind, passing })
   }
   seconds.calibration += lap()
 }
 
-/** What the layers of a stage see. @param full for the drift, which experts have none of */
-export function statisticsOf(
-  stage: Stage,
-  present: BlockStream,
-  full: BlockStream | undefined,
-  signal: AbortSignal | undefined,
-  onBatch: (done: number, total: number) => void = () => {},
-): Promise<InputStatistics> {
-  if (stage.expert !== undefined) return collectExpertStatistics(stage, present, { onBatch, signal })
-  return collectStatistics(stage, present, { full, onBatch, signal })
+function takeStep({ runStage = stepHere, signal }: BlockWork, step: Omit<StageStep, 'signal'>) {
+  return runStage({ ...step, signal })
 }
 
 /** Whether nothing of the model comes after a stage that calibration has to see. */

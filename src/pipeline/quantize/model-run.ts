@@ -5,6 +5,7 @@ import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { ActivationSettings } from '../activations/options.js'
 import type { Calibration } from '../calibrate/calibration.js'
 import type { PlaceBatch } from '../calibrate/calibration-stream.js'
+import type { StageRunner } from '../calibrate/stage-runner.js'
 import type { QuantizedOutput } from '../folders/output.js'
 import type { OnProgress } from '../progress.js'
 import type { Journal } from '../resume/journal.js'
@@ -37,5 +38,7 @@ export interface ModelRun {
   readonly onLayer: ((name: string, layer: QuantizedLayer, report: LayerReport) => void) | undefined
   /** Does the work of layers elsewhere; undefined: it is done here. */
   readonly runLayer?: LayerRunner | undefined
+  /** Takes the calibration tokens through stages elsewhere; undefined: it is done here. */
+  readonly runStage?: StageRunner | undefined
   readonly signal: AbortSignal | undefined
 }

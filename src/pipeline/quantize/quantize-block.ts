@@ -9,6 +9,7 @@ import { type LinearLayer, linearLayers } from '../../model/decoder/linears.js'
 import { readTensor, type WeightSource } from '../../model/decoder/weights.js'
 import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
 import type { InputStatistics } from '../calibrate/input-statistics.js'
+import type { StageRunner } from '../calibrate/stage-runner.js'
 import type { LayerBits } from '../mixed/options.js'
 import type { PartProgress } from '../progress.js'
 import type { LayerOrderOptions } from './layers/layer-order.js'
@@ -32,6 +33,8 @@ export interface BlockWork {
   readonly layerBits?: ReadonlyMap<string, LayerBits> | undefined
   /** Does the work of a layer elsewhere, several at once; undefined: it is done here. */
   readonly runLayer?: LayerRunner | undefined
+  /** Takes the calibration tokens through stages elsewhere; undefined: it is done here. */
+  readonly runStage?: StageRunner | undefined
   readonly deliver: OnQuantized
   readonly onProgress: PartProgress
   readonly signal: AbortSignal | undefined

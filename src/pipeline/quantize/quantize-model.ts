@@ -64,7 +64,7 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
   try {
     const resident = batchesInMemory(prepared, options)
     const engine = prepared.looksAtText ? await startEngine(options.engine) : null
-    team = await openTeam(options, products)
+    team = await openTeam(options, products, engine)
     const { model, output: folder, onLayer, signal } = options
     const onProgress = withTeam(options.onProgress, team)
     const equalized = await equalizedModel(options, prepared.weights, config, prepared.equalizing)
@@ -85,7 +85,7 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
       calibration,
       place: spill.place,
     }
-    const watch = { output, journal, elapsed, onProgress, onLayer, runLayer: team?.runLayer, signal }
+    const watch = { output, journal, elapsed, onProgress, onLayer, ...teamOf(team), signal }
     const done = await quantizePhases({ ...work, ...watch }, options)
     await spill.close()
     await journal?.remove()
@@ -101,11 +101,16 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
   }
 }
 
+const teamOf = (team: LayerTeam | undefined) => ({ runLayer: team?.runLayer, runStage: team?.runStage })
+
+/** Steps that workers take a part in. */
+const AWAY = /quantizing |collecting |running the quantized /
+
 /** Says how it stands with workers and jobs beside what is done. */
 function withTeam(onProgress: OnProgress | undefined, team: LayerTeam | undefined): OnProgress | undefined {
   if (onProgress === undefined || team === undefined) return onProgress
   return ({ step, done }) => {
-    const isAway = step.includes('quantizing ')
+    const isAway = AWAY.test(step)
     onProgress({ step: isAway ? `${step} (${team.describe()})` : step, done })
   }
 }

@@ -1,6 +1,9 @@
 import { OptionError } from '../../../errors.js'
 import { kernels } from '../../../kernels/kernels.js'
 import type { KernelBuild } from '../../../kernels/wasm/runtime/runtime.js'
+import type { StartedEngine } from '../../../model/ops/engine.js'
+import { chunkTeam } from '../../calibrate/chunk-team.js'
+import type { StageRunner } from '../../calibrate/stage-runner.js'
 import type { LayerRunner } from './layer-work.js'
 import { teamRunner } from './team-runner.js'
 
@@ -8,7 +11,7 @@ import { teamRunner } from './team-runner.js'
 export interface TeamOptions {
   /**
    * The URL of a Redis server, `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]` or `rediss://` for TLS: layers are then
-   * quantized by the workers (`startWorker`, `gptvq worker`) that are connected to it. The bytes are those of one
+   * quantized, and with the engine `wasm` calibrated too, by the workers (`startWorker`, `gptvq worker`) that are connected to it. The bytes are those of one
    * machine. Never logged or recorded.
    */
   redis?: string
@@ -16,9 +19,11 @@ export interface TeamOptions {
   shared?: string
 }
 
-/** Those who quantize layers elsewhere. */
+/** Those who calibrate and quantize layers elsewhere. */
 export interface LayerTeam {
   readonly runLayer: LayerRunner
+  /** Undefined where the calibration tokens stay here. */
+  readonly runStage: StageRunner | undefined
   /** How it stands, for people. */
   describe(): string
   close(): Promise<void>
@@ -28,6 +33,7 @@ export interface LayerTeam {
 export async function openTeam(
   { redis, shared }: TeamOptions,
   products: string,
+  engine: StartedEngine | null,
 ): Promise<LayerTeam | undefined> {
   if (redis === undefined) {
     if (shared === undefined) return undefined
@@ -42,6 +48,8 @@ export async function openTeam(
   const coordinator = await openCoordinator({ redis, shared, arithmetic })
   return {
     runLayer: teamRunner(coordinator, isWasm),
+    // other engines give no bytes that machines would agree on
+    runStage: engine === 'wasm' ? chunkTeam(coordinator) : undefined,
     describe: () => coordinator.describe(),
     close: () => coordinator.close(),
   }
