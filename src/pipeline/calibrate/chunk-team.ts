@@ -5,9 +5,9 @@ import { blockStages } from '../../model/decoder/stages.js'
 import type { TokenBatch } from './calibration-stream.js'
 import { type ChunkResult, type ChunkWork, stateBehind } from './chunk-work.js'
 import { type Chunk, chunksOf } from './chunks.js'
-import { type InputStatistics, namingLayers } from './input-statistics.js'
+import { namingLayers } from './input-statistics.js'
 import { type StageRunner, type StageStep, stepHere } from './stage-runner.js'
-import { stageTotal } from './stage-sums.js'
+import { type InputStatistics, stageTotal } from './stage-sums.js'
 import type { StoredState } from './stored-state.js'
 
 /** What is used of a coordinator. */

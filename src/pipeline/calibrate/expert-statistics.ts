@@ -3,12 +3,8 @@ import { type Matrix, matrix } from '../../matrix.js'
 import { withLinears } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import { forEachBatch, tokensOf } from './calibration-stream.js'
-import {
-  type BlockStream,
-  type InputStatistics,
-  namingLayers,
-  type StatisticsOptions,
-} from './input-statistics.js'
+import { type BlockStream, namingLayers, type StatisticsOptions } from './input-statistics.js'
+import type { InputStatistics } from './stage-sums.js'
 import { type StoredState, visitStored } from './stored-state.js'
 
 /** An expert is also shown tokens of the others until it has seen this many for each of its inputs. */

@@ -1,30 +1,23 @@
 import { NumericError } from '../../errors.js'
 import { pacer } from '../../event-loop.js'
-import type { DriftHalves } from '../../gptvq/drift-correction.js'
 import type { Matrix } from '../../matrix.js'
 import { type Block, withLinears } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import { type CalibrationStream, forEachBatch, type OnBatch } from './calibration-stream.js'
 import { type Chunk, chunksOf, runsOf } from './chunks.js'
-import { type SeenTokens, type StageSums, stageSummer, stageTotal } from './stage-sums.js'
+import {
+  type InputStatistics,
+  type SeenTokens,
+  type StageSums,
+  stageSummer,
+  stageTotal,
+} from './stage-sums.js'
 import { type StoredTokens, storedInput } from './stored-state.js'
 
 /** A block and the tokens in front of one of its stages. */
 export interface BlockStream {
   readonly block: Block
   readonly stream: CalibrationStream
-}
-
-/** What the calibration tokens say about the inputs of a group of linear layers. */
-export interface InputStatistics {
-  /** in x in, `(2 / tokens) X^T X`. */
-  readonly hessian: Matrix
-  /** Tokens that the layers saw. */
-  readonly tokens: number
-  /** Share of the Hessian that comes from tokens of other experts; undefined for layers that see all tokens. */
-  readonly pooled?: number
-  /** How the layers' surroundings differ from those in the full model, where that was asked for. */
-  readonly drift?: DriftHalves
 }
 
 export interface StatisticsOptions {

@@ -3,7 +3,8 @@ import type { Stage } from '../../model/decoder/block-state.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import { type CalibrationStream, type OnBatch, passStage } from './calibration-stream.js'
 import { collectExpertStatistics } from './expert-statistics.js'
-import { collectStatistics, type InputStatistics } from './input-statistics.js'
+import { collectStatistics } from './input-statistics.js'
+import type { InputStatistics } from './stage-sums.js'
 
 /** A step of the calibration tokens through a block: past one stage, then a look at what the layers of another read. */
 export interface StageStep {

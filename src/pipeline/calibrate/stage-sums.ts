@@ -1,11 +1,22 @@
 import { type DriftAccumulator, driftAccumulator } from '../../drift.js'
 import { ShapeError } from '../../errors.js'
 import type { Pause } from '../../event-loop.js'
-import type { LayerDrift } from '../../gptvq/drift-correction.js'
+import type { DriftHalves, LayerDrift } from '../../gptvq/drift-correction.js'
 import { HessianAccumulator } from '../../hessian.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import type { Run } from './chunks.js'
-import type { InputStatistics } from './input-statistics.js'
+
+/** What the calibration tokens say about the inputs of a group of linear layers. */
+export interface InputStatistics {
+  /** in x in, `(2 / tokens) X^T X`. */
+  readonly hessian: Matrix
+  /** Tokens that the layers saw. */
+  readonly tokens: number
+  /** Share of the Hessian that comes from tokens of other experts; undefined for layers that see all tokens. */
+  readonly pooled?: number
+  /** How the layers' surroundings differ from those in the full model, where that was asked for. */
+  readonly drift?: DriftHalves
+}
 
 /** What the tokens of a chunk say about the inputs of a stage's layers; plain data. */
 export interface StageSums {
