@@ -9,7 +9,7 @@ import { releaseWeights, runningOps } from '../../model/ops/running.js'
 import type { Calibration } from './calibration.js'
 import { forEachBatch, type PlaceBatch, passStage } from './calibration-stream.js'
 import { embeddedStream } from './embedded-stream.js'
-import type { InputStatistics } from './input-statistics.js'
+import type { InputStatistics } from './stage-sums.js'
 
 /** What is run, and on what. */
 export interface HeadPass {
