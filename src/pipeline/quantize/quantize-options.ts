@@ -12,7 +12,7 @@ import { defaultBpv } from '../../packing/layout.js'
 import { type ModelTuningOptions, resolveModelTuning } from '../../train/tuning/tune-model.js'
 import type { ActivationOptions } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
-import type { EqualizationOptions } from '../equalize/options.js'
+import { type EqualizationOptions, equalizesByText } from '../equalize/options.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layers/layer-order.js'
 
@@ -126,6 +126,12 @@ function resolveUniform(method: QuantizationMethod, options: MethodOptions): Met
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
     refuseUseless(method, options, SCALAR_ONLY, "'gptq' or 'rtn'")
+    if (options.equalization === 'auto') {
+      throw new OptionError(
+        'equalization',
+        "'auto' weighs scalar grids, which method 'gptvq' has not; choose 'smoothquant', 'cross-layer', or another method",
+      )
+    }
     const tuning = resolveModelTuning(options)
     const resolved = resolveVqOptions(withCodebooks(options, tuning.tuningEpochs))
     const given = optionsOf(resolved)
@@ -145,7 +151,7 @@ function resolveScalar(method: 'gptq' | 'rtn', options: MethodOptions): MethodSe
   const searched = settings.scaleSearch === 'sequential-mse'
   if (method === 'rtn' && !searched) {
     const { activationRange = 'token', equalization } = options
-    const isRounded = activationRange === 'token' && equalization !== 'smoothquant'
+    const isRounded = activationRange === 'token' && !equalizesByText(equalization)
     const useless = isRounded ? [...TEXT_ONLY, ...ORDER_ONLY] : ORDER_ONLY
     refuseUseless(method, options, useless, "'gptq' or 'gptvq', or scaleSearch 'sequential-mse'")
   }

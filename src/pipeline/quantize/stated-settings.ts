@@ -1,6 +1,6 @@
 import { type ActivationSettings, isStatic, statedActivations } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
-import type { EqualizationOptions } from '../equalize/options.js'
+import { type EqualizationOptions, equalizesByText } from '../equalize/options.js'
 import type { OutputOptions } from '../folders/output.js'
 import type { EndTensorOptions } from './end-tensors.js'
 import type { LayerPlanOptions } from './layers/layer-plan.js'
@@ -18,7 +18,7 @@ export function statedSettings(
   return {
     ...settings.stated,
     ...statedActivations(activations),
-    ...((isCalibrated(settings) || isStatic(activations) || options.equalization === 'smoothquant') && {
+    ...((isCalibrated(settings) || isStatic(activations) || equalizesByText(options.equalization)) && {
       sequences,
       sequenceLength,
       seed,
