@@ -52,14 +52,22 @@ const smooth = (
   options: { scheme, activationRange, equalization: 'smoothquant', equalizationStrength },
 })
 
+const auto = (scheme: 'w8a8' | 'w4a8', activationRange: 'token' | 'minmax'): ToolboxRow => ({
+  label: `${scheme}, ${activationRange}, auto`,
+  options: { scheme, activationRange, equalization: 'auto' },
+})
+
 const equalizationRows: ToolboxRow[] = [
   { label: 'w8a8, minmax', options: { scheme: 'w8a8', activationRange: 'minmax' } },
   smooth('w8a8', 'minmax', 0.5),
+  auto('w8a8', 'minmax'),
   { label: 'w4a8, token', options: { scheme: 'w4a8', activationRange: 'token' } },
   smooth('w4a8', 'token', 0.5),
   { label: 'w4a8, token, cross-layer', options: { scheme: 'w4a8', equalization: 'cross-layer' } },
+  auto('w4a8', 'token'),
   { label: 'w4a8, minmax', options: { scheme: 'w4a8', activationRange: 'minmax' } },
   ...[0.25, 0.5, 0.75].map((strength) => smooth('w4a8', 'minmax', strength)),
+  auto('w4a8', 'minmax'),
 ]
 
 export const toolboxTables: readonly ToolboxTable[] = [

@@ -76,7 +76,8 @@ export const activationFlags = {
     choices: equalizations,
     help:
       'move sizes between inputs and weights first, which leaves what the model computes: by its inputs on calibration ' +
-      'text (smoothquant), or between the weights of two layers',
+      'text (smoothquant), between the weights of two layers (cross-layer), or at each place as of several ways leaves ' +
+      'the outputs of the layers there least off (auto, for gptq and rtn)',
     default: 'none',
   },
   equalizationStrength: {

@@ -22,11 +22,18 @@ export interface ActivationPass {
   readonly calibration: Calibration
   readonly onProgress: (done: number) => void
   readonly signal: AbortSignal | undefined
+  /** Is called behind each block, when all tokens went through it. */
+  readonly onBlock?: (index: number) => Promise<void>
+}
+
+/** Counts activations as finding a static range takes. */
+export function countActivations(search: RangeSearch): HistogramCounter {
+  return histogramCounter(BINS[search])
 }
 
 /** Runs all calibration tokens through the blocks, whose activations are shown to a listener. */
 export async function showActivations(
-  { source, config, calibration, onProgress, signal }: ActivationPass,
+  { source, config, calibration, onProgress, signal, onBlock }: ActivationPass,
   onActivations: OnActivations,
 ): Promise<void> {
   const { sequences, length } = calibration
@@ -50,6 +57,7 @@ export async function showActivations(
     } finally {
       disposeBlock(block)
     }
+    await onBlock?.(index)
   }
 }
 
@@ -76,7 +84,7 @@ export async function collectRanges(
   const counters = new Map<string, HistogramCounter>()
   await showActivations(pass, ({ name }, values) => {
     if (!bitsOf.has(name)) return undefined
-    if (!counters.has(name)) counters.set(name, histogramCounter(BINS[search]))
+    if (!counters.has(name)) counters.set(name, countActivations(search))
     counters.get(name)!.add(values)
     return undefined
   })

@@ -1,21 +1,28 @@
 import { throwIfAborted } from '../../errors.js'
-import type { DecoderDescription, LinearDescription } from '../../model/decoder/description.js'
-import { readTensor, type WeightSource } from '../../model/decoder/weights.js'
+import { pacer } from '../../event-loop.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
+import { linearLayers } from '../../model/decoder/linears.js'
+import type { WeightSource } from '../../model/decoder/weights.js'
 import { type ActivationPass, showActivations } from '../activations/collect-ranges.js'
 import type { Calibration } from '../calibrate/calibration.js'
 import { crossLayerFactors, powersOfTwo, smoothFactors } from './factors.js'
+import { inputSampler } from './input-samples.js'
 import type { EqualizationOptions } from './options.js'
 import { openScalings, type Scalings } from './scaled-source.js'
 import { type RowMaker, type Seam, seamsOf } from './seams.js'
+import { searchBlock, type TrialRounding } from './search-block.js'
+import { channelSizes, columnSizes, inputSizes, rowSizes, weightsFrom } from './sizes.js'
 
 /** What is equalized. */
 export interface EqualizationTask {
   readonly source: WeightSource
   readonly config: DecoderDescription
-  /** For `'smoothquant'`. */
+  /** For `'smoothquant'` and `'auto'`. */
   readonly calibration: Calibration | undefined
   readonly onProgress: (done: number) => void
   readonly signal: AbortSignal | undefined
+  /** For `'auto'`. */
+  readonly rounding: TrialRounding
 }
 
 /** A model that computes the same, with sizes moved between its tensors. */
@@ -32,10 +39,12 @@ export async function equalizeModel(
   task: EqualizationTask,
   { equalization, equalizationStrength }: Required<EqualizationOptions>,
 ): Promise<EqualizedModel> {
-  const { source, config, calibration, signal } = task
+  const { source, config, calibration, rounding, signal } = task
+  if (equalization === 'auto') return searchModel({ ...task, calibration: calibration! }, rounding)
   const scalings = openScalings()
   const isSmooth = equalization === 'smoothquant'
   const sizes = isSmooth && calibration ? await inputSizes({ ...task, calibration }) : undefined
+  const read = weightsFrom(source)
   let count = 0
   for (const block of config.blocks) {
     // without a text nothing is known of what a norm gives
@@ -44,10 +53,10 @@ export async function equalizeModel(
     )
     for (const seam of seams) {
       throwIfAborted(signal)
-      const columns = await columnSizes(source, seam)
+      const columns = await columnSizes(seam, read)
       const factors = sizes
         ? smoothFactors(channelSizes(seam, sizes), columns, equalizationStrength)
-        : crossLayerFactors(await rowSizes(source, seam), columns)
+        : crossLayerFactors(await rowSizes(seam.channels, seam.makers as readonly RowMaker[], read), columns)
       scaleSeam(seam, powersOfTwo(factors), scalings)
       count++
     }
@@ -55,7 +64,35 @@ export async function equalizeModel(
   return { source: scalings.source(source), changed: scalings.names, seams: count }
 }
 
-function scaleSeam({ makers, readers }: Seam, factors: Float32Array, scalings: Scalings): void {
+/** Values of all inputs of a block that are kept at most, */
+const SAMPLE_VALUES = 2 ** 24
+/** and of a layer tokens. */
+const SAMPLE_TOKENS = 256
+
+async function searchModel(pass: ActivationPass, rounding: TrialRounding): Promise<EqualizedModel> {
+  const { source, config, signal } = pass
+  const scalings = openScalings()
+  const pause = pacer(signal)
+  let count = 0
+  const tokens = new Map<string, number>()
+  for (const index of config.blocks.keys()) {
+    const rounded = linearLayers(config, index).filter(({ name }) => rounding.weightsOf(name))
+    const most = Math.floor(SAMPLE_VALUES / rounded.reduce((sum, { cols }) => sum + cols, 1))
+    for (const { name } of rounded)
+      tokens.set(name.replace(/\.weight$/, ''), Math.max(1, Math.min(SAMPLE_TOKENS, most)))
+  }
+  const sampler = inputSampler((layer) => tokens.get(layer) ?? 0, 0)
+  const onBlock = async (index: number) => {
+    const seams = seamsOf(config.blocks[index])
+    const found = await searchBlock({ source, seams, samples: sampler.take(), rounding, pause })
+    for (const { seam, factors } of found) scaleSeam(seam, factors, scalings)
+    count += found.length
+  }
+  await showActivations({ ...pass, onBlock }, sampler.onActivations)
+  return { source: scalings.source(source), changed: scalings.names, seams: count }
+}
+
+function scaleSeam({ makers, readers }: Seam, factors: Float64Array, scalings: Scalings): void {
   const inverse = factors.map((factor) => 1 / factor)
   for (const maker of makers) {
     if ('norm' in maker) {
@@ -65,75 +102,13 @@ function scaleSeam({ makers, readers }: Seam, factors: Float32Array, scalings: S
       continue
     }
     const { module, rows, bias } = maker.linear
-    const own = new Float32Array(rows).fill(1)
+    const own = new Float64Array(rows).fill(1)
     for (const [channel, factor] of inverse.entries()) own[maker.rowOf(channel)] = factor
     scalings.addRows(`${module}.weight`, own)
     if (bias) scalings.addRows(`${module}.bias`, own)
   }
   for (const { linear, channelOf } of readers) {
-    const own = Float32Array.from({ length: linear.cols }, (_, column) => factors[channelOf(column)])
+    const own = Float64Array.from({ length: linear.cols }, (_, column) => factors[channelOf(column)])
     scalings.addColumns(`${linear.module}.weight`, own)
   }
-}
-
-/** The largest magnitude that each input of each layer has on the calibration text. */
-async function inputSizes(pass: ActivationPass): Promise<Map<string, Float32Array>> {
-  const sizes = new Map<string, Float32Array>()
-  await showActivations(pass, ({ name, width }, values) => {
-    if (!sizes.has(name)) sizes.set(name, new Float32Array(width))
-    const own = sizes.get(name)!
-    for (let i = 0; i < values.length; i++) {
-      const size = Math.abs(values[i])
-      if (size > own[i % width]) own[i % width] = size
-    }
-    return undefined
-  })
-  return sizes
-}
-
-function channelSizes({ channels, readers }: Seam, sizes: ReadonlyMap<string, Float32Array>): Float32Array {
-  const largest = new Float32Array(channels)
-  for (const { linear, channelOf } of readers) {
-    for (const [column, size] of (sizes.get(linear.module) ?? []).entries()) {
-      const channel = channelOf(column)
-      largest[channel] = Math.max(largest[channel], size)
-    }
-  }
-  return largest
-}
-
-/** The largest magnitude in the columns that read each channel and are to be rounded. */
-async function columnSizes(source: WeightSource, { channels, readers }: Seam): Promise<Float32Array> {
-  const largest = new Float32Array(channels)
-  for (const { linear, channelOf, isRounded } of readers) {
-    if (!isRounded) continue
-    const values = await weightOf(source, linear)
-    for (let i = 0; i < values.length; i++) {
-      const channel = channelOf(i % linear.cols)
-      largest[channel] = Math.max(largest[channel], Math.abs(values[i]))
-    }
-  }
-  return largest
-}
-
-/** The largest magnitude in the rows that make each channel. */
-async function rowSizes(source: WeightSource, { channels, makers }: Seam): Promise<Float32Array> {
-  const largest = new Float32Array(channels)
-  for (const { linear, rowOf } of makers as readonly RowMaker[]) {
-    const values = await weightOf(source, linear)
-    for (let channel = 0; channel < channels; channel++) {
-      const start = rowOf(channel) * linear.cols
-      for (let at = start; at < start + linear.cols; at++) {
-        largest[channel] = Math.max(largest[channel], Math.abs(values[at]))
-      }
-    }
-  }
-  return largest
-}
-
-function weightOf(
-  source: WeightSource,
-  { module, rows, cols, kind }: LinearDescription,
-): Promise<Float32Array> {
-  return readTensor(source, `${module}.weight`, [rows, cols], `rows and columns of ${kind}`)
 }

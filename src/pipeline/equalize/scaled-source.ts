@@ -3,17 +3,17 @@ import type { WeightSource } from '../../model/decoder/weights.js'
 /** What a tensor is multiplied by. */
 interface Scaling {
   /** A factor for each row, or for each value of a tensor with one dimension. */
-  rows?: Float32Array
+  rows?: Float64Array
   /** A factor for each column. */
-  columns?: Float32Array
+  columns?: Float64Array
   /** What is added to the values before, and taken away behind: norms that store their distance from 1. */
   offset?: number
 }
 
 /** Collects factors for the tensors of a model; several for the rows or columns of one tensor are multiplied. */
 export interface Scalings {
-  addRows(tensor: string, factors: Float32Array, offset?: number): void
-  addColumns(tensor: string, factors: Float32Array): void
+  addRows(tensor: string, factors: Float64Array, offset?: number): void
+  addColumns(tensor: string, factors: Float64Array): void
   /** The tensors that have any. */
   readonly names: ReadonlySet<string>
   /** The weights with the factors in them. */
@@ -29,7 +29,7 @@ export function openScalings(): Scalings {
     if (!scalings.has(tensor)) scalings.set(tensor, {})
     return scalings.get(tensor)!
   }
-  const product = (a: Float32Array | undefined, b: Float32Array) =>
+  const product = (a: Float64Array | undefined, b: Float64Array) =>
     a === undefined ? b.slice() : a.map((factor, i) => factor * b[i])
   return {
     names,

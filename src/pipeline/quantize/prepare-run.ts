@@ -8,7 +8,12 @@ import { describeDecoder } from '../../model/families/index.js'
 import { type ActivationSettings, isStatic, resolveActivations } from '../activations/options.js'
 import { withScheme } from '../activations/scheme.js'
 import { requireCalibration } from '../calibrate/calibration.js'
-import { type EqualizationOptions, resolveEqualization, statedEqualization } from '../equalize/options.js'
+import {
+  type EqualizationOptions,
+  equalizesByText,
+  resolveEqualization,
+  statedEqualization,
+} from '../equalize/options.js'
 import { requireWholeModel } from '../folders/whole-model.js'
 import { checkModel } from './check-model.js'
 import { type EndTensor, endTensors, seesText } from './end-tensors.js'
@@ -67,8 +72,11 @@ export async function prepareRun(given: QuantizeModelOptions): Promise<PreparedR
       ...statedEqualization(equalizing),
     }
     checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
-    const isSmooth = equalizing.equalization === 'smoothquant'
-    const looksAtText = isCalibrated(settings) || isStatic(activations) || isSmooth || ends.some(seesText)
+    const looksAtText =
+      isCalibrated(settings) ||
+      isStatic(activations) ||
+      equalizesByText(equalizing.equalization) ||
+      ends.some(seesText)
     const writesText = looksAtText && options.calibration === undefined
     const ways = { settings, activations, equalizing, looksAtText, writesText }
     return { checkpoint, config, weights, plan, ends, stated, notes, ...ways }

@@ -3,7 +3,6 @@ import { placeOf, requireModel } from '../../checkpoint/model-source.js'
 import { orNothingWritten } from '../../errors.js'
 import { setThreads } from '../../kernels/kernels.js'
 import { startProducts } from '../../kernels/native/start-products.js'
-import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { startEngine } from '../../model/ops/engine.js'
 import { withScheme } from '../activations/scheme.js'
@@ -11,14 +10,14 @@ import { type ActivationPlace, openActivations } from '../calibrate/activation-p
 import { type Calibration, gatherCalibration } from '../calibrate/calibration.js'
 import { batchesInMemory } from '../calibrate/memory-bound.js'
 import { equalizeModel } from '../equalize/equalize-model.js'
-import type { EqualizationOptions } from '../equalize/options.js'
+import { equalizesByText } from '../equalize/options.js'
 import type { OnProgress } from '../progress.js'
 import { leave, requireResumable } from '../resume/leave-run.js'
 import { openRunOutput, type RunOutput } from '../resume/run-output.js'
 import { stopwatch } from '../stopwatch.js'
 import { type LayerTeam, openTeam } from './layers/layer-team.js'
 import { quantizePhases } from './phases.js'
-import { prepareRun } from './prepare-run.js'
+import { type PreparedRun, prepareRun } from './prepare-run.js'
 import { type QuantizeModelOptions, quantizeModelOptionNames } from './quantize-model-options.js'
 import { type QuantizationReport, quantizationReport } from './report.js'
 
@@ -67,7 +66,7 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
     team = await openTeam(options, products, engine)
     const { model, output: folder, onLayer, signal } = options
     const onProgress = withTeam(options.onProgress, team)
-    const equalized = await equalizedModel(options, prepared.weights, config, prepared.equalizing)
+    const equalized = await equalizedModel(options, prepared)
     const { weights, changed, calibration } = equalized
     const means = { engine, products, changed: { names: changed, floats: weights.floats } }
     if (folder !== undefined) place = await openRunOutput(folder, prepared, means, given)
@@ -118,19 +117,23 @@ function withTeam(onProgress: OnProgress | undefined, team: LayerTeam | undefine
 /** The model that layers are rounded of, and the calibration sequences where they were needed for it. */
 async function equalizedModel(
   options: QuantizeModelOptions,
-  source: WeightSource,
-  config: DecoderDescription,
-  settings: Required<EqualizationOptions>,
+  { weights: source, config, equalizing, plan, activations }: PreparedRun,
 ): Promise<{ weights: WeightSource; changed: ReadonlySet<string>; calibration: Calibration | undefined }> {
   const { onProgress, signal } = options
-  const { equalization } = settings
+  const { equalization } = equalizing
   if (equalization === 'none') return { weights: source, changed: new Set(), calibration: undefined }
   const report = () => onProgress?.({ step: 'equalizing', done: 0 })
-  const calibration =
-    equalization === 'smoothquant'
-      ? await gatherCalibration(options, options.model, source, config, report, signal)
-      : undefined
-  const task = { source, config, calibration, onProgress: report, signal }
-  const { source: weights, changed } = await equalizeModel(task, settings)
+  const calibration = equalizesByText(equalization)
+    ? await gatherCalibration(options, options.model, source, config, report, signal)
+    : undefined
+  const weightsOf = (name: string) => {
+    const settings = plan.settingsOf(name)
+    if (settings === undefined || settings.method === 'gptvq') return undefined
+    const { damping: _, ...scalar } = settings.options
+    return scalar
+  }
+  const rounding = { weightsOf, activations }
+  const task = { source, config, calibration, rounding, onProgress: report, signal }
+  const { source: weights, changed } = await equalizeModel(task, equalizing)
   return { weights, changed, calibration }
 }

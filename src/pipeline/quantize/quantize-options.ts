@@ -12,7 +12,7 @@ import { defaultBpv } from '../../packing/layout.js'
 import { type ModelTuningOptions, resolveModelTuning } from '../../train/tuning/tune-model.js'
 import type { ActivationOptions } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
-import type { EqualizationOptions } from '../equalize/options.js'
+import { type EqualizationOptions, equalizesByText } from '../equalize/options.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
 import type { EndTensorOptions } from './end-tensors.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layers/layer-order.js'
@@ -128,6 +128,12 @@ function resolveUniform(method: QuantizationMethod, options: MethodOptions): Met
   requireOneOf('method', method, quantizationMethods)
   if (method === 'gptvq') {
     refuseUseless(method, options, SCALAR_ONLY, "'gptq' or 'rtn'")
+    if (options.equalization === 'auto') {
+      throw new OptionError(
+        'equalization',
+        "'auto' weighs scalar grids, which method 'gptvq' has not; choose 'smoothquant', 'cross-layer', or another method",
+      )
+    }
     const tuning = resolveModelTuning(options)
     const resolved = resolveVqOptions(options)
     const given = optionsOf(resolved)
@@ -148,7 +154,7 @@ function resolveScalar(method: 'gptq' | 'rtn', options: MethodOptions): MethodSe
   if (method === 'rtn' && !searched) {
     const { activationRange = 'token', equalization } = options
     const endsLook = options.embeddingMethod === 'gptvq' || options.headMethod === 'gptvq'
-    const isRounded = activationRange === 'token' && equalization !== 'smoothquant' && !endsLook
+    const isRounded = activationRange === 'token' && !equalizesByText(equalization) && !endsLook
     const useless = isRounded ? [...TEXT_ONLY, ...ORDER_ONLY] : ORDER_ONLY
     refuseUseless(method, options, useless, "'gptq' or 'gptvq', or scaleSearch 'sequential-mse'")
   }

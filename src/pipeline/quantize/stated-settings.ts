@@ -1,6 +1,6 @@
 import { type ActivationSettings, isStatic, statedActivations } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
-import type { EqualizationOptions } from '../equalize/options.js'
+import { type EqualizationOptions, equalizesByText } from '../equalize/options.js'
 import type { OutputOptions } from '../folders/output.js'
 import type { EndTensorOptions } from './end-tensors.js'
 import type { LayerPlanOptions } from './layers/layer-plan.js'
@@ -21,7 +21,7 @@ export function statedSettings(
     ...statedActivations(activations),
     ...((isCalibrated(settings) ||
       isStatic(activations) ||
-      options.equalization === 'smoothquant' ||
+      equalizesByText(options.equalization) ||
       endsLook) && {
       sequences,
       sequenceLength,

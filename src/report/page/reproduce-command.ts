@@ -48,7 +48,7 @@ export function looksAtText({
   if (made.command === 'quantize-tensors') return false
   const { scaleSearch, activationRange = 'token', equalization } = settings
   if (method !== 'rtn' || scaleSearch === 'sequential-mse') return true
-  return activationRange !== 'token' || equalization === 'smoothquant'
+  return activationRange !== 'token' || equalization === 'smoothquant' || equalization === 'auto'
 }
 
 /** An argument as one types it in a shell. */

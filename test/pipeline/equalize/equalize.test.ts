@@ -3,11 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { ScalarOptions } from '../../../src/index.js'
 import type { DecoderDescription } from '../../../src/model/decoder/description.js'
 import { allLinearLayers } from '../../../src/model/decoder/linears.js'
 import type { WeightSource } from '../../../src/model/decoder/weights.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
+import { resolveActivations } from '../../../src/pipeline/activations/options.js'
 import { equalizeModel } from '../../../src/pipeline/equalize/equalize-model.js'
 import { crossLayerFactors, powersOfTwo, smoothFactors } from '../../../src/pipeline/equalize/factors.js'
 import { seamsOf } from '../../../src/pipeline/equalize/seams.js'
@@ -36,8 +38,10 @@ function uneven(source: WeightSource, config: DecoderDescription): WeightSource 
   return { ...source, floats }
 }
 
+const rounded: ScalarOptions = { bits: 3, granularity: 'channel', grid: 'symmetric' }
+
 describe.each(fixtureNames)('%s', (name) => {
-  it.each(['smoothquant', 'cross-layer'] as const)(
+  it.each(['smoothquant', 'cross-layer', 'auto'] as const)(
     'computes the same when it is equalized by %s',
     async (equalization) => {
       const { source: even, config, tokens, sequences } = await openFixture(name)
@@ -48,7 +52,8 @@ describe.each(fixtureNames)('%s', (name) => {
         length,
         notes: [],
       }
-      const task = { source, config, calibration, onProgress: () => {}, signal: undefined }
+      const rounding = { weightsOf: () => rounded, activations: resolveActivations({ activationBits: 8 }) }
+      const task = { source, config, calibration, rounding, onProgress: () => {}, signal: undefined }
       const equalized = await equalizeModel(task, { equalization, equalizationStrength: 0.5 })
       expect(equalized.seams).toBeGreaterThan(0)
       let moved = 0
@@ -60,9 +65,9 @@ describe.each(fixtureNames)('%s', (name) => {
       const expected = await forwardLogits(source, config, tokens, sequences)
       const found = await forwardLogits(equalized.source, config, tokens, sequences)
       // powers of two change no digit; but for norms that store their distance from 1
-      const isExact = config.blocks.every(({ norms }) =>
-        Object.values(norms).every((norm) => norm.offset === 0),
-      )
+      const isExact =
+        equalization !== 'auto' &&
+        config.blocks.every(({ norms }) => Object.values(norms).every((norm) => norm.offset === 0))
       const tolerance = isExact ? 0 : 1e-5 * rangeOf(expected)
       expect(worstDifference(found, expected)).toBeLessThanOrEqual(tolerance)
     },
@@ -139,6 +144,12 @@ describe('an equalized folder', () => {
     await expect(quantizeModel({ model, equalizationStrength: 0.3 })).rejects.toThrow(
       /^equalizationStrength: is of no use to equalization 'none'/,
     )
+    await expect(quantizeModel({ model, equalization: 'auto' })).rejects.toThrow(
+      /^equalization: 'auto' weighs scalar grids, which method 'gptvq' has not/,
+    )
+    await expect(
+      quantizeModel({ model, scheme: 'w4a8', equalization: 'auto', equalizationStrength: 0.3 }),
+    ).rejects.toThrow(/^equalizationStrength: is of no use to equalization 'auto'/)
     await expect(
       quantizeModel({ model, method: 'rtn', equalization: 'cross-layer', sequences: 4 }),
     ).rejects.toThrow(/^sequences: is of no use to method 'rtn'/)
