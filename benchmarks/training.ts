@@ -32,19 +32,24 @@ if (folder === undefined) {
   process.exit(2)
 }
 
-/** One row of the table; `start` names the row whose folder it starts from. */
+/** One row of the table; `start` names the row whose folder it starts from, `of` that whose folder is quantized. */
 interface Row {
   readonly name: string
   readonly start?: string
+  readonly of?: string
   readonly quantize?: Partial<QuantizeModelOptions>
   readonly train?: Partial<TrainModelOptions> & Pick<TrainModelOptions, 'method'>
   readonly distill?: Partial<DistillModelOptions>
 }
 
+/** The more bits, the less scales and norms may move: what they move is the whole grid. */
+const gentle = { batch: 4, learningRate: 0.001, scaleRate: 1, normRate: 1 } as const
+const half = { batch: 4, keepBlocks: [0, 3] } as const
+
 const rows: readonly Row[] = [
   ...[2, 3, 4].flatMap((bits): Row[] => [
     { name: `gptq ${bits}`, quantize: { method: 'gptq', bits, groupSize: 128 } },
-    { name: `qat ${bits}`, start: `gptq ${bits}`, train: { method: 'qat' } },
+    { name: `qat ${bits}`, start: `gptq ${bits}`, train: { method: 'qat', ...(bits === 4 && gentle) } },
   ]),
   { name: 'lr-qat 2', start: 'gptq 2', train: { method: 'lr-qat', frozenBits: 8 } },
   { name: 'qat 2, cross entropy', start: 'gptq 2', train: { method: 'qat', distillation: 0 } },
@@ -53,9 +58,11 @@ const rows: readonly Row[] = [
   { name: 'plain 2', quantize: { bits: 2, trellisBits: 0 } },
   { name: 'plain 2, codebooks', start: 'plain 2', train: { method: 'codebooks' } },
   { name: 'plain 2, indices', start: 'plain 2', train: { method: 'codebooks', indexRate: 0.2 } },
-  { name: 'student, cut', distill: { keepBlocks: [0, 3], learningRate: 1e-9, epochs: 1 } },
-  { name: 'student, cross entropy', distill: { keepBlocks: [0, 3], distillation: 0 } },
-  { name: 'student, distilled', distill: { keepBlocks: [0, 3] } },
+  { name: 'student, cut', distill: { ...half, learningRate: 1e-9, epochs: 1 } },
+  { name: 'student, cross entropy', distill: { ...half, distillation: 0 } },
+  { name: 'student, distilled', distill: half },
+  { name: 'student, distilled, hidden states', distill: { ...half, hiddenWeight: 1 } },
+  { name: 'student, distilled, 2 bits', of: 'student, distilled', quantize: { bits: 2 } },
 ]
 
 /** What the file keeps of a row. */
@@ -108,7 +115,9 @@ async function make(row: Row, output: string): Promise<Partial<Measured>> {
   const common = { output, force: true, engine: 'wasm', ...read } as const
   if (row.quantize) {
     await rm(output, { recursive: true, force: true })
-    const { bitsPerValue } = await quantizeModel({ model, calibration: text, ...common, ...row.quantize })
+    const whole = row.of === undefined ? model : folderOf(row.of)
+    const options = { model: whole, calibration: text, ...common, ...row.quantize }
+    const { bitsPerValue } = await quantizeModel(options)
     return { bitsPerValue }
   }
   const loop = { text, heldOut: 1 / 9, epochs: Number(epochs), ...common }

@@ -55,10 +55,15 @@ export function forEachGroup(
   }
 }
 
-/** The nearest code, 0 to `most`. */
+/** The nearest code, 0 to `most`; half way between two the greater one. */
 export function nearest(value: number, most: number): number {
-  const code = Math.round(value)
-  return code < 0 ? 0 : code > most ? most : code
+  // several times as fast as Math.round, which runs once a weight and step
+  return value > 0 ? (value < most ? (value + 0.5) | 0 : most) : 0
+}
+
+/** Whether rounding alone leads to a code of the grid, 0 to `most`: beyond, a value is clipped. */
+export function isOnGrid(value: number, most: number): boolean {
+  return value >= -0.5 && value < most + 0.5
 }
 
 /** The layer as it stands, in arrays of its own. */

@@ -3,7 +3,16 @@ import { kernels } from '../../kernels/kernels.js'
 import type { Matrix } from '../../matrix.js'
 import { dequantizeScalar, type ScalarLayer } from '../../packing/scalar-layer.js'
 import { randomGenerator, randomNormal } from '../../random.js'
-import { forEachGroup, gridBytes, nearest, openGrid, outermostRate, setScales, storedGrid } from './grid.js'
+import {
+  forEachGroup,
+  gridBytes,
+  isOnGrid,
+  nearest,
+  openGrid,
+  outermostRate,
+  setScales,
+  storedGrid,
+} from './grid.js'
 import type { Trainable } from './trainable.js'
 
 /** How a weight is trained by factors of low rank. */
@@ -72,8 +81,7 @@ export function trainableLowRank(
       forEachGroup(start, (group, from, to) => {
         let onScale = 0
         for (let at = from; at < to; at++) {
-          const inside = Math.round(placeOf(at) + onMoves[at]) === codes[at]
-          onMoves[at] = inside ? onValues[at] * grid.scales[group] : 0
+          onMoves[at] = isOnGrid(placeOf(at) + onMoves[at], most) ? onValues[at] * grid.scales[group] : 0
           onScale += onValues[at] * (codes[at] - zeros[group])
         }
         onScales[group] += onScale * grid.first[group]

@@ -1,6 +1,15 @@
 import type { Matrix } from '../../matrix.js'
 import { dequantizeScalar, type ScalarLayer } from '../../packing/scalar-layer.js'
-import { forEachGroup, gridBytes, nearest, openGrid, outermostRate, setScales, storedGrid } from './grid.js'
+import {
+  forEachGroup,
+  gridBytes,
+  isOnGrid,
+  nearest,
+  openGrid,
+  outermostRate,
+  setScales,
+  storedGrid,
+} from './grid.js'
 import type { Trainable } from './trainable.js'
 
 /** How far inside the cell of its code a weight starts at least, in steps of the grid. */
@@ -40,26 +49,66 @@ export function trainableScalar(full: Matrix, start: ScalarLayer, scaleRate: num
     refresh() {
       setScales(grid, scales)
       forEachGroup(start, (group, from, to) => {
-        const ratio = grid.first[group] / grid.scales[group]
-        for (let at = from; at < to; at++) codes[at] = nearest(weights[at] * ratio + zeros[group], most)
+        nearestCodes(codes, weights, grid.first[group] / grid.scales[group], zeros[group], most, from, to)
       })
     },
     values: () => dequantizeScalar(grid.layer).data,
     layer: () => storedGrid(grid),
     addGradient(onValues, [onWeights, onScales]) {
+      const given = { onValues, weights, codes, onWeights: onWeights as Float32Array }
       forEachGroup(start, (group, from, to) => {
         const first = grid.first[group]
-        const ratio = first / grid.scales[group]
-        let onScale = 0
-        for (let at = from; at < to; at++) {
-          const slope = onValues[at] * first
-          const value = weights[at] * ratio
-          const inside = Math.round(value + zeros[group]) === codes[at]
-          if (inside) onWeights[at] += slope
-          onScale += slope * (codes[at] - zeros[group] - (inside ? value : 0))
-        }
-        onScales[group] += onScale
+        const place = { first, ratio: first / grid.scales[group], zero: zeros[group], most }
+        onScales[group] += addGroupGradient(given, place, from, to)
       })
     },
   }
+}
+
+/** The code of each weight: `round(weight * ratio + zero)` within the grid. */
+function nearestCodes(
+  codes: Uint8Array,
+  weights: Float32Array,
+  ratio: number,
+  zero: number,
+  most: number,
+  from: number,
+  to: number,
+): void {
+  for (let at = from; at < to; at++) codes[at] = nearest(weights[at] * ratio + zero, most)
+}
+
+interface GradientArrays {
+  readonly onValues: Float32Array
+  readonly weights: Float32Array
+  readonly codes: Uint8Array
+  readonly onWeights: Float32Array
+}
+
+interface GroupPlace {
+  /** The first scale. */
+  readonly first: number
+  /** The first scale over the one now. */
+  readonly ratio: number
+  readonly zero: number
+  /** The greatest code. */
+  readonly most: number
+}
+
+/** Adds the gradient on the weights of a group. @returns that on its scale */
+function addGroupGradient(
+  { onValues, weights, codes, onWeights }: GradientArrays,
+  { first, ratio, zero, most }: GroupPlace,
+  from: number,
+  to: number,
+): number {
+  let onScale = 0
+  for (let at = from; at < to; at++) {
+    const slope = onValues[at] * first
+    const value = weights[at] * ratio
+    const isInside = isOnGrid(value + zero, most)
+    if (isInside) onWeights[at] += slope
+    onScale += slope * (codes[at] - zero - (isInside ? value : 0))
+  }
+  return onScale
 }

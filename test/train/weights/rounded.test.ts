@@ -4,6 +4,7 @@ import { halfToFloat } from '../../../src/kernels/half.js'
 import { matrix } from '../../../src/matrix.js'
 import { dequantizeScalar, groupsPerRow, type ScalarLayer } from '../../../src/packing/scalar-layer.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { isOnGrid, nearest } from '../../../src/train/weights/grid.js'
 import { trainableLowRank } from '../../../src/train/weights/low-rank.js'
 import { trainableScalar } from '../../../src/train/weights/scalar.js'
 import type { Floats, Trainable } from '../../../src/train/weights/trainable.js'
@@ -18,6 +19,21 @@ const fullOf = ({ rows, cols }: ScalarLayer, seed: number) =>
   matrix(rows, cols, normals(rows * cols, seed + 7))
 
 const ranks = { rank: 3, frozenBits: 8, scaleRate: 1, seed: 5 } as const
+
+it('the nearest code is that of Math.round, and beyond the grid it is clipped', () => {
+  const values = fc.oneof(
+    fc.float({ noNaN: true, min: -20, max: 300 }),
+    fc.integer({ min: -40, max: 600 }).map((n) => n / 2),
+  )
+  fc.assert(
+    fc.property(values, fc.integer({ min: 1, max: 8 }), (value, bits) => {
+      const most = 2 ** bits - 1
+      const rounded = Math.round(value)
+      expect(nearest(value, most)).toBe(Math.min(most, Math.max(0, rounded)) + 0)
+      expect(isOnGrid(value, most)).toBe(rounded >= 0 && rounded <= most)
+    }),
+  )
+})
 
 const makers: Record<string, (layer: ScalarLayer, seed: number) => Trainable> = {
   'all of the weight': (layer, seed) => trainableScalar(fullOf(layer, seed), layer, 1),
