@@ -112,6 +112,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
   try {
     log.add({ command: command.name, model: path, flags: withoutSecrets(values) })
     const { stdin } = streams
+    const columns = () => (stdout.isTTY ? stdout.columns : undefined)
     const place =
       path && (await resolveModel(path, { onProgress: progress.report, ...(signal && { signal }) }))
     const result = await command.run(place, values, {
@@ -126,6 +127,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
       },
       isTerse: Boolean(json || quiet),
       note: (text) => progress.note(safeLines(text)),
+      columns,
       terminal:
         stdin?.isTTY && stdout.isTTY && !json
           ? {
@@ -134,6 +136,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
                 progress.close()
                 stdout.write(text)
               },
+              columns,
             }
           : undefined,
     })

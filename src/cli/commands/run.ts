@@ -4,6 +4,7 @@ import { UsageError } from '../errors.js'
 import { type CommandContext, type CommandResult, defineCommand } from '../parse/command.js'
 import { runFlags } from '../parse/generation-flags.js'
 import { type ChatSetting, runChat } from '../terminal/chat.js'
+import { wrapWords } from '../terminal/wrap-words.js'
 import { describeSpeed, noSpeed, writeText } from '../terminal/write-text.js'
 
 /** `gptvq run MODEL` */
@@ -74,7 +75,7 @@ async function answerOne(
   options: GenerateOptions,
   prompt: string,
   { plain, system }: ChatSetting,
-  { print, note }: CommandContext,
+  { print, note, columns }: CommandContext,
 ): Promise<CommandResult> {
   const messages = [
     ...(system === undefined ? [] : [{ role: 'system', content: system }]),
@@ -83,10 +84,14 @@ async function answerOne(
   const given = plain ? { prompt } : { messages }
   const speed = noSpeed()
   let text = ''
+  const words = wrapWords(print, columns)
   await writeText(generator.generate({ ...options, ...given }), speed, (part) => {
     text += part
-    print(part)
+    // into a pipe goes the text as it is
+    if (columns()) words.add(part)
+    else print(part)
   })
+  words.end()
   print('\n')
   note(describeSpeed(speed))
   const { promptSeconds, ...rest } = speed

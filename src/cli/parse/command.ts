@@ -8,6 +8,8 @@ export type Input = NodeJS.ReadableStream & { readonly isTTY?: boolean }
 export interface Terminal {
   readonly stdin: Input
   write(text: string): void
+  /** As of {@link CommandContext}. */
+  columns(): number | undefined
 }
 
 /** What a command gets beside its arguments. */
@@ -24,6 +26,8 @@ export interface CommandContext {
   note(text: string): void
   /** The second argument, of a command that takes one. */
   readonly second: string | undefined
+  /** Characters per line of the terminal that standard output is; undefined or 0: not known, or none. */
+  columns(): number | undefined
   /** Where both sides are a terminal, and not `--json`. */
   readonly terminal: Terminal | undefined
 }

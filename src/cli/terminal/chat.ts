@@ -6,6 +6,7 @@ import type { GenerateOptions } from '../../generate/generate-options.js'
 import type { Generator } from '../../generate/open-generator.js'
 import { safeText } from '../../safe-text.js'
 import type { Terminal } from '../parse/command.js'
+import { wrapWords } from './wrap-words.js'
 import { type WritingSpeed, writeText } from './write-text.js'
 
 /** How a chat goes on. */
@@ -33,7 +34,7 @@ export async function runChat(
   generator: Generator,
   options: GenerateOptions,
   { plain, system }: ChatSetting,
-  { stdin, write }: Terminal,
+  { stdin, write, columns }: Terminal,
   speed: WritingSpeed,
 ): Promise<void> {
   const output = new Writable({
@@ -65,23 +66,26 @@ export async function runChat(
     const asked: ChatMessage[] = [...messages, { role: 'user', content: text }]
     const given = plain ? { prompt: text } : { messages: asked }
     let said = ''
+    const words = wrapWords(write, columns)
     try {
       const items = generator.generate({ ...options, ...given, signal: answering.signal })
       await writeText(items, speed, (part) => {
         // many models begin with the space that parts their first word from the template
         const shown = said === '' && !plain ? part.trimStart() : part
         said += part
-        write(safeText(shown))
+        words.add(safeText(shown))
       })
     } catch (error) {
       if (!(error instanceof GptvqError)) throw error
       if (!(error instanceof AbortedError)) {
+        words.end()
         write(`${error.message}. /clear forgets what was said\n`)
         return
       }
     } finally {
       answering = undefined
     }
+    words.end()
     write('\n')
     // an answer that was stopped was said as far as it went
     messages = [...asked, { role: 'assistant', content: said }]
