@@ -19,7 +19,7 @@ export interface DriftAccumulator {
   /**
    * Adds the sum that another accumulator of these features has of other tokens.
    *
-   * @param sum outer x inner, see {@link sum}
+   * @param sum its `sum`, outer x inner
    * @throws ShapeError
    */
   addSum(sum: Matrix, tokens: number): void
