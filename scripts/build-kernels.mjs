@@ -32,7 +32,7 @@ async function write(name, forwardPass) {
     relaxed: await compile('simd,relaxed-simd,threads', forwardPass),
   }
   const lines = Object.entries(modules).map(
-    ([build, bytes]) => `export const ${build} =\n  '${bytes.toString('base64')}'\n`,
+    ([build, bytes]) => `export const ${build}: string =\n  '${bytes.toString('base64')}'\n`,
   )
   writeFileSync(file, `${stamp}\n${lines.join('\n')}`)
   const sizes = Object.entries(modules).map(([build, bytes]) => `${build} ${bytes.length} bytes`)
