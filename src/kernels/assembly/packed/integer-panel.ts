@@ -19,7 +19,8 @@ import {
 import { heightOf, regionAt, SHIFT, tailOf } from './trellis-streams'
 
 /**
- * Strips of a weight as `integer-product.ts` reads them: for two slots after the other, the two elements of 8 rows, 16 bits each.
+ * Strips of a weight as `integer-product.ts` reads them: for two slots after the other, the two elements of 8 rows, 16 bits
+ * each.
  */
 
 /** Rows of a strip. */
