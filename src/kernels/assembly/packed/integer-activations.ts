@@ -6,12 +6,12 @@ import { field, SEGMENT_COUNT, SLOTS, slotsOf } from './packed-weight'
 export const QUAD: i32 = 4
 
 /**
- * Four rows of X, rounded, as `integer-product.ts` reads them. Of each segment: of each four rows: for two slots after the other
- * the two pieces of 16 bits of each row; a segment with an odd number of slots ends with zeros. Behind all of them, of each
- * segment: of each four rows: their four steps. Rows that are not there are zeros.
+ * Four rows of X, rounded, as `integer-product.ts` reads them. Of each segment: of each four rows: for two slots after the
+ * other the two pieces of 16 bits of each row; a segment with an odd number of slots ends with zeros. Behind all of them, of
+ * each segment: of each four rows: their four steps. Rows that are not there are zeros.
  *
- * Parameters: the weight; where they go; rows of X, kind, address and stride of X; bytes of a row as `roundRow` writes it; pairs
- * of slots. Scratch: four such rows | what rounding needs. A tile is four rows.
+ * Parameters: the weight; where they go; rows of X, kind, address and stride of X; bytes of a row as `roundRow` writes it;
+ * pairs of slots. Scratch: four such rows | what rounding needs. A tile is four rows.
  */
 export function packActivationsTile(quad: i32, scratch: usize): void {
   const weight = param<usize>(0)

@@ -1,4 +1,3 @@
-import { PAIRS } from '../job'
 import { chosen } from '../simd'
 import {
   ELEMENTS,
@@ -13,13 +12,12 @@ import {
   VECTOR_DIM,
   zeroAt,
 } from './packed-weight'
-import {
-  place,
-  Width1, Width2, Width3, Width4, Width5, Width6, Width7, Width8, Width9, Width10, Width11, Width12 } from './trellis-run'
+import { fourPairs } from './trellis-run'
 import { heightOf, regionAt, SHIFT, tailOf } from './trellis-streams'
 
 /**
- * Strips of a weight as `integer-product.ts` reads them: for two slots after the other, the two elements of 8 rows, 16 bits each.
+ * Strips of a weight as `integer-product.ts` reads them: for two slots after the other, the two elements of 8 rows, 16 bits
+ * each.
  */
 
 /** Rows of a strip. */
@@ -195,48 +193,13 @@ function expandStreamRow(weight: usize, row: i32, stretch: usize, to: usize): vo
   }
 }
 
-function expandRun(width: i32, codes: usize, stride: usize, mask: u32, to: usize, end: usize): void {
-  switch (width) {
-    case 1:
-      return expandPairs<Width1>(codes, stride, mask, to, end)
-    case 2:
-      return expandPairs<Width2>(codes, stride, mask, to, end)
-    case 3:
-      return expandPairs<Width3>(codes, stride, mask, to, end)
-    case 4:
-      return expandPairs<Width4>(codes, stride, mask, to, end)
-    case 5:
-      return expandPairs<Width5>(codes, stride, mask, to, end)
-    case 6:
-      return expandPairs<Width6>(codes, stride, mask, to, end)
-    case 7:
-      return expandPairs<Width7>(codes, stride, mask, to, end)
-    case 8:
-      return expandPairs<Width8>(codes, stride, mask, to, end)
-    case 9:
-      return expandPairs<Width9>(codes, stride, mask, to, end)
-    case 10:
-      return expandPairs<Width10>(codes, stride, mask, to, end)
-    case 11:
-      return expandPairs<Width11>(codes, stride, mask, to, end)
-    default:
-      return expandPairs<Width12>(codes, stride, mask, to, end)
-  }
-}
-
 /** Pairs of the table of numbers, 8 rows at once: the last of them begins at `at`. */
-function expandPairs<W>(at: usize, stride: usize, mask: u32, to: usize, end: usize): void {
-  const w = offsetof<W>()
+function expandRun(width: i32, at: usize, stride: usize, mask: u32, to: usize, end: usize): void {
+  const upper = <usize>(width >> 1)
+  const bit = <u64>((4 * width) & 7)
+  const step = <u64>width
   for (; to < end; to += PAIR_BYTES, at += stride) {
-    let four = v128.load32_zero(place(load<u32>(at, (7 * offsetof<W>()) >> 3), 7 * w, mask), PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(at, (6 * offsetof<W>()) >> 3), 6 * w, mask), four, 1, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(at, (5 * offsetof<W>()) >> 3), 5 * w, mask), four, 2, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(at, (4 * offsetof<W>()) >> 3), 4 * w, mask), four, 3, PAIRS)
-    v128.store(to, four)
-    four = v128.load32_zero(place(load<u32>(at, (3 * offsetof<W>()) >> 3), 3 * w, mask), PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(at, (2 * offsetof<W>()) >> 3), 2 * w, mask), four, 1, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(at, offsetof<W>() >> 3), w, mask), four, 2, PAIRS)
-    four = v128.load_lane<u32>(place(load<u32>(at), 0, mask), four, 3, PAIRS)
-    v128.store(to, four, 16)
+    v128.store(to, fourPairs(load<u64>(at + upper) >> bit, step, mask))
+    v128.store(to, fourPairs(load<u64>(at), step, mask), 16)
   }
 }

@@ -37,8 +37,8 @@ const NIBBLE_BYTES: usize = 512
  * scaled and added up in float32.
  *
  * Parameters: the weight; packed X, its rows; address and stride of Y; rows of W of a tile, whole strips; rows of X of a tile,
- * whole fours; pairs of slots of a segment at most, and of all. Tiles run down W first. Scratch: totals, of each four rows those of each strip |
- * of each strip: its panel | its factors | its places | zeros | what expanding needs.
+ * whole fours; pairs of slots of a segment at most, and of all. Tiles run down W first. Scratch: totals, of each four rows
+ * those of each strip | of each strip: its panel | its factors | its places | zeros | what expanding needs.
  */
 export function multiplyIntegersTile(tile: i32, scratch: usize): void {
   const weight = param<usize>(0)
@@ -73,21 +73,36 @@ export function multiplyIntegersTile(tile: i32, scratch: usize): void {
       const to = panels + strip * panelBytes
       expandStrip(weight, own, <i32>strip, segment, places + strip * PLACES_BYTES, zeros, expanding, <i32>pairs, to)
     }
-    let four = x + ((<usize>(top / QUAD) * pairs) << 4)
-    let totals = scratch
-    for (let i = 0; i < fours; i++, four += pairs << 4) {
-      const step = steps + (<usize>i << 4)
-      let panel = panels
-      for (const end = totals + totalsStep; totals < end; totals += TOTALS_BYTES, panel += panelBytes) {
-        multiplyPairs(four, panel, four + (pairs << 4), step, factors + ((panel - panels) / panelBytes) * FACTORS_BYTES, totals)
-      }
-    }
+    const own = x + ((<usize>(top / QUAD) * pairs) << 4)
+    multiplySegment(own, pairs << 4, steps, panels, panelBytes, factors, scratch, panels, totalsStep)
     x += (all * pairs) << 4
   }
+  let totals = scratch
   for (let i = 0; i < fours; i++) {
-    for (let strip = 0; strip < strips; strip++) {
-      const totals = scratch + <usize>i * totalsStep + <usize>strip * TOTALS_BYTES
+    for (let strip = 0; strip < strips; strip++, totals += TOTALS_BYTES) {
       storeTotals(totals, top + i * QUAD, m, first + strip * STRIP, rows)
+    }
+  }
+}
+
+/** Adds four rows of X after the other, `bytes` apart, times all strips to their totals, which end at `end`. */
+function multiplySegment(
+  x: usize,
+  bytes: usize,
+  steps: usize,
+  panels: usize,
+  panelBytes: usize,
+  factors: usize,
+  totals: usize,
+  end: usize,
+  totalsStep: usize,
+): void {
+  for (; totals < end; x += bytes, steps += 16) {
+    let panel = panels
+    let own = factors
+    for (const next = totals + totalsStep; totals < next; totals += TOTALS_BYTES, own += FACTORS_BYTES) {
+      multiplyPairs(x, panel, x + bytes, steps, own, totals)
+      panel += panelBytes
     }
   }
 }

@@ -4,41 +4,29 @@ import { PAIRS } from '../job'
 export const TILE: i32 = 16
 
 /** A type as large as a code of so many bits: where a load reads beyond an address may follow from types alone. */
-export class Width1 {
+class Width1 {
   a: u8
 }
-export class Width2 extends Width1 {
+class Width2 extends Width1 {
   b: u8
 }
-export class Width3 extends Width2 {
+class Width3 extends Width2 {
   c: u8
 }
-export class Width4 extends Width3 {
+class Width4 extends Width3 {
   d: u8
 }
-export class Width5 extends Width4 {
+class Width5 extends Width4 {
   e: u8
 }
-export class Width6 extends Width5 {
+class Width6 extends Width5 {
   f: u8
 }
-export class Width7 extends Width6 {
+class Width7 extends Width6 {
   g: u8
 }
-export class Width8 extends Width7 {
+class Width8 extends Width7 {
   h: u8
-}
-export class Width9 extends Width8 {
-  i: u8
-}
-export class Width10 extends Width9 {
-  j: u8
-}
-export class Width11 extends Width10 {
-  k: u8
-}
-export class Width12 extends Width11 {
-  l: u8
 }
 
 /**
@@ -80,21 +68,60 @@ export function addRun(
       return addColumns<Width7>(codes, stride, count, x, step, apart, mask, sums, end)
     case 8:
       return addColumns<Width8>(codes, stride, count, x, step, apart, mask, sums, end)
-    case 9:
-      return addColumns<Width9>(codes, stride, count, x, step, apart, mask, sums, end)
-    case 10:
-      return addColumns<Width10>(codes, stride, count, x, step, apart, mask, sums, end)
-    case 11:
-      return addColumns<Width11>(codes, stride, count, x, step, apart, mask, sums, end)
     default:
-      return addColumns<Width12>(codes, stride, count, x, step, apart, mask, sums, end)
+      return addWide(width, codes, stride, count, x, step, apart, mask, sums, end)
+  }
+}
+
+/** The pairs of four rows, whose numbers are `step` bits apart, that of the last row lowest. */
+// @ts-expect-error: decorator
+@inline
+export function fourPairs(bits: u64, step: u64, mask: u32): v128 {
+  const last = <usize>(<u32>bits & mask)
+  bits >>= step
+  const third = <usize>(<u32>bits & mask)
+  bits >>= step
+  const second = <usize>(<u32>bits & mask)
+  let four = v128.load32_zero(<usize>(<u32>(bits >> step) & mask), PAIRS)
+  four = v128.load_lane<u32>(second, four, 1, PAIRS)
+  four = v128.load_lane<u32>(third, four, 2, PAIRS)
+  return v128.load_lane<u32>(last, four, 3, PAIRS)
+}
+
+/** As {@link addColumns} for any width, four rows of all columns at a time. */
+function addWide(
+  width: i32,
+  codes: usize,
+  stride: usize,
+  count: i32,
+  x: usize,
+  step: usize,
+  apart: usize,
+  mask: u32,
+  sums: usize,
+  end: usize,
+): void {
+  for (let tile = codes; sums < end; tile -= 2 * <usize>width, sums += 64) {
+    for (let row = 12; row >= 0; row -= 4, sums += 16) {
+      const bit = row * width
+      let a = v128.load(sums)
+      let b = v128.load(sums, 64)
+      let at = tile + <usize>(bit >> 3)
+      for (let i = 0, pair = x; i < count; i++, pair += step, at += stride) {
+        const four = fourPairs(load<u64>(at) >> <u64>(bit & 7), <u64>width, mask)
+        a = i32x4.add(a, i32x4.dot_i16x8_s(four, v128.load32_splat(pair)))
+        b = i32x4.add(b, i32x4.dot_i16x8_s(four, v128.load32_splat(pair + apart)))
+      }
+      v128.store(sums, a)
+      v128.store(sums, b, 64)
+    }
   }
 }
 
 /** Where the pair of a row is: its number, the lowest bits of a stream from `bit` on, times 4. */
 // @ts-expect-error: decorator
 @inline
-export function place(bytes: u32, bit: usize, mask: u32): usize {
+function place(bytes: u32, bit: usize, mask: u32): usize {
   return <usize>((bytes >> (<u32>bit & 7)) & mask)
 }
 

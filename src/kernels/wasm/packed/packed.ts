@@ -175,6 +175,7 @@ function multiplyIntegers(
     runJob(pool, jobKinds.packActivations, fours, rounding, 4 * rowBytes + 4 * slots)
     if (trellis) runJob(pool, jobKinds.writePairs, 1, [at, 0], 0)
     const strips = INTEGER_ROWS / 8
+    // its panel, factors and places
     const stripBytes = 32 * (mostPairs + 8) + 32 + 96
     const decoding = trellis || nibbles ? 512 : INTEGER_ROWS * aligned(cols + 16) + decodingBytes(vectors, 4)
     const totals = 128 * strips * Math.ceil(Math.min(m, INTEGER_TOKENS) / 4)
