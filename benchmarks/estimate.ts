@@ -1,6 +1,6 @@
 /**
  * Estimates a run, does it, and prints both: `npx tsx benchmarks/estimate.ts MODEL --calibration TEXT [--sequences N]
- * [--sequence-length N] [--method gptvq]`. What else the machine does meanwhile counts in both.
+ * [--sequence-length N] [--method gptvq] [--bpv 2.125]`. What else the machine does meanwhile counts in both.
  */
 import { parseArgs } from 'node:util'
 import { estimateModel, type QuantizationMethod, quantizeModel } from 'gptvq/model'
@@ -13,6 +13,7 @@ const { values, positionals } = parseArgs({
     sequences: { type: 'string', default: '128' },
     'sequence-length': { type: 'string', default: '2048' },
     method: { type: 'string', default: 'gptvq' },
+    bpv: { type: 'string' },
   },
 })
 const [model] = positionals
@@ -26,6 +27,7 @@ const options = {
   method: method as QuantizationMethod,
   sequences: Number(sequences),
   sequenceLength: Number(sequenceLength),
+  ...(values.bpv !== undefined && { bpv: Number(values.bpv) }),
 }
 const estimate = await estimateModel(options)
 const { seconds, bitsPerValue } = await quantizeModel(options)
@@ -41,6 +43,9 @@ console.log(
     [
       ['', 'estimated', 'found', 'ratio'],
       row('calibration, s', estimate.seconds.calibration, seconds.calibration),
+      ...(seconds.sensitivity > 0
+        ? [row('sensitivity, s', estimate.seconds.sensitivity, seconds.sensitivity)]
+        : []),
       row('quantization, s', estimate.seconds.quantization, seconds.quantization),
       row('all, s', estimate.seconds.total, seconds.total),
       row('peak memory, MB', estimate.memoryBytes / 1e6, peak / 1e6),

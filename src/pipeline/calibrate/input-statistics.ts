@@ -66,7 +66,8 @@ export async function sumChunks(
     const input: Matrix = storedInput(block, stage, { sequences, state }, length)
     return { input, residual: stage.residualScale === undefined ? undefined : state.residual }
   }
-  const isOnly = stream.batches.length === 1 && stream.batches[0].sequences === 1
+  const { batches } = stream
+  const isOnly = firstSequence === 0 && batches.length === 1 && batches[0].sequences === 1
   let sequence = firstSequence
   let summer = stageSummer()
   const visit = async (batch: StoredTokens, index: number) => {

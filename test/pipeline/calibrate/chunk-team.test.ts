@@ -53,9 +53,9 @@ function workersOf(count: number, capacity: number) {
 }
 
 /** Sequences of a fixture in front of one of its blocks, a batch each and each a little larger than the one before. */
-function streamOf({ hidden, config }: Fixture, index: number): CalibrationStream {
+function streamOf({ hidden, config }: Fixture, index: number, count: number): CalibrationStream {
   const size = LENGTH * config.hiddenSize
-  const batches = Array.from({ length: BATCHES }, (_, i) => {
+  const batches = Array.from({ length: count }, (_, i) => {
     const values = hidden[index].slice((i % 2) * size, ((i % 2) + 1) * size).map((v) => v * (1 + 0.01 * i))
     return batchInMemory(1, { residual: matrix(LENGTH, config.hiddenSize, values) })
   })
@@ -63,12 +63,13 @@ function streamOf({ hidden, config }: Fixture, index: number): CalibrationStream
 }
 
 /** A block through all its stages, its layers rounded one after the other: what was read, and what comes out. */
-async function calibrated(fixture: Fixture, index: number, run: StageRunner) {
+async function calibrated(fixture: Fixture, index: number, run: StageRunner, count = BATCHES) {
   const { source, config } = fixture
   const layers = new Map<string, QuantizedLayer>()
   const original = await openBlock(source, config.blocks[index])
   const block = forkBlock(original, withQuantizedLayers(source, layers))
-  const [stream, full] = [streamOf(fixture, index), { block: original, stream: streamOf(fixture, index) }]
+  const stream = streamOf(fixture, index, count)
+  const full = { block: original, stream: streamOf(fixture, index, count) }
   const statistics: (InputStatistics | undefined)[] = []
   try {
     let passing: ReturnType<typeof blockStages>[number] | undefined
@@ -109,6 +110,17 @@ describe('chunks over workers', () => {
     expect(seen.names.join()).toContain(kinds[0].kind)
     // one for each worker, and one that waits
     expect(seen.most).toBe(4)
+  })
+
+  it('of which the last is a single sequence: the sums of one machine', async () => {
+    const fixture = await openFixture('llama-bias')
+    const { coordinator, seen } = workersOf(1, Number.POSITIVE_INFINITY)
+    const [here, away] = [
+      await calibrated(fixture, 0, stepHere, 3),
+      await calibrated(fixture, 0, chunkTeam(coordinator), 3),
+    ]
+    expect(away).toEqual(here)
+    expect(seen.names.join()).toContain('sequences 3 to 3')
   })
 
   it('are out one at a time where there is no room for two', async () => {
