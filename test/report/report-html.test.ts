@@ -159,6 +159,18 @@ describe('the page', () => {
     expect(texts(page, 'h2')).not.toContain('Codebooks')
   })
 
+  test('of a trained model tells why there are no errors, and each of its settings', () => {
+    const layers = data.layers.map((layer) => ({ ...layer, relativeError: null }))
+    const training = { method: 'qat', learningRate: 0.5 }
+    const made = { command: 'train' }
+    const page = parsed(reportHtml({ ...data, layers, made, settings: { bits: 2, training } }))
+    expect(page.documentElement.textContent).toContain('training goes by the predictions')
+    const pairs = [texts(page, '.pairs dt'), texts(page, '.pairs dd')]
+    const at = pairs[0].indexOf('training: learningRate')
+    expect(pairs[1][at]).toBe('0.5')
+    expect(pairs[0]).not.toContain('training')
+  })
+
   test('escapes everything that comes from outside', () => {
     const attack = hostileName
     const page = parsed(

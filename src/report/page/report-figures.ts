@@ -19,9 +19,13 @@ export function section(title: string, ...content: readonly Markup[]): Markup {
 }
 
 /** Errors by layer, as bars and as a map. */
-export function errorFigures({ layers }: ReportData): Markup {
+export function errorFigures({ layers, made }: ReportData): Markup {
   if (layers.every(({ relativeError }) => relativeError === null)) {
-    return html`<p class="note">No errors were measured: the method uses no calibration text.</p>`
+    const why =
+      made?.command === 'train'
+        ? 'training goes by the predictions of the whole model.'
+        : 'the method uses no calibration text.'
+    return html`<p class="note">No errors were measured: ${why}</p>`
   }
   const shown = expertsTogether(layers)
   const values = shown.map(({ name, relativeError }) => ({ name, value: relativeError }))

@@ -110,7 +110,11 @@ function restOf(layers: ReportData['layers']): string {
 }
 
 function settingsList({ settings, calibration }: ReportData): Markup {
-  const entries = Object.entries(settings)
+  const { training, ...others } = settings
+  const ofTraining = Object.entries(training ?? {}).map(
+    ([name, value]) => [`training: ${name}`, value] as const,
+  )
+  const entries = [...Object.entries(others), ...ofTraining]
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => [name, typeof value === 'object' ? JSON.stringify(value) : String(value)])
   if (calibration !== undefined) {
