@@ -11,9 +11,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import {
-  createCheckpointWriter,
   cutWindows,
-  openCheckpoint,
   openModel,
   type QuantizedLayer,
   type QuantizeModelOptions,
@@ -23,34 +21,24 @@ import {
   startEngine,
   withQuantizedLayers,
 } from 'gptvq/model'
-import { decodeFloats } from '../src/checkpoint/dtype.js'
-import { encodeBfloats } from '../src/kernels/half.js'
+import { type MassiveModel, scaledModel } from './massive-model.js'
 import { modelFolder } from './real-layers.js'
 import { replaceSection } from './report.js'
 
-/** A model to measure on. */
-interface MassiveModel {
-  readonly name: string
-  readonly factor: number
-  /** The block whose `gate_proj` and `up_proj` have a row scaled; without one it is the embedding that changes. */
-  readonly block?: number
-}
-
 interface Row {
-  readonly model: MassiveModel
+  readonly model: MassiveModel & { readonly name: string }
   readonly sequences: number
   readonly sequenceLength: number
   readonly bits?: number
 }
 
-const SCALED_ROW = 5
 const SEEDS = [0, 1]
 const WINDOWS = 40
 const CONTEXT = 128
 
 const { values } = parseArgs({ options: { markdown: { type: 'string' }, only: { type: 'string' } } })
 
-const block1 = (factor: number): MassiveModel => ({ name: `block 1 times ${factor}`, factor, block: 1 })
+const block1 = (factor: number): Row['model'] => ({ name: `block 1 times ${factor}`, factor, block: 1 })
 const few = { sequences: 16, sequenceLength: 128 }
 const rows: readonly Row[] = [
   ...[1, 4, 16, 64, 128, 256].map((factor) => ({ model: block1(factor), ...few })),
@@ -108,7 +96,7 @@ process.exit(0)
 
 /** The cells of a row, from the KL divergence on. */
 async function measure({ model, bits, ...calibration }: Row): Promise<string[]> {
-  const scaled = await scaledModel(model)
+  const scaled = await scaledModel(model, folder)
   const full = await openModel(scaled)
   try {
     const candidates = []
@@ -147,32 +135,4 @@ async function measure({ model, bits, ...calibration }: Row): Promise<string[]> 
   } finally {
     await full.close()
   }
-}
-
-/** Writes the embedded model with its weights scaled. */
-async function scaledModel({ block, factor }: MassiveModel): Promise<string> {
-  const output = join(folder, `${block ?? 'embedding'}-${factor}`)
-  const checkpoint = await openCheckpoint(modelFolder)
-  const writer = await createCheckpointWriter(output, { force: true })
-  const rowScaled = ['gate_proj', 'up_proj'].map((kind) => `model.layers.${block}.mlp.${kind}.weight`)
-  for (const { name, dtype, shape } of checkpoint.tensors.values()) {
-    const bytes = await checkpoint.readBytes(name)
-    const values = decodeFloats(dtype, bytes)
-    const cols = shape.at(-1)!
-    for (let i = 0; i < values.length; i++) {
-      const row = rowScaled.includes(name) && Math.floor(i / cols) === SCALED_ROW
-      const channel = block === undefined && name === 'model.embed_tokens.weight' && i % cols === SCALED_ROW
-      if (row || channel) values[i] *= factor
-    }
-    const halves = new Uint16Array(values.length)
-    encodeBfloats(values, halves)
-    await writer.add(name, 'BF16', shape, new Uint8Array(halves.buffer))
-  }
-  await writer.addFile('config.json', JSON.stringify(checkpoint.config))
-  for (const file of ['tokenizer.json', 'tokenizer_config.json']) {
-    await writer.copyFile(join(modelFolder, file))
-  }
-  await writer.finish()
-  await checkpoint.close()
-  return output
 }

@@ -2,8 +2,9 @@
  * What the scalar grids and the quantization of activations do to a whole model: KL divergence and perplexity on text
  * that calibration has not seen.
  *
- * `npx tsx benchmarks/toolbox.ts FOLDER [--json FILE] [--only TABLE] [--windows N] [--sequences N]`, where FOLDER has `reference/`
- * (calibration offsets) and `data/` (texts). Tables are written to the JSON file as they are measured, and rows that the
+ * `npx tsx benchmarks/toolbox.ts FOLDER [--json FILE] [--only TABLE] [--windows N] [--sequences N] [--massive FACTOR]`, where
+ * FOLDER has `reference/` (calibration offsets) and `data/` (texts). `--massive` measures on the embedded model with one
+ * feature in front of the `down_proj` of block 1 so many times squared as large. Tables are written to the JSON file as they are measured, and rows that the
  * file has are not measured again.
  */
 import { existsSync } from 'node:fs'
@@ -20,7 +21,8 @@ import {
   scoreModels,
   startEngine,
 } from 'gptvq/model'
-import { modelFolder as model } from './real-layers.js'
+import { scaledModel } from './massive-model.js'
+import { modelFolder } from './real-layers.js'
 import { calibrationSequences, evaluationTokens, WINDOW } from './reference-data.js'
 import { type ToolboxRow, toolboxTables } from './toolbox-rows.js'
 
@@ -31,12 +33,13 @@ const { values, positionals } = parseArgs({
     only: { type: 'string' },
     windows: { type: 'string', default: '64' },
     sequences: { type: 'string', default: '64' },
+    massive: { type: 'string' },
   },
 })
 const folder = positionals[0]
 if (folder === undefined) {
   console.error(
-    'usage: npx tsx benchmarks/toolbox.ts FOLDER [--json FILE] [--only TABLE] [--windows N] [--sequences N]',
+    'usage: npx tsx benchmarks/toolbox.ts FOLDER [--json FILE] [--only TABLE] [--windows N] [--sequences N] [--massive FACTOR]',
   )
   process.exit(2)
 }
@@ -51,12 +54,16 @@ const known: Record<string, Measured> = existsSync(values.json)
   ? JSON.parse(await readFile(values.json, 'utf8'))
   : {}
 await startEngine('wasm')
+const made = await mkdtemp(join(tmpdir(), 'gptvq-toolbox-model-'))
+const { massive } = values
+const model =
+  massive === undefined ? modelFolder : await scaledModel({ factor: Number(massive), block: 1 }, made)
 const full = await openModel(model)
 try {
   const windows = cutWindows(await evaluationTokens(folder, full, model), WINDOW, Number(values.windows))
   const sequences = await calibrationSequences(folder, full, model, Number(values.sequences))
   const keyOf = ({ options }: ToolboxRow) =>
-    JSON.stringify({ windows: windows.length, sequences: sequences.length, options })
+    JSON.stringify({ windows: windows.length, sequences: sequences.length, massive, options })
   for (const { id, rows } of toolboxTables) {
     if (values.only !== undefined && id !== values.only) continue
     const missing = rows.filter((row) => known[keyOf(row)] === undefined)
@@ -74,9 +81,14 @@ try {
       console.log(`| ${[row.label, ...figures].join(' | ')} |`)
     }
   }
-  console.log(`perplexity of the full model: ${known[`full ${windows.length}`]?.perplexity.toFixed(2)}`)
+  console.log(`perplexity of the full model: ${known[nameOfFull(windows)]?.perplexity.toFixed(2)}`)
 } finally {
   await full.close()
+  await rm(made, { recursive: true })
+}
+
+function nameOfFull({ length }: readonly Int32Array[]): string {
+  return massive === undefined ? `full ${length}` : `full ${length}, massive ${massive}`
 }
 
 /** Quantizes to folders, which keep the ranges of activations, and scores all of them beside one pass of the full model. */
@@ -97,7 +109,7 @@ async function measure(
       opened.push(await openModel(output))
     }
     const { reference, candidates } = await scoreModels({ reference: full, candidates: opened, windows })
-    known[`full ${windows.length}`] = { bitsPerValue: 0, klDivergence: 0, perplexity: reference!.perplexity }
+    known[nameOfFull(windows)] = { bitsPerValue: 0, klDivergence: 0, perplexity: reference!.perplexity }
     return candidates.map(({ klDivergence, perplexity }, i) => ({
       bitsPerValue: bits[i],
       klDivergence: klDivergence!,

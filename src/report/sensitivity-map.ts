@@ -29,6 +29,8 @@ const LEGEND_LEFT = 24
 const MOST_STEP = 48
 const SHADE_TEXT = 11
 const SHADE_GAP = 5
+/** Between the values of neighbouring cells, so that they do not read as one. */
+const VALUE_GAP = 6
 
 /** A layer in its row and column. */
 interface Cell {
@@ -145,8 +147,8 @@ function mapPlot(
   const cellWidth = (width - marginLeft - MARGIN.marginRight) / columns.length
   const valueSize = cellWidth < 44 ? 10 : 12
   const fits = (digits: number) =>
-    cells.every(({ value }) => textWidth(textOf(value, digits), valueSize) <= cellWidth - 2)
-  const digits = [3, 2].find(fits)
+    cells.every(({ value }) => textWidth(textOf(value, digits), valueSize) <= cellWidth - VALUE_GAP)
+  const digits = [3, 2, 1].find(fits)
   const place = { x: 'column', y: 'row' }
   return {
     ...MARGIN,
