@@ -123,6 +123,8 @@ async function equalizedModel(
   const { equalization } = equalizing
   if (equalization === 'none') return { weights: source, changed: new Set(), calibration: undefined }
   const report = () => onProgress?.({ step: 'equalizing', done: 0 })
+  const reportPass = (done: number) =>
+    onProgress?.({ step: `equalizing, ${Math.floor(100 * done)} %`, done: 0 })
   const calibration = equalizesByText(equalization)
     ? await gatherCalibration(options, options.model, source, config, report, signal)
     : undefined
@@ -133,7 +135,7 @@ async function equalizedModel(
     return scalar
   }
   const rounding = { weightsOf, activations }
-  const task = { source, config, calibration, rounding, onProgress: report, signal }
+  const task = { source, config, calibration, rounding, onProgress: reportPass, signal }
   const { source: weights, changed } = await equalizeModel(task, equalizing)
   return { weights, changed, calibration }
 }
