@@ -8,7 +8,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { describe } from './environment.js'
+import { describe } from './common/environment.js'
 import {
   type BenchmarkFile,
   compareTables,
@@ -16,8 +16,8 @@ import {
   plainTable,
   replaceSection,
   type SuiteResult,
-} from './report.js'
-import { type SuiteOptions, suites } from './suites.js'
+} from './common/report.js'
+import { type SuiteOptions, suites } from './common/suites.js'
 
 const usage = `usage: npm run bench -- [SUITE...] [options]
 

@@ -1,7 +1,7 @@
 /** Runs one suite in a process of its own and sends its tables to the parent: `suite.ts NAME OPTIONS-AS-JSON`. */
-import { environment } from './environment.js'
-import type { Table } from './report.js'
-import { type SuiteOptions, suites } from './suites.js'
+import { environment } from './common/environment.js'
+import type { Table } from './common/report.js'
+import { type SuiteOptions, suites } from './common/suites.js'
 
 const [name, options] = process.argv.slice(2)
 const started = environment()

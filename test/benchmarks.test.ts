@@ -5,8 +5,8 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { medianOf, timeTogether, timingOf } from '../benchmarks/harness.js'
-import { settings } from '../benchmarks/methods.js'
+import { medianOf, timeTogether, timingOf } from '../benchmarks/common/harness.js'
+import { settings } from '../benchmarks/common/methods.js'
 import {
   type BenchmarkFile,
   compareTables,
@@ -14,8 +14,8 @@ import {
   plainTable,
   replaceSection,
   type Table,
-} from '../benchmarks/report.js'
-import { correlatedHessian, correlatedInputs } from '../benchmarks/synthetic.js'
+} from '../benchmarks/common/report.js'
+import { correlatedHessian, correlatedInputs } from '../benchmarks/common/synthetic.js'
 import { HessianAccumulator, reconstructionError } from '../src/index.js'
 import { gaussianMatrix } from './support/random-matrix.js'
 

@@ -5,7 +5,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
-import type { BenchmarkFile, Table } from '../../benchmarks/report.js'
+import type { BenchmarkFile, Table } from '../../benchmarks/common/report.js'
 
 interface Point {
   readonly method: string

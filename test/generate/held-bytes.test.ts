@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { scalarLayer, vectorLayer } from '../../benchmarks/random-layers.js'
+import { scalarLayer, vectorLayer } from '../../benchmarks/common/random-layers.js'
 import { forwardKernels } from '../../src/kernels/forward-kernels.js'
 import { packedBytes } from '../../src/packing/bits-per-value.js'
 import { preparePackedWeight } from '../../src/packing/packed-weight.js'

@@ -1,0 +1,109 @@
+/**
+ * Products by the system's BLAS against those of this package, in turns in one process: alone at the shapes of
+ * Llama-2-7B's layers, and as parts of a whole layer. `npm run bench:native [-- --quick]`; prints Markdown.
+ */
+import { quantizeLayer } from 'gptvq'
+import { type ProductForm, wholeBlock } from '../../src/kernels/contract.js'
+import { kernels, setThreads, threadCount } from '../../src/kernels/kernels.js'
+import { type ProductsName, startProducts } from '../../src/kernels/native/start-products.js'
+import { randomGenerator, randomNormal } from '../../src/random.js'
+import { hasty, medianOf, secondsOf, spreadOf, thorough, timeTogether } from '../common/harness.js'
+import { correlatedHessian, heavyTailedWeight } from '../common/synthetic.js'
+
+interface Shape {
+  readonly what: string
+  readonly form: ProductForm | 'gram'
+  readonly m: number
+  readonly n: number
+  readonly k: number
+}
+
+const shapes: readonly Shape[] = [
+  { what: 'forward pass, q_proj', form: 'ABt', m: 2048, n: 4096, k: 4096 },
+  { what: 'forward pass, down_proj', form: 'ABt', m: 2048, n: 4096, k: 11008 },
+  { what: 'Hessian of 4096 inputs', form: 'gram', m: 4096, n: 4096, k: 2048 },
+  { what: 'propagation to 2048 columns', form: 'AB', m: 4096, n: 2048, k: 256 },
+  { what: 'residual W H', form: 'AB', m: 2048, n: 2048, k: 2048 },
+  { what: 'refinement of 256 columns', form: 'AB', m: 4096, n: 256, k: 32 },
+]
+
+const names: readonly ProductsName[] = ['wasm', 'blas']
+const quick = process.argv.includes('--quick')
+
+console.log(`\n${await startProducts('blas')}, kernels ${kernels().name}, Node ${process.versions.node}\n`)
+await compareProducts()
+await compareLayers()
+
+async function compareProducts(): Promise<void> {
+  console.log('| product | m x n x k | threads | wasm GFLOP/s | blas GFLOP/s | ratio | spread % |')
+  console.log('| ------- | --------- | ------- | ------------ | ------------ | ----- | -------- |')
+  const counts = [...new Set([1, threadCount()])]
+  for (const shape of shapes) {
+    for (const threads of counts) {
+      setThreads(threads)
+      await compareProduct(quick ? shrunk(shape) : shape, threads)
+    }
+  }
+}
+
+function shrunk(shape: Shape): Shape {
+  return { ...shape, m: shape.m / 16, n: shape.n / 16, k: shape.k / 16 }
+}
+
+async function compareProduct({ what, form, m, n, k }: Shape, threads: number): Promise<void> {
+  const [rowsOfA, colsOfA] = form === 'gram' ? [k, m] : [m, k]
+  const a = wholeBlock(normals(rowsOfA * colsOfA, 1), colsOfA)
+  const b = form === 'ABt' ? wholeBlock(normals(n * k, 2), k) : wholeBlock(normals(k * n, 2), n)
+  const c = wholeBlock(new Float32Array(m * n), n)
+  const contenders = names.map((name) => ({
+    name,
+    async run() {
+      await startProducts(name)
+      if (form === 'gram') kernels().gram(k, m, a, c)
+      else kernels().gemm(form, m, n, k, 1, a, b, 0, c)
+    },
+  }))
+  const timings = await timeTogether(contenders, quick ? hasty : { ...thorough, rounds: 5 })
+  const [wasm, blas] = names.map((name) => timings.get(name)!)
+  const operations = form === 'gram' ? m * (m + 1) * k : 2 * m * n * k
+  const speed = (seconds: number) => ((1e-9 * operations) / seconds).toFixed(1)
+  const spread = Math.max(spreadOf(wasm), spreadOf(blas)).toFixed(0)
+  console.log(
+    `| ${what} | ${m} x ${n} x ${k} | ${threads} | ${speed(wasm.seconds)} | ${speed(blas.seconds)} | ` +
+      `${(wasm.seconds / blas.seconds).toFixed(2)} | ${spread} |`,
+  )
+}
+
+function normals(count: number, seed: number): Float32Array {
+  const random = randomGenerator(seed)
+  const some = Float32Array.from({ length: Math.min(count, 65521) }, () => randomNormal(random))
+  return Float32Array.from({ length: count }, (_, i) => some[i % some.length])
+}
+
+async function compareLayers(): Promise<void> {
+  const size = quick ? 128 : 2048
+  const rounds = quick ? 1 : 3
+  const [weight, hessian] = [heavyTailedWeight(size, size, 1), correlatedHessian(size, 1)]
+  await quantizeLayer(heavyTailedWeight(256, 256, 1), correlatedHessian(256, 1))
+  console.log('\n| layer | products | threads | seconds, median | of which, by phase |')
+  console.log('| ----- | -------- | ------- | --------------- | ------------------ |')
+  for (const threads of [...new Set([1, threadCount()])]) {
+    setThreads(threads)
+    const seconds = new Map<ProductsName, number[]>(names.map((name) => [name, []]))
+    const phases = new Map<ProductsName, Map<string, number>>(names.map((name) => [name, new Map()]))
+    for (let round = 0; round < rounds; round++) {
+      for (const name of names) {
+        await startProducts(name)
+        const own = phases.get(name)!
+        const onPhase = (phase: string, spent: number) =>
+          own.set(phase, (own.get(phase) ?? 0) + spent / rounds)
+        seconds.get(name)!.push(await secondsOf(() => quantizeLayer(weight, hessian, { onPhase })))
+      }
+    }
+    for (const name of names) {
+      const parts = [...phases.get(name)!].map(([phase, spent]) => `${phase} ${spent.toFixed(2)}`).join(', ')
+      const median = medianOf(seconds.get(name)!).toFixed(2)
+      console.log(`| ${size} x ${size}, default | ${name} | ${threads} | ${median} | ${parts} |`)
+    }
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * A block of Llama-2-7B's shapes (random weights) through `quantizeModel` at the defaults, phase by phase, with the
+ * products of this package and with those of the system's BLAS in turn, and what that makes of the whole model:
+ * `npm run bench:llama-block [-- --sequences 16] [-- --rows 256]`. Calibration is done as a whole and scaled to 16
+ * sequences of 2048 tokens, as it grows with them. Of each layer `--rows` are quantized and scaled to all of them, since
+ * rows do not see each other, and `--rows 0` quantizes all; factors of Hessians are made as a whole. Prints Markdown.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { createCheckpointWriter } from 'gptvq/model'
+import { encodeFloats } from '../../src/checkpoint/dtype.js'
+import { ownFactors, type SharedFactors } from '../../src/inverse-factor.js'
+import { kernels, setThreads, threadCount } from '../../src/kernels/kernels.js'
+import { type ProductsName, startProducts } from '../../src/kernels/native/start-products.js'
+import { type Matrix, matrix } from '../../src/matrix.js'
+import { startEngine } from '../../src/model/ops/engine.js'
+import type { InputStatistics } from '../../src/pipeline/calibrate/stage-sums.js'
+import { type LayerRunner, quantizeHere } from '../../src/pipeline/quantize/layers/layer-work.js'
+import { quantizePhases } from '../../src/pipeline/quantize/phases.js'
+import { prepareRun } from '../../src/pipeline/quantize/prepare-run.js'
+import { resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
+import { randomGenerator } from '../../src/random.js'
+import { normals } from '../common/random-layers.js'
+import { configOf, type ModelSizes, randomWeights } from '../common/random-model.js'
+
+const { values } = parseArgs({
+  options: {
+    sequences: { type: 'string', default: '16' },
+    rows: { type: 'string', default: '256' },
+    threads: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+  },
+})
+const [sequences, rows] = [Number(values.sequences), Number(values.rows)]
+if (values.threads !== undefined) setThreads(Number(values.threads))
+
+const llama: ModelSizes = {
+  ...{ name: 'one block', hidden: 4096, inner: 11008, heads: 32, kvHeads: 32, blocks: 1, words: 4096 },
+}
+const sizes = values.quick ? { ...llama, hidden: 128, inner: 344, heads: 4, kvHeads: 4 } : llama
+const length = values.quick ? 128 : 2048
+/** What is worked out: the calibration of the whole model, and how many blocks it has. */
+const [SEQUENCES, BLOCKS] = [16, 32]
+
+/** Processor and wall seconds since `start` was made. */
+interface Spent {
+  readonly cpu: number
+  readonly wall: number
+}
+const startClock = () => {
+  const [cpu, wall] = [process.cpuUsage(), performance.now()]
+  return (): Spent => {
+    const { user, system } = process.cpuUsage(cpu)
+    return { cpu: 1e-6 * (user + system), wall: (performance.now() - wall) / 1000 }
+  }
+}
+const plus = (a: Spent, b: Spent): Spent => ({ cpu: a.cpu + b.cpu, wall: a.wall + b.wall })
+const times = ({ cpu, wall }: Spent, factor: number): Spent => ({ cpu: cpu * factor, wall: wall * factor })
+const none: Spent = { cpu: 0, wall: 0 }
+
+const folder = await mkdtemp(join(tmpdir(), 'gptvq-llama-block-'))
+try {
+  const model = join(folder, 'model')
+  await writeModel(model)
+  await startEngine('wasm')
+  const found = new Map<ProductsName, Map<string, Spent>>()
+  for (const products of ['blas', 'wasm'] as const) {
+    const name = await startProducts(products)
+    console.error(`products ${name}, kernels ${kernels().name}, ${threadCount()} threads`)
+    found.set(products, await phasesOf(model))
+  }
+  print(found.get('wasm')!, found.get('blas')!)
+} finally {
+  await rm(folder, { recursive: true, force: true })
+}
+
+async function writeModel(to: string): Promise<void> {
+  const writer = await createCheckpointWriter(to)
+  try {
+    const { shape } = randomWeights(sizes, undefined)
+    const block = 'model.layers.0'
+    const linears = ['q', 'k', 'v', 'o'].map((part) => `self_attn.${part}_proj`)
+    const feedForward = ['gate', 'up', 'down'].map((part) => `mlp.${part}_proj`)
+    const norms = ['input_layernorm', 'post_attention_layernorm']
+    const inBlock = [...linears, ...feedForward, ...norms].map((part) => `${block}.${part}`)
+    for (const [seed, module] of ['model.embed_tokens', 'lm_head', 'model.norm', ...inBlock].entries()) {
+      const name = `${module}.weight`
+      const size = shape(name)!
+      const count = size.reduce((product, side) => product * side)
+      const scale = 1 / Math.sqrt(size[1] ?? 1)
+      const data =
+        size.length === 1 ? new Float32Array(count).fill(1) : normals(count, seed).map((v) => v * scale)
+      await writer.add(name, 'BF16', size, encodeFloats('BF16', data))
+    }
+    await writer.addFile('config.json', JSON.stringify(configOf(sizes)))
+    await writer.finish()
+  } finally {
+    await writer.discard()
+  }
+}
+
+/** The phases of the block, scaled to all tokens and rows. */
+async function phasesOf(model: string): Promise<Map<string, Spent>> {
+  const random = randomGenerator(1)
+  const one = () => Int32Array.from({ length }, () => Math.floor(random() * sizes.words))
+  const calibration = { sequences: Array.from({ length: sequences }, one) }
+  const prepared = await prepareRun({ model, calibration })
+  const phases = new Map<string, Spent>()
+  const add = (phase: string, spent: Spent) => phases.set(phase, plus(phases.get(phase) ?? none, spent))
+  let inLayers = none
+  let turn: Promise<unknown> = Promise.resolve()
+  // one after the other, as they are without other machines
+  const runLayer: LayerRunner = (work, watch) => {
+    const done = turn.then(async () => {
+      const clock = startClock()
+      const { result, factors, spent, share } = await timedLayer(work, watch.factors ?? ownFactors)
+      add('inverse factors', factors)
+      const kind = work.name.replace(/^.*\.(\w+)_proj\.weight$/, '$1')
+      add(`layer ${kind}`, times(spent, 1 / share))
+      inLayers = plus(inLayers, clock())
+      return result
+    })
+    turn = done
+    return done
+  }
+  const clock = startClock()
+  const own = { model, output: undefined, journal: undefined, onProgress: undefined, onLayer: undefined }
+  const run = { ...prepared, ...own, activations: undefined, elapsed: () => clock().wall, signal: undefined }
+  try {
+    await quantizePhases({ ...run, runLayer }, { calibration })
+  } finally {
+    await prepared.checkpoint.close()
+  }
+  const rest = plus(clock(), times(inLayers, -1))
+  return new Map([['calibration', times(rest, SEQUENCES / sequences)], ...phases])
+}
+
+/** Quantizes some rows of a layer; the block goes on with all rows rounded quickly. */
+async function timedLayer(work: Parameters<LayerRunner>[0], shared: SharedFactors) {
+  let factors = none
+  const timed: SharedFactors = async (name, make) => {
+    const clock = startClock()
+    const factor = await shared(name, make)
+    factors = plus(factors, clock())
+    return factor
+  }
+  const count = rows === 0 ? work.weight.rows : Math.min(rows, work.weight.rows)
+  const part = { ...work, weight: firstRows(work.weight, count), inputs: statisticsOf(work.inputs!, count) }
+  const clock = startClock()
+  const quantized = await quantizeHere(part, { factors: timed })
+  const spent = plus(clock(), times(factors, -1))
+  const share = count / work.weight.rows
+  if (share === 1) return { result: quantized, factors, spent, share }
+  const rounded = { ...work, inputs: undefined, settings: resolveMethod('rtn', { bits: 4 }) }
+  return { result: await quantizeHere(rounded, {}), factors, spent, share }
+}
+
+function firstRows({ cols, data }: Matrix, count: number): Matrix {
+  return matrix(count, cols, data.subarray(0, count * cols))
+}
+
+function statisticsOf({ drift, ...inputs }: InputStatistics, count: number): InputStatistics {
+  if (drift === undefined) return inputs
+  const half = ({ residual, ...own }: (typeof drift)[number]) => ({
+    ...own,
+    ...(residual && { residual: firstRows(residual, count) }),
+  })
+  return { ...inputs, drift: [half(drift[0]), half(drift[1])] }
+}
+
+function print(wasm: ReadonlyMap<string, Spent>, blas: ReadonlyMap<string, Spent>): void {
+  const all = (phases: ReadonlyMap<string, Spent>) => [...phases.values()].reduce(plus, none)
+  const row = (name: string, own: Spent, native: Spent) => {
+    const figures = [own.cpu, native.cpu].map((seconds) => seconds.toFixed(0))
+    return `| ${name} | ${figures.join(' | ')} | ${(native.cpu / own.cpu).toFixed(2)} | ${own.wall.toFixed(0)} | ${native.wall.toFixed(0)} |`
+  }
+  const measured = rows === 0 ? 'all rows' : `${rows} rows of each layer`
+  console.log(`${sequences} x ${length} tokens and ${measured} measured, ${threadCount()} threads\n`)
+  console.log('| phase | wasm, CPU s | blas, CPU s | blas / wasm | wasm, s | blas, s |')
+  console.log('| ----- | ----------- | ----------- | ----------- | ------- | ------- |')
+  for (const [phase, spent] of wasm) console.log(row(phase, spent, blas.get(phase)!))
+  console.log(row('the block', all(wasm), all(blas)))
+  console.log(row(`${BLOCKS} blocks`, times(all(wasm), BLOCKS), times(all(blas), BLOCKS)))
+}
