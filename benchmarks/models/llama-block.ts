@@ -1,6 +1,7 @@
 /**
- * A block of Llama-2-7B's shapes (random weights) through `quantizeModel` at the defaults, phase by phase, with the
- * products of this package and with those of the system's BLAS in turn, and what that makes of the whole model:
+ * A block of Llama-2-7B's shapes (random weights) through the phases of `quantizeModel` at the defaults, with the products of
+ * this package and with those of the system's BLAS in turn, and what that makes of the whole model; the block's later stages
+ * are calibrated behind layers that are plainly rounded:
  * `npm run bench:llama-block [-- --sequences 16] [-- --rows 256]`. Calibration is done as a whole and scaled to 16
  * sequences of 2048 tokens, as it grows with them. Of each layer `--rows` are quantized and scaled to all of them, since
  * rows do not see each other, and `--rows 0` quantizes all; factors of Hessians are made as a whole. Prints Markdown.
