@@ -282,7 +282,7 @@ export const quantizeFlags = {
   },
   tuningEpochs: {
     kind: 'whole',
-    help: 'tune the codebooks of all layers together for so many epochs at most; takes several times as long',
+    help: 'tune scales or codebooks of all layers together for so many epochs at most; takes several times as long',
     default: '0',
   },
   tuningSequences: {
