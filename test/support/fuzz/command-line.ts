@@ -20,6 +20,8 @@ const apart = new Set([
   'checkpoint',
   'out',
   'report',
+  'chart',
+  'logFile',
 ])
 
 const words = [
