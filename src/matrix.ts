@@ -32,6 +32,13 @@ export function matrix(rows: number, cols: number, data?: Float32Array): Matrix 
   return { rows, cols, data }
 }
 
+/** A square matrix of zeros with `value` on its diagonal. */
+export function diagonalMatrix(size: number, value: number): Matrix {
+  const result = matrix(size, size)
+  for (let i = 0; i < size; i++) result.data[i * (size + 1)] = value
+  return result
+}
+
 function zeros(rows: number, cols: number): Float32Array {
   try {
     return new Float32Array(rows * cols)

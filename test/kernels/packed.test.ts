@@ -104,40 +104,29 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
   const { pool, kernels } =
     build === 'reference' ? { pool: undefined, kernels: referenceForwardKernels } : startForwardKernels(build)
 
-  it.each(finenesses)('are within the stated bound of float64, activations %s', (activations) => {
-    fc.assert(
-      fc.property(
-        anyLayer,
-        fc.integer({ min: 1, max: mostRows[activations] }),
-        fc.nat(1e6),
-        (layer, m, seed) => {
-          const x = normals(m * shapeOf(layer).cols, seed, 2)
-          const { products, bounds } = expected(layer, x, m, activations)
-          const actual = multiply(kernels, layer, x, m, activations)
-          const off = actual.findIndex((value, i) => !(Math.abs(value - products[i]) <= bounds[i]))
-          expect(off < 0 ? undefined : [off, actual[off], products[off], bounds[off]]).toBeUndefined()
-        },
-      ),
-      { numRuns: 50 },
-    )
-  })
-
-  it.each(finenesses)('with tall row groups of a trellis are too, activations %s', (activations) => {
-    fc.assert(
-      fc.property(
-        tallLayers,
-        fc.integer({ min: 1, max: mostRows[activations] }),
-        fc.nat(1e6),
-        (layer, m, seed) => {
-          const x = normals(m * shapeOf(layer).cols, seed, 2)
-          const { products, bounds } = expected(layer, x, m, activations)
-          const actual = multiply(kernels, layer, x, m, activations)
-          const off = actual.findIndex((value, i) => !(Math.abs(value - products[i]) <= bounds[i]))
-          expect(off < 0 ? undefined : [off, actual[off], products[off], bounds[off]]).toBeUndefined()
-        },
-      ),
-      { numRuns: 8 },
-    )
+  it.each([
+    ['any layer', anyLayer, 50],
+    ['tall row groups of a trellis', tallLayers, 8],
+  ] as const)('of %s are within the stated bound of float64', (_, layers, numRuns) => {
+    for (const activations of finenesses) {
+      fc.assert(
+        fc.property(
+          layers,
+          fc.integer({ min: 1, max: mostRows[activations] }),
+          fc.nat(1e6),
+          (layer, m, seed) => {
+            const x = normals(m * shapeOf(layer).cols, seed, 2)
+            const { products, bounds } = expected(layer, x, m, activations)
+            const actual = multiply(kernels, layer, x, m, activations)
+            const off = actual.findIndex((value, i) => !(Math.abs(value - products[i]) <= bounds[i]))
+            expect(
+              off < 0 ? undefined : [activations, off, actual[off], products[off], bounds[off]],
+            ).toBeUndefined()
+          },
+        ),
+        { numRuns },
+      )
+    }
   })
 
   it.each(['int16', 'int8'] as const)('round activations as the reference does: %s', (activations) => {

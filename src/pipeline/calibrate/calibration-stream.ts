@@ -111,6 +111,23 @@ export async function passStage(
   await withLinears(block, stage.uses, () => forEachBatch(stream, signal, pass, { fields: stage.reads }))
 }
 
+/** Tokens, and the block that they pass. */
+interface PassingTokens {
+  readonly block: Block
+  readonly stream: CalibrationStream
+}
+
+/** The same in the quantized model, and where drift is asked for in the full one. */
+export async function passStageInBoth(
+  stage: Stage,
+  present: PassingTokens,
+  full: PassingTokens | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  await passStage(present.block, stage, present.stream, signal)
+  if (full) await passStage(full.block, stage, full.stream, signal)
+}
+
 function gatedFits(stream: CalibrationStream, cols: number): boolean {
   return 4 * tokensOf(stream) * cols <= GATED_BYTES
 }

@@ -7,7 +7,7 @@ import type { WeightSource } from '../../model/decoder/weights.js'
 import { startEngine } from '../../model/ops/engine.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import { withQuantizedLayers } from '../folders/open-model.js'
-import { batchInMemory, type CalibrationStream, passStage } from './calibration-stream.js'
+import { batchInMemory, type CalibrationStream, passStageInBoth } from './calibration-stream.js'
 import { sumChunks } from './input-statistics.js'
 import type { StageSums } from './stage-sums.js'
 import type { StoredState } from './stored-state.js'
@@ -86,11 +86,8 @@ export async function chunkHere(
     ),
   }
   try {
-    if (work.passing !== undefined) {
-      const passing = stages[work.passing]
-      await passStage(block, passing, stream, signal)
-      if (full) await passStage(full.block, passing, full.stream, signal)
-    }
+    const present = { block, stream }
+    if (work.passing !== undefined) await passStageInBoth(stages[work.passing], present, full, signal)
     const start = work.passing === undefined ? 0 : PASSED_SHARE
     onProgress(start)
     let sums: StageSums | undefined
@@ -98,7 +95,7 @@ export async function chunkHere(
       const chunks = [{ first: 0, last: batches.length, half }]
       const onBatch = (done: number, total: number) => onProgress(start + ((1 - start) * done) / total)
       const options = { full, chunks, firstSequence, signal, onBatch }
-      await sumChunks(stages[work.collecting], { block, stream }, options, (own) => {
+      await sumChunks(stages[work.collecting], present, options, (own) => {
         sums = own
       })
     }

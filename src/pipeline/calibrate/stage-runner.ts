@@ -1,7 +1,7 @@
 import type { Block } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
-import { type CalibrationStream, type OnBatch, passStage } from './calibration-stream.js'
+import { type CalibrationStream, type OnBatch, passStageInBoth } from './calibration-stream.js'
 import { collectExpertStatistics } from './expert-statistics.js'
 import { collectStatistics } from './input-statistics.js'
 import type { InputStatistics } from './stage-sums.js'
@@ -29,12 +29,9 @@ export type StageRunner = (step: StageStep) => Promise<InputStatistics | undefin
 /** Does a step in this process. @throws NumericError naming the layers; AbortedError */
 export const stepHere: StageRunner = async (step) => {
   const { block, stream, full, passing, collecting, onBatch, signal } = step
-  if (passing) {
-    await passStage(block, passing, stream, signal)
-    if (full) await passStage(full.block, passing, full.stream, signal)
-  }
-  if (collecting === undefined) return undefined
   const present = { block, stream }
+  if (passing) await passStageInBoth(passing, present, full, signal)
+  if (collecting === undefined) return undefined
   const options = { signal, ...(onBatch && { onBatch }) }
   if (collecting.expert !== undefined) return collectExpertStatistics(collecting, present, options)
   return collectStatistics(collecting, present, { full, ...options })

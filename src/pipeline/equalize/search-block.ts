@@ -7,7 +7,7 @@ import { crossLayerFactors, evenedFactors, powersOfTwo, shortFactors } from './f
 import type { InputSample } from './input-samples.js'
 import { type LayerFactors, roundingError, type SampledLayer, sampledLayer } from './rounding-error.js'
 import type { NormMaker, RowMaker, Seam } from './seams.js'
-import { channelSizes, columnSizes, rowSizes, weightsFrom } from './sizes.js'
+import { channelSizes, columnSizes, keepingWeights, type ReadWeight, rowSizes, weightsFrom } from './sizes.js'
 
 /** How layers will be rounded, which is what a search weighs. */
 export interface TrialRounding {
@@ -60,7 +60,8 @@ interface Trial {
  * there are off least when weights and inputs are rounded. Seams where none do better than any are left out.
  */
 export async function searchBlock(block: SampledBlock): Promise<SeamFactors[]> {
-  const open = layersOf(block)
+  const read = keepingWeights(weightsFrom(block.source))
+  const open = layersOf(block, read)
   const found: SeamFactors[] = []
   for (const seam of block.seams) {
     const trials = await trialsOf(seam, open)
@@ -72,7 +73,7 @@ export async function searchBlock(block: SampledBlock): Promise<SeamFactors[]> {
       }, 0)
     let best: Float64Array | undefined
     let least = errorWith(new Float64Array(seam.channels).fill(1))
-    for (const factors of await candidatesOf(seam, block)) {
+    for (const factors of await candidatesOf(seam, block, read)) {
       await block.pause()
       const error = errorWith(factors)
       if (error < least) [best, least] = [factors, error]
@@ -86,10 +87,9 @@ export async function searchBlock(block: SampledBlock): Promise<SeamFactors[]> {
 
 type OpenLayer = (linear: LinearDescription) => Promise<TrialLayer | undefined>
 
-/** The layers of a block that are rounded and were reached by tokens, each read once. */
-function layersOf({ source, samples, rounding }: SampledBlock): OpenLayer {
+/** The layers of a block that are rounded and were reached by tokens. */
+function layersOf({ samples, rounding }: SampledBlock, read: ReadWeight): OpenLayer {
   const layers = new Map<string, TrialLayer>()
-  const read = weightsFrom(source)
   return async (linear) => {
     const { module, rows, cols } = linear
     const name = `${module}.weight`
@@ -140,9 +140,8 @@ async function trialsOf({ makers, readers }: Seam, open: OpenLayer): Promise<Tri
 const isRowMaker = (maker: NormMaker | RowMaker): maker is RowMaker => 'linear' in maker
 
 /** Factors by the sizes of inputs and weights, and where layers make the channels by those of their rows. */
-async function candidatesOf(seam: Seam, block: SampledBlock): Promise<Float64Array[]> {
-  const { samples, source } = block
-  const read = weightsFrom(source)
+async function candidatesOf(seam: Seam, block: SampledBlock, read: ReadWeight): Promise<Float64Array[]> {
+  const { samples } = block
   const largest = new Map(
     Array.from(samples, ([name, { low, high }]) => [name, high.map((most, j) => Math.max(most, -low[j]))]),
   )

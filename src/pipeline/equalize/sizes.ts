@@ -12,6 +12,16 @@ export function weightsFrom(source: WeightSource): ReadWeight {
     readTensor(source, `${module}.weight`, [rows, cols], `rows and columns of ${kind}`)
 }
 
+/** Reads each layer once, and keeps what it read. */
+export function keepingWeights(read: ReadWeight): ReadWeight {
+  const kept = new Map<string, Promise<Float32Array>>()
+  return (linear) => {
+    const weight = kept.get(linear.module) ?? read(linear)
+    kept.set(linear.module, weight)
+    return weight
+  }
+}
+
 /** The largest magnitude that each input of each layer has on the calibration text. */
 export async function inputSizes(pass: ActivationPass): Promise<Map<string, Float32Array>> {
   const sizes = new Map<string, Float32Array>()

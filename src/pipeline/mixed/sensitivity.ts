@@ -3,7 +3,7 @@ import type { Pause } from '../../event-loop.js'
 import { hessianEnergy } from '../../gptvq/reconstruction-error.js'
 import type { HessianAccumulator } from '../../hessian.js'
 import { type SharedFactors, shareFactors } from '../../inverse-factor.js'
-import { type Matrix, matrix } from '../../matrix.js'
+import { diagonalMatrix, type Matrix, matrix } from '../../matrix.js'
 import { type Block, loadedWeight } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
@@ -144,7 +144,7 @@ async function tryBlock(
         (await readTensor(model.source, name, [rows, cols], 'the shape of the layer'))
       const weight = matrix(rows, cols, values)
       // an expert without tokens does no harm, whatever it is quantized to
-      const trials = await tryLayer({ name }, weight, hessian ?? identity(cols), factors)
+      const trials = await tryLayer({ name }, weight, hessian ?? diagonalMatrix(cols, 1), factors)
       const losses = isExpert(block.description, linear)
         ? trials.trials.map(({ change }) =>
             sum && hessian ? sum.tokens * hessianEnergy(matrix(rows, cols, change), hessian) : 0,
@@ -154,12 +154,6 @@ async function tryBlock(
     }
   }
   return tries
-}
-
-function identity(size: number): Matrix {
-  const result = matrix(size, size)
-  for (let i = 0; i < size; i++) result.data[i * size + i] = 1
-  return result
 }
 
 /** What the variants did, told apart by layers. */

@@ -59,6 +59,14 @@ export function endTensors(
   return tensors
 }
 
+/** Whether the options name GPTVQ for one of them, so that those of calibration mean something. */
+export function endsByGptvq({
+  embeddingMethod,
+  headMethod,
+}: Pick<EndTensorOptions, 'embeddingMethod' | 'headMethod'>): boolean {
+  return embeddingMethod === 'gptvq' || headMethod === 'gptvq'
+}
+
 /** Whether a tensor is quantized by what it sees of the calibration text. */
 export function seesText({ method, use }: Pick<EndTensor, 'method' | 'use'>): boolean {
   return method === 'gptvq' && use !== 'embedding'

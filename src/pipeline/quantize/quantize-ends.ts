@@ -1,7 +1,7 @@
 import { quantizeRtn } from '../../baselines/rtn.js'
 import { throwIfAborted } from '../../errors.js'
 import { turnOfEventLoop } from '../../event-loop.js'
-import { type Matrix, matrix } from '../../matrix.js'
+import { diagonalMatrix, matrix } from '../../matrix.js'
 import { assertTensorShape, readRows, type WeightSource } from '../../model/decoder/weights.js'
 import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
 import { groupsPerRow, type ScalarLayer } from '../../packing/scalar-layer.js'
@@ -96,8 +96,8 @@ export function inputsOf(
   head: InputStatistics | undefined,
 ): InputStatistics {
   if (use === 'head') return head!
-  // no tokens of its own that could be too few
-  const looked = { hessian: identity(cols), tokens: 0, pooled: 1 }
+  // all directions count alike; no tokens of its own that could be too few
+  const looked = { hessian: diagonalMatrix(cols, 2), tokens: 0, pooled: 1 }
   if (use === 'embedding' || head === undefined) return looked
   const { hessian, tokens } = head
   let trace = 0
@@ -105,13 +105,6 @@ export function inputsOf(
   const scale = trace > 0 ? (2 * cols * (1 - LOOKED_UP_SHARE)) / trace : 0
   const data = looked.hessian.data.map((value, i) => LOOKED_UP_SHARE * value + scale * hessian.data[i])
   return { hessian: matrix(cols, cols, data), tokens, pooled: LOOKED_UP_SHARE }
-}
-
-/** The Hessian of inputs whose directions all count alike. */
-function identity(size: number): Matrix {
-  const result = matrix(size, size)
-  for (let i = 0; i < size; i++) result.data[i * (size + 1)] = 2
-  return result
 }
 
 /** Rounds a tensor some rows at a time: an embedding may be larger than all layers of a block. */

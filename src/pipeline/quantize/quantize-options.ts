@@ -14,7 +14,7 @@ import type { ActivationOptions } from '../activations/options.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { type EqualizationOptions, equalizesByText } from '../equalize/options.js'
 import { DEFAULT_BUDGET, type MixedBitsOptions } from '../mixed/options.js'
-import type { EndTensorOptions } from './end-tensors.js'
+import { type EndTensorOptions, endsByGptvq } from './end-tensors.js'
 import { type LayerOrderOptions, resolveLayerOrder } from './layers/layer-order.js'
 
 /** How the linear layers are quantized. */
@@ -153,8 +153,7 @@ function resolveScalar(method: 'gptq' | 'rtn', options: MethodOptions): MethodSe
   const searched = settings.scaleSearch === 'sequential-mse'
   if (method === 'rtn' && !searched) {
     const { activationRange = 'token', equalization } = options
-    const endsLook = options.embeddingMethod === 'gptvq' || options.headMethod === 'gptvq'
-    const isRounded = activationRange === 'token' && !equalizesByText(equalization) && !endsLook
+    const isRounded = activationRange === 'token' && !equalizesByText(equalization) && !endsByGptvq(options)
     const useless = isRounded ? [...TEXT_ONLY, ...ORDER_ONLY] : ORDER_ONLY
     refuseUseless(method, options, useless, "'gptq' or 'gptvq', or scaleSearch 'sequential-mse'")
   }

@@ -2,7 +2,7 @@ import { type ActivationSettings, isStatic, statedActivations } from '../activat
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import { type EqualizationOptions, equalizesByText } from '../equalize/options.js'
 import type { OutputOptions } from '../folders/output.js'
-import type { EndTensorOptions } from './end-tensors.js'
+import { type EndTensorOptions, endsByGptvq } from './end-tensors.js'
 import type { LayerPlanOptions } from './layers/layer-plan.js'
 import { isCalibrated, type MethodSettings } from './quantize-options.js'
 
@@ -15,14 +15,13 @@ export function statedSettings(
   const { skip, set, embeddingBits, headBits, embeddingMethod, headMethod, maxShardBytes } = options
   const { sequences = 128, sequenceLength = 2048, seed = 0 } = options
   const own = { skip, set, embeddingBits, headBits, embeddingMethod, headMethod, maxShardBytes }
-  const endsLook = embeddingMethod === 'gptvq' || headMethod === 'gptvq'
   return {
     ...settings.stated,
     ...statedActivations(activations),
     ...((isCalibrated(settings) ||
       isStatic(activations) ||
       equalizesByText(options.equalization) ||
-      endsLook) && {
+      endsByGptvq(options)) && {
       sequences,
       sequenceLength,
       seed,
