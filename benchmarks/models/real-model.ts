@@ -1,8 +1,10 @@
 /**
  * Methods on a model of real size: bits, divergence, perplexity, seconds and peak memory, a row for each setting. Every
- * setting runs in a process of its own; what is done is kept in `--json FILE` and not repeated.
+ * setting runs in a process of its own; what is done is kept in `--json FILE` and not repeated. `--markdown FILE` writes the
+ * rows into the page's section `real-model`.
  *
- *     npm run bench:real-model -- MODEL --calibration TEXT --text TEXT [--sequences 32] [--windows 20] [--json FILE] [NAME ...]
+ *     npm run bench:real-model -- MODEL --calibration TEXT --text TEXT [--sequences 32] [--windows 20] [--products auto]
+ *       [--json FILE] [--markdown FILE] [NAME ...]
  */
 import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -10,7 +12,14 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
-import { type Evaluation, evaluateModel, type QuantizeModelOptions, quantizeModel } from '../../src/model.js'
+import {
+  type Evaluation,
+  evaluateModel,
+  productsNames,
+  type QuantizeModelOptions,
+  quantizeModel,
+} from '../../src/model.js'
+import { replaceSection } from '../common/report.js'
 
 const settings: Readonly<Record<string, Partial<QuantizeModelOptions>>> = {
   'RTN 2 bits': { method: 'rtn', bits: 2 },
@@ -21,10 +30,17 @@ const settings: Readonly<Record<string, Partial<QuantizeModelOptions>>> = {
   'RTN 3 bits': { method: 'rtn', bits: 3 },
   'GPTQ 3 bits': { method: 'gptq', bits: 3 },
   'GPTVQ 2-D 3 bits': { bits: 3 },
+  'GPTVQ 2-D, 3.125 mixed': { bpv: 3.125 },
   'RTN 4 bits': { method: 'rtn', bits: 4 },
   'GPTQ 4 bits': { method: 'gptq', bits: 4 },
   'GPTVQ 2-D 4 bits': { bits: 4 },
+  'GPTVQ 2-D, 4.125 mixed': { bpv: 4.125 },
 }
+
+const heads = [
+  '| setting | bits | whole model | KL | perplexity | top-1 | seconds | peak memory |',
+  '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
+]
 
 /** What a setting came to. */
 interface Row {
@@ -43,13 +59,16 @@ const { values, positionals } = parseArgs({
     text: { type: 'string' },
     sequences: { type: 'string', default: '32' },
     windows: { type: 'string', default: '20' },
+    products: { type: 'string', default: 'wasm' },
     json: { type: 'string', default: 'out/real-model.json' },
+    markdown: { type: 'string' },
     one: { type: 'string' },
   },
 })
 const [model, ...chosen] = positionals
 const { calibration, text, json } = values
-if (model === undefined || calibration === undefined || text === undefined) {
+const products = productsNames.find((name) => name === values.products)
+if (model === undefined || calibration === undefined || text === undefined || products === undefined) {
   throw new Error('usage: npm run bench:real-model -- MODEL --calibration TEXT --text TEXT [NAME ...]')
 }
 
@@ -74,6 +93,14 @@ async function measureAll(): Promise<void> {
     }
     console.log(line(name, rows[name]))
   }
+  if (values.markdown !== undefined) {
+    const measured = Object.keys(settings).filter((name) => rows[name] !== undefined)
+    const table = [...heads, ...measured.map((name) => line(name, rows[name]))].join('\n')
+    await writeFile(
+      values.markdown,
+      replaceSection(await readFile(values.markdown, 'utf8'), 'real-model', table),
+    )
+  }
 }
 
 async function measure(name: string): Promise<Row> {
@@ -82,10 +109,10 @@ async function measure(name: string): Promise<Row> {
     const output = join(folder, 'quantized')
     const options = settings[name]
     const calibrated = options.method === 'rtn' ? {} : { calibration, sequences: Number(values.sequences) }
-    const report = await quantizeModel({ model, output, engine: 'wasm', ...calibrated, ...options })
+    const report = await quantizeModel({ model, output, engine: 'wasm', products, ...calibrated, ...options })
     const peakMemory = 1024 * process.resourceUsage().maxRSS
     const common = { reference: model, text: text!, context: 2048, windows: Number(values.windows) }
-    const scores = await evaluateModel({ model: output, engine: 'wasm', ...common })
+    const scores = await evaluateModel({ model: output, engine: 'wasm', products, ...common })
     const { bitsPerValue, wholeModel, seconds } = report
     return { bitsPerValue, wholeModel: wholeModel.bitsPerValue, seconds: seconds.total, peakMemory, scores }
   } finally {
