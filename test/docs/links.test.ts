@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
@@ -58,6 +58,7 @@ function faultOf(page: string, link: string): string | undefined {
   const target = path === '' ? join(root, page) : resolve(root, dirname(page), path)
   if (relative(root, target).startsWith('..')) return `${link} leads out of the repository`
   if (!existsSync(target)) return `${link}: there is no ${relative(root, target)}`
+  if (statSync(target).size === 0) return `${link}: ${relative(root, target)} is empty`
   if (anchor === undefined || anchor === '') return undefined
   if (!target.endsWith('.md')) return `${link}: only Markdown has headings`
   return anchorsOf(readFileSync(target, 'utf8')).has(anchor)
