@@ -152,4 +152,12 @@ export interface ForwardKernels extends Pick<ProductKernels, 'gemm'>, PackedKern
     actual: Float32Array,
     logSums: Float64Array,
   ): Float64Array
+
+  /**
+   * `sum(share * logit)` of each row, in float64 within `cols 2^-53` of the sum of the magnitudes.
+   *
+   * @param shares rows x cols
+   * @param logits rows x cols
+   */
+  weigh(rows: number, cols: number, shares: Float32Array, logits: Float32Array): Float64Array
 }

@@ -69,6 +69,24 @@ describe.each(builds)('the kernels of the forward pass, %s build', (build) => {
     )
   })
 
+  it('weigh logits as the reference', () => {
+    fc.assert(
+      fc.property(rowShapes, ({ rows, cols, seed }) => {
+        const contents = [logitsOf(rows, cols, seed), logitsOf(rows, cols, seed + 1)]
+        const weigh = (by: ForwardKernels, arrays: readonly Float32Array[]) =>
+          withArrays(by, arrays, (shares, logits) => by.weigh(rows, cols, shares, logits))
+        const expected = weigh(referenceForwardKernels, contents)
+        const magnitudes = weigh(
+          referenceForwardKernels,
+          contents.map((values) => values.map(Math.abs)),
+        )
+        for (const [row, sum] of weigh(kernels, contents).entries()) {
+          expect(Math.abs(sum - expected[row])).toBeLessThanOrEqual(2 * cols * 2 ** -53 * magnitudes[row])
+        }
+      }),
+    )
+  })
+
   it('know rows with a logit that is not finite, wherever it is', () => {
     for (const logit of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
       for (let cols = 1; cols < 10; cols++) {
@@ -86,7 +104,9 @@ describe.each(builds)('the kernels of the forward pass, %s build', (build) => {
   it('give the same bits on 1, 2 and 3 threads', () => {
     const results = onThreads(pool, () => {
       const { sums, tops } = predict(kernels, 30, 3000, logitsOf(30, 3000, 1))
-      return [sums, tops, compare(kernels, 20, 2000, 1)]
+      const shares = [normals(40_000, 1), normals(40_000, 2)]
+      const weighed = withArrays(kernels, shares, (x, y) => kernels.weigh(20, 2000, x, y))
+      return [sums, tops, compare(kernels, 20, 2000, 1), weighed]
     })
     for (const result of results) expect(result).toEqual(results[0])
   })

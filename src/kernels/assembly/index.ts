@@ -20,7 +20,7 @@ import { layStreamsTile } from './packed/trellis-lay'
 import { multiplyTrellisTile, writePairsTile } from './packed/trellis-product'
 import { multiplyTile, packRight } from './product'
 import { normalizeTile, rotateTile } from './forward/rows'
-import { compareTile, predictTile } from './forward/scores'
+import { compareTile, predictTile, weighTile } from './forward/scores'
 import { drawNearTile, sortVectorsTile } from './clustering/seeds-near'
 import { drawSeedTile, measureSeedTile } from './clustering/seeds'
 import { packTrellisTile, quantizeTrellisTile, refineTrellisTile, searchTrellisTile } from './trellis/trellis'
@@ -127,6 +127,8 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return predictTile(tile)
     case 34:
       return compareTile(tile)
+    case 45:
+      return weighTile(tile)
     case 35:
       return rotateTile(tile)
     case 36:

@@ -80,4 +80,12 @@ export const referenceForwardKernels: ForwardKernels = {
     }
     return gaps
   },
+
+  weigh(rows, cols, shares, logits) {
+    const sums = new Float64Array(rows)
+    for (let row = 0; row < rows; row++) {
+      for (let at = row * cols; at < (row + 1) * cols; at++) sums[row] += shares[at] * logits[at]
+    }
+    return sums
+  },
 }

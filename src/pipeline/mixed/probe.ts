@@ -1,19 +1,20 @@
 import { NumericError } from '../../errors.js'
 import type { Pause } from '../../event-loop.js'
-import { type Block, disposeBlock, openBlock } from '../../model/decoder/block.js'
-import type { Head } from '../../model/decoder/head.js'
+import { type Block, forkBlock, reloadLinear } from '../../model/decoder/block.js'
+import { runBranches } from '../../model/decoder/run-branches.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
-import { meanDivergences } from '../../model/passes/divergences.js'
-import { forwardBlocks, type PassModel, throughBlock } from '../../train/loop/passes.js'
+import { releaseWeights } from '../../model/ops/running.js'
+import type { Divergences } from '../../model/passes/divergences.js'
+import { forwardBlocks, type PassModel } from '../../train/loop/passes.js'
 import type { Variant } from './variants.js'
 
 /** Sequences on their way through the full model. */
 export interface Probe {
-  /** What the block at hand reads, (sequences * length) x hiddenSize. */
+  /** What the block at hand reads, (sequences * length) x hiddenSize; few enough to run through it at once. */
   readonly states: Float32Array
   readonly length: number
-  /** What the full model makes of them in the end. */
-  readonly final: Float32Array
+  /** What the full model predicts of them in the end. */
+  readonly predictions: Divergences
 }
 
 /** Tokens of all variants that run behind each other through the rest of the model. */
@@ -29,51 +30,65 @@ export async function divergencesOf(
   index: number,
   block: Block,
   variants: readonly Variant[],
-  probe: Probe,
-  head: Head,
+  { states, length, predictions }: Probe,
   pause: Pause,
 ): Promise<{ of: number[]; output: Float32Array }> {
-  const { config } = model
-  const { states, length, final } = probe
+  const { config, source } = model
   const size = states.length
-  const run = (loaded: Block) => throughBlock(loaded, config, states, length, pause)
   const behind: PassModel = { ...model, config: { ...config, blocks: config.blocks.slice(index + 1) } }
+  const outputs: Float32Array[] = new Array(variants.length)
+  const branches = variants.map((variant, i) => ({
+    kinds: variant.layers.map(({ kind }) => kind),
+    run: (finish: (changed: Block) => Promise<Float32Array>) =>
+      naming([variant], async () => {
+        await pause()
+        await withTrial(block, source, variant, async (changed) => {
+          outputs[i] = await finish(changed)
+        })
+      }),
+  }))
+  const output = await runBranches(block, states, size / config.hiddenSize / length, length, branches)
   const divergences: number[] = []
   const together = Math.max(1, Math.floor((TOKENS_AT_ONCE * config.hiddenSize) / size))
   for (let first = 0; first < variants.length; first += together) {
     const some = variants.slice(first, first + together)
-    const outputs = new Float32Array(some.length * size)
-    for (const [i, variant] of some.entries()) {
-      await naming([variant], async () => {
-        const changed = await openBlock(withTrial(model.source, variant), config.blocks[index])
-        try {
-          outputs.set(await run(changed), i * size)
-        } finally {
-          disposeBlock(changed)
-        }
-      })
-    }
+    const entering = new Float32Array(some.length * size)
+    for (const [i] of some.entries()) entering.set(outputs[first + i], i * size)
     await naming(some, async () => {
-      const ends = await forwardBlocks(behind, outputs, length, pause)
+      const ends = await forwardBlocks(behind, entering, length, pause)
       const changed = some.map((_, i) => ends.subarray(i * size, (i + 1) * size))
-      divergences.push(...(await meanDivergences(head, final, changed)))
+      divergences.push(...(await predictions.of(changed)))
     })
   }
-  return { of: divergences, output: await run(block) }
+  return { of: divergences, output }
 }
 
-/** The model with the trials of a variant in the place of the weights. */
-function withTrial(source: WeightSource, { layers, trial }: Variant): WeightSource {
-  const changed = new Map(
+/** Runs `use` with the block in which the trials of a variant are in the place of the weights. */
+async function withTrial(
+  block: Block,
+  source: WeightSource,
+  { layers, trial }: Variant,
+  use: (changed: Block) => Promise<void>,
+): Promise<void> {
+  const weights = new Map(
     layers.map(({ name, weight, trials }) => {
-      const { change } = trials.trials[trial]
-      return [name, weight.map((value, i) => value + change[i])] as const
+      const changed = trials.trials[trial].change.slice()
+      for (let i = 0; i < changed.length; i++) changed[i] += weight[i]
+      return [name, changed] as const
     }),
   )
-  return {
-    shape: (name) => source.shape(name),
-    floats: async (name) => changed.get(name) ?? source.floats(name),
-    rows: (name, first, count) => source.rows(name, first, count),
+  const changed = forkBlock(block, {
+    ...source,
+    floats: async (name) => weights.get(name) ?? source.floats(name),
+  })
+  try {
+    for (const { kind } of layers) await reloadLinear(changed, kind)
+    await use(changed)
+  } finally {
+    for (const { kind } of layers) {
+      const own = changed.linears.get(kind)
+      if (own) releaseWeights(own)
+    }
   }
 }
 

@@ -7,14 +7,15 @@ import { diagonalMatrix, type Matrix, matrix } from '../../matrix.js'
 import { type Block, loadedWeight } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
-import { openHead } from '../../model/decoder/head.js'
+import { type Head, openHead } from '../../model/decoder/head.js'
 import { isExpert, linearLayers } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
 import { readTensor } from '../../model/decoder/weights.js'
+import { type Divergences, openDivergences } from '../../model/passes/divergences.js'
 import { forwardBlocks, type PassModel, withBlock } from '../../train/loop/passes.js'
 import { joinTokens } from '../../train/loop/run-training.js'
 import { type LayerRatios, predictEffects } from './effects.js'
-import { divergencesOf, type Probe } from './probe.js'
+import { divergencesOf } from './probe.js'
 import { stageInputs } from './stage-inputs.js'
 import type { LayerTrials } from './trials.js'
 import { type TriedLayer, type Variant, variantsOf } from './variants.js'
@@ -63,7 +64,7 @@ const LARGE_HEAD_BYTES = 2 ** 29
  * cancels between layers. The experts of a block are changed together, and share what that does by the loss that each
  * adds to its own outputs. Candidates that were not tried follow by their errors, see {@link predictEffects}.
  *
- * Memory holds the states between two blocks, the trials of one block, and the head.
+ * Memory holds the states between two blocks, the trials of one block, the head, and what the full model predicts.
  *
  * @returns by the name of the weight, in the shape of the trials' errors
  * @throws NumericError naming the layer when a number is NaN or infinite
@@ -79,22 +80,29 @@ export async function measureSensitivity(input: SensitivityInput): Promise<Map<s
   const statesOf = async (sequences: readonly Int32Array[]) =>
     forwardBlocks(before, await embed(joinTokens(sequences)), sequences[0].length, pause)
   let states = await statesOf(input.sequences)
+  let probing = await statesOf(input.probes)
   const keepsPacked = 4 * config.vocabSize * config.hiddenSize > LARGE_HEAD_BYTES
   const head = await openHead(source, config, { holds: true, keepsPacked })
   try {
-    let probe = await openProbe(input, await statesOf(input.probes), start)
-    for (let index = start; index < blocks; index++) {
-      await withBlock(model, index, async (block) => {
-        const { inputs, output } = await stageInputs(block, config, states, input.sequences[0].length, pause)
-        const tries = await tryBlock(input, block, inputs)
-        const variants = variantsOf(config.blocks[index], tries)
-        const divergences = await divergencesOf(model, index, block, variants, probe, head, pause)
-        for (const [name, ratios] of ratiosOf(variants, divergences.of, tries)) measured.set(name, ratios)
-        states = output
-        probe = { ...probe, states: divergences.output }
-      })
-      await onBlock?.({ next: index + 1, measured })
-      onProgress(workDone(index + 1, blocks))
+    const predictions = await openPredictions(input, probing, start, head)
+    try {
+      for (let index = start; index < blocks; index++) {
+        await withBlock(model, index, async (block) => {
+          const { length } = input.sequences[0]
+          const { inputs, output } = await stageInputs(block, config, states, length, pause)
+          const tries = await tryBlock(input, block, inputs)
+          const variants = variantsOf(config.blocks[index], tries)
+          const probe = { states: probing, length: input.probes[0].length, predictions }
+          const divergences = await divergencesOf(model, index, block, variants, probe, pause)
+          for (const [name, ratios] of ratiosOf(variants, divergences.of, tries)) measured.set(name, ratios)
+          states = output
+          probing = divergences.output
+        })
+        await onBlock?.({ next: index + 1, measured })
+        onProgress(workDone(index + 1, blocks))
+      }
+    } finally {
+      predictions.dispose()
     }
   } finally {
     head.dispose()
@@ -105,15 +113,15 @@ export async function measureSensitivity(input: SensitivityInput): Promise<Map<s
   return new Map(inOrder.map((name, i) => [name, effects[i]]))
 }
 
-/** @param states of the probes at block `index` */
-async function openProbe(
+/** What the full model predicts of the probes. @param states of them at block `index` */
+async function openPredictions(
   { model: { source, config }, probes, pause }: SensitivityInput,
   states: Float32Array,
   index: number,
-): Promise<Probe> {
+  head: Head,
+): Promise<Divergences> {
   const rest = { source, config: { ...config, blocks: config.blocks.slice(index) } }
-  const { length } = probes[0]
-  return { states, length, final: await forwardBlocks(rest, states, length, pause) }
+  return openDivergences(head, await forwardBlocks(rest, states, probes[0].length, pause))
 }
 
 /** Half of the work is the same for all blocks; the other half is to run what lies behind them. */

@@ -5,9 +5,10 @@ import { type Head, openHead } from '../../../src/model/decoder/head.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { headGradient } from '../../../src/model/passes/backward.js'
-import { meanDivergences } from '../../../src/model/passes/divergences.js'
+import { openDivergences } from '../../../src/model/passes/divergences.js'
 import { predictionLoss, predictionLossGradient } from '../../../src/model/passes/prediction-loss.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { watchKernelArrays } from '../../support/kernel-arrays.js'
 import { expectClose } from '../../support/tolerance.js'
 import { type ReferenceConfig, randomTensors, referenceHead, smallConfig } from '../reference-forward.js'
 import { sourceOf } from '../tiny-llama.js'
@@ -209,19 +210,42 @@ describe('divergence', () => {
   })
 })
 
-describe('meanDivergences', () => {
-  it('are those of float64 sums, of each of several models, and 0 of the same', async () => {
+describe('openDivergences', () => {
+  it('gives those of float64 sums, of each of several models, again and again, and 0 of the same', async () => {
     const { head, tensors } = await smallHead()
     const full = normals(positions * json.hidden_size, 1)
     const others = [2, 3, 4].map((seed) => normals(positions * json.hidden_size, seed))
-    const found = await meanDivergences(head, full, [...others, full])
+    const divergences = await openDivergences(head, full)
+    const found = await divergences.of([...others, full])
     for (const [i, other] of others.entries()) {
       const expected = exactDivergence(json, tensors, full, other) / positions
       expect(Math.abs(found[i] / expected - 1)).toBeLessThan(1e-6)
     }
     expect(found[3]).toBeLessThan(1e-7)
-    await expect(meanDivergences(head, full, [full.subarray(json.hidden_size)])).rejects.toThrow(ShapeError)
+    expect(await divergences.of(others.toReversed())).toEqual(found.slice(0, 3).toReversed())
+    await expect(divergences.of([full.subarray(json.hidden_size)])).rejects.toThrow(ShapeError)
+    const unkept = await openDivergences(head, full, 0)
+    expect(await unkept.of(others)).toEqual(found.slice(0, 3))
+    divergences.dispose()
+    unkept.dispose()
     head.dispose()
+  })
+
+  it('gives all memory back, also where a logit is not finite', async () => {
+    const arrays = watchKernelArrays()
+    const { head } = await smallHead()
+    const before = arrays.inUse()
+    const full = normals(positions * json.hidden_size, 1)
+    const damaged = full.slice().fill(Number.NaN, 25, 26)
+    await expect(openDivergences(head, damaged)).rejects.toThrow(/hidden state 2: a logit/)
+    for (const keptBytes of [0, 2 ** 20]) {
+      const divergences = await openDivergences(head, full, keptBytes)
+      await expect(divergences.of([full, damaged])).rejects.toThrow(NumericError)
+      divergences.dispose()
+      expect(arrays.inUse()).toBe(before)
+    }
+    head.dispose()
+    arrays.stop()
   })
 })
 

@@ -78,6 +78,31 @@ export function compareTile(tile: i32): void {
   }
 }
 
+/** Parameters: addresses of shares, logits and sums (f64); rows, columns, rows of a tile. */
+export function weighTile(tile: i32): void {
+  const cols = param<i32>(4)
+  const first = tile * param<i32>(5)
+  const last = min(first + param<i32>(5), param<i32>(3))
+  for (let row = first; row < last; row++) {
+    const offset = <usize>row * (<usize>cols << 2)
+    const sum = weightedSum(param<usize>(0) + offset, param<usize>(1) + offset, cols)
+    store<f64>(param<usize>(2) + (<usize>row << 3), sum)
+  }
+}
+
+/** `sum(share * logit)` */
+function weightedSum(shares: usize, logits: usize, cols: i32): f64 {
+  const even = <usize>(cols & ~1) << 2
+  let sum2 = f64x2.splat(0)
+  for (let at: usize = 0; at < even; at += 8) {
+    const share = f64x2.promote_low_f32x4(v128.load64_zero(shares + at))
+    const logit = f64x2.promote_low_f32x4(v128.load64_zero(logits + at))
+    sum2 = f64x2.add(sum2, f64x2.mul(share, logit))
+  }
+  const sum = f64x2.extract_lane(sum2, 0) + f64x2.extract_lane(sum2, 1)
+  return cols & 1 ? sum + <f64>load<f32>(shares + even) * <f64>load<f32>(logits + even) : sum
+}
+
 /** `sum(p (expected - actual))`, `p = exp(expected - logSum)`. */
 function weightedGap(expected: usize, actual: usize, cols: i32, logSum: f64): f64 {
   const even = <usize>(cols & ~1) << 2

@@ -55,6 +55,15 @@ export function wasmForwardKernels(pool: Pool): ForwardKernels {
       })
     },
 
+    weigh(rows, cols, shares, logits) {
+      const perTile = Math.max(1, Math.floor(TILE_VALUES / cols))
+      return withMemory(heap, [8 * rows], (atSums) => {
+        const params = [addressOf(shares), addressOf(logits), atSums, rows, cols, perTile]
+        runJob(pool, jobKinds.weighLogits, Math.ceil(rows / perTile), params, 0)
+        return new Float64Array(heap.memory.buffer, atSums, rows).slice()
+      })
+    },
+
     compare(rows, cols, expected, actual, logSums) {
       const perTile = Math.max(1, Math.floor(TILE_VALUES / cols))
       return withMemory(heap, [8 * rows, 8 * rows], (atLogSums, atGaps) => {

@@ -49,6 +49,7 @@ export const jobKinds = {
   searchTrellis: 41,
   quantizeTrellis: 42,
   refineTrellis: 43,
+  weighLogits: 45,
   roundActivations: 50,
   multiplyPacked: 51,
   expandPacked: 52,
