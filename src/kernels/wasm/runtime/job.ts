@@ -58,4 +58,5 @@ export const jobKinds = {
   layStreams: 56,
   packActivations: 57,
   multiplyIntegers: 58,
+  multiplyTables: 59,
 } as const
