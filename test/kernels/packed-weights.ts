@@ -92,13 +92,30 @@ export const tallLayers: fc.Arbitrary<QuantizedLayer> = fc
     return randomLayer(layout, 8, seed)
   })
 
+/** Plain pairs with codes of 4 bits whose codebooks serve many rows, some with their columns in another order. */
+export const tallPairs: fc.Arbitrary<VqLayer> = fc
+  .record({
+    rows: fc.integer({ min: 32, max: 500 }),
+    cols: fc.integer({ min: 2, max: 600 }),
+    columnsPerGroup: fc.constantFrom(64, 128, 256, 768),
+    rowsPerGroup: fc.constantFrom(32, 44, 68, 80, 250, 600),
+    scaleBlockSize: fc.constantFrom(undefined, 64),
+    isPermuted: fc.boolean(),
+    seed: fc.nat(1e6),
+  })
+  .map(({ scaleBlockSize, isPermuted, seed, ...sizes }) => {
+    const layout = { ...sizes, ...(scaleBlockSize && { scaleBlockSize }), vectorDim: 2, bits: 2 }
+    const layer = randomLayer(layout, 8, seed)
+    return isPermuted ? { ...layer, permutation: randomPermutation(sizes.cols, seed) } : layer
+  })
+
 /** Plain pairs with codes of 4 bits whose weights are whole numbers, all of them 127 or -127 in some. */
 export const wholePairs: fc.Arbitrary<VqLayer> = fc
   .record({
-    rows: fc.integer({ min: 1, max: 90 }),
+    rows: fc.integer({ min: 1, max: 300 }),
     cols: fc.integer({ min: 60, max: 600 }),
     columnsPerGroup: fc.constantFrom(64, 128, 256),
-    rowsPerGroup: fc.integer({ min: 1, max: 90 }),
+    rowsPerGroup: fc.oneof(fc.integer({ min: 1, max: 90 }), fc.constantFrom(128, 300)),
     isLarge: fc.boolean(),
     seed: fc.nat(1e6),
   })

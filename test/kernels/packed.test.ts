@@ -25,11 +25,13 @@ import {
   shapeOf,
   sourceOf,
   tallLayers,
+  tallPairs,
   weightsOf,
   wholePairs,
 } from './packed-weights.js'
 
 const anyLayer = fc.oneof(anyLayers, evenLayers)
+const anyOrTall = fc.oneof(anyLayer, tallPairs)
 const finenesses: readonly PackedActivations[] = ['float32', 'int16', 'int8']
 /** What of `max|x| sum|w|` of a segment a product may be off by. */
 const roundings = { float32: 2 ** -29, int16: 2 ** -15, int8: 2 ** -7 }
@@ -107,6 +109,7 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
   it.each([
     ['any layer', anyLayer, 50],
     ['tall row groups of a trellis', tallLayers, 8],
+    ['codebooks that serve many rows', tallPairs, 12],
   ] as const)('of %s are within the stated bound of float64', (_, layers, numRuns) => {
     for (const activations of finenesses) {
       fc.assert(
@@ -131,7 +134,7 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
 
   it.each(['int16', 'int8'] as const)('round activations as the reference does: %s', (activations) => {
     fc.assert(
-      fc.property(anyLayer, fc.integer({ min: 1, max: 9 }), fc.nat(1e6), (layer, m, seed) => {
+      fc.property(anyOrTall, fc.integer({ min: 1, max: 9 }), fc.nat(1e6), (layer, m, seed) => {
         const x = normals(m * shapeOf(layer).cols, seed, 2)
         const actual = multiply(kernels, layer, x, m, activations)
         const plain = multiply(referenceForwardKernels, layer, x, m, activations)
@@ -175,7 +178,7 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
   it('of more rows are those with the expanded weight, bit for bit, where nothing is rounded', () => {
     if (pool === undefined) return
     fc.assert(
-      fc.property(anyLayer, fc.integer({ min: 5, max: 9 }), fc.nat(1e6), (layer, m, seed) => {
+      fc.property(anyOrTall, fc.integer({ min: 5, max: 9 }), fc.nat(1e6), (layer, m, seed) => {
         const { rows, cols } = shapeOf(layer)
         const permutation = 'layout' in layer ? layer.permutation : undefined
         const x = normals(m * cols, seed, 2)
@@ -206,7 +209,7 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
     if (pool === undefined) return
     fc.assert(
       fc.property(
-        fc.oneof(evenLayers, tallLayers),
+        fc.oneof(evenLayers, tallLayers, tallPairs),
         fc.integer({ min: 250, max: 530 }),
         fc.nat(1e6),
         fc.constantFrom('int16', 'int8'),
@@ -227,7 +230,7 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
     if (pool === undefined) return
     fc.assert(
       fc.property(
-        fc.oneof(evenLayers, tallLayers),
+        fc.oneof(evenLayers, tallLayers, tallPairs),
         fc.integer({ min: 1, max: 9 }),
         fc.constantFrom(...finenesses),
         (layer, m, activations) => {
@@ -243,7 +246,7 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
   it.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])('let %s through', (value) => {
     fc.assert(
       fc.property(
-        evenLayers,
+        fc.oneof(evenLayers, tallPairs),
         fc.nat(1e6),
         fc.integer({ min: 1, max: 6 }),
         fc.constantFrom(...finenesses),
@@ -264,7 +267,7 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
   it('read and write parts of larger arrays, in their memory or not', () => {
     fc.assert(
       fc.property(
-        anyLayer,
+        anyOrTall,
         fc.integer({ min: 1, max: 6 }),
         fc.constantFrom(...finenesses),
         (layer, m, activations) => {

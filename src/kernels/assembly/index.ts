@@ -16,6 +16,7 @@ import { multiplyNibblesTile } from './packed/nibble-product'
 import { roundActivationsTile } from './packed/packed-activations'
 import { expandPackedTile } from './packed/packed-panel'
 import { multiplyPackedTile } from './packed/packed-product'
+import { multiplyTablesTile } from './packed/table-product'
 import { layStreamsTile } from './packed/trellis-lay'
 import { multiplyTrellisTile, writePairsTile } from './packed/trellis-product'
 import { multiplyTile, packRight } from './product'
@@ -157,6 +158,8 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return multiplyNibblesTile(tile, scratchOf(thread))
     case 54:
       return multiplyTrellisTile(tile, scratchOf(thread))
+    case 59:
+      return multiplyTablesTile(tile, scratchOf(thread))
     default:
       unreachable()
   }

@@ -70,3 +70,29 @@ export function chosen(table: v128, indices: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(table, indices)
   return i8x16.swizzle(table, indices)
 }
+
+/** The bytes of two vectors by turns. */
+// @ts-expect-error: decorator
+@inline
+export function mixLow(a: v128, b: v128): v128 {
+  return v128.shuffle<u8>(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+}
+
+// @ts-expect-error: decorator
+@inline
+export function mixHigh(a: v128, b: v128): v128 {
+  return v128.shuffle<u8>(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+}
+
+/** Words of 16 bits of two vectors by turns. */
+// @ts-expect-error: decorator
+@inline
+export function mixLowWords(a: v128, b: v128): v128 {
+  return v128.shuffle<u16>(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+}
+
+// @ts-expect-error: decorator
+@inline
+export function mixHighWords(a: v128, b: v128): v128 {
+  return v128.shuffle<u16>(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+}

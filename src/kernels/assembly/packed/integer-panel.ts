@@ -1,10 +1,12 @@
-import { chosen } from '../simd'
+import { chosen, mixHighWords, mixLowWords } from '../simd'
 import {
   ELEMENTS,
   elementsAt,
   field,
   GRID,
+  goesDown,
   KIND,
+  loadNibbles,
   ROWS,
   ROWS_PER_GROUP,
   RUNS,
@@ -42,31 +44,19 @@ export function mixElements(from: usize, stride: usize, pairs: i32, zeros: usize
     const f = v128.load(four + stride)
     const g = v128.load(four + 2 * stride)
     const h = v128.load(four + 3 * stride)
-    const abLow = lowWords(a, b)
-    const cdLow = lowWords(c, d)
-    const efLow = lowWords(e, f)
-    const ghLow = lowWords(g, h)
+    const abLow = mixLowWords(a, b)
+    const cdLow = mixLowWords(c, d)
+    const efLow = mixLowWords(e, f)
+    const ghLow = mixLowWords(g, h)
     to = storePairs(lowDoubles(abLow, cdLow), lowDoubles(efLow, ghLow), less, lessHigh, to)
     to = storePairs(highDoubles(abLow, cdLow), highDoubles(efLow, ghLow), less, lessHigh, to)
-    const abHigh = highWords(a, b)
-    const cdHigh = highWords(c, d)
-    const efHigh = highWords(e, f)
-    const ghHigh = highWords(g, h)
+    const abHigh = mixHighWords(a, b)
+    const cdHigh = mixHighWords(c, d)
+    const efHigh = mixHighWords(e, f)
+    const ghHigh = mixHighWords(g, h)
     to = storePairs(lowDoubles(abHigh, cdHigh), lowDoubles(efHigh, ghHigh), less, lessHigh, to)
     to = storePairs(highDoubles(abHigh, cdHigh), highDoubles(efHigh, ghHigh), less, lessHigh, to)
   }
-}
-
-// @ts-expect-error: decorator
-@inline
-function lowWords(a: v128, b: v128): v128 {
-  return v128.shuffle<u16>(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-}
-
-// @ts-expect-error: decorator
-@inline
-function highWords(a: v128, b: v128): v128 {
-  return v128.shuffle<u16>(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 }
 
 // @ts-expect-error: decorator
@@ -123,7 +113,8 @@ export function expandNibbles(
     for (let j: usize = 0; j < <usize>STRIP; j++) {
       const place = rows + (j << 3)
       const table = elementsAt(weight, load<i32>(rows + (j << 2)) + group)
-      const pairs = v128.load(load<usize>(place, PLACES) + (slot >> 6) * load<usize>(place, PLACES + 4))
+      const at = load<usize>(place, PLACES) + (slot >> 6) * load<usize>(place, PLACES + 4)
+      const pairs = loadNibbles(at, goesDown(weight))
       const low = v128.and(pairs, fifteen)
       const high = i8x16.shr_u(pairs, 4)
       const firsts = v128.load(table)

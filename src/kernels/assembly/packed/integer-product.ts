@@ -10,15 +10,14 @@ import {
   hasNibbles,
   isTrellis,
   levelAt,
+  nibblesAt,
+  nibblesStep,
   ROWS,
   SEGMENT_COUNT,
   scaleAt,
   segmentAt,
   slotsOf,
   stretchAt,
-  tileAt,
-  tileHeight,
-  tileStart,
   VECTOR_DIM,
 } from './packed-weight'
 import { trellisLevelAt } from './trellis-streams'
@@ -121,9 +120,8 @@ function startStrips(weight: usize, first: i32, strips: i32, places: usize, expa
     const j = <usize>(i % STRIP)
     store<i32>(own + (j << 2), groupsOf(weight, row))
     if (hasNibbles(weight)) {
-      const tile = tileStart(weight, row)
-      store<usize>(own + (j << 3), tileAt(weight, tile) + (<usize>(row - tile) << 4), PLACES)
-      store<usize>(own + (j << 3), <usize>tileHeight(weight, tile) << 4, PLACES + 4)
+      store<usize>(own + (j << 3), nibblesAt(weight, row), PLACES)
+      store<usize>(own + (j << 3), nibblesStep(weight, row), PLACES + 4)
     } else if (isDecoded) {
       decodeRow(weight, row, 0, vectors, decoding)
       memory.copy(expanding + <usize>i * rowBytes, elementsIn(decoding, vectors), <usize>(vectors * d))

@@ -3,6 +3,7 @@ import { chosen, multiplyAdd } from '../simd'
 /** Behind the totals of rows: constants, which engines would make anew at each use. */
 export const FIFTEEN: usize = 0
 const ONES: usize = 16
+export const CONSTANTS_BYTES: usize = 32
 
 export function writeConstants(end: usize): void {
   v128.store(end, i8x16.splat(15), FIFTEEN)

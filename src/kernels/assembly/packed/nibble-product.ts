@@ -1,11 +1,12 @@
 import { aligned, param } from '../job'
-import { chosen, multiplyAdd } from '../simd'
+import { chosen, mixHigh, mixLow, multiplyAdd } from '../simd'
 import { AS_INT8, AS_PIECES, lowIn, stepsIn } from './packed-activations'
-import { addBytes, addTotal, FIFTEEN, writeConstants } from './nibble-bytes'
+import { addBytes, addTotal, CONSTANTS_BYTES, FIFTEEN, writeConstants } from './nibble-bytes'
 import {
   blockCodesAt,
   elementsAt,
   field,
+  goesDown,
   groupsOf,
   LEVEL_PAIRS,
   ROWS_PER_GROUP,
@@ -25,7 +26,7 @@ import {
  *
  * Parameters as of `multiplyPackedTile`, rows being of one row group; tiles of a row group. Scratch: scales of the row group |
  * of each row: factors of the segments | of each row: those times the steps of a row of X | of each row: a total |
- * constants.
+ * constants | codes of the tile, where they go down its rows.
  */
 export function multiplyNibblesTile(tile: i32, scratch: usize): void {
   const weight = param<usize>(0)
@@ -41,6 +42,7 @@ export function multiplyNibblesTile(tile: i32, scratch: usize): void {
   const totals = factors + bytes
   const end = totals + (<usize>(last - first) << 4)
   writeConstants(end)
+  const codes = codesAcross(weight, first, end + CONSTANTS_BYTES)
   writeScales(weight, first, scratch)
   for (let row = first; row < last; row++) {
     writeRowFactors(weight, row, scratch, rowFactors + <usize>(row - first) * room)
@@ -50,12 +52,45 @@ export function multiplyNibblesTile(tile: i32, scratch: usize): void {
     multiplySteps(weight, rowFactors, room, bytes, stepsIn(x, field(weight, SLOTS)), factors)
     const y = param<usize>(5) + ((i * param<usize>(6) + <usize>first) << 2)
     memory.fill(totals, 0, end - totals)
-    addSegments(weight, first, x, factors, room, totals, end)
+    addSegments(weight, first, codes, x, factors, room, totals, end)
     for (let at: usize = 0; at < end - totals; at += 16) store<f32>(y + (at >> 2), totalOf(v128.load(totals + at)))
   }
 }
 
-function writeScales(weight: usize, row: i32, scales: usize): void {
+/** The codes of a tile, those of 64 columns of each row in 16 bytes. */
+function codesAcross(weight: usize, first: i32, scratch: usize): usize {
+  const codes = tileAt(weight, first)
+  if (!goesDown(weight)) return codes
+  const step = <usize>tileHeight(weight, first) << 4
+  let to = scratch
+  for (let at = codes, end = codes + (<usize>field(weight, SLOTS) << 2); at < end; at += 256, to += step) turnBytes(at, to)
+  return scratch
+}
+
+/** Turns 16 x 16 bytes: each register of a half is mixed with its fellow of the other half, and so four times. */
+function turnBytes(from: usize, to: usize): void {
+  const between = to + 256
+  for (let i: usize = 0; i < 64; i += 16) mixTwice(from + i, between + (i << 2))
+  for (let i: usize = 0; i < 64; i += 16) mixTwice(between + i, to + (i << 2))
+}
+
+/** Two of the rounds for four of the registers. */
+function mixTwice(from: usize, to: usize): void {
+  const a = v128.load(from)
+  const b = v128.load(from, 64)
+  const c = v128.load(from, 128)
+  const d = v128.load(from, 192)
+  const acLow = mixLow(a, c)
+  const acHigh = mixHigh(a, c)
+  const bdLow = mixLow(b, d)
+  const bdHigh = mixHigh(b, d)
+  v128.store(to, mixLow(acLow, bdLow))
+  v128.store(to, mixHigh(acLow, bdLow), 16)
+  v128.store(to, mixLow(acHigh, bdHigh), 32)
+  v128.store(to, mixHigh(acHigh, bdHigh), 48)
+}
+
+export function writeScales(weight: usize, row: i32, scales: usize): void {
   const groups = groupsOf(weight, row)
   const end = segmentAt(weight, field(weight, SEGMENT_COUNT))
   for (let segment = segmentAt(weight, 0); segment < end; segment += 16, scales += 4) {
@@ -64,7 +99,7 @@ function writeScales(weight: usize, row: i32, scales: usize): void {
 }
 
 /** Scales times levels, where segments are blocks; two blocks have a byte. */
-function writeRowFactors(weight: usize, row: i32, scales: usize, factors: usize): void {
+export function writeRowFactors(weight: usize, row: i32, scales: usize, factors: usize): void {
   const count = field(weight, SEGMENT_COUNT)
   const pairs = load<usize>(weight, LEVEL_PAIRS)
   if (pairs == 0) {
@@ -90,9 +125,17 @@ function multiplySteps(weight: usize, rowFactors: usize, room: usize, bytes: usi
 }
 
 /** Adds a row of X times the rows from `row` on to their totals, of which the last ends at `end`. */
-function addSegments(weight: usize, row: i32, x: usize, factors: usize, room: usize, totals: usize, end: usize): void {
+function addSegments(
+  weight: usize,
+  row: i32,
+  codes: usize,
+  x: usize,
+  factors: usize,
+  room: usize,
+  totals: usize,
+  end: usize,
+): void {
   const kind = param<i32>(3)
-  let codes = tileAt(weight, row)
   const elements = elementsAt(weight, groupsOf(weight, row))
   const slots = load<usize>(weight, SLOTS)
   const low = lowIn(0, <i32>slots)

@@ -5,6 +5,7 @@ import {
   COLS,
   FACTORS,
   field,
+  goesDown,
   hasNibbles,
   ORDER,
   PERMUTATION,
@@ -52,7 +53,8 @@ export function roundActivationsTile(tile: i32, scratch: usize): void {
   }
   roundRow(weight, kind, x, to, scratch)
   const slots = field(weight, SLOTS)
-  if (ASC_FEATURE_RELAXED_SIMD && kind == AS_INT8 && hasNibbles(weight)) splitBytes(to, lowIn(to, slots), slots)
+  const isSplit = kind == AS_INT8 && hasNibbles(weight) && !goesDown(weight)
+  if (ASC_FEATURE_RELAXED_SIMD && isSplit) splitBytes(to, lowIn(to, slots), slots)
 }
 
 /** `scratch` has room for the slots of a row in float32, where they are not columns. */

@@ -1,6 +1,6 @@
 import { aligned } from '../job'
 import { unpackCodes } from './packed-codes'
-import { chosen } from '../simd'
+import { chosen, mixHigh, mixLow } from '../simd'
 import {
   CODE_BITS,
   COLUMNS_PER_GROUP,
@@ -8,12 +8,13 @@ import {
   FLOATS,
   field,
   GRID,
+  goesDown,
   groupsOf,
   hasNibbles,
   KIND,
-  tileAt,
-  tileHeight,
-  tileStart,
+  loadNibbles,
+  nibblesAt,
+  nibblesStep,
   VECTOR_DIM,
 } from './packed-weight'
 
@@ -62,24 +63,24 @@ function flipSigns(at: usize, count: i32): void {
 function decodeNibblePairs(weight: usize, row: i32, vector: i32, count: i32, to: usize): void {
   const perGroup = field(weight, COLUMNS_PER_GROUP) >> 1
   const groups = groupsOf(weight, row)
-  const tile = tileStart(weight, row)
-  const step = <usize>tileHeight(weight, tile) << 4
-  const codes = tileAt(weight, tile) + (<usize>(row - tile) << 4)
+  const step = nibblesStep(weight, row)
+  const codes = nibblesAt(weight, row)
   let group = vector / perGroup
   for (let first = vector, end = vector + count; first < end; group++) {
     const next = min(end, (group + 1) * perGroup)
     const table = elementsAt(weight, groups + group)
-    swizzleNibblePairs(table, codes + <usize>(first >> 5) * step, step, next - first, to + (<usize>(first - vector) << 1))
+    const own = codes + <usize>(first >> 5) * step
+    swizzleNibblePairs(table, own, step, goesDown(weight), next - first, to + (<usize>(first - vector) << 1))
     first = next
   }
 }
 
-function swizzleNibblePairs(table: usize, codes: usize, step: usize, count: i32, to: usize): void {
+function swizzleNibblePairs(table: usize, codes: usize, step: usize, isDown: boolean, count: i32, to: usize): void {
   const firsts = v128.load(table)
   const seconds = v128.load(table, 16)
   const end = to + (<usize>count << 1)
   for (; to < end; to += 64, codes += step) {
-    const pairs = v128.load(codes)
+    const pairs = loadNibbles(codes, isDown)
     const low = v128.and(pairs, i8x16.splat(15))
     const high = i8x16.shr_u(pairs, 4)
     let indices = mixLow(low, high)
@@ -141,19 +142,6 @@ function swizzleOne(table: usize, numbers: usize, count: i32, to: usize): void {
   const elements = v128.load(table)
   const end = numbers + <usize>count
   for (; numbers < end; numbers += 16, to += 16) v128.store(to, chosen(elements, v128.load(numbers)))
-}
-
-/** The bytes of two vectors by turns. */
-// @ts-expect-error: decorator
-@inline
-function mixLow(a: v128, b: v128): v128 {
-  return v128.shuffle<u8>(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-}
-
-// @ts-expect-error: decorator
-@inline
-function mixHigh(a: v128, b: v128): v128 {
-  return v128.shuffle<u8>(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 }
 
 // @ts-expect-error: decorator

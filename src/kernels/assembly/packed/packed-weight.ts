@@ -51,8 +51,15 @@ export const BLOCKS: usize = 152
 /** With slots that are not columns: the two levels of each byte of codes, 0 without levels. */
 export const LEVEL_PAIRS: usize = 156
 
-/** Of pairs with codes of 4 bits, which lie in tiles (`wasm/packed/nibble-slots.ts`): rows of one. */
+/** Of pairs with codes of 4 bits, which lie in tiles (`wasm/packed/nibble-slots.ts`): rows of one, */
 const TILE_ROWS: usize = 160
+/** those of a row group, some of which may be there to fill its last tile, */
+const GROUP_ROWS: usize = 164
+/** and whether codes go down the 16 rows of a tile, as `table-product.ts` reads them. */
+const GOES_DOWN: usize = 168
+/** Then there are codes of levels down the rows of each tile too, of a segment after the other, and the levels byte by byte. */
+export const LEVELS_DOWN: usize = 172
+export const LEVEL_PLANES: usize = 176
 
 export const FLOATS: i32 = 1
 export const GRID: i32 = 2
@@ -90,18 +97,57 @@ export function tileStart(weight: usize, row: i32): i32 {
   return row - (below % field(weight, TILE_ROWS))
 }
 
-/** and how many it has. Codes of a row are 16 bytes for each of them apart. */
+/** and how many it has. */
 export function tileHeight(weight: usize, first: i32): i32 {
   const perGroup = field(weight, ROWS_PER_GROUP)
   const end = min(first - (first % perGroup) + perGroup, field(weight, ROWS))
   return min(first + field(weight, TILE_ROWS), end) - first
 }
 
-/** Where the first 16 bytes of codes of a tile are. */
+/** Whether codes of 4 columns of a tile are 16 bytes, one of each row. */
 // @ts-expect-error: decorator
 @inline
+export function goesDown(weight: usize): boolean {
+  return field(weight, GOES_DOWN) != 0
+}
+
+/** Where the codes of a tile are. */
 export function tileAt(weight: usize, first: i32): usize {
-  return load<usize>(weight, CODES) + <usize>first * load<usize>(weight, ROW_BYTES)
+  const perGroup = field(weight, ROWS_PER_GROUP)
+  const before = (first / perGroup) * field(weight, GROUP_ROWS) + (first % perGroup)
+  return load<usize>(weight, CODES) + <usize>before * load<usize>(weight, ROW_BYTES)
+}
+
+/** Where the codes of 64 columns of a row of a tile are, */
+export function nibblesAt(weight: usize, row: i32): usize {
+  const tile = tileStart(weight, row)
+  return tileAt(weight, tile) + (<usize>(row - tile) << (goesDown(weight) ? 0 : 4))
+}
+
+/** those of the next 64 being so many bytes behind them. */
+export function nibblesStep(weight: usize, row: i32): usize {
+  return goesDown(weight) ? 256 : <usize>tileHeight(weight, tileStart(weight, row)) << 4
+}
+
+/** The codes of 64 columns of a row. */
+export function loadNibbles(at: usize, goesDown: boolean): v128 {
+  if (!goesDown) return v128.load(at)
+  let codes = v128.load8_splat(at)
+  codes = v128.load_lane<u8>(at, codes, 1, 16)
+  codes = v128.load_lane<u8>(at, codes, 2, 32)
+  codes = v128.load_lane<u8>(at, codes, 3, 48)
+  codes = v128.load_lane<u8>(at, codes, 4, 64)
+  codes = v128.load_lane<u8>(at, codes, 5, 80)
+  codes = v128.load_lane<u8>(at, codes, 6, 96)
+  codes = v128.load_lane<u8>(at, codes, 7, 112)
+  codes = v128.load_lane<u8>(at, codes, 8, 128)
+  codes = v128.load_lane<u8>(at, codes, 9, 144)
+  codes = v128.load_lane<u8>(at, codes, 10, 160)
+  codes = v128.load_lane<u8>(at, codes, 11, 176)
+  codes = v128.load_lane<u8>(at, codes, 12, 192)
+  codes = v128.load_lane<u8>(at, codes, 13, 208)
+  codes = v128.load_lane<u8>(at, codes, 14, 224)
+  return v128.load_lane<u8>(at, codes, 15, 240)
 }
 
 /** Number of the first group of a row; its other groups follow. */

@@ -1,14 +1,20 @@
 import { packedRowBytes } from '../../bits.js'
-import type { PackedSource, Segment } from '../../packed-contract.js'
+import type { BlockLevels, PackedSource, Segment } from '../../packed-contract.js'
 
 /** Columns whose codes are in 16 bytes. */
 const AT_ONCE = 64
 /** Rows of a tile at most. */
 const TILE_ROWS = 32
+/** Rows of a tile whose codes go down it, and how many a codebook must serve for that at least. */
+const DOWN_ROWS = 16
+const LEAST_ROWS = 32
 
 /** How `assembly/packed/nibble-product.ts` multiplies pairs with codes of 4 bits. */
 export interface NibbleSlots {
-  /** Codes of 64 columns of all rows of a tile, 16 bytes each, then those of the next 64: they are read from end to end. */
+  /**
+   * Codes of 64 columns of all rows of a tile, then those of the next 64: they are read from end to end. A row's are 16 bytes;
+   * where codes go down, 16 bytes are the codes of 4 columns, one of each row.
+   */
   readonly codes: Uint8Array
   /** The column of X of each slot, -1 for none. */
   readonly order: Int32Array
@@ -18,12 +24,33 @@ export interface NibbleSlots {
   readonly elements: Int8Array
   /** What two codes of levels in a byte stand for; empty without levels. */
   readonly levelPairs: Float32Array
+  /**
+   * Where codes go down and there are levels: of each segment of a tile the codes of its rows, those of rows 0, 4, 8 and 12
+   * first; bytes of the levels, the first of each, then the second.
+   */
+  readonly levelsDown: Uint8Array
+  readonly levelPlanes: Uint8Array
 }
 
-/** Rows of a row group that are multiplied together, all tiles of a row group but the last. */
-export function nibbleTileRows({ rows }: PackedSource, rowsPerGroup: number): number {
+/** How rows of a row group lie together. */
+export interface NibbleTiles {
+  /** Rows of each tile of a row group but the last. */
+  readonly tileRows: number
+  /** Rows of a row group, with those that fill its last tile where codes go down. */
+  readonly groupRows: number
+  /** `assembly/packed/table-product.ts` multiplies too. */
+  readonly goesDown: boolean
+}
+
+/** Codes go down tiles where codebooks serve many rows and no more than a fifth is added to fill the last tile. */
+export function nibbleTiles(rows: number, rowsPerGroup: number): NibbleTiles {
   const height = Math.min(rows, rowsPerGroup)
-  return Math.ceil(height / Math.ceil(height / TILE_ROWS))
+  const filled = DOWN_ROWS * Math.ceil(height / DOWN_ROWS)
+  if (height >= LEAST_ROWS && filled <= 1.2 * height) {
+    return { tileRows: DOWN_ROWS, groupRows: filled, goesDown: true }
+  }
+  const tileRows = Math.ceil(height / Math.ceil(height / TILE_ROWS))
+  return { tileRows, groupRows: rowsPerGroup, goesDown: false }
 }
 
 /**
@@ -46,26 +73,67 @@ export function nibbleSlots(source: PackedSource, segments: readonly Segment[]):
     stretches.set([start, AT_ONCE * Math.ceil(end / AT_ONCE)], 6 * i)
   }
   const codes = tiled(source, values.rowsPerGroup)
-  return { codes, order, stretches, elements: apart(elements), levelPairs: pairsOf(blocks?.levels) }
+  const tiles = nibbleTiles(source.rows, values.rowsPerGroup)
+  const isDown = blocks && tiles.goesDown
+  return {
+    ...{ codes, order, stretches, elements: apart(elements), levelPairs: pairsOf(blocks?.levels) },
+    levelsDown: isDown
+      ? levelsDown(source.rows, values.rowsPerGroup, segments.length, blocks)
+      : new Uint8Array(0),
+    levelPlanes: isDown ? planesOf(blocks.levels) : new Uint8Array(0),
+  }
 }
 
 function tiled(source: PackedSource, rowsPerGroup: number): Uint8Array {
   const { rows, cols, codes } = source
   const from = packedRowBytes(Math.ceil(cols / 2), 4)
   const chunks = Math.ceil(cols / AT_ONCE)
-  const most = nibbleTileRows(source, rowsPerGroup)
-  const laid = new Uint8Array(16 * chunks * rows)
+  const { tileRows: most, groupRows, goesDown } = nibbleTiles(rows, rowsPerGroup)
+  const groups = Math.ceil(rows / rowsPerGroup)
+  const lastRows = rows - (groups - 1) * rowsPerGroup
+  const lastFilled = goesDown ? DOWN_ROWS * Math.ceil(lastRows / DOWN_ROWS) : lastRows
+  const laid = new Uint8Array(16 * chunks * ((groups - 1) * groupRows + lastFilled))
+  const [rowStep, byteStep] = goesDown ? [1, DOWN_ROWS] : [16, 1]
   for (let first = 0; first < rows; ) {
     const group = first - (first % rowsPerGroup)
     const height = Math.min(first + most, group + rowsPerGroup, rows) - first
+    const tile = (group / rowsPerGroup) * groupRows + first - group
+    const step = goesDown ? 16 * DOWN_ROWS : 16 * height
     for (let row = 0; row < height; row++) {
       const own = codes.subarray((first + row) * from, (first + row + 1) * from)
-      const to = 16 * (first * chunks + row)
-      for (let i = 0; i < from; i++) laid[to + 16 * height * (i >> 4) + (i & 15)] = own[i]
+      const to = 16 * chunks * tile + rowStep * row
+      for (let i = 0; i < from; i++) laid[to + step * (i >> 4) + byteStep * (i & 15)] = own[i]
     }
     first += height
   }
   return laid
+}
+
+function levelsDown(
+  rows: number,
+  rowsPerGroup: number,
+  segments: number,
+  { codes }: BlockLevels,
+): Uint8Array {
+  const { groupRows } = nibbleTiles(rows, rowsPerGroup)
+  const groups = Math.ceil(rows / rowsPerGroup)
+  const down = new Uint8Array((groups * groupRows * segments) / 2)
+  const rowBytes = packedRowBytes(segments, 4)
+  for (let row = 0; row < rows; row++) {
+    const below = row % rowsPerGroup
+    const tile = (Math.floor(row / rowsPerGroup) * groupRows + below) >> 4
+    const place = 4 * (below & 3) + ((below & 15) >> 2)
+    for (let segment = 0; segment < segments; segment++) {
+      const code = (codes[row * rowBytes + (segment >> 1)] >> (4 * (segment & 1))) & 15
+      down[8 * (tile * segments + segment) + (place & 7)] |= code << ((place >> 3) << 2)
+    }
+  }
+  return down
+}
+
+function planesOf(levels: Float32Array): Uint8Array {
+  const bytes = new Uint8Array(levels.slice().buffer)
+  return bytes.map((_, i) => bytes[4 * (i & 15) + (i >> 4)])
 }
 
 /** Of 64 columns: first elements of even pairs, second ones, then those of odd pairs. */

@@ -6,7 +6,7 @@ import { jobKinds } from '../runtime/job.js'
 import { allocate, type KernelMemory, release } from '../runtime/memory.js'
 import { type Pool, runJob } from '../runtime/pool.js'
 import { withMemory } from '../runtime/stage.js'
-import { nibbleSlots, nibbleTileRows } from './nibble-slots.js'
+import { type NibbleTiles, nibbleSlots, nibbleTiles } from './nibble-slots.js'
 import { type TrellisStreams, trellisStreams } from './trellis-streams.js'
 
 /** Numbers at the start of a packed weight, see `assembly/packed-weight.ts`; codes of less than 8 bits need two vectors. */
@@ -31,7 +31,7 @@ export interface PreparedWeight {
   /** Its elements are floats: activations are not rounded. */
   readonly isFloat: boolean
   /** Only where `assembly/packed/nibble-product.ts` multiplies. */
-  readonly nibbles?: { readonly rowsPerGroup: number; readonly tileRows: number }
+  readonly nibbles?: NibbleTiles & { readonly rowsPerGroup: number }
   /** Only with a trellis. */
   readonly trellis?: { readonly rowsPerGroup: number; readonly vectorDim: number }
 }
@@ -71,8 +71,13 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
       throw error
     }
   }
-  const tileRows = nibbles ? nibbleTileRows(source, (values as CodebookValues).rowsPerGroup) : 0
-  new Int32Array(heap.memory.buffer, at + TILE_ROWS, 1)[0] = tileRows
+  const tiles = !isGrid && nibbles && nibbleTiles(source.rows, values.rowsPerGroup)
+  if (tiles) {
+    const { tileRows, groupRows, goesDown } = tiles
+    const { levelsDown, levelPlanes } = places
+    const header = [tileRows, groupRows, goesDown ? 1 : 0, levelsDown, levelPlanes]
+    new Int32Array(heap.memory.buffer, at + TILE_ROWS, header.length).set(header)
+  }
   if (!trellis && codeBits < 8) writeSpread(heap.memory.buffer, at, codeBits)
   return {
     at,
@@ -83,7 +88,7 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
     ...pairsOf(form?.stretches, segments),
     isPermuted: source.permutation !== undefined,
     isFloat: !isGrid && values.elements instanceof Float32Array,
-    ...(!isGrid && nibbles && { nibbles: { rowsPerGroup: values.rowsPerGroup, tileRows } }),
+    ...(!isGrid && tiles && { nibbles: { rowsPerGroup: values.rowsPerGroup, ...tiles } }),
     ...(!isGrid && trellis && { trellis: { rowsPerGroup: values.rowsPerGroup, vectorDim } }),
   }
 }
@@ -137,6 +142,8 @@ function arraysOf({ codes, values, permutation }: PackedSource, segments: readon
     runs: none,
     columnFactors: none,
     levelPairs: none,
+    levelsDown: none,
+    levelPlanes: none,
   }
 }
 

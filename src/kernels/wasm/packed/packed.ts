@@ -14,8 +14,12 @@ const FEW_ROWS = 4
 const FEW_ROUNDED = 3
 /** Rows of W of a tile. */
 const TILE_ROWS = 16
-/** Constants of `assembly/packed/nibble-product.ts`. */
+/** Constants of `assembly/packed/nibble-product.ts`; what it takes to turn the codes of 64 columns. */
 const NIBBLE_BYTES = 32
+const TURNED_BYTES = 512
+/** Tables of `assembly/packed/table-product.ts`, and tiles of 16 rows of a job at most, which makes them for itself. */
+const TABLES_BYTES = 4096
+const MOST_TILES = 12
 /** Jobs for each thread that a product with a trellis is cut into at least, where there are as many tiles. */
 const JOBS_PER_THREAD = 8
 /** Rows of W that are expanded at once, whole tiles of `assembly/packed-panel.ts`. */
@@ -114,7 +118,8 @@ function multiplyFew(
     runJob(pool, jobKinds.roundActivations, m, [at, input, rowBytes, kind, x.at, x.stride], 4 * slots)
     const params = [at, input, rowBytes, kind, m, y.at, y.stride]
     if (trellis) multiplyTrellis(pool, m, rows, trellis, params)
-    else if (nibbles) multiplyNibbles(pool, rows, nibbles, segments, params)
+    else if (nibbles?.goesDown && activations === 'int8') multiplyTables(pool, rows, nibbles, params)
+    else if (nibbles) multiplyNibbles(pool, rows, nibbles, segments, slots, params)
     else {
       const scratch = 2 * aligned(4 * segments) + decodingBytes(vectors, 16)
       runJob(pool, jobKinds.multiplyPacked, Math.ceil(rows / TILE_ROWS), [...params, TILE_ROWS], scratch)
@@ -126,15 +131,32 @@ function multiplyFew(
 function multiplyNibbles(
   pool: Pool,
   rows: number,
-  { rowsPerGroup, tileRows }: NonNullable<PreparedWeight['nibbles']>,
+  { rowsPerGroup, tileRows, goesDown }: NonNullable<PreparedWeight['nibbles']>,
   segments: number,
+  slots: number,
   params: readonly number[],
 ): void {
   const perGroup = Math.ceil(Math.min(rows, rowsPerGroup) / tileRows)
   const room = aligned(4 * segments) + 16
-  const scratch = (1 + 2 * tileRows) * room + 16 * tileRows + NIBBLE_BYTES
+  const turned = goesDown ? tileRows * (slots / 4) + TURNED_BYTES : 0
+  const scratch = (1 + 2 * tileRows) * room + 16 * tileRows + NIBBLE_BYTES + turned
   const groups = Math.ceil(rows / rowsPerGroup)
   runJob(pool, jobKinds.multiplyNibbles, groups * perGroup, [...params, tileRows, perGroup], scratch)
+}
+
+/** As {@link multiplyNibbles}, with tables that a job makes for all its tiles. */
+function multiplyTables(
+  pool: Pool,
+  rows: number,
+  { rowsPerGroup, tileRows, groupRows }: NonNullable<PreparedWeight['nibbles']>,
+  params: readonly number[],
+): void {
+  const tiles = groupRows / tileRows
+  const perGroup = Math.ceil(tiles / MOST_TILES)
+  const atOnce = Math.ceil(tiles / perGroup)
+  const scratch = TABLES_BYTES + 64 * atOnce
+  const groups = Math.ceil(rows / rowsPerGroup)
+  runJob(pool, jobKinds.multiplyTables, groups * perGroup, [...params, atOnce, perGroup], scratch)
 }
 
 /** A trellis multiplies pairs: vectors of 4 in two turns. */

@@ -59,4 +59,5 @@ export const jobKinds = {
   layStreams: 56,
   packActivations: 57,
   multiplyIntegers: 58,
+  multiplyTables: 59,
 } as const
