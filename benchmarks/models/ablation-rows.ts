@@ -129,6 +129,21 @@ export const ablationTables: readonly AblationTable[] = [
     ],
   },
   {
+    id: 'tall',
+    title: 'Codebooks that serve many rows',
+    seeds: [0, 1],
+    windows: 100,
+    rows: [
+      [17, 256],
+      [80, 64],
+      [160, 64],
+      [64, 256],
+    ].map(([rows, columnsPerGroup]) => ({
+      label: `${rows} rows of ${columnsPerGroup} columns`,
+      options: { bits: 2, trellisBits: 0, columnsPerGroup, groupSize: rows * columnsPerGroup },
+    })),
+  },
+  {
     id: 'drift',
     title: 'Share of the drift that is made up for',
     ...drawsNothing,

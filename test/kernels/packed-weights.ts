@@ -95,10 +95,10 @@ export const tallLayers: fc.Arbitrary<QuantizedLayer> = fc
 /** Plain pairs with codes of 4 bits whose codebooks serve many rows, some with their columns in another order. */
 export const tallPairs: fc.Arbitrary<VqLayer> = fc
   .record({
-    rows: fc.integer({ min: 32, max: 500 }),
+    rows: fc.integer({ min: 40, max: 500 }),
     cols: fc.integer({ min: 2, max: 600 }),
     columnsPerGroup: fc.constantFrom(64, 128, 256, 768),
-    rowsPerGroup: fc.constantFrom(32, 44, 68, 80, 250, 600),
+    rowsPerGroup: fc.constantFrom(47, 64, 80, 110, 250, 600),
     scaleBlockSize: fc.constantFrom(undefined, 64),
     isPermuted: fc.boolean(),
     seed: fc.nat(1e6),

@@ -7,7 +7,7 @@ const AT_ONCE = 64
 const TILE_ROWS = 32
 /** Rows of a tile whose codes go down it, and how many a codebook must serve for that at least. */
 const DOWN_ROWS = 16
-const LEAST_ROWS = 32
+const LEAST_ROWS = 48
 
 /** How `assembly/packed/nibble-product.ts` multiplies pairs with codes of 4 bits. */
 export interface NibbleSlots {
