@@ -2,15 +2,22 @@
  * What training a quantized model end to end gains: KL divergence and perplexity on text that neither calibration nor
  * training has seen, before and after, with the speed of training and the memory that it counts.
  *
- * `npm run bench:training -- FOLDER [--json FILE] [--only WORD] [--sequences N] [--length N] [--epochs N] [--windows N]`,
- * where FOLDER has `data/` (texts: training on `calibration/wiki.txt`, the result on `wikitext2-test.txt`). Each row is
+ * `npm run bench:training -- FOLDER [--json FILE] [--only WORD] [--sequences N] [--length N] [--epochs N] [--windows N]
+ * [--measure-every STEPS] [--seed N] [--products blas]`, where a WORD that is the whole name of a row
+ * means it alone, and FOLDER has `data/` (texts: training on `calibration/wiki.txt`, the result on `wikitext2-test.txt`). Each row is
  * written to the JSON file as soon as it is measured, and rows that the file has are not measured again.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { evaluateModel, type QuantizeModelOptions, quantizeModel } from 'gptvq/model'
+import {
+  evaluateModel,
+  type ProductsName,
+  type QuantizeModelOptions,
+  quantizeModel,
+  startProducts,
+} from 'gptvq/model'
 import { type DistillModelOptions, distillModel, type TrainModelOptions, trainModel } from 'gptvq/train'
 import { describe, environment } from '../common/environment.js'
 import { modelFolder as model } from '../common/real-layers.js'
@@ -23,7 +30,10 @@ const { values, positionals } = parseArgs({
     sequences: { type: 'string', default: '144' },
     length: { type: 'string', default: '64' },
     epochs: { type: 'string', default: '1' },
-    windows: { type: 'string', default: '16' },
+    windows: { type: 'string', default: '200' },
+    'measure-every': { type: 'string' },
+    seed: { type: 'string', default: '0' },
+    products: { type: 'string', default: 'wasm' },
   },
 })
 const folder = positionals[0]
@@ -42,14 +52,12 @@ interface Row {
   readonly distill?: Partial<DistillModelOptions>
 }
 
-/** The more bits, the less scales and norms may move: what they move is the whole grid. */
-const gentle = { batch: 4, learningRate: 0.001, scaleRate: 1, normRate: 1 } as const
 const half = { batch: 4, keepBlocks: [0, 3] } as const
 
 const rows: readonly Row[] = [
   ...[2, 3, 4].flatMap((bits): Row[] => [
     { name: `gptq ${bits}`, quantize: { method: 'gptq', bits, groupSize: 128 } },
-    { name: `qat ${bits}`, start: `gptq ${bits}`, train: { method: 'qat', ...(bits === 4 && gentle) } },
+    { name: `qat ${bits}`, start: `gptq ${bits}`, train: { method: 'qat' } },
   ]),
   { name: 'lr-qat 2', start: 'gptq 2', train: { method: 'lr-qat', frozenBits: 8 } },
   { name: 'qat 2, cross entropy', start: 'gptq 2', train: { method: 'qat', distillation: 0 } },
@@ -58,7 +66,10 @@ const rows: readonly Row[] = [
   { name: 'plain 2', quantize: { bits: 2, trellisBits: 0 } },
   { name: 'plain 2, codebooks', start: 'plain 2', train: { method: 'codebooks' } },
   { name: 'plain 2, indices', start: 'plain 2', train: { method: 'codebooks', indexRate: 0.2 } },
-  { name: 'student, cut', distill: { ...half, learningRate: 1e-9, epochs: 1 } },
+  {
+    name: 'student, cut',
+    distill: { ...half, learningRate: 1e-9, epochs: 1, sequences: 18, measureEvery: 9 },
+  },
   { name: 'student, cross entropy', distill: { ...half, distillation: 0 } },
   { name: 'student, distilled', distill: half },
   { name: 'student, distilled, hidden states', distill: { ...half, hiddenWeight: 1 } },
@@ -71,6 +82,8 @@ interface Measured {
   readonly perplexity: number
   readonly bitsPerValue?: number
   readonly heldOut?: readonly number[]
+  /** Loss on the held-out sequences by step. */
+  readonly curve?: readonly (readonly [step: number, loss: number])[]
   readonly tokensPerSecond?: number
   readonly stateBytes?: { readonly trainable: number; readonly frozen: number }
   readonly seconds: number
@@ -82,29 +95,33 @@ interface Measurements {
   readonly rows: Record<string, Measured>
 }
 
-const { sequences, length, epochs, windows } = values
+const { sequences, length, epochs, windows, seed, 'measure-every': measureEvery } = values
+const products = values.products as ProductsName
 const known: Measurements = existsSync(values.json)
   ? (JSON.parse(await readFile(values.json, 'utf8')) as Measurements)
-  : { environment: describe(environment()), settings: { sequences, length, epochs, windows }, rows: {} }
+  : { environment: describe(environment()), settings: { sequences, length, epochs, windows, seed }, rows: {} }
 await mkdir(dirname(values.json), { recursive: true })
 const place = join(dirname(values.json), 'training-models')
 const folderOf = (name: string) => join(place, name.replaceAll(/[^a-z0-9]+/g, '-'))
-for (const row of rows.filter(({ name }) => name.includes(values.only))) {
+const named = rows.filter(({ name }) => name === values.only)
+for (const row of named.length > 0 ? named : rows.filter(({ name }) => name.includes(values.only))) {
   if (known.rows[row.name]) continue
   console.error(row.name)
   known.rows[row.name] = await measure(row)
   await writeFile(values.json, `${JSON.stringify(known, null, 1)}\n`)
 }
 console.log(table())
+if (measureEvery !== undefined) console.log(curves())
 
 async function measure(row: Row): Promise<Measured> {
+  await startProducts(products)
   const started = performance.now()
   const output = folderOf(row.name)
   const made = await make(row, output)
   const seconds = (performance.now() - started) / 1000
   const text = join(folder, 'data/wikitext2-test.txt')
   const scores = await evaluateModel({
-    ...{ model: output, reference: model, text, context: 256, windows: Number(windows) },
+    ...{ model: output, reference: model, text, context: 256, windows: Number(windows), products },
   })
   return { kl: scores.klDivergence!, perplexity: scores.perplexity, ...made, seconds }
 }
@@ -116,11 +133,12 @@ async function make(row: Row, output: string): Promise<Partial<Measured>> {
   if (row.quantize) {
     await rm(output, { recursive: true, force: true })
     const whole = row.of === undefined ? model : folderOf(row.of)
-    const options = { model: whole, calibration: text, ...common, ...row.quantize }
+    const options = { model: whole, calibration: text, products, ...common, ...row.quantize }
     const { bitsPerValue } = await quantizeModel(options)
     return { bitsPerValue }
   }
-  const loop = { text, heldOut: 1 / 9, epochs: Number(epochs), ...common }
+  const often = measureEvery === undefined ? {} : { measureEvery: Number(measureEvery) }
+  const loop = { text, heldOut: 1 / 9, epochs: Number(epochs), seed: Number(seed), ...often, ...common }
   if (row.train) {
     const start = folderOf(row.start!)
     const { curve, bitsPerValue } = await trainModel({ model, start, ...loop, ...row.train })
@@ -133,7 +151,8 @@ async function make(row: Row, output: string): Promise<Partial<Measured>> {
 function ofCurve(curve: Awaited<ReturnType<typeof trainModel>>['curve']): Partial<Measured> {
   const heldOut = [0, curve.kept].map((at) => curve.points[at].heldOut.loss)
   const { tokensPerSecond, stateBytes } = curve
-  return { heldOut, tokensPerSecond, stateBytes }
+  const points = curve.points.map(({ step, heldOut: { loss } }) => [step, loss] as const)
+  return { heldOut, curve: points, tokensPerSecond, stateBytes }
 }
 
 function table(): string {
@@ -155,4 +174,16 @@ function table(): string {
   })
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
   return [line(head), line(head.map(() => '---')), ...body.map(line), '', known.environment].join('\n')
+}
+
+/** The loss on the held-out sequences, in steps. */
+function curves(): string {
+  return rows
+    .flatMap(({ name }) => {
+      const curve = known.rows[name]?.curve
+      return curve
+        ? [`${name}: ${curve.map(([step, loss]) => `${step}: ${loss.toFixed(4)}`).join(', ')}`]
+        : []
+    })
+    .join('\n')
 }

@@ -36,12 +36,12 @@ export interface TrainModelOptions extends TrainingOptions, OutputOptions {
   /** Without `start`, not for `'codebooks'`: what makes the layers to start from, default `'gptq'`. */
   startMethod?: 'gptq' | 'rtn'
   /**
-   * How far the outermost weight of a grid moves with its scale, relative to a weight that is trained by itself; default 8.
-   * Not for `'codebooks'`.
+   * How far the outermost weight of a grid moves with its scale, relative to a weight that is trained by itself; default 1,
+   * for `'lr-qat'` 2. Not for `'codebooks'`.
    */
   scaleRate?: number
   /**
-   * Learning rate of the norms of the blocks, counted as that of scales; default 8, for `'codebooks'` 0.4. 0: they stay.
+   * Learning rate of the norms of the blocks, counted as that of scales; default 1, for `'codebooks'` 0.4. 0: they stay.
    */
   normRate?: number
   /** For `'lr-qat'`: columns of the left factor and rows of the right one, default 16. */
@@ -80,13 +80,16 @@ export const trainModelOptionNames: OptionNames<TrainModelOptions> = {
 
 /** Steps of the grid, or shares of a codebook's root mean square, that a value moves per step at most. */
 const LEARNING_RATES: Readonly<Record<TrainingMethod, number>> = {
-  qat: 0.0006,
-  'lr-qat': 0.0006,
+  qat: 0.02,
+  'lr-qat': 0.003,
   codebooks: 0.01,
 }
 
+/** Learning rates of scales, relative to these. */
+const SCALE_RATES: Readonly<Record<TrainingMethod, number>> = { qat: 1, 'lr-qat': 2, codebooks: 0 }
+
 /** Learning rates of norms, relative to these. */
-const NORM_RATES: Readonly<Record<TrainingMethod, number>> = { qat: 8, 'lr-qat': 8, codebooks: 0.4 }
+const NORM_RATES: Readonly<Record<TrainingMethod, number>> = { qat: 1, 'lr-qat': 1, codebooks: 0.4 }
 
 /** Options that only some methods have a use for. */
 const OWN_OPTIONS = {
@@ -119,7 +122,12 @@ export function resolveTrainModel(options: TrainModelOptions) {
   refuseUseless(options)
   const isVector = method === 'codebooks'
   const { bits = isVector ? 2 : 4, groupSize = 128, startMethod = 'gptq', rank = 16 } = options
-  const { scaleRate = 8, normRate = NORM_RATES[method], indexRate = 0, rechooseEvery } = options
+  const {
+    scaleRate = SCALE_RATES[method],
+    normRate = NORM_RATES[method],
+    indexRate = 0,
+    rechooseEvery,
+  } = options
   const { frozenBits = bits <= 4 && start === undefined ? 8 : 16 } = options
   requireWhole('bits', bits, 2, 8)
   requireWhole('groupSize', groupSize, 1)

@@ -59,7 +59,10 @@ const optionsOf = (changes: Changes): TrainModelOptions => ({
   ...(changes.start === 'plain' && { start: join(place, 'plain') }),
 })
 
-const scalar = { bits: 2, groupSize: 16, learningRate: 0.02, startMethod: 'rtn' } as const
+const scalar = {
+  ...{ bits: 2, groupSize: 16, learningRate: 0.02, scaleRate: 8, normRate: 8 },
+  startMethod: 'rtn',
+} as const
 const methods = {
   qat: { method: 'qat', ...scalar },
   'lr-qat': { method: 'lr-qat', ...scalar, rank: 4 },

@@ -38,7 +38,7 @@ const loopFlags = {
   learningRate: {
     kind: 'number',
     help: 'the highest learning rate, in steps of the grid or shares of the size of codebooks and weights',
-    default: '0.0006 for qat and lr-qat, 0.01 for codebooks, 0.005 for distill',
+    default: '0.02 for qat, 0.003 for lr-qat, 0.01 for codebooks, 0.005 for distill',
   },
   warmup: { kind: 'number', help: 'share of the steps in which the learning rate rises', default: '0.05' },
   weightDecay: {
@@ -105,12 +105,12 @@ export const trainFlags = {
   scaleRate: {
     kind: 'number',
     help: 'for qat and lr-qat: how far the outermost weight moves with its scale, relative to one trained by itself',
-    default: '8',
+    default: '1; 2 for lr-qat',
   },
   normRate: {
     kind: 'number',
     help: 'learning rate of norms, counted as that of scales; 0: they stay',
-    default: '8; 0.4 for codebooks',
+    default: '1; 0.4 for codebooks',
   },
   rank: { kind: 'whole', help: 'for lr-qat: rank of the factors', default: '16' },
   frozenBits: {

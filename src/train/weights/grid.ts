@@ -31,6 +31,13 @@ export function outermostRate(rate: number, bits: number): number {
   return rate / 2 ** (bits - 1)
 }
 
+/**
+ * How far inside the cell of its code a weight starts at least, in steps of the grid. GPTQ gives a good part of the weights
+ * a code that is not their nearest. On the very edge of its cell such a weight would fall back to the nearest one at the
+ * first steps, whatever the loss says.
+ */
+export const MARGIN = 1 / 4
+
 /** The least half that is not 0. */
 const LEAST_SCALE = 2 ** -24
 

@@ -7,6 +7,7 @@ import {
   forEachGroup,
   gridBytes,
   isOnGrid,
+  MARGIN,
   nearest,
   openGrid,
   outermostRate,
@@ -37,7 +38,7 @@ export interface LowRankOptions {
  * `scales` (rows x groups per row) over the first ones.
  *
  * @param full the weight before it was quantized, rows x cols
- * @param start gives grid and codes: each weight starts as near to its full value as its code allows
+ * @param start gives grid and codes: each weight starts as near to its full value as {@link MARGIN} allows
  */
 export function trainableLowRank(
   full: Matrix,
@@ -103,11 +104,12 @@ function freeze(
 ): Uint8Array | Uint16Array {
   const frozen = frozenBits === 8 ? new Uint8Array(full.data.length) : new Uint16Array(full.data.length)
   const places = 2 ** (frozenBits - start.bits)
+  const edge = Math.floor(places * MARGIN)
   forEachGroup(start, (group, from, to) => {
     for (let at = from; at < to; at++) {
       const value = full.data[at] / scales[group] + start.zeros[group] + 0.5
       const place = Math.floor((value - start.codes[at]) * places)
-      frozen[at] = start.codes[at] * places + Math.min(places - 1, Math.max(0, place))
+      frozen[at] = start.codes[at] * places + Math.min(places - 1 - edge, Math.max(edge, place))
     }
   })
   return frozen

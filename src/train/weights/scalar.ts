@@ -4,6 +4,7 @@ import {
   forEachGroup,
   gridBytes,
   isOnGrid,
+  MARGIN,
   nearest,
   openGrid,
   outermostRate,
@@ -11,9 +12,6 @@ import {
   storedGrid,
 } from './grid.js'
 import type { Trainable } from './trainable.js'
-
-/** How far inside the cell of its code a weight starts at least, in steps of the grid. */
-const MARGIN = 1 / 64
 
 /**
  * The weight of a scalar layer in quantization-aware training: every weight has a full-precision value, which is rounded
@@ -24,7 +22,7 @@ const MARGIN = 1 / 64
  * values over the first scale of their group, `scales` (rows x groups per row) those over the first ones.
  *
  * @param full the weight before it was quantized, rows x cols
- * @param start gives grid and codes: each weight starts as near to its full value as its code allows
+ * @param start gives grid and codes: each weight starts as near to its full value as {@link MARGIN} allows
  * @param scaleRate learning rate of scales as a share of that of weights
  */
 export function trainableScalar(full: Matrix, start: ScalarLayer, scaleRate: number): Trainable {

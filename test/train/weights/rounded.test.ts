@@ -141,19 +141,52 @@ describe('straight-through gradients equal finite differences with the rounding 
   })
 })
 
-it('a full weight within the grid is kept to the margin of its cell, and its frozen form to a step', () => {
+it('a weight starts at its full value, but a quarter of a step inside the cell of its code', () => {
   const layer: ScalarLayer = {
     ...{ rows: 1, cols: 4, bits: 2, groupSize: 4 },
     codes: Uint8Array.of(0, 1, 2, 3),
     scales: Uint16Array.of(0x3c00),
     zeros: Uint8Array.of(1),
   }
-  const full = matrix(1, 4, Float32Array.of(-1.3, 0.2, 5, -9))
+  const full = matrix(1, 4, Float32Array.of(-1.2, 0.2, 5, -9))
   const [weights] = trainableScalar(full, layer, 1).parameters
-  expect(weights.values[0]).toBeCloseTo(-1.3, 6)
+  expect(weights.values[0]).toBeCloseTo(-1.2, 6)
   expect(weights.values[1]).toBeCloseTo(0.2, 6)
-  expect(weights.values[2]).toBeCloseTo(1.5 - 1 / 64, 6)
-  expect(weights.values[3]).toBeCloseTo(1.5 + 1 / 64, 6)
+  expect(weights.values[2]).toBeCloseTo(1.25, 6)
+  expect(weights.values[3]).toBeCloseTo(1.75, 6)
+})
+
+it('no code falls back to the nearest one of its full weight while weights move by less than a quarter of a step', () => {
+  fc.assert(
+    fc.property(scalarLayers, fc.nat(1e6), (layer, seed) => {
+      const trainable = trainableScalar(fullOf(layer, seed), layer, 1)
+      const [weights] = trainable.parameters
+      normals(weights.values.length, seed).forEach((move, i) => {
+        weights.values[i] += 0.24 * Math.sign(move)
+      })
+      trainable.refresh()
+      expect(trainable.layer!()).toEqual(layer)
+    }),
+  )
+})
+
+it('nor does one with factors of low rank, at 2 bits with 8 of the frozen weight', () => {
+  fc.assert(
+    fc.property(scalarLayers, fc.nat(1e6), (any, seed) => {
+      const layer: ScalarLayer = {
+        ...any,
+        bits: 2,
+        codes: any.codes.map((code) => code & 3),
+        zeros: any.zeros.map((zero) => zero & 3),
+      }
+      const trainable = trainableLowRank(fullOf(layer, seed), layer, { ...ranks, rank: 1 })
+      const [left, right] = trainable.parameters
+      left.values.fill(0.24)
+      right.values.set(normals(right.values.length, seed).map(Math.sign))
+      trainable.refresh()
+      expect(trainable.layer!()).toEqual(layer)
+    }),
+  )
 })
 
 it('factors of low rank need a third of the memory of all weights, and less the larger the layer', () => {
@@ -187,15 +220,16 @@ function groupOf({ cols, groupSize }: ScalarLayer, at: number): number {
   return Math.floor(at / cols) * groupsPerRow(cols, groupSize) + Math.floor((at % cols) / groupSize)
 }
 
-/** Where in code space 8-bit fixed point puts the full weights, by its definition. */
+/** Where in code space 8-bit fixed point puts the full weights: in the middle half of the cells of their codes. */
 function placesOf(layer: ScalarLayer, full: Float32Array): Float64Array {
-  const unit = 2 ** (layer.bits - 8)
+  const places = 2 ** (8 - layer.bits)
+  const edge = Math.floor(places / 4)
   return Float64Array.from(full, (value, at) => {
     const group = groupOf(layer, at)
     const wanted = value / halfToFloat(layer.scales[group]) + layer.zeros[group]
     const low = layer.codes[at] - 0.5
-    const cell = Math.floor((wanted - low) / unit)
-    return low + (Math.min(2 ** (8 - layer.bits) - 1, Math.max(0, cell)) + 0.5) * unit
+    const place = Math.floor((wanted - low) * places)
+    return low + (Math.min(places - 1 - edge, Math.max(edge, place)) + 0.5) / places
   })
 }
 
