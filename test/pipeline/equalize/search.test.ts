@@ -84,7 +84,14 @@ describe('the error of a layer', () => {
         const sample = { width: cols, values, low: new Float32Array(cols), high: new Float32Array(cols) }
         const layer = sampledLayer({ name: 'layer', weight, options, sample })
         const settings = resolveActivations({ activationBits: 6 })
-        const { error, unsigned } = plainError(weight.data, values, [rows, cols, tokens], { r, c }, options, 6)
+        const { error, unsigned } = plainError(
+          weight.data,
+          values,
+          [rows, cols, tokens],
+          { r, c },
+          options,
+          6,
+        )
         const found = roundingError(layer, { rows: r, columns: c }, settings)
         expect(Math.abs(found - error)).toBeLessThanOrEqual(1e-6 * (1 + unsigned))
       }),
