@@ -1,10 +1,18 @@
 /**
  * Estimates a run, does it, and prints both: `npx tsx benchmarks/models/estimate.ts MODEL --calibration TEXT [--sequences N]
- * [--sequence-length N] [--method gptvq] [--bpv 2.125]`. What else the machine does meanwhile counts in both.
+ * [--sequence-length N] [--method gptvq] [--bpv 2.125] [--ends gptvq] [--threads N] [--cpu]`. `random:BLOCKS` for MODEL
+ * stands for random weights in so many blocks of SmolLM2-135M's shapes. With `--ends`, embedding and head are quantized to 4
+ * bits by that method. What else the machine does meanwhile counts in both; with `--cpu` both are told in processor
+ * seconds of all threads, which it matters less to.
  */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { estimateModel, type QuantizationMethod, quantizeModel } from 'gptvq/model'
+import { type EndMethod, estimateModel, type QuantizationMethod, quantizeModel } from 'gptvq/model'
 import { formatTable } from '../../src/cli/terminal/table.js'
+import type { ModelSizes } from '../common/random-model.js'
+import { randomSequences, writeRandomModel } from '../common/write-random-model.js'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -14,44 +22,82 @@ const { values, positionals } = parseArgs({
     'sequence-length': { type: 'string', default: '2048' },
     method: { type: 'string', default: 'gptvq' },
     bpv: { type: 'string' },
+    ends: { type: 'string' },
+    threads: { type: 'string' },
+    cpu: { type: 'boolean', default: false },
   },
 })
 const [model] = positionals
-const { calibration, method, sequences, 'sequence-length': sequenceLength } = values
-if (model === undefined || calibration === undefined) {
+const blocks = model?.startsWith('random:') ? Number(model.slice('random:'.length)) : undefined
+if (model === undefined || (values.calibration === undefined && blocks === undefined)) {
   throw new Error('usage: npx tsx benchmarks/models/estimate.ts MODEL --calibration TEXT')
 }
-const options = {
-  model,
-  calibration,
-  method: method as QuantizationMethod,
-  sequences: Number(sequences),
-  sequenceLength: Number(sequenceLength),
-  ...(values.bpv !== undefined && { bpv: Number(values.bpv) }),
+if (values.cpu) {
+  // the clock of both
+  performance.now = () => {
+    const { user, system } = process.cpuUsage()
+    return (user + system) / 1000
+  }
 }
-const estimate = await estimateModel(options)
-const { seconds, bitsPerValue } = await quantizeModel(options)
-const peak = 1024 * process.resourceUsage().maxRSS
-const row = (name: string, estimated: number, found: number) => [
-  name,
-  estimated.toPrecision(4),
-  found.toPrecision(4),
-  (estimated / found).toFixed(2),
-]
-console.log(
-  formatTable(
-    [
-      ['', 'estimated', 'found', 'ratio'],
-      row('calibration, s', estimate.seconds.calibration, seconds.calibration),
-      ...(seconds.sensitivity > 0
-        ? [row('sensitivity, s', estimate.seconds.sensitivity, seconds.sensitivity)]
-        : []),
-      row('quantization, s', estimate.seconds.quantization, seconds.quantization),
-      row('all, s', estimate.seconds.total, seconds.total),
-      row('peak memory, MB', estimate.memoryBytes / 1e6, peak / 1e6),
-      row('bits per value', estimate.bitsPerValue, bitsPerValue),
-    ],
-    ['left', 'right', 'right', 'right'],
-  ),
-)
-console.log(`measured in ${estimate.measuredSeconds.toFixed(1)} s`)
+
+const folder = await mkdtemp(join(tmpdir(), 'gptvq-estimate-'))
+try {
+  await compare(blocks === undefined ? {} : await randomModel(blocks))
+} finally {
+  await rm(folder, { recursive: true, force: true })
+}
+
+async function randomModel(blocks: number) {
+  const sizes: ModelSizes = {
+    ...{ name: 'random', hidden: 576, inner: 1536, heads: 9, kvHeads: 3, blocks, words: 49152 },
+  }
+  const model = join(folder, 'model')
+  await writeRandomModel(model, sizes)
+  const counts = [Number(values.sequences), Number(values['sequence-length'])] as const
+  return { model, calibration: { sequences: randomSequences(sizes, ...counts) } }
+}
+
+async function compare(of: Pick<Parameters<typeof estimateModel>[0], 'calibration'>): Promise<void> {
+  const ends = values.ends as EndMethod | undefined
+  const text = {
+    ...{ calibration: values.calibration, sequences: Number(values.sequences) },
+    sequenceLength: Number(values['sequence-length']),
+  }
+  const options = {
+    ...{ model, method: values.method as QuantizationMethod },
+    ...(of.calibration === undefined && text),
+    ...(values.bpv !== undefined && { bpv: Number(values.bpv) }),
+    ...(values.threads !== undefined && { threads: Number(values.threads) }),
+    ...(ends && { embeddingBits: 4 as const, embeddingMethod: ends }),
+    // the embedded model's head is its embedding
+    ...(ends && blocks !== undefined && { headBits: 4 as const, headMethod: ends }),
+    ...of,
+  }
+  const estimate = await estimateModel(options)
+  const { seconds, bitsPerValue } = await quantizeModel(options)
+  const peak = 1024 * process.resourceUsage().maxRSS
+  const row = (name: string, estimated: number, found: number) => [
+    name,
+    estimated.toPrecision(4),
+    found.toPrecision(4),
+    (estimated / found).toFixed(2),
+  ]
+  const unit = values.cpu ? 'CPU s' : 's'
+  console.log(
+    formatTable(
+      [
+        ['', 'estimated', 'found', 'ratio'],
+        row(`calibration, ${unit}`, estimate.seconds.calibration, seconds.calibration),
+        ...(seconds.sensitivity > 0
+          ? [row(`sensitivity, ${unit}`, estimate.seconds.sensitivity, seconds.sensitivity)]
+          : []),
+        row(`quantization, ${unit}`, estimate.seconds.quantization, seconds.quantization),
+        row(`all, ${unit}`, estimate.seconds.total, seconds.total),
+        row('peak memory, MB', estimate.memoryBytes / 1e6, peak / 1e6),
+        row('bits per value', estimate.bitsPerValue, bitsPerValue),
+      ],
+      ['left', 'right', 'right', 'right'],
+    ),
+  )
+  console.log(`measured in ${estimate.measuredSeconds.toFixed(1)} ${unit}`)
+}

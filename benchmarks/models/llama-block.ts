@@ -10,8 +10,6 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { createCheckpointWriter } from 'gptvq/model'
-import { encodeFloats } from '../../src/checkpoint/dtype.js'
 import { ownFactors, type SharedFactors } from '../../src/inverse-factor.js'
 import { kernels, setThreads, threadCount } from '../../src/kernels/kernels.js'
 import { type ProductsName, startProducts } from '../../src/kernels/native/start-products.js'
@@ -22,9 +20,8 @@ import { type LayerRunner, quantizeHere } from '../../src/pipeline/quantize/laye
 import { quantizePhases } from '../../src/pipeline/quantize/phases.js'
 import { prepareRun } from '../../src/pipeline/quantize/prepare-run.js'
 import { resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
-import { randomGenerator } from '../../src/random.js'
-import { normals } from '../common/random-layers.js'
-import { configOf, type ModelSizes, randomWeights } from '../common/random-model.js'
+import type { ModelSizes } from '../common/random-model.js'
+import { randomSequences, writeRandomModel } from '../common/write-random-model.js'
 
 const { values } = parseArgs({
   options: {
@@ -64,7 +61,7 @@ const none: Spent = { cpu: 0, wall: 0 }
 const folder = await mkdtemp(join(tmpdir(), 'gptvq-llama-block-'))
 try {
   const model = join(folder, 'model')
-  await writeModel(model)
+  await writeRandomModel(model, sizes)
   await startEngine('wasm')
   const found = new Map<ProductsName, Map<string, Spent>>()
   for (const products of ['blas', 'wasm'] as const) {
@@ -77,36 +74,9 @@ try {
   await rm(folder, { recursive: true, force: true })
 }
 
-async function writeModel(to: string): Promise<void> {
-  const writer = await createCheckpointWriter(to)
-  try {
-    const { shape } = randomWeights(sizes, undefined)
-    const block = 'model.layers.0'
-    const linears = ['q', 'k', 'v', 'o'].map((part) => `self_attn.${part}_proj`)
-    const feedForward = ['gate', 'up', 'down'].map((part) => `mlp.${part}_proj`)
-    const norms = ['input_layernorm', 'post_attention_layernorm']
-    const inBlock = [...linears, ...feedForward, ...norms].map((part) => `${block}.${part}`)
-    for (const [seed, module] of ['model.embed_tokens', 'lm_head', 'model.norm', ...inBlock].entries()) {
-      const name = `${module}.weight`
-      const size = shape(name)!
-      const count = size.reduce((product, side) => product * side)
-      const scale = 1 / Math.sqrt(size[1] ?? 1)
-      const data =
-        size.length === 1 ? new Float32Array(count).fill(1) : normals(count, seed).map((v) => v * scale)
-      await writer.add(name, 'BF16', size, encodeFloats('BF16', data))
-    }
-    await writer.addFile('config.json', JSON.stringify(configOf(sizes)))
-    await writer.finish()
-  } finally {
-    await writer.discard()
-  }
-}
-
 /** The phases of the block, scaled to all tokens and rows. */
 async function phasesOf(model: string): Promise<Map<string, Spent>> {
-  const random = randomGenerator(1)
-  const one = () => Int32Array.from({ length }, () => Math.floor(random() * sizes.words))
-  const calibration = { sequences: Array.from({ length: sequences }, one) }
+  const calibration = { sequences: randomSequences(sizes, sequences, length) }
   const prepared = await prepareRun({ model, calibration })
   const phases = new Map<string, Spent>()
   const add = (phase: string, spent: Spent) => phases.set(phase, plus(phases.get(phase) ?? none, spent))

@@ -154,7 +154,8 @@ async function measure(
   // what is run first is compiled while it runs
   await measureBlock(prepared, 0, stream, plan)
   lap()
-  for (const [index, count] of blocksAlike(prepared)) {
+  const alike = blocksAlike(prepared)
+  for (const [index, count] of alike) {
     const block = await measureBlock(
       prepared,
       index,
@@ -169,7 +170,13 @@ async function measure(
   }
   seconds.quantization += await endsSeconds(prepared)
   if (calibration && settings.method === 'gptvq' && settings.budget !== undefined) {
-    seconds.sensitivity = await measureSharing(prepared, calibration, settings.budget)
+    const sharing = {
+      calibration,
+      bpv: settings.budget,
+      blocksAlike: alike,
+      mostTokens: mostTokens(prepared),
+    }
+    seconds.sensitivity = await measureSharing(prepared, sharing)
   }
   return seconds
 }
@@ -206,16 +213,22 @@ function blocksAlike({ config, plan }: PreparedRun): Map<number, number> {
 }
 
 /** Some of the calibration tokens, embedded: one batch, or less of a large model. */
-async function fewTokens({ config, weights, plan }: PreparedRun, calibration: Calibration | undefined) {
+async function fewTokens(prepared: PreparedRun, calibration: Calibration | undefined) {
+  const { config, weights } = prepared
   const { sequences, length } = calibration!
-  const inBlock = plan.linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0) / config.blocks.length
-  const most = Math.max(16, Math.min(TOKENS_PER_BATCH, Math.floor(MOST_WORK / inBlock)))
+  const most = mostTokens(prepared)
   const count = Math.min(sequences.length, Math.max(1, Math.floor(most / length)))
   const tokens = Math.min(length, most)
   const ids = new Int32Array(count * tokens)
   for (let i = 0; i < count; i++) ids.set(sequences[i].subarray(0, tokens), i * tokens)
   const embed = await openEmbedding(weights, config)
   return calibrationStream(config, await embed(ids), tokens)
+}
+
+/** Tokens that go through a block to be timed, at most. */
+function mostTokens({ config, plan }: PreparedRun): number {
+  const inBlock = plan.linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0) / config.blocks.length
+  return Math.max(16, Math.min(TOKENS_PER_BATCH, Math.floor(MOST_WORK / inBlock)))
 }
 
 async function samplingSeconds(

@@ -1,4 +1,4 @@
-import type { SharedFactors } from '../../inverse-factor.js'
+import { ownFactors, type SharedFactors } from '../../inverse-factor.js'
 import { type Matrix, matrix } from '../../matrix.js'
 import type { LinearLayer } from '../../model/decoder/linears.js'
 import { layoutOf } from '../../packing/layout.js'
@@ -9,6 +9,7 @@ import type { InputStatistics } from '../calibrate/stage-sums.js'
 import type { LayerBits } from '../mixed/options.js'
 import { quantizeHere } from '../quantize/layers/layer-work.js'
 import type { MethodSettings } from '../quantize/quantize-options.js'
+import { stopwatch } from '../stopwatch.js'
 
 /** Rows and columns of what is measured at most: larger layers follow from how these grow. */
 export const MOST_ROWS = 256
@@ -37,10 +38,17 @@ export interface LayerToMeasure {
  * Quantizes a part of a layer and tells how long all of it will take: rows do not see each other, so their time grows with
  * their number; that of factors with the cube of the columns, and that of a row by a power measured at two widths.
  */
-export async function measureLayer(layer: LayerToMeasure): Promise<LayerSeconds> {
-  const { cols } = layer.linear
-  if (cols <= MOST_COLS) return measurePart(layer, cols)
-  const [narrow, wide] = [await measurePart(layer, MOST_COLS / 2), await measurePart(layer, MOST_COLS)]
+export function measureLayer(layer: LayerToMeasure): Promise<LayerSeconds> {
+  return growing(layer.linear.cols, (cols) => measurePart(layer, cols))
+}
+
+/** What `measure` finds of the first of `cols` columns; of many it follows from two widths. */
+export async function growing(
+  cols: number,
+  measure: (cols: number) => Promise<LayerSeconds>,
+): Promise<LayerSeconds> {
+  if (cols <= MOST_COLS) return measure(cols)
+  const [narrow, wide] = [await measure(MOST_COLS / 2), await measure(MOST_COLS)]
   const power = Math.min(2, Math.max(1, Math.log2(wide.rows / narrow.rows)))
   const times = cols / MOST_COLS
   return { rows: wide.rows * times ** power, factors: wide.factors * times ** 3 }
@@ -54,13 +62,7 @@ async function measurePart(layer: LayerToMeasure, cols: number): Promise<LayerSe
   const rows = isWhole ? linear.rows : rowsToMeasure(options, linear, cols)
   const weight = corner(layer.weight, rows, cols)
   const inputs = layer.inputs && { ...cornerOf(layer.inputs, rows, cols), tokens }
-  let factors = 0
-  const timed: SharedFactors = async (_, make) => {
-    const start = performance.now()
-    const factor = await make()
-    factors += (performance.now() - start) / 1000
-    return factor
-  }
+  const { timed, seconds: ofFactors } = timedFactors(ownFactors)
   const work = {
     name: linear.name,
     weight,
@@ -69,11 +71,24 @@ async function measurePart(layer: LayerToMeasure, cols: number): Promise<LayerSe
     layerBits: bitsOf(options),
     driftShare: share,
   }
-  const start = performance.now()
+  const lap = stopwatch()
   const { layer: done } = await quantizeHere(work, { factors: timed })
   pack(done)
-  const seconds = (performance.now() - start) / 1000 - factors
-  return { rows: (seconds * linear.rows) / rows, factors }
+  const factors = ofFactors()
+  return { rows: ((lap() - factors) * linear.rows) / rows, factors }
+}
+
+/** Factors that a clock runs beside while they are made. */
+export function timedFactors(shared: SharedFactors): { timed: SharedFactors; seconds: () => number } {
+  let seconds = 0
+  const timed: SharedFactors = (name, make) =>
+    shared(name, async () => {
+      const lap = stopwatch()
+      const factor = await make()
+      seconds += lap()
+      return factor
+    })
+  return { timed, seconds: () => seconds }
 }
 
 /** A layer narrower than a group of plain codebooks may be is small; with a budget its groups are not known. */
@@ -103,7 +118,8 @@ function bitsOf(settings: MethodSettings): LayerBits | undefined {
   return settings.method === 'gptvq' && settings.budget !== undefined ? { bpv: settings.budget } : undefined
 }
 
-function corner({ cols, data }: Matrix, rows: number, width: number): Matrix {
+/** The first rows of the first columns. */
+export function corner({ cols, data }: Matrix, rows: number, width: number): Matrix {
   const part = matrix(rows, width)
   for (let r = 0; r < rows; r++) part.data.set(data.subarray(r * cols, r * cols + width), r * width)
   return part

@@ -18,7 +18,7 @@ export interface Probe {
 }
 
 /** Tokens of all variants that run behind each other through the rest of the model. */
-const TOKENS_AT_ONCE = 4096
+export const TOKENS_AT_ONCE = 4096
 
 /**
  * The mean KL(full || variant) in nats per token, and what the full block makes of the probe.

@@ -6,11 +6,12 @@ import { type SharedFactors, shareFactors } from '../../inverse-factor.js'
 import { diagonalMatrix, type Matrix, matrix } from '../../matrix.js'
 import { type Block, loadedWeight } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
+import type { DecoderDescription } from '../../model/decoder/description.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
 import { type Head, openHead } from '../../model/decoder/head.js'
 import { isExpert, linearLayers } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
-import { readTensor } from '../../model/decoder/weights.js'
+import { readTensor, type WeightSource } from '../../model/decoder/weights.js'
 import { type Divergences, openDivergences } from '../../model/passes/divergences.js'
 import { forwardBlocks, type PassModel, withBlock } from '../../train/loop/passes.js'
 import { joinTokens } from '../../train/loop/run-training.js'
@@ -81,8 +82,7 @@ export async function measureSensitivity(input: SensitivityInput): Promise<Map<s
     forwardBlocks(before, await embed(joinTokens(sequences)), sequences[0].length, pause)
   let states = await statesOf(input.sequences)
   let probing = await statesOf(input.probes)
-  const keepsPacked = 4 * config.vocabSize * config.hiddenSize > LARGE_HEAD_BYTES
-  const head = await openHead(source, config, { holds: true, keepsPacked })
+  const head = await openHeldHead(source, config)
   try {
     const predictions = await openPredictions(input, probing, start, head)
     try {
@@ -111,6 +111,12 @@ export async function measureSensitivity(input: SensitivityInput): Promise<Map<s
   const inOrder = names.filter((name) => measured.has(name))
   const effects = predictEffects(inOrder.map((name) => measured.get(name)!))
   return new Map(inOrder.map((name, i) => [name, effects[i]]))
+}
+
+/** The head, for many uses. */
+export function openHeldHead(source: WeightSource, config: DecoderDescription): Promise<Head> {
+  const keepsPacked = 4 * config.vocabSize * config.hiddenSize > LARGE_HEAD_BYTES
+  return openHead(source, config, { holds: true, keepsPacked })
 }
 
 /** What the full model predicts of the probes. @param states of them at block `index` */
