@@ -3,9 +3,9 @@
  * training has seen, before and after, with the speed of training and the memory that it counts.
  *
  * `npm run bench:training -- FOLDER [--json FILE] [--only WORD] [--sequences N] [--length N] [--epochs N] [--windows N]
- * [--measure-every STEPS] [--seed N] [--products blas]`, where a WORD that is the whole name of a row
- * means it alone, and FOLDER has `data/` (texts: training on `calibration/wiki.txt`, the result on `wikitext2-test.txt`). Each row is
- * written to the JSON file as soon as it is measured, and rows that the file has are not measured again.
+ * [--measure-every STEPS] [--seed N] [--products blas]`, where a WORD that is the whole name of a row means it alone, and
+ * FOLDER has `data/` (texts: training on `calibration/wiki.txt`, the result on `wikitext2-test.txt`). Each row is written to
+ * the JSON file as soon as it is measured, and rows that the file has are not measured again.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -30,7 +30,7 @@ const { values, positionals } = parseArgs({
     sequences: { type: 'string', default: '144' },
     length: { type: 'string', default: '64' },
     epochs: { type: 'string', default: '1' },
-    windows: { type: 'string', default: '200' },
+    windows: { type: 'string', default: '16' },
     'measure-every': { type: 'string' },
     seed: { type: 'string', default: '0' },
     products: { type: 'string', default: 'wasm' },
