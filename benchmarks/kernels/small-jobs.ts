@@ -41,10 +41,12 @@ for (const [groups, n, d, k] of [
     two.filter(({ share }) => share >= 0.2 && share <= 0.8),
     two.filter(({ share }) => share > 0.8),
   ]
-  const alone = medianOf(one)
+  const alone = one.length === 0 ? Number.NaN : medianOf(one)
   const counts = [absent, some, there].map(({ length }) => length).join(', ')
   const times = there.length < 5 ? '' : (alone / medianOf(there.map(({ ms }) => ms))).toFixed(2)
-  console.log(`| ${groups} x ${n} | ${d} | ${k} | ${(1000 * alone).toFixed(0)} | ${counts} | ${times} |`)
+  console.log(
+    `| ${groups} x ${n} | ${d} | ${k} | ${one.length === 0 ? 'always disturbed' : (1000 * alone).toFixed(0)} | ${counts} | ${times} |`,
+  )
 }
 process.exit(0)
 
