@@ -1,13 +1,14 @@
 /**
  * Products by the system's BLAS against those of this package, in turns in one process: alone at the shapes of
- * Llama-2-7B's layers, and as parts of a whole layer. `npm run bench:native [-- --quick]`; prints Markdown.
+ * Llama-2-7B's layers, and as parts of a whole layer. `npm run bench:native [-- --quick] [-- --layers]`, the
+ * latter for layers alone; prints Markdown.
  */
 import { quantizeLayer } from 'gptvq'
-import { type ProductForm, wholeBlock } from '../../src/kernels/contract.js'
+import { type ProductForm, type ProductKernels, wholeBlock } from '../../src/kernels/contract.js'
 import { kernels, setThreads, threadCount } from '../../src/kernels/kernels.js'
 import { type ProductsName, startProducts } from '../../src/kernels/native/start-products.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
-import { hasty, medianOf, secondsOf, spreadOf, thorough, timeTogether } from '../common/harness.js'
+import { hasty, medianOf, spreadOf, thorough, timeTogether } from '../common/harness.js'
 import { correlatedHessian, heavyTailedWeight } from '../common/synthetic.js'
 
 interface Shape {
@@ -31,7 +32,7 @@ const names: readonly ProductsName[] = ['wasm', 'blas']
 const quick = process.argv.includes('--quick')
 
 console.log(`\n${await startProducts('blas')}, kernels ${kernels().name}, Node ${process.versions.node}\n`)
-await compareProducts()
+if (!process.argv.includes('--layers')) await compareProducts()
 await compareLayers()
 
 async function compareProducts(): Promise<void> {
@@ -85,11 +86,12 @@ async function compareLayers(): Promise<void> {
   const rounds = quick ? 1 : 3
   const [weight, hessian] = [heavyTailedWeight(size, size, 1), correlatedHessian(size, 1)]
   await quantizeLayer(heavyTailedWeight(256, 256, 1), correlatedHessian(256, 1))
-  console.log('\n| layer | products | threads | seconds, median | of which, by phase |')
-  console.log('| ----- | -------- | ------- | --------------- | ------------------ |')
+  console.log('\n| layer | products | threads | CPU s, median | in products | by phase, s |')
+  console.log('| ----- | -------- | ------- | ------------- | ----------- | ----------- |')
   for (const threads of [...new Set([1, threadCount()])]) {
     setThreads(threads)
     const seconds = new Map<ProductsName, number[]>(names.map((name) => [name, []]))
+    const shares = new Map<ProductsName, number[]>(names.map((name) => [name, []]))
     const phases = new Map<ProductsName, Map<string, number>>(names.map((name) => [name, new Map()]))
     for (let round = 0; round < rounds; round++) {
       for (const name of names) {
@@ -97,13 +99,42 @@ async function compareLayers(): Promise<void> {
         const own = phases.get(name)!
         const onPhase = (phase: string, spent: number) =>
           own.set(phase, (own.get(phase) ?? 0) + spent / rounds)
-        seconds.get(name)!.push(await secondsOf(() => quantizeLayer(weight, hessian, { onPhase })))
+        const { all, inProducts } = await cpuOf(() => quantizeLayer(weight, hessian, { onPhase }))
+        seconds.get(name)!.push(all)
+        shares.get(name)!.push(inProducts / all)
       }
     }
     for (const name of names) {
       const parts = [...phases.get(name)!].map(([phase, spent]) => `${phase} ${spent.toFixed(2)}`).join(', ')
       const median = medianOf(seconds.get(name)!).toFixed(2)
-      console.log(`| ${size} x ${size}, default | ${name} | ${threads} | ${median} | ${parts} |`)
+      const share = `${(100 * medianOf(shares.get(name)!)).toFixed(0)} %`
+      console.log(`| ${size} x ${size}, default | ${name} | ${threads} | ${median} | ${share} | ${parts} |`)
     }
+  }
+}
+
+/** Processor seconds of all threads, and those that go by while the main one is in a product. */
+async function cpuOf(work: () => Promise<unknown>): Promise<{ all: number; inProducts: number }> {
+  const clock = () => {
+    const { user, system } = process.cpuUsage()
+    return 1e-6 * (user + system)
+  }
+  const own: { -readonly [Name in 'gemm' | 'gram']: ProductKernels[Name] } = kernels()
+  const { gemm, gram } = own
+  let inProducts = 0
+  const timed =
+    <Args extends unknown[]>(product: (...args: Args) => void) =>
+    (...args: Args) => {
+      const start = clock()
+      product(...args)
+      inProducts += clock() - start
+    }
+  Object.assign(own, { gemm: timed(gemm), gram: timed(gram) })
+  const start = clock()
+  try {
+    await work()
+    return { all: clock() - start, inProducts }
+  } finally {
+    Object.assign(own, { gemm, gram })
   }
 }

@@ -63,7 +63,7 @@ try {
   const model = join(folder, 'model')
   await writeRandomModel(model, sizes)
   await startEngine('wasm')
-  const found = new Map<ProductsName, Map<string, Spent>>()
+  const found = new Map<ProductsName, BlockPhases>()
   for (const products of ['blas', 'wasm'] as const) {
     const name = await startProducts(products)
     console.error(`products ${name}, kernels ${kernels().name}, ${threadCount()} threads`)
@@ -75,18 +75,30 @@ try {
 }
 
 /** The phases of the block, scaled to all tokens and rows. */
-async function phasesOf(model: string): Promise<Map<string, Spent>> {
+interface BlockPhases {
+  readonly phases: ReadonlyMap<string, Spent>
+  /** What factors that are now shared would take, were they made for each layer. */
+  readonly saved: Spent
+}
+
+async function phasesOf(model: string): Promise<BlockPhases> {
   const calibration = { sequences: randomSequences(sizes, sequences, length) }
   const prepared = await prepareRun({ model, calibration })
   const phases = new Map<string, Spent>()
   const add = (phase: string, spent: Spent) => phases.set(phase, plus(phases.get(phase) ?? none, spent))
   let inLayers = none
+  let saved = none
+  const known = new Map<SharedFactors, Map<string, Spent>>()
   let turn: Promise<unknown> = Promise.resolve()
   // one after the other, as they are without other machines
   const runLayer: LayerRunner = (work, watch) => {
     const done = turn.then(async () => {
       const clock = startClock()
-      const { result, factors, spent, share } = await timedLayer(work, watch.factors ?? ownFactors)
+      const shared = watch.factors ?? ownFactors
+      const { result, factors, spent, share, made, asked } = await timedLayer(work, shared)
+      const before = known.get(shared) ?? new Map<string, Spent>()
+      for (const name of asked) if (!made.has(name)) saved = plus(saved, before.get(name) ?? none)
+      known.set(shared, new Map([...before, ...made]))
       add('inverse factors', factors)
       const kind = work.name.replace(/^.*\.(\w+)_proj\.weight$/, '$1')
       add(`layer ${kind}`, times(spent, 1 / share))
@@ -105,17 +117,23 @@ async function phasesOf(model: string): Promise<Map<string, Spent>> {
     await prepared.checkpoint.close()
   }
   const rest = plus(clock(), times(inLayers, -1))
-  return new Map([['calibration', times(rest, SEQUENCES / sequences)], ...phases])
+  return { phases: new Map([['calibration', times(rest, SEQUENCES / sequences)], ...phases]), saved }
 }
 
 /** Quantizes some rows of a layer; the block goes on with all rows rounded quickly. */
 async function timedLayer(work: Parameters<LayerRunner>[0], shared: SharedFactors) {
   let factors = none
-  const timed: SharedFactors = async (name, make) => {
-    const clock = startClock()
-    const factor = await shared(name, make)
-    factors = plus(factors, clock())
-    return factor
+  const made = new Map<string, Spent>()
+  const asked = new Set<string>()
+  const timed: SharedFactors = (name, make) => {
+    asked.add(name)
+    return shared(name, async () => {
+      const clock = startClock()
+      const factor = await make()
+      made.set(name, clock())
+      factors = plus(factors, made.get(name)!)
+      return factor
+    })
   }
   const count = rows === 0 ? work.weight.rows : Math.min(rows, work.weight.rows)
   const part = { ...work, weight: firstRows(work.weight, count), inputs: statisticsOf(work.inputs!, count) }
@@ -123,9 +141,10 @@ async function timedLayer(work: Parameters<LayerRunner>[0], shared: SharedFactor
   const quantized = await quantizeHere(part, { factors: timed })
   const spent = plus(clock(), times(factors, -1))
   const share = count / work.weight.rows
-  if (share === 1) return { result: quantized, factors, spent, share }
+  const figures = { factors, spent, share, made, asked }
+  if (share === 1) return { result: quantized, ...figures }
   const rounded = { ...work, inputs: undefined, settings: resolveMethod('rtn', { bits: 4 }) }
-  return { result: await quantizeHere(rounded, {}), factors, spent, share }
+  return { result: await quantizeHere(rounded, {}), ...figures }
 }
 
 function firstRows({ cols, data }: Matrix, count: number): Matrix {
@@ -141,12 +160,11 @@ function statisticsOf({ drift, ...inputs }: InputStatistics, count: number): Inp
   return { ...inputs, drift: [half(drift[0]), half(drift[1])] }
 }
 
-function print(wasm: ReadonlyMap<string, Spent>, blas: ReadonlyMap<string, Spent>): void {
+function print({ phases: wasm, saved }: BlockPhases, { phases: blas }: BlockPhases): void {
   const all = (phases: ReadonlyMap<string, Spent>) => [...phases.values()].reduce(plus, none)
-  const row = (name: string, own: Spent, native: Spent) => {
-    const figures = [own.cpu, native.cpu].map((seconds) => seconds.toFixed(0))
-    return `| ${name} | ${figures.join(' | ')} | ${(native.cpu / own.cpu).toFixed(2)} | ${own.wall.toFixed(0)} | ${native.wall.toFixed(0)} |`
-  }
+  const shown = (seconds: number) => seconds.toPrecision(3)
+  const row = (name: string, own: Spent, native: Spent) =>
+    `| ${name} | ${shown(own.cpu)} | ${shown(native.cpu)} | ${(native.cpu / own.cpu).toFixed(2)} | ${shown(own.wall)} | ${shown(native.wall)} |`
   const measured = rows === 0 ? 'all rows' : `${rows} rows of each layer`
   console.log(`${sequences} x ${length} tokens and ${measured} measured, ${threadCount()} threads\n`)
   console.log('| phase | wasm, CPU s | blas, CPU s | blas / wasm | wasm, s | blas, s |')
@@ -154,4 +172,10 @@ function print(wasm: ReadonlyMap<string, Spent>, blas: ReadonlyMap<string, Spent
   for (const [phase, spent] of wasm) console.log(row(phase, spent, blas.get(phase)!))
   console.log(row('the block', all(wasm), all(blas)))
   console.log(row(`${BLOCKS} blocks`, times(all(wasm), BLOCKS), times(all(blas), BLOCKS)))
+  const before = plus(all(wasm), saved)
+  const share = (phases: ReadonlyMap<string, Spent>) => (all(phases).cpu / before.cpu).toFixed(2)
+  console.log(
+    `\nWith a factor for each layer, by wasm: ${shown(before.cpu)} CPU s for the block. ` +
+      `Now ${share(wasm)} of that, with blas ${share(blas)}.`,
+  )
 }

@@ -1,7 +1,10 @@
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { blockLinears, isExpert } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
+import { KEPT_BYTES } from '../../model/passes/divergences.js'
 import { GATED_BYTES, TOKENS_PER_BATCH } from '../calibrate/calibration-stream.js'
+import { MOST_BITS_ABOVE } from '../mixed/candidates.js'
+import { PROBE_TOKENS, TRIAL_TOKENS } from '../mixed/share-budget.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
 import { isCalibrated } from '../quantize/quantize-options.js'
 
@@ -37,9 +40,6 @@ const DRIFT_HESSIANS = 4
 
 /** Keys and values of sequences that are written at once. */
 const CACHE_BYTES = 2 ** 30
-/** Tokens on which sensitivity is measured. */
-const SHARING_TOKENS = 128 * 64
-
 /** The parts of the peak. @param tokens of the calibration; 0 without */
 export function peakMemory(prepared: PreparedRun, tokens: number): PeakMemory {
   const { config, settings } = prepared
@@ -77,13 +77,20 @@ function endsBytes({ ends }: PreparedRun): number {
   return Math.max(0, ...bytes)
 }
 
-/** The inputs of all blocks, gradients, and the trials of one block. */
+/** Tokens between two blocks, the trials of one block and the sums for their Hessians, the head, and predictions. */
 function sharingBytes({ config, settings, plan }: PreparedRun): number {
   if (settings.method !== 'gptvq' || settings.budget === undefined) return 0
-  const { length } = config.blocks
-  const inputs = SHARING_TOKENS * config.hiddenSize * (length + 3)
-  const weights = plan.linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0) / length
-  return 4 * (inputs + 5 * weights)
+  const { hiddenSize, vocabSize, blocks } = config
+  const states = 3 * TRIAL_TOKENS * hiddenSize
+  const weights = plan.linears.reduce((sum, { rows, cols }) => sum + rows * cols, 0) / blocks.length
+  const trials = settings.options.trellisBits ? 1 : Math.floor(settings.budget) + MOST_BITS_ABOVE
+  const squares = Math.max(
+    ...blocks.map((block) =>
+      blockStages(block).reduce((sum, { linears }) => sum + (linears[0]?.cols ?? 0) ** 2, 0),
+    ),
+  )
+  const predictions = Math.min(KEPT_BYTES, 4 * PROBE_TOKENS * vocabSize)
+  return 4 * (states + (2 + trials) * weights + 2 * squares + vocabSize * hiddenSize) + 2 * predictions
 }
 
 /** Streams of tokens that a run holds: quantized, full, and one that goes ahead of the quantized blocks. */

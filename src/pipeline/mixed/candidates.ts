@@ -18,7 +18,7 @@ export interface LayerCandidate extends Required<LayerBits> {
 /** Index bits of a vector at most: larger codebooks take too long to try. */
 const MOST_INDEX_BITS = 8
 /** Bits over those of the budget that a layer may get. */
-const MOST_BITS_ABOVE = 2
+export const MOST_BITS_ABOVE = 2
 
 /** Bits per value of the codebooks of the largest groups tried: still larger ones save next to nothing. */
 const LEAST_OVERHEAD = 1 / 32

@@ -16,9 +16,9 @@ import { trustedEffects } from './trust.js'
 /** Tokens of a piece at most. In shorter ones little attention is paid to far tokens, and too little to how keys and values are kept. */
 const LONGEST = 512
 /** Tokens that the Hessians of the trials are made of, at most. */
-const TRIAL_TOKENS = 8192
+export const TRIAL_TOKENS = 8192
 /** Tokens that predictions are compared on. Eight times as many take longer and choose no better. */
-const PROBE_TOKENS = 512
+export const PROBE_TOKENS = 512
 
 export interface ShareBudgetInput {
   readonly source: WeightSource
