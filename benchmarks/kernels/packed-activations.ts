@@ -16,12 +16,14 @@ import {
   loadDecoder,
   openCaches,
 } from '../../src/model/passes/cached-decoder.js'
+import { tallGroups } from '../common/random-layers.js'
 import { modelFolder, sequenceLength } from '../common/real-layers.js'
 import type { Row, Table } from '../common/report.js'
 
 const forms = [
-  { name: '2-D, 2 bits', trellisBits: 0 },
-  { name: '2-D, 2 bits, trellis', trellisBits: 8 },
+  { name: '2-D, 2 bits', options: { trellisBits: 0 } },
+  { name: '2-D, 2 bits, 80 rows', options: { trellisBits: 0, ...tallGroups } },
+  { name: '2-D, 2 bits, trellis', options: { trellisBits: 8 } },
 ]
 
 /** How tokens are read: one by one, as they are written, or all at once, as a prompt. */
@@ -60,7 +62,7 @@ async function rowsOf(form: (typeof forms)[number], perText: number, texts: numb
   await quantizeModel({
     model: modelFolder,
     calibration: `${modelFolder}/texts/calibration.txt`,
-    ...{ sequences: texts, sequenceLength, bits: 2, trellisBits: form.trellisBits, engine: 'wasm' },
+    ...{ sequences: texts, sequenceLength, bits: 2, ...form.options, engine: 'wasm' },
     onLayer: (weight, layer) => layers.set(weight, layer),
   })
   const model = await openModel(modelFolder)
@@ -97,7 +99,7 @@ async function rowsOf(form: (typeof forms)[number], perText: number, texts: numb
 }
 
 /** Logits after each token of pieces of a text, `atOnce` tokens at a time. */
-async function decodeAll(
+export async function decodeAll(
   decoder: Decoder,
   tokens: Int32Array,
   perText: number,
@@ -117,7 +119,8 @@ async function decodeAll(
   return all
 }
 
-function divergence(
+/** KL divergence in nats a token, and the share of tokens for which both rank the same next token first. */
+export function divergence(
   expected: readonly Float32Array[],
   actual: readonly Float32Array[],
   size: number,

@@ -1,11 +1,12 @@
 import { setThreads, threadCount } from '../../src/kernels/kernels.js'
+import { type PackedActivations, packedActivations } from '../../src/kernels/packed-contract.js'
 import { startEngine } from '../../src/model/ops/engine.js'
 import { setPackedActivations } from '../../src/model/ops/kernels/kernel-weights.js'
 import { type Decoder, disposeDecoder, loadDecoder } from '../../src/model/passes/cached-decoder.js'
 import { packedBytes } from '../../src/packing/bits-per-value.js'
 import type { PackedQuantizedLayer } from '../../src/packing/quantized-layer.js'
 import { medianOf, spreadOf, timingOf } from '../common/harness.js'
-import { scalarLayer, vectorLayer } from '../common/random-layers.js'
+import { scalarLayer, tallGroups, vectorLayer } from '../common/random-layers.js'
 import { describeSizes, type MakeLayer, type ModelSizes, randomWeights } from '../common/random-model.js'
 import type { Row, Table } from '../common/report.js'
 import type { SuiteOptions } from '../common/suites.js'
@@ -25,7 +26,7 @@ export async function run(options: SuiteOptions): Promise<Table[]> {
         'One sequence: a prompt, then token by token; random weights, all linear layers and the head in the form that is named. ' +
         'Contenders take turns; medians. Float32 has fewer blocks where more than memory holds would be needed, and its seconds are ' +
         'those of as many blocks as the others have. A processor second is one of all threads ' +
-        'together; unlike a second it does not count what else the machine does. To float32, weights and GB are by processor ' +
+        'together; unlike a second it does not count what else the machine does. 80 rows: so many share a codebook, for 64 columns. To float32, weights and GB are by processor ' +
         'seconds. Bits: bytes of layers and head, by their weights. Load: how much ' +
         'the memory of the process grows at most while weights are loaded, over their bytes (where it is the first to be). ' +
         'llama.cpp is there where `GPTVQ_LLAMA_CPP` names a folder with node-llama-cpp.',
@@ -72,13 +73,20 @@ const FLOAT_BYTES = 0.6 * 2 ** 30
 interface Form {
   readonly name: string
   readonly make: MakeLayer
+  /** Default: float32 and int16. */
+  readonly finenesses?: readonly PackedActivations[]
 }
 
 const forms: readonly Form[] = [
   { name: '2-D, 2 bits, trellis', make: (rows, cols) => vectorLayer(rows, cols, { trellisBits: 8 }) },
   { name: '2-D, 2 bits', make: (rows, cols) => vectorLayer(rows, cols, {}) },
+  {
+    name: '2-D, 2 bits, 80 rows',
+    make: (rows, cols) => vectorLayer(rows, cols, tallGroups),
+    finenesses: packedActivations,
+  },
   { name: 'scalar, 4 bits', make: (rows, cols) => scalarLayer(rows, cols, 4, 128) },
-  { name: 'float32', make: undefined },
+  { name: 'float32', make: undefined, finenesses: ['float32'] },
 ]
 
 /** Types of llama.cpp: of layers, and of the head as its own quantizer would have it. */
@@ -147,7 +155,7 @@ function blockWeights({ hidden, inner, heads, kvHeads }: ModelSizes): number {
 
 async function ourWriters(
   sizes: ModelSizes,
-  { name, make }: Form,
+  { name, make, finenesses = ['float32', 'int16'] }: Form,
   threadCounts: readonly number[],
   closers: (() => unknown)[],
 ): Promise<Writer[]> {
@@ -164,7 +172,6 @@ async function ourWriters(
   closers.push(() => disposeDecoder(decoder))
   const bytes = layers ? storedBytes(sizes, layers) : 4 * weightsOf(sizes)
   const load = make && peak > most ? (peak - before) / bytes : null
-  const finenesses = make ? (['float32', 'int16'] as const) : (['float32'] as const)
   return threadCounts.flatMap((threads) =>
     finenesses.map((activations) => ({
       form: activations === 'float32' ? name : `${name}, ${activations}`,

@@ -40,9 +40,9 @@ export interface OpenGeneratorOptions {
   /** What runs the forward pass, for the whole process from now on; default `'wasm'`. */
   readonly engine?: EngineName
   /**
-   * How finely layers that stay as they are stored see their inputs, for the whole process from now on. `'float32'` (default):
-   * as products in float32 do. `'int16'` and `'int8'`: rounded to 15 or 7 bits below the largest of the inputs that share
-   * scales, which is faster. Of no effect on engines other than `'wasm'`.
+   * How finely layers that stay as they are stored see their inputs, for the whole process from now on. `'float32'`: as products
+   * in float32 do. `'int16'` (default) and `'int8'`: rounded to 15 or 7 bits below the largest of the inputs that share scales,
+   * which is faster. Of no effect on engines other than `'wasm'`.
    */
   readonly activations?: PackedActivations
   /** Sequences that are computed together at most, others wait; default 8. */
@@ -125,7 +125,7 @@ export async function openGenerator(options: OpenGeneratorOptions): Promise<Gene
   requireModel('model', options.model)
   const { sequences = DEFAULT_SEQUENCES, cacheBytes: budget = DEFAULT_CACHE_BYTES } = options
   requireWhole('sequences', sequences, 1, MOST_SEQUENCES)
-  const { activations = 'float32', cache = 'float32', engine = 'wasm' } = options
+  const { activations = 'int16', cache = 'float32', engine = 'wasm' } = options
   requireOneOf('activations', activations, packedActivations)
   requireOneOf('cache', cache, cachePrecisions)
   if (options.threads !== undefined) setThreads(options.threads)

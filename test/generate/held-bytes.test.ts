@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { scalarLayer, vectorLayer } from '../../benchmarks/common/random-layers.js'
+import { scalarLayer, tallGroups, vectorLayer } from '../../benchmarks/common/random-layers.js'
 import { forwardKernels } from '../../src/kernels/forward-kernels.js'
 import { packedBytes } from '../../src/packing/bits-per-value.js'
 import { preparePackedWeight } from '../../src/packing/packed-weight.js'
@@ -9,6 +9,9 @@ const [rows, cols] = [1024, 2048]
 
 const forms = {
   'pairs of 2 bits': () => vectorLayer(rows, cols, {}),
+  'pairs of 2 bits, 80 rows a codebook': () => vectorLayer(rows, cols, tallGroups),
+  'pairs of 2 bits, 68 rows a codebook': () =>
+    vectorLayer(rows, cols, { columnsPerGroup: 64, groupSize: 68 * 64 }),
   'a trellis of 2 bits': () => vectorLayer(rows, cols, { trellisBits: 8 }),
   'a trellis of 3 bits': () => vectorLayer(rows, cols, { bits: 3, trellisBits: 6 }),
   'scalars of 4 bits': () => scalarLayer(rows, cols, 4, 128),

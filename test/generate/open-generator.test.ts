@@ -59,6 +59,21 @@ describe('a generator', () => {
     await close()
   })
 
+  it('rounds what stored layers see to 15 bits unless told otherwise, and writes the same as without', async () => {
+    const output = await folderOfFile()
+    const cheap = { sequences: 2, restarts: 1, refinementRounds: 0 }
+    await quantizeModel({ model, output, force: true, bits: 2, ...cheap })
+    const written: GeneratedToken[][] = []
+    for (const activations of [undefined, 'int16', 'float32'] as const) {
+      const generator = await open({ model: output, ...(activations && { activations }) })
+      written.push(await itemsOf(generator, { prompt: 'the rain in', ...plain }))
+    }
+    const [byDefault, rounded, fine] = written
+    expect(byDefault).toEqual(rounded)
+    expect(tokensOf(byDefault)).toEqual(tokensOf(fine))
+    expect(byDefault.map(({ logprob }) => logprob)).not.toEqual(fine.map(({ logprob }) => logprob))
+  })
+
   it('writes with layers that are quantized in memory what the folder of the same layers writes', async () => {
     const output = await folderOfFile()
     const layers = new Map<string, QuantizedLayer>()

@@ -56,7 +56,7 @@ const generatorFlags = {
     kind: 'choice',
     choices: packedActivations,
     help: 'how finely stored layers see their inputs; int16 and int8 read prompts and write faster',
-    default: 'float32',
+    default: 'int16',
   },
   cache: {
     kind: 'choice',
