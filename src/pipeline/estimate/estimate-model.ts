@@ -150,7 +150,7 @@ async function measure(
   const lap = stopwatch()
   const stream = calibration && (await fewTokens(prepared, calibration))
   const tokens = calibration ? calibration.sequences.length * calibration.length : 0
-  const plan = { tokens, passes: streamsOf(settings.order) + (prepared.ends.some(seesText) ? 1 : 0) }
+  const plan = { tokens, passes: streamsOf(settings.order) }
   // what is run first is compiled while it runs
   await measureBlock(prepared, 0, stream, plan)
   lap()
@@ -164,6 +164,8 @@ async function measure(
     )
     seconds.calibration += count * block.calibration
     seconds.quantization += count * block.quantization
+    // what the head sees belongs to quantizing it
+    if (prepared.ends.some(seesText)) seconds.quantization += count * block.pass
   }
   if (calibration && options.calibration === undefined) {
     seconds.calibration += await samplingSeconds(weights, config, calibration)

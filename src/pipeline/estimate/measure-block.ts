@@ -17,6 +17,8 @@ export interface BlockSeconds {
   /** Reading its weights, running tokens through it, and summing up Hessians and drift. */
   readonly calibration: number
   readonly quantization: number
+  /** Running the tokens through it once. */
+  readonly pass: number
 }
 
 /** How many tokens the real run has, and how its streams go. */
@@ -50,7 +52,8 @@ export async function measureBlock(
   let calibration = stream ? clock() : 0
   let quantization = 0
   const linears = new Map(linearLayers(config, index).map((linear) => [linear.kind, linear]))
-  const measured = new Map<string, { calibration: number; quantization: number }>()
+  let pass = 0
+  const measured = new Map<string, BlockSeconds>()
   const scale = stream ? whole.tokens / tokensOf(stream) : 0
   try {
     for (const stage of blockStages(description)) {
@@ -58,7 +61,7 @@ export async function measureBlock(
       if (seconds === undefined) {
         const wanted = stage.linears.filter(({ module }) => plan.settingsOf(`${module}.weight`))
         let inputs: InputStatistics | undefined
-        let passing = 0
+        let [passing, once] = [0, 0]
         if (stream && block) {
           clock()
           if (wanted.length > 0) {
@@ -68,16 +71,21 @@ export async function measureBlock(
             passing += scale * clock()
           }
           await passStage(block, stage, stream)
-          passing += scale * whole.passes * clock()
+          once = scale * clock()
+          passing += whole.passes * once
         }
         const layers = wanted.map(({ kind }) => linears.get(kind)!)
-        seconds = { calibration: passing, quantization: await layersSeconds(layers, inputs) }
+        seconds = {
+          ...{ calibration: passing, pass: once },
+          quantization: await layersSeconds(layers, inputs),
+        }
         measured.set(likeness(stage), seconds)
       }
       calibration += seconds.calibration
       quantization += seconds.quantization
+      pass += seconds.pass
     }
-    return { calibration, quantization }
+    return { calibration, quantization, pass }
   } finally {
     if (block) disposeBlock(block)
   }
