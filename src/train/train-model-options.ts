@@ -80,7 +80,7 @@ export const trainModelOptionNames: OptionNames<TrainModelOptions> = {
 
 /** Steps of the grid, or shares of a codebook's root mean square, that a value moves per step at most. */
 const LEARNING_RATES: Readonly<Record<TrainingMethod, number>> = {
-  qat: 0.02,
+  qat: 0.01,
   'lr-qat': 0.003,
   codebooks: 0.01,
 }

@@ -38,7 +38,7 @@ const loopFlags = {
   learningRate: {
     kind: 'number',
     help: 'the highest learning rate, in steps of the grid or shares of the size of codebooks and weights',
-    default: '0.02 for qat, 0.003 for lr-qat, 0.01 for codebooks, 0.005 for distill',
+    default: '0.01 for qat, 0.003 for lr-qat, 0.01 for codebooks, 0.005 for distill',
   },
   warmup: { kind: 'number', help: 'share of the steps in which the learning rate rises', default: '0.05' },
   weightDecay: {
