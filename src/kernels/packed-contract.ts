@@ -70,9 +70,9 @@ export interface PackedWeight {
 }
 
 /**
- * How finely a product sees its operand `x`. `'int16'` and `'int8'`: 15 and 7 bits (more where {@link readsTables}) below the largest of a segment of its row
- * (64 values, say), for speed. `'float32'`: with few rows 30 bits, at least as good as a product in float32; with more as they
- * are.
+ * How finely a product sees its operand `x`. `'int16'` and `'int8'`: 15 and 7 bits below the largest of a segment of its row
+ * (64 values, say), for speed; `'int8'` 14 bits where products are read from tables. `'float32'`: with few rows 30 bits, at least
+ * as good as a product in float32; with more as they are.
  */
 export type PackedActivations = 'float32' | 'int16' | 'int8'
 
@@ -93,8 +93,8 @@ export interface PackedKernels {
    * `Y = X W^T` for X m x cols and Y m x rows, which do not overlap. NaN and infinity in a row of X make what they reach NaN
    * or infinite.
    *
-   * `'int8'` and a weight for which {@link readsTables}: X has 14 bits with {@link FEW_ROUNDED} rows at most, and the product of an element
-   * with it is rounded to a multiple of 128; with more rows it has 15 bits.
+   * With `'int8'` and a weight that {@link readsTables} is true of, X has 14 bits with up to {@link FEW_ROUNDED} rows, and its
+   * products with elements are rounded to multiples of 128; with more rows it has 15 bits. The bound below holds too.
    *
    * With activations that are rounded, and with few rows (4 at most), an element is off by at most `2^-22 (|X| |W|^T)_ij` plus
    * `2^-29` (`'float32'`), `2^-15` (`'int16'`) or `2^-7` (`'int8'`) of the sum over segments of `max|x| sum|w|`, W being the
@@ -116,8 +116,8 @@ const LEAST_ROWS = 48
 export const TABLE_ROWS = 16
 
 /**
- * Whether products with rounded activations are read from tables: int8 pairs by codes of 4 bits in {@link isNibbles}, whose
- * codebooks serve many rows, of which no more than a fifth is added to fill the last 16.
+ * Whether products are read from tables where activations are `'int8'`: those with weights that {@link isNibbles} is true of and
+ * whose codebooks serve many rows, to which no more than a fifth is added to fill the last 16.
  */
 export function readsTables(source: PackedSource, segments: readonly Segment[]): boolean {
   if (!isNibbles(source, segments) || source.values.kind === 'grid') return false
