@@ -42,7 +42,8 @@ export interface OpenGeneratorOptions {
   /**
    * How finely layers that stay as they are stored see their inputs, for the whole process from now on. `'float32'`: as products
    * in float32 do. `'int16'` (default) and `'int8'`: rounded to 15 or 7 bits below the largest of the inputs that share scales,
-   * which is faster. Of no effect on engines other than `'wasm'`.
+   * which is faster; `'int8'` to 14 bits for plain pairs of 2 bits whose codebooks serve 48 rows or more.
+   * Of no effect on engines other than `'wasm'`.
    */
   readonly activations?: PackedActivations
   /** Sequences that are computed together at most, others wait; default 8. */

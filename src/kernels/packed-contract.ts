@@ -71,8 +71,8 @@ export interface PackedWeight {
 
 /**
  * How finely a product sees its operand `x`. `'int16'` and `'int8'`: 15 and 7 bits below the largest of a segment of its row
- * (64 values, say), for speed. `'float32'`: with few rows 30 bits, at least as good as a product in float32; with more as they
- * are.
+ * (64 values, say), for speed; `'int8'` 14 bits where products are read from tables. `'float32'`: with few rows 30 bits, at least
+ * as good as a product in float32; with more as they are.
  */
 export type PackedActivations = 'float32' | 'int16' | 'int8'
 
@@ -93,6 +93,9 @@ export interface PackedKernels {
    * `Y = X W^T` for X m x cols and Y m x rows, which do not overlap. NaN and infinity in a row of X make what they reach NaN
    * or infinite.
    *
+   * With `'int8'` and a weight that {@link readsTables} is true of, X has 14 bits with up to {@link FEW_ROUNDED} rows, and its
+   * products with elements are rounded to multiples of 128; with more rows it has 15 bits. The bound below holds too.
+   *
    * With activations that are rounded, and with few rows (4 at most), an element is off by at most `2^-22 (|X| |W|^T)_ij` plus
    * `2^-29` (`'float32'`), `2^-15` (`'int16'`) or `2^-7` (`'int8'`) of the sum over segments of `max|x| sum|w|`, W being the
    * expanded weight (with a trellis: its factors on the side of X). In `'float32'` with more rows it is the product of
@@ -103,6 +106,34 @@ export interface PackedKernels {
    * @throws ShapeError when the weight was released
    */
   multiplyPacked(m: number, x: Block, weight: PackedWeight, y: Block, activations?: PackedActivations): void
+}
+
+/** Rows of X, where they are rounded, up to which a weight without a trellis is not expanded. */
+export const FEW_ROUNDED = 3
+/** Rows that a codebook must serve so that tables of its products are worth their making. */
+const LEAST_ROWS = 48
+/** Rows that a table is read for at once. */
+export const TABLE_ROWS = 16
+
+/**
+ * Whether products are read from tables where activations are `'int8'`: those with weights that {@link isNibbles} is true of and
+ * whose codebooks serve many rows, to which no more than a fifth is added to fill the last 16.
+ */
+export function readsTables(source: PackedSource, segments: readonly Segment[]): boolean {
+  if (!isNibbles(source, segments) || source.values.kind === 'grid') return false
+  const height = Math.min(source.rows, source.values.rowsPerGroup)
+  return height >= LEAST_ROWS && TABLE_ROWS * Math.ceil(height / TABLE_ROWS) <= 1.2 * height
+}
+
+/**
+ * Whether a weight is of int8 pairs by codes of 4 bits, whose segments are multiples of 64 columns but for the last, and have a
+ * block of levels each, where there are any.
+ */
+export function isNibbles({ codeBits, values }: PackedSource, segments: readonly Segment[]): boolean {
+  if (values.kind === 'grid' || values.trellis || values.vectorDim !== 2 || codeBits !== 4) return false
+  if (!(values.elements instanceof Int8Array)) return false
+  if (segments.some(({ start }) => start % 64 !== 0)) return false
+  return !values.blocks || segments.every(({ block }, i) => block === i)
 }
 
 /** Consecutive columns that share a scale in every row. */

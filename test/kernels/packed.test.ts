@@ -3,7 +3,12 @@ import { describe, expect, it } from 'vitest'
 import { ShapeError } from '../../src/errors.js'
 import { wholeBlock } from '../../src/kernels/contract.js'
 import type { ForwardKernels } from '../../src/kernels/forward-contract.js'
-import { type PackedActivations, segmentsOf } from '../../src/kernels/packed-contract.js'
+import {
+  type CodebookValues,
+  type PackedActivations,
+  readsTables,
+  segmentsOf,
+} from '../../src/kernels/packed-contract.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
 import { expandPacked } from '../../src/kernels/reference/packed.js'
 import { permuteColumns } from '../../src/packing/permutation.js'
@@ -156,6 +161,7 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
     fc.assert(
       fc.property(wholePairs, fc.integer({ min: 1, max: 9 }), fc.nat(1e6), (layer, m, seed) => {
         const { rows, cols } = layer.layout
+        fc.pre(!readsTables(sourceOf(layer), segmentsOf(sourceOf(layer))))
         const random = randomGenerator(seed)
         const x = Float32Array.from({ length: m * cols }, () => Math.floor(random() * 255) - 127)
         // a step of 1 in each segment
@@ -172,6 +178,45 @@ describe.each(['reference', ...builds] as const)('products with packed weights, 
         expect(multiply(kernels, layer, x, m, 'int8')).toEqual(products)
       }),
       { numRuns: 50 },
+    )
+  })
+
+  it('read from tables are sums of rounded products, bit for bit', () => {
+    fc.assert(
+      fc.property(tallPairs, fc.integer({ min: 1, max: 3 }), fc.nat(1e6), (layer, m, seed) => {
+        const { rows, cols } = layer.layout
+        const source = sourceOf(layer)
+        const values = source.values as CodebookValues
+        const scales = values.scales.map(() => 1)
+        const plain = { ...source, values: { ...values, scales, blocks: undefined } }
+        const segments = segmentsOf(plain)
+        fc.pre(readsTables(plain, segments))
+        const random = randomGenerator(seed)
+        const ordered = Float32Array.from({ length: m * cols }, () => Math.floor(random() * 32767) - 16383)
+        // a step of 1 in each segment
+        for (const { start } of segments) {
+          for (let i = 0; i < m; i++) ordered[i * cols + start] = random() < 0.5 ? -16383 : 16383
+        }
+        const elements = expandPacked(plain, 0, rows)
+        const products = Float32Array.from({ length: m * rows }, (_, at) => {
+          const [i, r] = [Math.floor(at / rows), at % rows]
+          let sum = 0
+          for (let j = 0; j < cols; j++)
+            sum += Math.round((elements[r * cols + j] * ordered[i * cols + j]) / 128)
+          return 128 * sum
+        })
+        const x = new Float32Array(m * cols)
+        for (let at = 0; at < x.length; at++) {
+          const column = at % cols
+          x[at - column + (plain.permutation?.[column] ?? column)] = ordered[at]
+        }
+        const weight = kernels.preparePacked(plain)
+        const y = new Float32Array(m * rows)
+        kernels.multiplyPacked(m, wholeBlock(x, cols), weight, wholeBlock(y, rows), 'int8')
+        kernels.releasePacked(weight)
+        expect(y).toEqual(products)
+      }),
+      { numRuns: 30 },
     )
   })
 

@@ -4,15 +4,18 @@ import type { Block } from '../contract.js'
 import { halfToFloat } from '../half.js'
 import {
   type CodebookValues,
+  FEW_ROUNDED,
   type GridValues,
   type PackedActivations,
   type PackedKernels,
   type PackedSource,
   type PackedWeight,
+  readsTables,
+  type Segment,
   segmentsOf,
 } from '../packed-contract.js'
 import type { TrellisColumns } from '../trellis-contract.js'
-import { roundActivations } from './packed-activations.js'
+import { roundActivations, unitsOf } from './packed-activations.js'
 import { multiplyTransposedAdd } from './product.js'
 
 /** Values of a weight that are expanded at once, about. */
@@ -40,7 +43,14 @@ export const referencePacked: PackedKernels = {
   multiplyPacked(m, x, weight, y, activations = 'float32') {
     const source = requireSource(weight)
     const { rows, cols } = source
-    const input = storedOrder(m, x, source, hasFloats(source) ? 'float32' : activations)
+    const segments = segmentsOf(source)
+    const isTables = activations === 'int8' && readsTables(source, segments)
+    if (isTables && m <= FEW_ROUNDED) {
+      multiplyTables(m, storedOrder(m, x, source, 'float32'), source, segments, y)
+      return
+    }
+    const fineness = isTables ? 'int16' : activations
+    const input = storedOrder(m, x, source, hasFloats(source) ? 'float32' : fineness)
     const step = Math.max(1, Math.floor(EXPANDED_VALUES / cols))
     for (let i = 0; i < m; i++) y.data.fill(0, y.offset + i * y.stride, y.offset + i * y.stride + rows)
     for (let first = 0; first < rows; first += step) {
@@ -73,6 +83,45 @@ function requireSource(weight: PackedWeight): PackedSource {
   throw new ShapeError(
     `a packed weight of ${weight.rows} x ${weight.cols} is not there any more: it was released, or other kernels prepared it`,
   )
+}
+
+/** Largest magnitude of an activation whose products are read from tables, and what those are rounded to multiples of. */
+const TABLE_LARGEST = 16383
+const TABLE_UNIT = 128
+
+/** Few rows of X, m x cols in stored order, as {@link readsTables} has it: products with elements are rounded, half up. */
+function multiplyTables(
+  m: number,
+  x: Float32Array,
+  source: PackedSource,
+  segments: readonly Segment[],
+  y: Block,
+): void {
+  const { rows, cols } = source
+  const values = source.values as CodebookValues
+  const { rowsPerGroup, columnsPerGroup, scales, blocks } = values
+  const bare = { ...source, values: { ...values, scales: scales.map(() => 1), blocks: undefined } }
+  const rounded = Array.from({ length: m }, (_, i) =>
+    segments.map(({ start, end }) => unitsOf(x.subarray(i * cols + start, i * cols + end), TABLE_LARGEST)),
+  )
+  for (let row = 0; row < rows; row++) {
+    const elements = expandPacked(bare, row, 1)
+    const group = Math.floor(row / rowsPerGroup) * Math.ceil(cols / columnsPerGroup)
+    for (let i = 0; i < m; i++) {
+      let total = 0
+      for (const [s, segment] of segments.entries()) {
+        const { units, step } = rounded[i][s]
+        const factor =
+          scales[group + segment.group] * (blocks ? levelOf(blocks, cols, row, segment.start) : 1)
+        let sum = 0
+        for (const [j, own] of units.entries()) {
+          sum += Math.floor((elements[segment.start + j] * own) / TABLE_UNIT + 0.5)
+        }
+        total += sum * TABLE_UNIT * step * factor
+      }
+      y.data[y.offset + i * y.stride + row] = total
+    }
+  }
 }
 
 /** Whether elements are floats themselves: then nothing is rounded. */

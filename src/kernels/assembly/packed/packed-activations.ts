@@ -25,6 +25,8 @@ export const AS_FLOATS: i32 = 0
 export const AS_INT8: i32 = 1
 const AS_INT16: i32 = 2
 export const AS_PIECES: i32 = 3
+/** One piece of 14 bits. */
+const AS_TABLES: i32 = 4
 
 /** What is smaller counts as 0: its reciprocal is no float32. */
 const TINY: f32 = 7.888609052210118e-31
@@ -119,7 +121,7 @@ function roundSegment(
       perUnit = powerOf2(29 - exponent)
       unit = powerOf2(exponent - 29)
     } else {
-      const most: f32 = kind == AS_INT8 ? 127 : 32767
+      const most: f32 = kind == AS_INT8 ? 127 : kind == AS_TABLES ? 16383 : 32767
       perUnit = most / largest
       unit = largest / most
     }

@@ -27,10 +27,11 @@ const TABLES_BYTES: usize = 128 * TABLE_BYTES
 const FLOATS_BYTES: usize = 64
 
 /**
- * `Y = X W^T` for few rows of X, rounded to 8 bits, and a weight of pairs with codes of 4 bits whose codebooks serve many rows:
+ * `Y = X W^T` for few rows of X, rounded to 14 bits, and a weight of pairs with codes of 4 bits whose codebooks serve many rows:
  * tables of the products of a pair of activations with all 16 centroids, which byte shuffles read for 16 rows at once. The codes
  * of 4 columns of a tile are 16 bytes: its rows' low halves are for the first pair, their high halves for the second. Products
- * fit 16 bits; sums of a segment's low bytes do, and of its high ones, so all is exact until it is scaled.
+ * with elements are rounded to multiples of 128, so that 16 bits have room for those of a pair; sums of a segment's low bytes fit
+ * 16 bits, and of its high ones, so they are exact until they are scaled.
  *
  * Parameters as of `multiplyPackedTile`; tiles that a job takes, and jobs of a row group. Scratch: tables of a segment | totals
  * of each tile.
@@ -67,7 +68,7 @@ function addSegments(weight: usize, row: i32, x: usize, tables: usize, totals: u
     const start = load<usize>(segment)
     const end = segment + 16 < last ? load<usize>(segment, 16) : slots
     makeTables(x + (start << 1), x + (end << 1), elements + (load<usize>(segment, 8) << 5), tables)
-    const scale = f32x4.splat(scaleAt(weight, groups, segment) * load<f32>(step))
+    const scale = f32x4.splat(scaleAt(weight, groups, segment) * (load<f32>(step) * 128))
     const tablesEnd = tables + ((end - start) << 4)
     addTiles(codes + (start << 2), slots << 2, tables, tablesEnd, scale, planes, levels, <usize>(segments << 3), totals, totalsEnd)
   }
@@ -77,10 +78,11 @@ function addSegments(weight: usize, row: i32, x: usize, tables: usize, totals: u
 function makeTables(x: usize, end: usize, codebook: usize, to: usize): void {
   const firsts = v128.load(codebook)
   const seconds = v128.load(codebook, 16)
-  const f0 = i16x8.extend_low_i8x16_s(firsts)
-  const f1 = i16x8.extend_high_i8x16_s(firsts)
-  const s0 = i16x8.extend_low_i8x16_s(seconds)
-  const s1 = i16x8.extend_high_i8x16_s(seconds)
+  // elements times 256: what a product is divided by is 2^15
+  const f0 = i16x8.shl(i16x8.extend_low_i8x16_s(firsts), 8)
+  const f1 = i16x8.shl(i16x8.extend_high_i8x16_s(firsts), 8)
+  const s0 = i16x8.shl(i16x8.extend_low_i8x16_s(seconds), 8)
+  const s1 = i16x8.shl(i16x8.extend_high_i8x16_s(seconds), 8)
   for (; x < end; x += 96) {
     for (const next = x + 32; x < next; x += 2, to += 2 * TABLE_BYTES) {
       makeTable(f0, f1, s0, s1, v128.load16_splat(x), v128.load16_splat(x, 32), to)
@@ -93,8 +95,8 @@ function makeTables(x: usize, end: usize, codebook: usize, to: usize): void {
 @inline
 function makeTable(f0: v128, f1: v128, s0: v128, s1: v128, first: v128, second: v128, to: usize): void {
   const low = i16x8.splat(255)
-  const a = i16x8.add(i16x8.mul(f0, first), i16x8.mul(s0, second))
-  const b = i16x8.add(i16x8.mul(f1, first), i16x8.mul(s1, second))
+  const a = i16x8.add(i16x8.q15mulr_sat_s(f0, first), i16x8.q15mulr_sat_s(s0, second))
+  const b = i16x8.add(i16x8.q15mulr_sat_s(f1, first), i16x8.q15mulr_sat_s(s1, second))
   v128.store(to, i8x16.narrow_i16x8_u(v128.and(a, low), v128.and(b, low)))
   // high bytes are raised to be positive
   const high = i8x16.narrow_i16x8_s(i16x8.shr_s(a, 8), i16x8.shr_s(b, 8))

@@ -1,13 +1,17 @@
 import { packedRowBytes } from '../../bits.js'
-import type { BlockLevels, PackedSource, Segment } from '../../packed-contract.js'
+import {
+  type BlockLevels,
+  isNibbles,
+  type PackedSource,
+  readsTables,
+  type Segment,
+  TABLE_ROWS,
+} from '../../packed-contract.js'
 
 /** Columns whose codes are in 16 bytes. */
 const AT_ONCE = 64
 /** Rows of a tile at most. */
 const TILE_ROWS = 32
-/** Rows of a tile whose codes go down it, and how many a codebook must serve for that at least. */
-const DOWN_ROWS = 16
-const LEAST_ROWS = 48
 
 /** How `assembly/packed/nibble-product.ts` multiplies pairs with codes of 4 bits. */
 export interface NibbleSlots {
@@ -42,28 +46,26 @@ export interface NibbleTiles {
   readonly goesDown: boolean
 }
 
-/** Codes go down tiles where codebooks serve many rows and no more than a fifth is added to fill the last tile. */
-export function nibbleTiles(rows: number, rowsPerGroup: number): NibbleTiles {
-  const height = Math.min(rows, rowsPerGroup)
-  const filled = DOWN_ROWS * Math.ceil(height / DOWN_ROWS)
-  if (height >= LEAST_ROWS && filled <= 1.2 * height) {
-    return { tileRows: DOWN_ROWS, groupRows: filled, goesDown: true }
+/** Codes go down tiles where products are read from tables. */
+export function nibbleTiles(
+  source: PackedSource,
+  rowsPerGroup: number,
+  segments: readonly Segment[],
+): NibbleTiles {
+  const height = Math.min(source.rows, rowsPerGroup)
+  if (readsTables(source, segments)) {
+    return { tileRows: TABLE_ROWS, groupRows: TABLE_ROWS * Math.ceil(height / TABLE_ROWS), goesDown: true }
   }
   const tileRows = Math.ceil(height / Math.ceil(height / TILE_ROWS))
   return { tileRows, groupRows: rowsPerGroup, goesDown: false }
 }
 
-/**
- * Slots for a weight that {@link NibbleSlots} can multiply, else undefined: int8 pairs by codes of 4 bits, whose segments are
- * multiples of 64 columns but for the last, and have a block of levels each, where there are any.
- */
+/** Slots for a weight that {@link NibbleSlots} can multiply, else undefined. */
 export function nibbleSlots(source: PackedSource, segments: readonly Segment[]): NibbleSlots | undefined {
-  const { codeBits, values, permutation } = source
-  if (values.kind === 'grid' || values.trellis || values.vectorDim !== 2 || codeBits !== 4) return undefined
-  const { elements, blocks } = values
-  if (!(elements instanceof Int8Array) || segments.some(({ start }) => start % AT_ONCE !== 0))
-    return undefined
-  if (blocks && segments.some(({ block }, i) => block !== i)) return undefined
+  const { values, permutation } = source
+  if (!isNibbles(source, segments) || values.kind === 'grid') return undefined
+  const elements = values.elements as Int8Array
+  const { blocks } = values
   const order = new Int32Array(AT_ONCE * Math.ceil(source.cols / AT_ONCE)).fill(-1)
   for (let column = 0; column < source.cols; column++) {
     order[slotOf(column)] = permutation ? permutation[column] : column
@@ -72,33 +74,33 @@ export function nibbleSlots(source: PackedSource, segments: readonly Segment[]):
   for (const [i, { start, end }] of segments.entries()) {
     stretches.set([start, AT_ONCE * Math.ceil(end / AT_ONCE)], 6 * i)
   }
-  const codes = tiled(source, values.rowsPerGroup)
-  const tiles = nibbleTiles(source.rows, values.rowsPerGroup)
+  const tiles = nibbleTiles(source, values.rowsPerGroup, segments)
+  const codes = tiled(source, values.rowsPerGroup, tiles)
   const isDown = blocks && tiles.goesDown
   return {
     ...{ codes, order, stretches, elements: apart(elements), levelPairs: pairsOf(blocks?.levels) },
     levelsDown: isDown
-      ? levelsDown(source.rows, values.rowsPerGroup, segments.length, blocks)
+      ? levelsDown(source.rows, values.rowsPerGroup, tiles.groupRows, segments.length, blocks)
       : new Uint8Array(0),
     levelPlanes: isDown ? planesOf(blocks.levels) : new Uint8Array(0),
   }
 }
 
-function tiled(source: PackedSource, rowsPerGroup: number): Uint8Array {
+function tiled(source: PackedSource, rowsPerGroup: number, tiles: NibbleTiles): Uint8Array {
   const { rows, cols, codes } = source
   const from = packedRowBytes(Math.ceil(cols / 2), 4)
   const chunks = Math.ceil(cols / AT_ONCE)
-  const { tileRows: most, groupRows, goesDown } = nibbleTiles(rows, rowsPerGroup)
+  const { tileRows: most, groupRows, goesDown } = tiles
   const groups = Math.ceil(rows / rowsPerGroup)
   const lastRows = rows - (groups - 1) * rowsPerGroup
-  const lastFilled = goesDown ? DOWN_ROWS * Math.ceil(lastRows / DOWN_ROWS) : lastRows
+  const lastFilled = goesDown ? TABLE_ROWS * Math.ceil(lastRows / TABLE_ROWS) : lastRows
   const laid = new Uint8Array(16 * chunks * ((groups - 1) * groupRows + lastFilled))
-  const [rowStep, byteStep] = goesDown ? [1, DOWN_ROWS] : [16, 1]
+  const [rowStep, byteStep] = goesDown ? [1, TABLE_ROWS] : [16, 1]
   for (let first = 0; first < rows; ) {
     const group = first - (first % rowsPerGroup)
     const height = Math.min(first + most, group + rowsPerGroup, rows) - first
     const tile = (group / rowsPerGroup) * groupRows + first - group
-    const step = goesDown ? 16 * DOWN_ROWS : 16 * height
+    const step = goesDown ? 16 * TABLE_ROWS : 16 * height
     for (let row = 0; row < height; row++) {
       const own = codes.subarray((first + row) * from, (first + row + 1) * from)
       const to = 16 * chunks * tile + rowStep * row
@@ -112,10 +114,10 @@ function tiled(source: PackedSource, rowsPerGroup: number): Uint8Array {
 function levelsDown(
   rows: number,
   rowsPerGroup: number,
+  groupRows: number,
   segments: number,
   { codes }: BlockLevels,
 ): Uint8Array {
-  const { groupRows } = nibbleTiles(rows, rowsPerGroup)
   const groups = Math.ceil(rows / rowsPerGroup)
   const down = new Uint8Array((groups * groupRows * segments) / 2)
   const rowBytes = packedRowBytes(segments, 4)

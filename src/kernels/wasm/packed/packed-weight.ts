@@ -71,7 +71,7 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
       throw error
     }
   }
-  const tiles = !isGrid && nibbles && nibbleTiles(source.rows, values.rowsPerGroup)
+  const tiles = !isGrid && nibbles && nibbleTiles(source, values.rowsPerGroup, segments)
   if (tiles) {
     const { tileRows, groupRows, goesDown } = tiles
     const { levelsDown, levelPlanes } = places

@@ -1,6 +1,11 @@
 import { ShapeError } from '../../../errors.js'
 import type { Block } from '../../contract.js'
-import type { PackedActivations, PackedKernels, PackedWeight } from '../../packed-contract.js'
+import {
+  FEW_ROUNDED,
+  type PackedActivations,
+  type PackedKernels,
+  type PackedWeight,
+} from '../../packed-contract.js'
 import { DEPTH, multiplyStrips, packedBytes } from '../product.js'
 import { jobKinds } from '../runtime/job.js'
 import { release } from '../runtime/memory.js'
@@ -9,9 +14,8 @@ import { type Place, placeOfBlock, type ResidentArrays } from '../runtime/reside
 import { copyIn, copyOut, withMemory } from '../runtime/stage.js'
 import { type PreparedWeight, placeWeight } from './packed-weight.js'
 
-/** Up to so many rows of X a weight is not expanded; one of a trellis costs more to expand than others. */
+/** Up to so many rows of X a weight is not expanded, or `FEW_ROUNDED`: one of a trellis costs more to expand than others. */
 const FEW_ROWS = 4
-const FEW_ROUNDED = 3
 /** Rows of W of a tile. */
 const TILE_ROWS = 16
 /** Constants of `assembly/packed/nibble-product.ts`; what it takes to turn the codes of 64 columns. */
@@ -29,7 +33,7 @@ const PANEL_TILE_ROWS = 64
 const INTEGER_ROWS = 32
 const INTEGER_TOKENS = 256
 /** As in `assembly/packed-activations.ts`. */
-const kinds = { floats: 0, int8: 1, int16: 2, float32: 3 } as const
+const kinds = { floats: 0, int8: 1, int16: 2, float32: 3, tables: 4 } as const
 
 /** Products with packed weights on `pool`. */
 export function packedKernels(pool: Pool, arrays: ResidentArrays): PackedKernels {
@@ -112,13 +116,14 @@ function multiplyFew(
   activations: PackedActivations,
 ): void {
   const { at, segments, slots, vectors, isFloat, nibbles, trellis } = weight
-  const kind = isFloat ? kinds.floats : kinds[activations]
+  const isTables = nibbles?.goesDown && activations === 'int8'
+  const kind = isTables ? kinds.tables : isFloat ? kinds.floats : kinds[activations]
   const rowBytes = isFloat ? aligned(4 * cols) : roundedBytes(slots, segments)
   withMemory(pool.runtime.heap, [m * rowBytes], (input) => {
     runJob(pool, jobKinds.roundActivations, m, [at, input, rowBytes, kind, x.at, x.stride], 4 * slots)
     const params = [at, input, rowBytes, kind, m, y.at, y.stride]
     if (trellis) multiplyTrellis(pool, m, rows, trellis, params)
-    else if (nibbles?.goesDown && activations === 'int8') multiplyTables(pool, rows, nibbles, params)
+    else if (nibbles && isTables) multiplyTables(pool, rows, nibbles, params)
     else if (nibbles) multiplyNibbles(pool, rows, nibbles, segments, slots, params)
     else {
       const scratch = 2 * aligned(4 * segments) + decodingBytes(vectors, 16)
@@ -193,7 +198,8 @@ function multiplyIntegers(
   const fours = Math.ceil(m / 4)
   withMemory(pool.runtime.heap, [16 * fours * (pairs + segments)], (packed) => {
     const rowBytes = roundedBytes(slots, segments)
-    const rounding = [at, packed, m, kinds[activations], x.at, x.stride, rowBytes, pairs]
+    const kind = nibbles?.goesDown ? kinds.int16 : kinds[activations]
+    const rounding = [at, packed, m, kind, x.at, x.stride, rowBytes, pairs]
     runJob(pool, jobKinds.packActivations, fours, rounding, 4 * rowBytes + 4 * slots)
     if (trellis) runJob(pool, jobKinds.writePairs, 1, [at, 0], 0)
     const strips = INTEGER_ROWS / 8
