@@ -13,8 +13,8 @@ import {
 } from '../../src/packing/vq-layer.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
 
-/** Of plain pairs of 2 bits: codebooks of 80 rows, at no more bits than those of 17 rows by default. */
-export const tallGroups: LayoutOptions = { columnsPerGroup: 64, groupSize: 80 * 64 }
+/** Of plain pairs of 2 bits: codebooks of 160 rows, at no more bits than those of 17 rows by default. */
+export const tallGroups: LayoutOptions = { columnsPerGroup: 64, groupSize: 160 * 64 }
 
 /** A vector-quantized layer of random indices, whose weights are below 1. */
 export function vectorLayer(rows: number, cols: number, options: LayoutOptions): PackedQuantizedLayer {

@@ -22,7 +22,7 @@ import type { Row, Table } from '../common/report.js'
 
 const forms = [
   { name: '2-D, 2 bits', options: { trellisBits: 0 } },
-  { name: '2-D, 2 bits, 80 rows', options: { trellisBits: 0, ...tallGroups } },
+  { name: '2-D, 2 bits, 160 rows', options: { trellisBits: 0, ...tallGroups } },
   { name: '2-D, 2 bits, trellis', options: { trellisBits: 8 } },
 ]
 

@@ -36,7 +36,7 @@ export async function run({ quick }: SuiteOptions): Promise<Table[]> {
       note:
         '`X W^T` of some tokens with a weight as it is stored, random indices; as many weights in turn as fill 64 MiB. Rate: ' +
         'billions of weights per second and token. To float32: the rate over that of the same product with a float32 ' +
-        'weight on the same threads. 80 rows: so many share a codebook, for 64 columns. GB/s: bytes of the weight; `copy`: 64 MiB are copied to another array.',
+        'weight on the same threads. 160 rows: so many share a codebook, for 64 columns. GB/s: bytes of the weight; `copy`: 64 MiB are copied to another array.',
       columns: [
         { key: 'weight', label: 'weight' },
         { key: 'tokens', label: 'tokens', decimals: 0 },
@@ -69,7 +69,7 @@ function formsOf(rows: number, cols: number): Form[] {
   const scalar = scalarLayer(rows, cols, 4, 128)
   const all = [
     { name: '2-D, 2 bits', packed: plain },
-    { name: '2-D, 2 bits, 80 rows', packed: tall },
+    { name: '2-D, 2 bits, 160 rows', packed: tall },
     { name: '2-D, 2 bits, trellis of 12', packed: trellis },
     { name: 'scalar, 4 bits', packed: scalar },
   ]

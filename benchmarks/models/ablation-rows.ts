@@ -136,6 +136,7 @@ export const ablationTables: readonly AblationTable[] = [
     rows: [
       [17, 256],
       [80, 64],
+      [160, 64],
     ].map(([rows, columnsPerGroup]) => ({
       label: `${rows} rows of ${columnsPerGroup} columns`,
       options: { bits: 2, trellisBits: 0, columnsPerGroup, groupSize: rows * columnsPerGroup },

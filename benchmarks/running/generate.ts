@@ -26,7 +26,7 @@ export async function run(options: SuiteOptions): Promise<Table[]> {
         'One sequence: a prompt, then token by token; random weights, all linear layers and the head in the form that is named. ' +
         'Contenders take turns; medians. Float32 has fewer blocks where more than memory holds would be needed, and its seconds are ' +
         'those of as many blocks as the others have. A processor second is one of all threads ' +
-        'together; unlike a second it does not count what else the machine does. 80 rows: so many share a codebook, for 64 columns. To float32, weights and GB are by processor ' +
+        'together; unlike a second it does not count what else the machine does. 160 rows: so many share a codebook, for 64 columns. To float32, weights and GB are by processor ' +
         'seconds. Bits: bytes of layers and head, by their weights. Load: how much ' +
         'the memory of the process grows at most while weights are loaded, over their bytes (where it is the first to be). ' +
         'llama.cpp is there where `GPTVQ_LLAMA_CPP` names a folder with node-llama-cpp.',
@@ -81,7 +81,7 @@ const forms: readonly Form[] = [
   { name: '2-D, 2 bits, trellis', make: (rows, cols) => vectorLayer(rows, cols, { trellisBits: 8 }) },
   { name: '2-D, 2 bits', make: (rows, cols) => vectorLayer(rows, cols, {}) },
   {
-    name: '2-D, 2 bits, 80 rows',
+    name: '2-D, 2 bits, 160 rows',
     make: (rows, cols) => vectorLayer(rows, cols, tallGroups),
     finenesses: packedActivations,
   },

@@ -9,7 +9,7 @@ const [rows, cols] = [1024, 2048]
 
 const forms = {
   'pairs of 2 bits': () => vectorLayer(rows, cols, {}),
-  'pairs of 2 bits, 80 rows a codebook': () => vectorLayer(rows, cols, tallGroups),
+  'pairs of 2 bits, 160 rows a codebook': () => vectorLayer(rows, cols, tallGroups),
   'pairs of 2 bits, 68 rows a codebook': () =>
     vectorLayer(rows, cols, { columnsPerGroup: 64, groupSize: 68 * 64 }),
   'a trellis of 2 bits': () => vectorLayer(rows, cols, { trellisBits: 8 }),

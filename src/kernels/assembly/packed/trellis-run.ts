@@ -125,7 +125,50 @@ function place(bytes: u32, bit: usize, mask: u32): usize {
   return <usize>((bytes >> (<u32>bit & 7)) & mask)
 }
 
-/** One load and a shift make a number, one more load its pair: that is most of the work. */
+/** The pairs of rows 0 to 3 of a tile. One load and a shift make a number, one more load its pair: that is most of the work. */
+// @ts-expect-error: decorator
+@inline
+function firstRows<W>(at: usize, mask: u32): v128 {
+  const w = offsetof<W>()
+  let four = v128.load32_zero(place(load<u32>(at, (15 * offsetof<W>()) >> 3), 15 * w, mask), PAIRS)
+  four = v128.load_lane<u32>(place(load<u32>(at, (14 * offsetof<W>()) >> 3), 14 * w, mask), four, 1, PAIRS)
+  four = v128.load_lane<u32>(place(load<u32>(at, (13 * offsetof<W>()) >> 3), 13 * w, mask), four, 2, PAIRS)
+  return v128.load_lane<u32>(place(load<u32>(at, (12 * offsetof<W>()) >> 3), 12 * w, mask), four, 3, PAIRS)
+}
+
+/** Of rows 4 to 7, */
+// @ts-expect-error: decorator
+@inline
+function secondRows<W>(at: usize, mask: u32): v128 {
+  const w = offsetof<W>()
+  let four = v128.load32_zero(place(load<u32>(at, (11 * offsetof<W>()) >> 3), 11 * w, mask), PAIRS)
+  four = v128.load_lane<u32>(place(load<u32>(at, (10 * offsetof<W>()) >> 3), 10 * w, mask), four, 1, PAIRS)
+  four = v128.load_lane<u32>(place(load<u32>(at, (9 * offsetof<W>()) >> 3), 9 * w, mask), four, 2, PAIRS)
+  return v128.load_lane<u32>(place(load<u32>(at, (8 * offsetof<W>()) >> 3), 8 * w, mask), four, 3, PAIRS)
+}
+
+/** 8 to 11, */
+// @ts-expect-error: decorator
+@inline
+function thirdRows<W>(at: usize, mask: u32): v128 {
+  const w = offsetof<W>()
+  let four = v128.load32_zero(place(load<u32>(at, (7 * offsetof<W>()) >> 3), 7 * w, mask), PAIRS)
+  four = v128.load_lane<u32>(place(load<u32>(at, (6 * offsetof<W>()) >> 3), 6 * w, mask), four, 1, PAIRS)
+  four = v128.load_lane<u32>(place(load<u32>(at, (5 * offsetof<W>()) >> 3), 5 * w, mask), four, 2, PAIRS)
+  return v128.load_lane<u32>(place(load<u32>(at, (4 * offsetof<W>()) >> 3), 4 * w, mask), four, 3, PAIRS)
+}
+
+/** and 12 to 15. */
+// @ts-expect-error: decorator
+@inline
+function lastRows<W>(at: usize, mask: u32): v128 {
+  const w = offsetof<W>()
+  let four = v128.load32_zero(place(load<u32>(at, (3 * offsetof<W>()) >> 3), 3 * w, mask), PAIRS)
+  four = v128.load_lane<u32>(place(load<u32>(at, (2 * offsetof<W>()) >> 3), 2 * w, mask), four, 1, PAIRS)
+  four = v128.load_lane<u32>(place(load<u32>(at, (1 * offsetof<W>()) >> 3), 1 * w, mask), four, 2, PAIRS)
+  return v128.load_lane<u32>(place(load<u32>(at), 0, mask), four, 3, PAIRS)
+}
+
 function addColumns<W>(
   codes: usize,
   stride: usize,
@@ -138,6 +181,10 @@ function addColumns<W>(
   end: usize,
 ): void {
   const w = offsetof<W>()
+  // the widths of most columns at 1.5 to 2.5 bits; of others the code is not worth its bytes
+  if (offsetof<W>() >= 3 && offsetof<W>() <= 5 && apart == 0) {
+    for (; sums + 128 < end; codes -= 4 * w, sums += 256) addAlone<W>(codes, stride, count, x, step, mask, sums)
+  }
   for (let tile = codes; sums < end; tile -= 2 * w, sums += 128) {
     const last = tile + <usize>count * stride
     let a0 = v128.load(sums)
@@ -150,25 +197,13 @@ function addColumns<W>(
     let b3 = v128.load(sums, 112)
     for (let at = tile, pair = x; at < last; at += stride, pair += step) {
       const first = v128.load32_splat(pair)
-      let four0 = v128.load32_zero(place(load<u32>(at, (15 * offsetof<W>()) >> 3), 15 * w, mask), PAIRS)
-      four0 = v128.load_lane<u32>(place(load<u32>(at, (14 * offsetof<W>()) >> 3), 14 * w, mask), four0, 1, PAIRS)
-      four0 = v128.load_lane<u32>(place(load<u32>(at, (13 * offsetof<W>()) >> 3), 13 * w, mask), four0, 2, PAIRS)
-      four0 = v128.load_lane<u32>(place(load<u32>(at, (12 * offsetof<W>()) >> 3), 12 * w, mask), four0, 3, PAIRS)
+      const four0 = firstRows<W>(at, mask)
       a0 = i32x4.add(a0, i32x4.dot_i16x8_s(four0, first))
-      let four1 = v128.load32_zero(place(load<u32>(at, (11 * offsetof<W>()) >> 3), 11 * w, mask), PAIRS)
-      four1 = v128.load_lane<u32>(place(load<u32>(at, (10 * offsetof<W>()) >> 3), 10 * w, mask), four1, 1, PAIRS)
-      four1 = v128.load_lane<u32>(place(load<u32>(at, (9 * offsetof<W>()) >> 3), 9 * w, mask), four1, 2, PAIRS)
-      four1 = v128.load_lane<u32>(place(load<u32>(at, offsetof<W>()), 8 * w, mask), four1, 3, PAIRS)
+      const four1 = secondRows<W>(at, mask)
       a1 = i32x4.add(a1, i32x4.dot_i16x8_s(four1, first))
-      let four2 = v128.load32_zero(place(load<u32>(at, (7 * offsetof<W>()) >> 3), 7 * w, mask), PAIRS)
-      four2 = v128.load_lane<u32>(place(load<u32>(at, (6 * offsetof<W>()) >> 3), 6 * w, mask), four2, 1, PAIRS)
-      four2 = v128.load_lane<u32>(place(load<u32>(at, (5 * offsetof<W>()) >> 3), 5 * w, mask), four2, 2, PAIRS)
-      four2 = v128.load_lane<u32>(place(load<u32>(at, (4 * offsetof<W>()) >> 3), 4 * w, mask), four2, 3, PAIRS)
+      const four2 = thirdRows<W>(at, mask)
       a2 = i32x4.add(a2, i32x4.dot_i16x8_s(four2, first))
-      let four3 = v128.load32_zero(place(load<u32>(at, (3 * offsetof<W>()) >> 3), 3 * w, mask), PAIRS)
-      four3 = v128.load_lane<u32>(place(load<u32>(at, (2 * offsetof<W>()) >> 3), 2 * w, mask), four3, 1, PAIRS)
-      four3 = v128.load_lane<u32>(place(load<u32>(at, offsetof<W>() >> 3), w, mask), four3, 2, PAIRS)
-      four3 = v128.load_lane<u32>(place(load<u32>(at), 0, mask), four3, 3, PAIRS)
+      const four3 = lastRows<W>(at, mask)
       a3 = i32x4.add(a3, i32x4.dot_i16x8_s(four3, first))
       if (apart == 0) continue
       const second = v128.load32_splat(pair + apart)
@@ -186,4 +221,38 @@ function addColumns<W>(
     v128.store(sums, b2, 96)
     v128.store(sums, b3, 112)
   }
+}
+
+/** Two tiles and one operand. */
+function addAlone<W>(tile: usize, stride: usize, count: i32, x: usize, step: usize, mask: u32, sums: usize): void {
+  const w = offsetof<W>()
+  const last = tile + <usize>count * stride
+  let a0 = v128.load(sums)
+  let a1 = v128.load(sums, 16)
+  let a2 = v128.load(sums, 32)
+  let a3 = v128.load(sums, 48)
+  let b0 = v128.load(sums, 128)
+  let b1 = v128.load(sums, 144)
+  let b2 = v128.load(sums, 160)
+  let b3 = v128.load(sums, 176)
+  for (let at = tile, pair = x; at < last; at += stride, pair += step) {
+    const first = v128.load32_splat(pair)
+    a0 = i32x4.add(a0, i32x4.dot_i16x8_s(firstRows<W>(at, mask), first))
+    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(secondRows<W>(at, mask), first))
+    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(thirdRows<W>(at, mask), first))
+    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(lastRows<W>(at, mask), first))
+    const next = at - 2 * w
+    b0 = i32x4.add(b0, i32x4.dot_i16x8_s(firstRows<W>(next, mask), first))
+    b1 = i32x4.add(b1, i32x4.dot_i16x8_s(secondRows<W>(next, mask), first))
+    b2 = i32x4.add(b2, i32x4.dot_i16x8_s(thirdRows<W>(next, mask), first))
+    b3 = i32x4.add(b3, i32x4.dot_i16x8_s(lastRows<W>(next, mask), first))
+  }
+  v128.store(sums, a0)
+  v128.store(sums, a1, 16)
+  v128.store(sums, a2, 32)
+  v128.store(sums, a3, 48)
+  v128.store(sums, b0, 128)
+  v128.store(sums, b1, 144)
+  v128.store(sums, b2, 160)
+  v128.store(sums, b3, 176)
 }
