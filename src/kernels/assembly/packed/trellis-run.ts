@@ -125,48 +125,31 @@ function place(bytes: u32, bit: usize, mask: u32): usize {
   return <usize>((bytes >> (<u32>bit & 7)) & mask)
 }
 
-/** The pairs of rows 0 to 3 of a tile. One load and a shift make a number, one more load its pair: that is most of the work. */
-// @ts-expect-error: decorator
-@inline
-function firstRows<W>(at: usize, mask: u32): v128 {
-  const w = offsetof<W>()
-  let four = v128.load32_zero(place(load<u32>(at, (15 * offsetof<W>()) >> 3), 15 * w, mask), PAIRS)
-  four = v128.load_lane<u32>(place(load<u32>(at, (14 * offsetof<W>()) >> 3), 14 * w, mask), four, 1, PAIRS)
-  four = v128.load_lane<u32>(place(load<u32>(at, (13 * offsetof<W>()) >> 3), 13 * w, mask), four, 2, PAIRS)
-  return v128.load_lane<u32>(place(load<u32>(at, (12 * offsetof<W>()) >> 3), 12 * w, mask), four, 3, PAIRS)
+/** Types as large as a count of rows, for the same reason. */
+class Rows0 {}
+class Rows4 {
+  a: u32
+}
+class Rows8 extends Rows4 {
+  b: u32
+}
+class Rows12 extends Rows8 {
+  c: u32
 }
 
-/** Of rows 4 to 7, */
+/**
+ * The pairs of four rows of a tile, behind which so many more are `Below`. One load and a shift make a number, one more load
+ * its pair: that is most of the work.
+ */
 // @ts-expect-error: decorator
 @inline
-function secondRows<W>(at: usize, mask: u32): v128 {
+function fourRows<W, Below>(at: usize, mask: u32): v128 {
   const w = offsetof<W>()
-  let four = v128.load32_zero(place(load<u32>(at, (11 * offsetof<W>()) >> 3), 11 * w, mask), PAIRS)
-  four = v128.load_lane<u32>(place(load<u32>(at, (10 * offsetof<W>()) >> 3), 10 * w, mask), four, 1, PAIRS)
-  four = v128.load_lane<u32>(place(load<u32>(at, (9 * offsetof<W>()) >> 3), 9 * w, mask), four, 2, PAIRS)
-  return v128.load_lane<u32>(place(load<u32>(at, (8 * offsetof<W>()) >> 3), 8 * w, mask), four, 3, PAIRS)
-}
-
-/** 8 to 11, */
-// @ts-expect-error: decorator
-@inline
-function thirdRows<W>(at: usize, mask: u32): v128 {
-  const w = offsetof<W>()
-  let four = v128.load32_zero(place(load<u32>(at, (7 * offsetof<W>()) >> 3), 7 * w, mask), PAIRS)
-  four = v128.load_lane<u32>(place(load<u32>(at, (6 * offsetof<W>()) >> 3), 6 * w, mask), four, 1, PAIRS)
-  four = v128.load_lane<u32>(place(load<u32>(at, (5 * offsetof<W>()) >> 3), 5 * w, mask), four, 2, PAIRS)
-  return v128.load_lane<u32>(place(load<u32>(at, (4 * offsetof<W>()) >> 3), 4 * w, mask), four, 3, PAIRS)
-}
-
-/** and 12 to 15. */
-// @ts-expect-error: decorator
-@inline
-function lastRows<W>(at: usize, mask: u32): v128 {
-  const w = offsetof<W>()
-  let four = v128.load32_zero(place(load<u32>(at, (3 * offsetof<W>()) >> 3), 3 * w, mask), PAIRS)
-  four = v128.load_lane<u32>(place(load<u32>(at, (2 * offsetof<W>()) >> 3), 2 * w, mask), four, 1, PAIRS)
-  four = v128.load_lane<u32>(place(load<u32>(at, (1 * offsetof<W>()) >> 3), 1 * w, mask), four, 2, PAIRS)
-  return v128.load_lane<u32>(place(load<u32>(at), 0, mask), four, 3, PAIRS)
+  const last = offsetof<Below>()
+  let four = v128.load32_zero(place(load<u32>(at, ((offsetof<Below>() + 3) * offsetof<W>()) >> 3), (last + 3) * w, mask), PAIRS)
+  four = v128.load_lane<u32>(place(load<u32>(at, ((offsetof<Below>() + 2) * offsetof<W>()) >> 3), (last + 2) * w, mask), four, 1, PAIRS)
+  four = v128.load_lane<u32>(place(load<u32>(at, ((offsetof<Below>() + 1) * offsetof<W>()) >> 3), (last + 1) * w, mask), four, 2, PAIRS)
+  return v128.load_lane<u32>(place(load<u32>(at, (offsetof<Below>() * offsetof<W>()) >> 3), last * w, mask), four, 3, PAIRS)
 }
 
 function addColumns<W>(
@@ -197,13 +180,13 @@ function addColumns<W>(
     let b3 = v128.load(sums, 112)
     for (let at = tile, pair = x; at < last; at += stride, pair += step) {
       const first = v128.load32_splat(pair)
-      const four0 = firstRows<W>(at, mask)
+      const four0 = fourRows<W, Rows12>(at, mask)
       a0 = i32x4.add(a0, i32x4.dot_i16x8_s(four0, first))
-      const four1 = secondRows<W>(at, mask)
+      const four1 = fourRows<W, Rows8>(at, mask)
       a1 = i32x4.add(a1, i32x4.dot_i16x8_s(four1, first))
-      const four2 = thirdRows<W>(at, mask)
+      const four2 = fourRows<W, Rows4>(at, mask)
       a2 = i32x4.add(a2, i32x4.dot_i16x8_s(four2, first))
-      const four3 = lastRows<W>(at, mask)
+      const four3 = fourRows<W, Rows0>(at, mask)
       a3 = i32x4.add(a3, i32x4.dot_i16x8_s(four3, first))
       if (apart == 0) continue
       const second = v128.load32_splat(pair + apart)
@@ -237,15 +220,15 @@ function addAlone<W>(tile: usize, stride: usize, count: i32, x: usize, step: usi
   let b3 = v128.load(sums, 176)
   for (let at = tile, pair = x; at < last; at += stride, pair += step) {
     const first = v128.load32_splat(pair)
-    a0 = i32x4.add(a0, i32x4.dot_i16x8_s(firstRows<W>(at, mask), first))
-    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(secondRows<W>(at, mask), first))
-    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(thirdRows<W>(at, mask), first))
-    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(lastRows<W>(at, mask), first))
+    a0 = i32x4.add(a0, i32x4.dot_i16x8_s(fourRows<W, Rows12>(at, mask), first))
+    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(fourRows<W, Rows8>(at, mask), first))
+    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(fourRows<W, Rows4>(at, mask), first))
+    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(fourRows<W, Rows0>(at, mask), first))
     const next = at - 2 * w
-    b0 = i32x4.add(b0, i32x4.dot_i16x8_s(firstRows<W>(next, mask), first))
-    b1 = i32x4.add(b1, i32x4.dot_i16x8_s(secondRows<W>(next, mask), first))
-    b2 = i32x4.add(b2, i32x4.dot_i16x8_s(thirdRows<W>(next, mask), first))
-    b3 = i32x4.add(b3, i32x4.dot_i16x8_s(lastRows<W>(next, mask), first))
+    b0 = i32x4.add(b0, i32x4.dot_i16x8_s(fourRows<W, Rows12>(next, mask), first))
+    b1 = i32x4.add(b1, i32x4.dot_i16x8_s(fourRows<W, Rows8>(next, mask), first))
+    b2 = i32x4.add(b2, i32x4.dot_i16x8_s(fourRows<W, Rows4>(next, mask), first))
+    b3 = i32x4.add(b3, i32x4.dot_i16x8_s(fourRows<W, Rows0>(next, mask), first))
   }
   v128.store(sums, a0)
   v128.store(sums, a1, 16)
