@@ -10,7 +10,14 @@ import {
 import { recordOf, storedTensors } from '../../src/checkpoint/quantized/quantized-tensors.js'
 import type { PackedQuantizedLayer } from '../../src/packing/quantized-layer.js'
 import { normals } from './random-layers.js'
-import { configOf, type MakeLayer, type ModelSizes, randomWeights } from './random-model.js'
+import {
+  blockLinears,
+  blockNorms,
+  configOf,
+  type MakeLayer,
+  type ModelSizes,
+  randomWeights,
+} from './random-model.js'
 import { modelFolder } from './real-layers.js'
 
 /** A folder of random weights: embedding, norms and, unless `make` is there for it, the head in bf16. */
@@ -58,9 +65,8 @@ export async function writeRandomFolder(
     if (head) await addLayer('lm_head', head(sizes.words, sizes.hidden))
     for (let block = 0; block < sizes.blocks; block++) {
       const prefix = `model.layers.${block}`
-      for (const norm of ['input_layernorm', 'post_attention_layernorm'])
-        await addPlain(`${prefix}.${norm}.weight`)
-      for (const linear of linears) {
+      for (const norm of blockNorms) await addPlain(`${prefix}.${norm}.weight`)
+      for (const linear of blockLinears) {
         await addLayer(`${prefix}.${linear}`, layerOf(shapeOf(`${prefix}.${linear}.weight`)!))
       }
     }
@@ -87,8 +93,3 @@ async function tokenizerOf(words: number): Promise<string> {
   for (let id = Object.keys(vocab).length; id < words; id++) vocab[`Ġword${id}`] = id
   return JSON.stringify(tokenizer)
 }
-
-const linears = [
-  ...['q_proj', 'k_proj', 'v_proj', 'o_proj'].map((name) => `self_attn.${name}`),
-  ...['gate_proj', 'up_proj', 'down_proj'].map((name) => `mlp.${name}`),
-]

@@ -35,6 +35,15 @@ export function configOf(sizes: ModelSizes) {
   }
 }
 
+/** The linear layers of a block. */
+export const blockLinears: readonly string[] = [
+  ...['q_proj', 'k_proj', 'v_proj', 'o_proj'].map((name) => `self_attn.${name}`),
+  ...['gate_proj', 'up_proj', 'down_proj'].map((name) => `mlp.${name}`),
+]
+
+/** Its norms. */
+export const blockNorms: readonly string[] = ['input_layernorm', 'post_attention_layernorm']
+
 /** Makes a layer in the form that is measured; undefined: float32. */
 export type MakeLayer = ((rows: number, cols: number) => PackedQuantizedLayer) | undefined
 

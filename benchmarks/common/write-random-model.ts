@@ -2,16 +2,14 @@ import { createCheckpointWriter } from 'gptvq/model'
 import { encodeFloats } from '../../src/checkpoint/dtype.js'
 import { randomGenerator } from '../../src/random.js'
 import { normals } from './random-layers.js'
-import { configOf, type ModelSizes, randomWeights } from './random-model.js'
+import { blockLinears, blockNorms, configOf, type ModelSizes, randomWeights } from './random-model.js'
 
 /** Writes a model of random weights in bfloat16 into a folder, without a tokenizer. */
 export async function writeRandomModel(to: string, sizes: ModelSizes): Promise<void> {
   const writer = await createCheckpointWriter(to)
   try {
     const { shape } = randomWeights(sizes, undefined)
-    const linears = ['q', 'k', 'v', 'o'].map((part) => `self_attn.${part}_proj`)
-    const feedForward = ['gate', 'up', 'down'].map((part) => `mlp.${part}_proj`)
-    const inBlock = [...linears, ...feedForward, 'input_layernorm', 'post_attention_layernorm']
+    const inBlock = [...blockLinears, ...blockNorms]
     const blocks = Array.from({ length: sizes.blocks }, (_, i) =>
       inBlock.map((part) => `model.layers.${i}.${part}`),
     )

@@ -54,7 +54,7 @@ export interface SharedBudget {
  *
  * @returns options by the name of the weight, and the report
  * @throws OptionError when the budget cannot be met or used up
- * @throws NumericError naming the layer when an activation, a gradient or an effect is NaN or infinite
+ * @throws NumericError naming the layer when an activation or an effect is NaN or infinite
  * @throws AbortedError when `signal` fires
  */
 export async function shareBudget(input: ShareBudgetInput): Promise<SharedBudget> {
