@@ -38,6 +38,7 @@ export interface NibbleSlots {
 
 /** How rows of a row group lie together. */
 export interface NibbleTiles {
+  readonly rowsPerGroup: number
   /** Rows of each tile of a row group but the last. */
   readonly tileRows: number
   /** Rows of a row group, with those that fill its last tile where codes go down. */
@@ -47,21 +48,21 @@ export interface NibbleTiles {
 }
 
 /** Codes go down tiles where products are read from tables. */
-export function nibbleTiles(
-  source: PackedSource,
-  rowsPerGroup: number,
-  segments: readonly Segment[],
-): NibbleTiles {
+function nibbleTiles(source: PackedSource, rowsPerGroup: number, segments: readonly Segment[]): NibbleTiles {
   const height = Math.min(source.rows, rowsPerGroup)
   if (readsTables(source, segments)) {
-    return { tileRows: TABLE_ROWS, groupRows: TABLE_ROWS * Math.ceil(height / TABLE_ROWS), goesDown: true }
+    const groupRows = TABLE_ROWS * Math.ceil(height / TABLE_ROWS)
+    return { rowsPerGroup, tileRows: TABLE_ROWS, groupRows, goesDown: true }
   }
   const tileRows = Math.ceil(height / Math.ceil(height / TILE_ROWS))
-  return { tileRows, groupRows: rowsPerGroup, goesDown: false }
+  return { rowsPerGroup, tileRows, groupRows: rowsPerGroup, goesDown: false }
 }
 
 /** Slots for a weight that {@link NibbleSlots} can multiply, else undefined. */
-export function nibbleSlots(source: PackedSource, segments: readonly Segment[]): NibbleSlots | undefined {
+export function nibbleSlots(
+  source: PackedSource,
+  segments: readonly Segment[],
+): { readonly arrays: NibbleSlots; readonly tiles: NibbleTiles } | undefined {
   const { values, permutation } = source
   if (!isNibbles(source, segments) || values.kind === 'grid') return undefined
   const elements = values.elements as Int8Array
@@ -75,22 +76,21 @@ export function nibbleSlots(source: PackedSource, segments: readonly Segment[]):
     stretches.set([start, AT_ONCE * Math.ceil(end / AT_ONCE)], 6 * i)
   }
   const tiles = nibbleTiles(source, values.rowsPerGroup, segments)
-  const codes = tiled(source, values.rowsPerGroup, tiles)
+  const codes = tiled(source, tiles)
   const isDown = blocks && tiles.goesDown
-  return {
+  const arrays = {
     ...{ codes, order, stretches, elements: apart(elements), levelPairs: pairsOf(blocks?.levels) },
-    levelsDown: isDown
-      ? levelsDown(source.rows, values.rowsPerGroup, tiles.groupRows, segments.length, blocks)
-      : new Uint8Array(0),
+    levelsDown: isDown ? levelsDown(source.rows, tiles, segments.length, blocks) : new Uint8Array(0),
     levelPlanes: isDown ? planesOf(blocks.levels) : new Uint8Array(0),
   }
+  return { arrays, tiles }
 }
 
-function tiled(source: PackedSource, rowsPerGroup: number, tiles: NibbleTiles): Uint8Array {
+function tiled(source: PackedSource, tiles: NibbleTiles): Uint8Array {
   const { rows, cols, codes } = source
   const from = packedRowBytes(Math.ceil(cols / 2), 4)
   const chunks = Math.ceil(cols / AT_ONCE)
-  const { tileRows: most, groupRows, goesDown } = tiles
+  const { rowsPerGroup, tileRows: most, groupRows, goesDown } = tiles
   const groups = Math.ceil(rows / rowsPerGroup)
   const lastRows = rows - (groups - 1) * rowsPerGroup
   const lastFilled = goesDown ? TABLE_ROWS * Math.ceil(lastRows / TABLE_ROWS) : lastRows
@@ -113,8 +113,7 @@ function tiled(source: PackedSource, rowsPerGroup: number, tiles: NibbleTiles): 
 
 function levelsDown(
   rows: number,
-  rowsPerGroup: number,
-  groupRows: number,
+  { rowsPerGroup, groupRows }: NibbleTiles,
   segments: number,
   { codes }: BlockLevels,
 ): Uint8Array {

@@ -6,7 +6,7 @@ import { jobKinds } from '../runtime/job.js'
 import { allocate, type KernelMemory, release } from '../runtime/memory.js'
 import { type Pool, runJob } from '../runtime/pool.js'
 import { withMemory } from '../runtime/stage.js'
-import { type NibbleTiles, nibbleSlots, nibbleTiles } from './nibble-slots.js'
+import { type NibbleTiles, nibbleSlots } from './nibble-slots.js'
 import { type TrellisStreams, trellisStreams } from './trellis-streams.js'
 
 /** Numbers at the start of a packed weight, see `assembly/packed-weight.ts`; codes of less than 8 bits need two vectors. */
@@ -31,7 +31,7 @@ export interface PreparedWeight {
   /** Its elements are floats: activations are not rounded. */
   readonly isFloat: boolean
   /** Only where `assembly/packed/nibble-product.ts` multiplies. */
-  readonly nibbles?: NibbleTiles & { readonly rowsPerGroup: number }
+  readonly nibbles?: NibbleTiles
   /** Only with a trellis. */
   readonly trellis?: { readonly rowsPerGroup: number; readonly vectorDim: number }
 }
@@ -50,7 +50,7 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
   const vectorDim = isGrid ? 1 : values.vectorDim
   const streams = trellis && trellisStreams(source, values as CodebookValues, trellis)
   const nibbles = nibbleSlots(source, segments)
-  const form = streams?.arrays ?? nibbles
+  const form = streams?.arrays ?? nibbles?.arrays
   const arrays = { ...arraysOf(source, segments), ...form }
   const { at, bytes, places } = placeArrays(heap, source, arrays)
   writeHeader(
@@ -71,9 +71,8 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
       throw error
     }
   }
-  const tiles = !isGrid && nibbles && nibbleTiles(source, values.rowsPerGroup, segments)
-  if (tiles) {
-    const { tileRows, groupRows, goesDown } = tiles
+  if (nibbles) {
+    const { tileRows, groupRows, goesDown } = nibbles.tiles
     const { levelsDown, levelPlanes } = places
     const header = [tileRows, groupRows, goesDown ? 1 : 0, levelsDown, levelPlanes]
     new Int32Array(heap.memory.buffer, at + TILE_ROWS, header.length).set(header)
@@ -88,7 +87,7 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
     ...pairsOf(form?.stretches, segments),
     isPermuted: source.permutation !== undefined,
     isFloat: !isGrid && values.elements instanceof Float32Array,
-    ...(!isGrid && tiles && { nibbles: { rowsPerGroup: values.rowsPerGroup, ...tiles } }),
+    ...(nibbles && { nibbles: nibbles.tiles }),
     ...(!isGrid && trellis && { trellis: { rowsPerGroup: values.rowsPerGroup, vectorDim } }),
   }
 }
