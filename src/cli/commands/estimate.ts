@@ -46,7 +46,8 @@ function estimateTable(estimate: Estimate): string {
       ['calibration', tokens > 0 ? formatCount(tokens, 'token') : 'none'],
       [
         'measured',
-        `in ${formatSeconds(measuredSeconds)} on ${formatCount(machine.threads, 'thread')}, kernels ${machine.kernels}`,
+        `in ${formatSeconds(measuredSeconds)} on ${formatCount(machine.threads, 'thread')}, kernels ${machine.kernels}, ` +
+          `products ${machine.products}`,
       ],
       ...notes.map((note) => ['note', note]),
     ],

@@ -1,6 +1,7 @@
 import { refuseUnknown } from '../../check-option.js'
 import { requireModel } from '../../checkpoint/model-source.js'
 import { kernels, setThreads, threadCount } from '../../kernels/kernels.js'
+import { startProducts } from '../../kernels/native/start-products.js'
 import { matrix } from '../../matrix.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
 import { readRows } from '../../model/decoder/weights.js'
@@ -44,6 +45,8 @@ export interface Estimate extends StoredSizes {
     readonly threads: number
     /** The build of the kernels, e.g. `'relaxed'`. */
     readonly kernels: string
+    /** What multiplies matrices, as `startProducts` gives it. */
+    readonly products: string
   }
   /** What the measurement took. */
   readonly measuredSeconds: number
@@ -82,6 +85,7 @@ async function estimateIf(
   requireModel('model', options.model)
   if (options.threads !== undefined) setThreads(options.threads)
   const lap = stopwatch()
+  const products = await startProducts(options.products)
   const prepared = await prepareRun(options)
   try {
     if (!isWanted(prepared)) return undefined
@@ -103,7 +107,7 @@ async function estimateIf(
       memory,
       diskBytes: diskBytes(prepared, options, sizes, tokens) + spilled,
       tokens,
-      machine: { threads: threadCount(), kernels: kernels().name },
+      machine: { threads: threadCount(), kernels: kernels().name, products },
       measuredSeconds: lap(),
       notes: (options.tuningEpochs ?? 0) > 0 ? ['tuning is not in the time'] : [],
     }

@@ -2,9 +2,9 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { setThreads, threadCount } from '../../../src/kernels/kernels.js'
+import { replacedProducts, setThreads, threadCount } from '../../../src/kernels/kernels.js'
 import { startProducts } from '../../../src/kernels/native/start-products.js'
-import { evaluateModel, type QuantizeModelOptions, quantizeModel } from '../../../src/model.js'
+import { estimateModel, evaluateModel, type QuantizeModelOptions, quantizeModel } from '../../../src/model.js'
 import { availableBlas } from '../../support/blas.js'
 import { writeTinyModel } from '../../support/tiny-model.js'
 
@@ -66,5 +66,15 @@ describe('the option products', () => {
     const own = await evaluateModel(shared)
     const native = await evaluateModel({ ...shared, products: 'blas' })
     expect(Math.abs(native.perplexity / own.perplexity - 1)).toBeLessThan(1e-5)
+  })
+
+  it.skipIf(!blas)('is what an estimate is measured with too, and it says so', async () => {
+    const shared = { model, calibration: text, sequences: 4, sequenceLength: 32, engine: 'wasm' } as const
+    const native = await estimateModel({ ...shared, products: 'blas' })
+    expect(replacedProducts()).toBeDefined()
+    expect(native.machine.products).toBe(`blas (${blas!.description})`)
+    const own = await estimateModel(shared)
+    expect(replacedProducts()).toBeUndefined()
+    expect(own.machine.products).toBe('wasm')
   })
 })
