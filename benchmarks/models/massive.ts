@@ -32,7 +32,6 @@ interface Row {
   readonly bits?: number
 }
 
-const SEEDS = [0, 1]
 const WINDOWS = 40
 const CONTEXT = 128
 
@@ -76,9 +75,7 @@ const heads = [
   'calibration',
   'bits',
   'KL',
-  'seeds',
   'without correction',
-  'seeds',
   'GPTQ',
   'moved at most',
   'held back',
@@ -102,35 +99,26 @@ async function measure({ model, bits, ...calibration }: Row): Promise<string[]> 
     const candidates = []
     const moves: { move: number; unboundedMove: number }[] = []
     for (const options of Object.values(methods)) {
-      for (const seed of options.method === 'gptq' ? [0] : SEEDS) {
-        const layers = new Map<string, QuantizedLayer>()
-        const { layers: reports } = await quantizeModel({
-          model: scaled,
-          calibration: join(modelFolder, 'texts/calibration.txt'),
-          ...calibration,
-          ...(bits !== undefined && { bits }),
-          ...options,
-          seed,
-          onLayer: (name, layer) => layers.set(name, layer),
-        })
-        moves.push(...reports.flatMap(({ drift }) => drift ?? []))
-        candidates.push({ source: withQuantizedLayers(full.source, layers), config: full.config })
-      }
+      const layers = new Map<string, QuantizedLayer>()
+      const { layers: reports } = await quantizeModel({
+        model: scaled,
+        calibration: join(modelFolder, 'texts/calibration.txt'),
+        ...calibration,
+        ...(bits !== undefined && { bits }),
+        ...options,
+        onLayer: (name, layer) => layers.set(name, layer),
+      })
+      moves.push(...reports.flatMap(({ drift }) => drift ?? []))
+      candidates.push({ source: withQuantizedLayers(full.source, layers), config: full.config })
     }
     const text = await readTokens(join(modelFolder, 'texts/evaluation.txt'), scaled, full.config)
     const windows = cutWindows(text, CONTEXT, WINDOWS)
     const scored = await scoreModels({ reference: full, candidates, windows })
-    const kl = scored.candidates.map(({ klDivergence }) => klDivergence!)
-    const [corrected, uncorrected] = [kl.slice(0, 2), kl.slice(2, 4)]
     const held = moves.filter(({ move, unboundedMove }) => unboundedMove > move).length
     return [
-      ...[corrected, uncorrected].flatMap((pair) => [
-        ((pair[0] + pair[1]) / 2).toFixed(4),
-        pair.map((value) => value.toFixed(4)).join(', '),
-      ]),
-      kl[4].toFixed(4),
+      ...scored.candidates.map(({ klDivergence }) => klDivergence!.toFixed(4)),
       Math.max(...moves.map(({ move }) => move)).toFixed(2),
-      `${held / SEEDS.length} of ${moves.length / SEEDS.length}`,
+      `${held} of ${moves.length}`,
     ]
   } finally {
     await full.close()
