@@ -1,10 +1,11 @@
 /**
  * Products by the system's BLAS against those of this package, in turns in one process: alone at the shapes of
- * Llama-2-7B's layers, and as parts of a whole layer. `npm run bench:native [-- --quick] [-- --layers]`, the
+ * Llama-2-7B's layers, in attention, and as parts of a whole layer. `npm run bench:native [-- --quick] [-- --layers]`, the
  * latter for layers alone; prints Markdown.
  */
 import { quantizeLayer } from 'gptvq'
 import { type ProductForm, type ProductKernels, wholeBlock } from '../../src/kernels/contract.js'
+import { forwardKernels } from '../../src/kernels/forward-kernels.js'
 import { kernels, setThreads, threadCount } from '../../src/kernels/kernels.js'
 import { type ProductsName, startProducts } from '../../src/kernels/native/start-products.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
@@ -28,17 +29,28 @@ const shapes: readonly Shape[] = [
   { what: 'refinement of 256 columns', form: 'AB', m: 4096, n: 256, k: 32 },
 ]
 
+/** Causal attention of one sequence. */
+const attention = [
+  { what: 'SmolLM2-135M', length: 2048, heads: 9, kvHeads: 3, headDim: 64 },
+  { what: 'SmolLM2-135M', length: 512, heads: 9, kvHeads: 3, headDim: 64 },
+  { what: 'Llama-2-7B', length: 2048, heads: 32, kvHeads: 32, headDim: 128 },
+]
+
 const names: readonly ProductsName[] = ['wasm', 'blas']
+const allThreads = [...new Set([1, threadCount()])]
 const quick = process.argv.includes('--quick')
 
 console.log(`\n${await startProducts('blas')}, kernels ${kernels().name}, Node ${process.versions.node}\n`)
-if (!process.argv.includes('--layers')) await compareProducts()
+if (!process.argv.includes('--layers')) {
+  await compareProducts()
+  await compareAttention()
+}
 await compareLayers()
 
 async function compareProducts(): Promise<void> {
   console.log('| product | m x n x k | threads | wasm GFLOP/s | blas GFLOP/s | ratio | spread % |')
   console.log('| ------- | --------- | ------- | ------------ | ------------ | ----- | -------- |')
-  const counts = [...new Set([1, threadCount()])]
+  const counts = allThreads
   for (const shape of shapes) {
     for (const threads of counts) {
       setThreads(threads)
@@ -75,6 +87,48 @@ async function compareProduct({ what, form, m, n, k }: Shape, threads: number): 
   )
 }
 
+async function compareAttention(): Promise<void> {
+  console.log('\n| attention | tokens | heads | threads | wasm ms | blas ms | ratio | spread % |')
+  console.log('| --------- | ------ | ----- | ------- | ------- | ------- | ----- | -------- |')
+  for (const { what, length: whole, heads, kvHeads, headDim } of attention) {
+    const length = quick ? whole / 8 : whole
+    const rows = (count: number, seed: number) => {
+      const held = forwardKernels().allocate(length * count * headDim)
+      held.set(normals(held.length, seed))
+      return held
+    }
+    const [queries, keys, values, output] = [heads, kvHeads, kvHeads, heads].map(rows)
+    const shape = { heads, kvHeads, headDim, scale: headDim ** -0.5, softCap: undefined, window: undefined }
+    const task = { ...shape, sequences: 1, length, position: 0, capacity: length }
+    for (const threads of allThreads) {
+      setThreads(threads)
+      const contenders = names.map((name) => ({
+        name,
+        async run() {
+          await startProducts(name)
+          forwardKernels().attend({ ...task, queries, keys, values, output })
+        },
+      }))
+      const timings = await timeTogether(contenders, quick ? hasty : { ...thorough, rounds: 5 })
+      const [wasm, blas] = names.map((name) => timings.get(name)!)
+      const milliseconds = [wasm, blas].map(({ seconds }) => (1000 * seconds).toFixed(1))
+      const spread = Math.max(spreadOf(wasm), spreadOf(blas)).toFixed(0)
+      const ratio = (wasm.seconds / blas.seconds).toFixed(2)
+      const cells = [
+        what,
+        length,
+        `${heads} (${kvHeads}) x ${headDim}`,
+        threads,
+        ...milliseconds,
+        ratio,
+        spread,
+      ]
+      console.log(`| ${cells.join(' | ')} |`)
+    }
+    for (const array of [queries, keys, values, output]) forwardKernels().release(array)
+  }
+}
+
 function normals(count: number, seed: number): Float32Array {
   const random = randomGenerator(seed)
   const some = Float32Array.from({ length: Math.min(count, 65521) }, () => randomNormal(random))
@@ -88,7 +142,7 @@ async function compareLayers(): Promise<void> {
   await quantizeLayer(heavyTailedWeight(256, 256, 1), correlatedHessian(256, 1))
   console.log('\n| layer | products | threads | CPU s, median | in products | by phase, s |')
   console.log('| ----- | -------- | ------- | ------------- | ----------- | ----------- |')
-  for (const threads of [...new Set([1, threadCount()])]) {
+  for (const threads of allThreads) {
     setThreads(threads)
     const seconds = new Map<ProductsName, number[]>(names.map((name) => [name, []]))
     const shares = new Map<ProductsName, number[]>(names.map((name) => [name, []]))

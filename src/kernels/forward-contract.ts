@@ -81,6 +81,21 @@ export interface RotateTask {
   readonly y: Float32Array
 }
 
+/** Scores of attention, to become the shares of the values in place. */
+export interface SharesTask {
+  /** rows x keys, some queries of one head after those of another. */
+  readonly scores: Float32Array
+  readonly rows: number
+  readonly keys: number
+  /** Queries of a head. */
+  readonly queries: number
+  /** The place of the first query among the keys: none behind it is seen. */
+  readonly own: number
+  /** Keys that a query sees at most, the last of them its own; undefined: all before it. */
+  readonly window: number | undefined
+  readonly softCap: number | undefined
+}
+
 /** What a row of logits predicts. */
 export interface Predictions {
   /** `sum(exp(logit - largest))` of each row; NaN where a logit is NaN or infinite. */
@@ -112,6 +127,9 @@ export interface ForwardKernels extends Pick<ProductKernels, 'gemm'>, PackedKern
    * it, and up to 10 positions behind those that see it, as 0 times that value.
    */
   attend(task: AttentionTask): void
+
+  /** Scores become the shares that values have in the output: softmax over what each query sees, 0 elsewhere; in float32. */
+  shareAttention(task: SharesTask): void
 
   /** `y = activation(x)`, within 2^-20 of the larger of |y| and 2^-10 |x|; `y` may be `x`. */
   activate(activation: ElementActivation, x: Float32Array, y: Float32Array): void
@@ -160,4 +178,10 @@ export interface ForwardKernels extends Pick<ProductKernels, 'gemm'>, PackedKern
    * @param logits rows x cols
    */
   weigh(rows: number, cols: number, shares: Float32Array, logits: Float32Array): Float64Array
+}
+
+/** Products of a library, which take the place of the kernels' own, and attention by them. */
+export interface LibraryProducts extends ProductKernels {
+  /** The {@link ForwardKernels.attend} of `kernels`, with its products by the library where that is faster. */
+  attendWith(kernels: ForwardKernels): ForwardKernels['attend']
 }

@@ -32,7 +32,8 @@ export function forwardKernels(): ForwardKernels {
   const products = replacedProducts()
   if (products === undefined) return started.kernels
   if (started.combined?.gemm !== products.gemm) {
-    started.combined = { ...started.kernels, gemm: products.gemm }
+    const attend = products.attendWith(started.kernels)
+    started.combined = { ...started.kernels, gemm: products.gemm, attend }
   }
   return started.combined
 }

@@ -1,5 +1,6 @@
 import { requireWhole } from '../check-option.js'
-import type { KernelName, ProductKernels } from './contract.js'
+import type { KernelName } from './contract.js'
+import type { LibraryProducts } from './forward-contract.js'
 import { referenceKernels } from './reference/kernels.js'
 import type { LayerKernels } from './trellis-contract.js'
 import { wasmKernels } from './wasm/kernels.js'
@@ -8,7 +9,7 @@ import { createPool, type Pool, stopWorkers } from './wasm/runtime/pool.js'
 import { bestBuild, type KernelBuild, startRuntime } from './wasm/runtime/runtime.js'
 
 let current: LayerKernels | undefined
-let products: ProductKernels | undefined
+let products: LibraryProducts | undefined
 /** `current` with its products replaced by `products`. */
 let combined: LayerKernels | undefined
 let pool: Pool | undefined
@@ -23,13 +24,13 @@ export function kernels(): LayerKernels {
 }
 
 /** Has `replacement` do all products from now on; undefined: the kernels' own. */
-export function useProducts(replacement: ProductKernels | undefined): void {
+export function useProducts(replacement: LibraryProducts | undefined): void {
   products = replacement
   combined = undefined
 }
 
 /** What does the products in place of the kernels' own; undefined: nothing does. */
-export function replacedProducts(): ProductKernels | undefined {
+export function replacedProducts(): LibraryProducts | undefined {
   return products
 }
 

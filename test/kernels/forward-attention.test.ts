@@ -1,12 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type {
-  AttentionTask,
-  ForwardKernels,
-  HeldRows,
-  RotateTask,
-} from '../../src/kernels/forward-contract.js'
+import type { ForwardKernels, RotateTask, SharesTask } from '../../src/kernels/forward-contract.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
+import { type AttentionShape, attend, plain } from './attention-cases.js'
 import {
   builds,
   isSame,
@@ -20,12 +16,6 @@ import {
 } from './forward-arrays.js'
 
 const seeds = fc.nat(1e6)
-
-interface AttentionShape extends Omit<AttentionTask, 'queries' | 'keys' | 'values' | 'output'> {
-  readonly seed: number
-  /** Keys and values are codes with scales. */
-  readonly isInt8?: boolean
-}
 
 /** Prompts, chunks of prompts, and tokens one by one. */
 const lengths = fc.oneof(fc.constant(1), fc.integer({ min: 2, max: 12 }), fc.integer({ min: 1, max: 45 }))
@@ -51,49 +41,27 @@ const attentionShapes: fc.Arbitrary<AttentionShape> = fc
     capacity: shape.position + shape.length + room,
   }))
 
-function attend(kernels: ForwardKernels, { seed, isInt8 = false, ...shape }: AttentionShape): Float32Array {
-  const { sequences, length, capacity, heads, kvHeads, headDim } = shape
-  const queries = normals(sequences * length * heads * headDim, seed, 2)
-  const runs = sequences * capacity * kvHeads
-  // what lies behind the last position may be anything
-  const isThere = (run: number) => Math.floor(run / kvHeads) % capacity < shape.position + length
-  const [keys, values] = [1, 2].map((i) => {
-    const cached = normals(runs * headDim, seed + i, 2)
-    return cached.map((value, at) => (isThere(Math.floor(at / headDim)) ? value : Number.NaN))
+const sharesTasks = fc
+  .record({
+    heads: fc.integer({ min: 1, max: 3 }),
+    queries: fc.integer({ min: 1, max: 40 }),
+    own: fc.integer({ min: 0, max: 50 }),
+    behind: fc.integer({ min: 0, max: 9 }),
+    window: fc.option(fc.integer({ min: 1, max: 60 }), { nil: undefined }),
+    softCap: fc.option(fc.constantFrom(0.5, 2, 50), { nil: undefined }),
+    seed: seeds,
   })
-  const [keyScales, valueScales] = [3, 4].map((i) => {
-    const scales = normals(runs, seed + i, 2 ** -6)
-    return scales.map((scale, run) => (isThere(run) ? scale : Number.NaN))
-  })
-  return withArrays(kernels, [queries, keys, values, keyScales, valueScales], (q, k, v, ofKeys, ofValues) => {
-    const held = (rows: Float32Array, scales: Float32Array): HeldRows =>
-      isInt8 ? { codes: asCodes(rows), scales } : rows
-    return withinLarger(kernels, unwritten(queries.length), (output) =>
-      kernels.attend({ ...shape, queries: q, keys: held(k, ofKeys), values: held(v, ofValues), output }),
-    )
-  })
-}
+  .map(({ heads, behind, ...task }) => ({
+    ...task,
+    rows: heads * task.queries,
+    keys: task.own + task.queries + behind,
+  }))
 
-/** As many codes, in the memory of the values they are made of. */
-function asCodes(rows: Float32Array): Int8Array {
-  const codes = Int8Array.from(rows, (value) => Math.max(-127, Math.min(127, Math.round(40 * value))))
-  const held = new Int8Array(rows.buffer, rows.byteOffset, rows.length)
-  held.set(codes)
-  return held
-}
+type SharesShape = Omit<SharesTask, 'scores'> & { readonly seed: number }
 
-const plain: AttentionShape = {
-  sequences: 1,
-  length: 8,
-  position: 0,
-  capacity: 8,
-  heads: 1,
-  kvHeads: 1,
-  headDim: 2,
-  scale: Math.SQRT1_2,
-  softCap: undefined,
-  window: undefined,
-  seed: 5,
+function shares(kernels: ForwardKernels, { seed, ...task }: SharesShape): Float32Array {
+  const scores = normals(task.rows * task.keys, seed, 4)
+  return withinLarger(kernels, scores, (part) => kernels.shareAttention({ ...task, scores: part }))
 }
 
 const rotateShapes = fc
@@ -164,6 +132,33 @@ describe.each(builds)('attention, %s build', (build) => {
       }),
       { numRuns: 400 },
     )
+  })
+
+  it('shares are those of the reference, which add up to 1, and 0 for what is not seen', () => {
+    fc.assert(
+      fc.property(sharesTasks, (task) => {
+        const found = shares(kernels, task)
+        expect(largestGap(found, shares(referenceForwardKernels, task))).toBeLessThan(2e-6)
+        for (let row = 0; row < task.rows; row++) {
+          const own = found.subarray(row * task.keys, (row + 1) * task.keys)
+          const behind = task.own + (row % task.queries) + 1
+          const first = Math.max(0, behind - (task.window ?? behind))
+          expect([...own.subarray(0, first), ...own.subarray(behind)].every((share) => share === 0)).toBe(
+            true,
+          )
+          expect(own.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 5)
+        }
+      }),
+    )
+  })
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])('shares of %s are not finite', (bad) => {
+    for (const at of [0, 5, 8]) {
+      const scores = Float32Array.from({ length: 9 }, (_, i) => (i === at ? bad : i))
+      const task = { rows: 1, keys: 9, queries: 1, own: 8, window: undefined, softCap: undefined, scores }
+      const found = withinLarger(kernels, scores, (part) => kernels.shareAttention({ ...task, scores: part }))
+      expect(found.some((share) => !Number.isFinite(share))).toBe(true)
+    }
   })
 
   it.each([undefined, 100, 300])('is as the reference over several runs of queries, window %s', (window) => {
@@ -243,6 +238,7 @@ describe.each(builds)('attention, %s build', (build) => {
       attend(kernels, { ...shape, isInt8: true }),
       attend(kernels, { ...shape, isInt8: true, length: 1, position: 301 }),
       rotate(kernels, turning, false),
+      shares(kernels, { rows: 600, keys: 400, queries: 300, own: 90, window: 200, softCap: 30, seed: 4 }),
     ])
     for (const result of results) {
       result.forEach((array, i) => {

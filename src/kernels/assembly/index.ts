@@ -1,6 +1,7 @@
 /** What the host calls: `takeTiles` on its own thread, `work` on every other. */
 import { attendTile } from './forward/attention'
 import { attendDirectTile } from './forward/attention-direct'
+import { shareAttentionTile } from './forward/attention-shares'
 import { multiplyBfloatsTile } from './forward/bfloats'
 import { assignTile, projectTile } from './clustering/clustering'
 import { moveTile, sumTile } from './clustering/clustering-move'
@@ -140,6 +141,8 @@ function runForwardTile(kind: i32, tile: i32, thread: i32): void {
       return attendDirectTile(tile, scratchOf(thread))
     case 39:
       return multiplyBfloatsTile(tile)
+    case 46:
+      return shareAttentionTile(tile)
     case 50:
       return roundActivationsTile(tile, scratchOf(thread))
     case 51:

@@ -1,4 +1,4 @@
-import type { AttentionTask, HeldRows, RotateTask } from '../forward-contract.js'
+import type { AttentionTask, HeldRows, RotateTask, SharesTask } from '../forward-contract.js'
 import { softCapped } from './activation.js'
 
 /** See `ForwardKernels`: every score of every query by itself. */
@@ -26,15 +26,34 @@ function attendFrom(task: AttentionTask, sequence: number, i: number, head: numb
     for (let j = 0; j < headDim; j++) sum += query[j] * heldValue(task.keys, start + j, headDim)
     return softCap === undefined ? scale * sum : softCapped(scale * sum, softCap)
   })
+  const shares = softmax(scores)
+  for (let j = 0; j < headDim; j++) {
+    let sum = 0
+    for (const [key, share] of shares.entries()) {
+      sum += share * heldValue(task.values, seenAt(first + key) + j, headDim)
+    }
+    task.output[at + j] = sum
+  }
+}
+
+function softmax(scores: Float64Array): Float64Array {
   const largest = scores.reduce((most, score) => Math.max(most, score), Number.NEGATIVE_INFINITY)
   const weights = scores.map((score) => Math.exp(score - largest))
   const total = weights.reduce((sum, weight) => sum + weight, 0)
-  for (let j = 0; j < headDim; j++) {
-    let sum = 0
-    for (const [key, weight] of weights.entries()) {
-      sum += weight * heldValue(task.values, seenAt(first + key) + j, headDim)
-    }
-    task.output[at + j] = sum / total
+  return weights.map((weight) => weight / total)
+}
+
+/** See `ForwardKernels`. */
+export function shareAttention({ scores, rows, keys, queries, own, window, softCap }: SharesTask): void {
+  for (let row = 0; row < rows; row++) {
+    const behind = own + (row % queries) + 1
+    const first = window === undefined ? 0 : Math.max(0, behind - window)
+    const all = scores.subarray(row * keys, (row + 1) * keys)
+    const seen = Float64Array.from(all.subarray(first, behind), (score) =>
+      softCap === undefined ? score : softCapped(score, softCap),
+    )
+    all.fill(0)
+    all.set(softmax(seen), first)
   }
 }
 

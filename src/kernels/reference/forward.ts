@@ -1,7 +1,7 @@
 import type { ForwardKernels } from '../forward-contract.js'
 import { decodeBfloats } from '../half.js'
 import { referenceActivations, softCapped } from './activation.js'
-import { attend, rotate } from './attention.js'
+import { attend, rotate, shareAttention } from './attention.js'
 import { referenceKernels } from './kernels.js'
 import { referencePacked } from './packed.js'
 
@@ -27,6 +27,7 @@ export const referenceForwardKernels: ForwardKernels = {
 
   rotate,
   attend,
+  shareAttention,
 
   activate(activation, x, y) {
     const activated = referenceActivations[activation]

@@ -1,5 +1,5 @@
 import { softCapped } from './activation'
-import { exponential } from './exponential'
+import { exponentialUpTo88 } from './exponential'
 import { KEYS, ROWS_AT_ONCE, rowStep, rowsOf, VALUES } from './held-rows'
 import { param } from '../job'
 import { loadUpTo, multiplyAdd, storeUpTo } from '../simd'
@@ -181,7 +181,7 @@ function weigh(scores: usize, keys: i32, sum: usize): void {
   most = f32x4.max(most, v128.shuffle<f32>(most, most, 1, 0, 3, 2))
   let sums = f32x4.splat(0)
   for (let at = scores; at < end; at += 16) {
-    const weights = exponential(f32x4.sub(v128.load(at), most))
+    const weights = exponentialUpTo88(f32x4.sub(v128.load(at), most))
     v128.store(at, weights)
     sums = f32x4.add(sums, weights)
   }

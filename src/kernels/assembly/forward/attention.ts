@@ -1,5 +1,5 @@
 import { softCapped } from './activation'
-import { exponential } from './exponential'
+import { exponentialUpTo88 } from './exponential'
 import { KEYS, ROWS_AT_ONCE, rowStep, rowsOf, VALUES } from './held-rows'
 import { param } from '../job'
 import { COLUMNS, multiplyStrips, packAcross, ROWS, transpose } from '../product'
@@ -161,8 +161,8 @@ function weigh(scores: usize, keys: i32, sums: usize): void {
   let sum0 = f32x4.splat(0)
   let sum1 = f32x4.splat(0)
   for (let at = scores; at < end; at += QUERY_STEP) {
-    const weight0 = exponential(f32x4.sub(v128.load(at), largest0))
-    const weight1 = exponential(f32x4.sub(v128.load(at, 16), largest1))
+    const weight0 = exponentialUpTo88(f32x4.sub(v128.load(at), largest0))
+    const weight1 = exponentialUpTo88(f32x4.sub(v128.load(at, 16), largest1))
     v128.store(at, weight0)
     v128.store(at, weight1, 16)
     sum0 = f32x4.add(sum0, weight0)

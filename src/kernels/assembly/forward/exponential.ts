@@ -9,21 +9,29 @@ const LN2_LOW: f32 = -2.12194440054690583e-4
 /** Below, the result would not be a normal number; above, not finite. */
 const LOWEST: f32 = -87
 const HIGHEST: f32 = 88
+/** Added to a number of less than 2^22, it leaves that rounded to a whole one in the last bits of the sum. */
+const ROUNDING: f32 = 12582912
 
 /** `exp(x)` in four lanes of float32, within 2^-22 of itself: 0 below -87 and for NaN, `exp(88)` above 88. */
 // @ts-expect-error: decorator
 @inline
 export function exponential(x: v128): v128 {
-  const bounded = f32x4.min(x, f32x4.splat(HIGHEST))
-  const turns = turnsOf(bounded)
-  return v128.and(power(turns, restOf(bounded, turns)), f32x4.ge(x, f32x4.splat(LOWEST)))
+  return exponentialUpTo88(f32x4.pmin(x, f32x4.splat(HIGHEST)))
+}
+
+/** The same for x not above 88. */
+// @ts-expect-error: decorator
+@inline
+export function exponentialUpTo88(x: v128): v128 {
+  const turns = turnsOf(x)
+  return v128.and(power(turns, restOf(x, turns)), f32x4.ge(x, f32x4.splat(LOWEST)))
 }
 
 /** The same of `x + low`, a sum of float32 numbers as near to it as no single one: `low` is far smaller than `x`. */
 // @ts-expect-error: decorator
 @inline
 export function exponentialOfSum(x: v128, low: v128): v128 {
-  const bounded = f32x4.min(x, f32x4.splat(HIGHEST))
+  const bounded = f32x4.pmin(x, f32x4.splat(HIGHEST))
   const turns = turnsOf(bounded)
   const rest = f32x4.add(restOf(bounded, turns), low)
   return v128.and(power(turns, rest), f32x4.ge(x, f32x4.splat(LOWEST)))
@@ -33,7 +41,7 @@ export function exponentialOfSum(x: v128, low: v128): v128 {
 // @ts-expect-error: decorator
 @inline
 export function exponentialLess1(x: v128): v128 {
-  const bounded = f32x4.max(f32x4.min(x, f32x4.splat(HIGHEST)), f32x4.splat(LOWEST))
+  const bounded = f32x4.pmax(f32x4.pmin(x, f32x4.splat(HIGHEST)), f32x4.splat(LOWEST))
   const turns = turnsOf(bounded)
   const rest = restOf(bounded, turns)
   const power = powerOf2(turns)
@@ -41,17 +49,19 @@ export function exponentialLess1(x: v128): v128 {
   return multiplyAdd(power, f32x4.mul(series(rest), rest), f32x4.sub(power, f32x4.splat(1)))
 }
 
+/** Whole turns plus `ROUNDING`. */
 // @ts-expect-error: decorator
 @inline
 function turnsOf(x: v128): v128 {
-  return f32x4.nearest(f32x4.mul(x, f32x4.splat(<f32>1.44269504088896341)))
+  return f32x4.add(f32x4.mul(x, f32x4.splat(<f32>1.44269504088896341)), f32x4.splat(ROUNDING))
 }
 
 // @ts-expect-error: decorator
 @inline
 function restOf(x: v128, turns: v128): v128 {
-  const rest = multiplySubtract(turns, f32x4.splat(LN2_HIGH), x)
-  return multiplySubtract(turns, f32x4.splat(LN2_LOW), rest)
+  const whole = f32x4.sub(turns, f32x4.splat(ROUNDING))
+  const rest = multiplySubtract(whole, f32x4.splat(LN2_HIGH), x)
+  return multiplySubtract(whole, f32x4.splat(LN2_LOW), rest)
 }
 
 /** `2^turns exp(rest)` */
@@ -61,10 +71,11 @@ function power(turns: v128, rest: v128): v128 {
   return f32x4.mul(multiplyAdd(series(rest), rest, f32x4.splat(1)), powerOf2(turns))
 }
 
+/** The last bits of `turns` are whole turns, which go into the exponent; what is above them is shifted out. */
 // @ts-expect-error: decorator
 @inline
 function powerOf2(turns: v128): v128 {
-  return i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(turns), i32x4.splat(127)), 23)
+  return i32x4.shl(i32x4.add(turns, i32x4.splat(127)), 23)
 }
 
 /** `(exp(rest) - 1) / rest` */

@@ -8,7 +8,7 @@ import { withCopies } from '../runtime/stage.js'
 const TILE_QUERIES = 256
 /** Up to so many queries of a sequence it takes longer to pack keys and values than to read them for each query. */
 const FEW_QUERIES = 4
-/** Values of the tokens of a tile of turns, about. */
+/** Values of the tokens of a tile of turns, or of the rows of a tile of scores, about. */
 const TILE_VALUES = 2 ** 14
 /** As in `assembly/forward/attention.ts`. */
 const STRIP = 8
@@ -19,7 +19,7 @@ const ROWS_AT_ONCE = 64
 export function attentionKernels(
   pool: Pool,
   { addressOf }: ResidentArrays,
-): Pick<ForwardKernels, 'attend' | 'rotate'> {
+): Pick<ForwardKernels, 'attend' | 'shareAttention' | 'rotate'> {
   const { heap } = pool.runtime
   return {
     attend({ sequences, length, position, capacity, heads, kvHeads, headDim, scale, softCap, ...task }) {
@@ -40,6 +40,13 @@ export function attentionKernels(
       const tiles = sequences * kvHeads * Math.ceil(length / perTile)
       const scratch = tileScratch(Math.min(keys, seen + perTile), headDim)
       runJob(pool, jobKinds.attend, tiles, [...arrays, ...sizes, perTile, ...rest], scratch)
+    },
+
+    shareAttention({ scores, rows, keys, queries, own, window, softCap }) {
+      const perTile = Math.max(1, Math.floor(TILE_VALUES / keys))
+      const sizes = [rows, keys, queries, own, Math.min(window ?? keys, keys), perTile]
+      const params = [addressOf(scores), ...sizes, { f32: softCap ?? 0 }]
+      runJob(pool, jobKinds.shareAttention, Math.ceil(rows / perTile), params, 0)
     },
 
     rotate({ sequences, length, position, heads, headDim, dims, cos, sin, x, y }) {

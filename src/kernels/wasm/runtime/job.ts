@@ -50,6 +50,7 @@ export const jobKinds = {
   quantizeTrellis: 42,
   refineTrellis: 43,
   weighLogits: 45,
+  shareAttention: 46,
   roundActivations: 50,
   multiplyPacked: 51,
   expandPacked: 52,
