@@ -40,6 +40,7 @@ export interface DriftAccumulator {
 export function driftAccumulator(outer: number, inner: number): DriftAccumulator {
   const sums = matrix(outer, inner)
   let tokens = 0
+  let room = new Float32Array(0)
   return {
     get tokens() {
       return tokens
@@ -56,9 +57,9 @@ export function driftAccumulator(outer: number, inner: number): DriftAccumulator
           `a drift needs the same tokens thrice, was given ${rows}, ${present.rows} and ${inputs.rows}`,
         )
       }
-      const difference = full.data.slice()
-      for (let i = 0; i < difference.length; i++) difference[i] -= present.data[i]
-      const left = wholeBlock(difference, outer)
+      if (room.length < full.data.length) room = new Float32Array(full.data.length)
+      subtract(full.data, present.data, room)
+      const left = wholeBlock(room, outer)
       kernels().gemm(
         'AtB',
         outer,
@@ -90,4 +91,8 @@ export function driftAccumulator(outer: number, inner: number): DriftAccumulator
       return result
     },
   }
+}
+
+function subtract(a: Float32Array, b: Float32Array, difference: Float32Array): void {
+  for (let i = 0; i < a.length; i++) difference[i] = a[i] - b[i]
 }

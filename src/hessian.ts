@@ -25,6 +25,8 @@ export class HessianAccumulator {
   readonly #sums: Float32Array
   readonly #diagonalErrors: Float32Array
   readonly #rowStart = (row: number) => row * this.inFeatures
+  /** What a panel of tokens adds; given back once the sum is read. */
+  #panel: Float32Array | undefined
   #tokens = 0
 
   /** @throws ShapeError when `inFeatures` is not a positive integer */
@@ -55,7 +57,9 @@ export class HessianAccumulator {
     assertSquaresFit(activations)
     for (let first = 0; first < activations.rows; first += TOKENS_PER_PANEL) {
       const last = Math.min(first + TOKENS_PER_PANEL, activations.rows)
-      this.#addUpper(upperGram(activations, first, last), this.#rowStart)
+      this.#panel ??= new Float32Array(this.inFeatures ** 2)
+      writeUpperGram(activations, first, last, this.#panel)
+      this.#addUpper(this.#panel, this.#rowStart)
     }
     this.#tokens += activations.rows
   }
@@ -103,6 +107,7 @@ export class HessianAccumulator {
    * accumulator elsewhere. n (n + 1) / 2 values, a new array.
    */
   upperSum(): Float32Array {
+    this.#panel = undefined
     const n = this.inFeatures
     const sums = this.#sums
     const result = new Float32Array((n * (n + 1)) / 2)
@@ -143,6 +148,7 @@ export class HessianAccumulator {
    */
   hessian(): Matrix {
     if (this.#tokens === 0) throw new NumericError('no activations were added, so there is no Hessian')
+    this.#panel = undefined
     const n = this.inFeatures
     const factor = 2 / this.#tokens
     const result = matrix(n, n)
@@ -201,9 +207,7 @@ function assertSquaresFit(activations: Matrix): void {
 }
 
 /** The upper triangle of `X^T X` over rows `first` to `last` of `x`; what lies below is unspecified. */
-function upperGram(x: Matrix, first: number, last: number): Float32Array {
+function writeUpperGram(x: Matrix, first: number, last: number, gram: Float32Array): void {
   const n = x.cols
-  const gram = new Float32Array(n * n)
   kernels().gram(last - first, n, { data: x.data, offset: first * n, stride: n }, wholeBlock(gram, n))
-  return gram
 }
