@@ -122,7 +122,9 @@ async function quantized(name: string): Promise<Row> {
   const calibrated = options.method === 'rtn' ? {} : { calibration, sequences: Number(values.sequences) }
   const output = outputOf(name)
   await rm(output, { recursive: true, force: true })
-  const means = { model: model!, output, engine: 'wasm', products } as const
+  // a row that was stopped goes on
+  const resume = options.method !== 'rtn'
+  const means = { model: model!, output, engine: 'wasm', products, resume } as const
   const { bitsPerValue, wholeModel, seconds } = await quantizeModel({ ...means, ...calibrated, ...options })
   const peakMemory = 1024 * process.resourceUsage().maxRSS
   return {

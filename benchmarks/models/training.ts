@@ -60,6 +60,7 @@ const rows: readonly Row[] = [
   ...[2, 3, 4].flatMap((bits): Row[] => [
     { name: `gptq ${bits}`, quantize: { method: 'gptq', bits, groupSize: 128 } },
     { name: `qat ${bits}`, start: `gptq ${bits}`, train: qat },
+    { name: `qat ${bits}, default rate`, start: `gptq ${bits}`, train: { method: 'qat' } },
   ]),
   { name: 'lr-qat 2', start: 'gptq 2', train: { method: 'lr-qat', frozenBits: 8 } },
   { name: 'qat 2, cross entropy', start: 'gptq 2', train: { ...qat, distillation: 0 } },

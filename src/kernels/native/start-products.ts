@@ -14,7 +14,8 @@ let library: { readonly asked: string | undefined; readonly loading: Promise<Bla
 
 /**
  * Has the matrix products of the whole process done by one implementation from now on: those of the forward pass on the
- * engine `wasm`, Hessians, factors, propagation and residuals. All else stays with the kernels of this package.
+ * engine `wasm`, attention of many queries among them, Hessians, factors, propagation and residuals. All else stays with
+ * the kernels of this package.
  *
  * - `'wasm'`: the kernels of this package, the same bytes wherever their build is the same
  * - `'blas'`: `cblas_sgemm` of the system's library (OpenBLAS, on macOS Accelerate) through the package `koffi`, both of
