@@ -50,9 +50,8 @@ await compareLayers()
 async function compareProducts(): Promise<void> {
   console.log('| product | m x n x k | threads | wasm GFLOP/s | blas GFLOP/s | ratio | spread % |')
   console.log('| ------- | --------- | ------- | ------------ | ------------ | ----- | -------- |')
-  const counts = allThreads
   for (const shape of shapes) {
-    for (const threads of counts) {
+    for (const threads of allThreads) {
       setThreads(threads)
       await compareProduct(quick ? shrunk(shape) : shape, threads)
     }
