@@ -12,7 +12,7 @@ import {
   stageSummer,
   stageTotal,
 } from './stage-sums.js'
-import { type StoredTokens, storedInput } from './stored-state.js'
+import { reusedRoom, type StoredTokens, storedInput } from './stored-state.js'
 
 /** A block and the tokens in front of one of its stages. */
 export interface BlockStream {
@@ -61,9 +61,14 @@ export async function sumChunks(
 ): Promise<void> {
   const { length } = stream
   const pause = pacer(signal)
-  const seenBy = async (block: Block, { sequences, state }: StoredTokens): Promise<SeenTokens> => {
+  const rooms = { present: reusedRoom(), full: reusedRoom() }
+  const seenBy = async (
+    block: Block,
+    { sequences, state }: StoredTokens,
+    room: (size: number) => Float32Array,
+  ): Promise<SeenTokens> => {
     await pause()
-    const input: Matrix = storedInput(block, stage, { sequences, state }, length)
+    const input: Matrix = storedInput(block, stage, { sequences, state }, length, room)
     return { input, residual: stage.residualScale === undefined ? undefined : state.residual }
   }
   const { batches } = stream
@@ -73,8 +78,8 @@ export async function sumChunks(
   const visit = async (batch: StoredTokens, index: number) => {
     const { sequences } = batch
     const state = await full?.stream.batches[index].read(stage.reads)
-    const original = full && state && (await seenBy(full.block, { sequences, state }))
-    const present = await seenBy(block, batch)
+    const original = full && state && (await seenBy(full.block, { sequences, state }, rooms.full))
+    const present = await seenBy(block, batch, rooms.present)
     await pause()
     const chunk = chunks.find(({ last }) => index < last)!
     const runs = runsOf(chunk, { sequence, length, isOnly }, present.input.rows)

@@ -57,12 +57,31 @@ export function visitStored(
   })
 }
 
-/** What the layers of a stage read of stored tokens, for one that does not skip them: an array of its own. */
-export function storedInput(block: Block, stage: Stage, tokens: StoredTokens, length: number): Matrix {
+/** An array that is used again and again: to allocate one for each batch costs more than to fill it. */
+export function reusedRoom(): (size: number) => Float32Array {
+  let room = new Float32Array(0)
+  return (size) => {
+    if (room.length < size) room = new Float32Array(size)
+    return room.subarray(0, size)
+  }
+}
+
+/** What the layers of a stage read of stored tokens, for one that does not skip them, in an array of `room`. */
+export function storedInput(
+  block: Block,
+  stage: Stage,
+  tokens: StoredTokens,
+  length: number,
+  room: (size: number) => Float32Array,
+): Matrix {
   const ops = runningOps()
   return ops.tidy(() => {
     const { run, lifted } = lift(ops, block, stage, tokens, length)
-    return copyOf(run, stage.input(run, lifted))
+    const input = stage.input(run, lifted)
+    const [rows, cols] = ops.shape(input)
+    const values = room(rows * cols)
+    values.set(ops.read(input).subarray(0, rows * cols))
+    return matrix(rows, cols, values)
   })
 }
 
