@@ -1,6 +1,6 @@
 /**
  * Estimates a run, does it, and prints both: `npx tsx benchmarks/models/estimate.ts MODEL --calibration TEXT [--sequences N]
- * [--sequence-length N] [--method gptvq] [--bpv 2.125] [--ends gptvq] [--threads N] [--cpu]`. `random:BLOCKS` for MODEL
+ * [--sequence-length N] [--method gptvq] [--bpv 2.125] [--ends gptvq] [--threads N] [--products auto] [--cpu]`. `random:BLOCKS` for MODEL
  * stands for random weights in so many blocks of SmolLM2-135M's shapes. With `--ends`, embedding and head are quantized to 4
  * bits by that method. What else the machine does meanwhile counts in both; with `--cpu` both are told in processor
  * seconds of all threads, which it matters less to.
@@ -9,7 +9,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { type EndMethod, estimateModel, type QuantizationMethod, quantizeModel } from 'gptvq/model'
+import {
+  type EndMethod,
+  estimateModel,
+  type ProductsName,
+  type QuantizationMethod,
+  quantizeModel,
+} from 'gptvq/model'
 import { formatTable } from '../../src/cli/terminal/table.js'
 import type { ModelSizes } from '../common/random-model.js'
 import { randomSequences, writeRandomModel } from '../common/write-random-model.js'
@@ -24,6 +30,7 @@ const { values, positionals } = parseArgs({
     bpv: { type: 'string' },
     ends: { type: 'string' },
     threads: { type: 'string' },
+    products: { type: 'string', default: 'wasm' },
     cpu: { type: 'boolean', default: false },
   },
 })
@@ -64,7 +71,7 @@ async function compare(of: Pick<Parameters<typeof estimateModel>[0], 'calibratio
     sequenceLength: Number(values['sequence-length']),
   }
   const options = {
-    ...{ model, method: values.method as QuantizationMethod },
+    ...{ model, method: values.method as QuantizationMethod, products: values.products as ProductsName },
     ...(of.calibration === undefined && text),
     ...(values.bpv !== undefined && { bpv: Number(values.bpv) }),
     ...(values.threads !== undefined && { threads: Number(values.threads) }),
