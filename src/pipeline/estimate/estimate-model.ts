@@ -8,8 +8,14 @@ import { readRows } from '../../model/decoder/weights.js'
 import { startEngine } from '../../model/ops/engine.js'
 import { sampleSequences } from '../../model/passes/sampling.js'
 import { randomGenerator } from '../../random.js'
+import { joinTokens } from '../../train/loop/run-training.js'
 import { type Calibration, gatherCalibration } from '../calibrate/calibration.js'
-import { calibrationStream, TOKENS_PER_BATCH } from '../calibrate/calibration-stream.js'
+import {
+  batchInMemory,
+  batchSizes,
+  type CalibrationStream,
+  TOKENS_PER_BATCH,
+} from '../calibrate/calibration-stream.js'
 import { activationRoom } from '../calibrate/memory-bound.js'
 import { seesText } from '../quantize/end-tensors.js'
 import { NO_TIME, type PhaseSeconds } from '../quantize/phase-seconds.js'
@@ -21,6 +27,7 @@ import { stopwatch } from '../stopwatch.js'
 import { measureBlock } from './measure-block.js'
 import { MOST_ROWS, measureLayer } from './measure-layer.js'
 import { measureSharing } from './measure-sharing.js'
+import { type CalibrationPlan, productSpeed } from './measure-stage.js'
 import { type PeakMemory, peakMemory, streamsOf, sumOf } from './peak-memory.js'
 import { type StoredSizes, storedSizes } from './stored-bytes.js'
 
@@ -153,8 +160,7 @@ async function measure(
   const seconds = { ...NO_TIME }
   const lap = stopwatch()
   const stream = calibration && (await fewTokens(prepared, calibration))
-  const tokens = calibration ? calibration.sequences.length * calibration.length : 0
-  const plan = { tokens, passes: streamsOf(settings.order) }
+  const plan = calibrationPlan(prepared, calibration)
   // what is run first is compiled while it runs
   await measureBlock(prepared, 0, stream, plan)
   lap()
@@ -163,7 +169,7 @@ async function measure(
     const block = await measureBlock(
       prepared,
       index,
-      stream && (await fewTokens(prepared, calibration)),
+      calibration && (await fewTokens(prepared, calibration)),
       plan,
     )
     seconds.calibration += count * block.calibration
@@ -185,6 +191,17 @@ async function measure(
     seconds.sensitivity = await measureSharing(prepared, sharing)
   }
   return seconds
+}
+
+function calibrationPlan({ settings }: PreparedRun, calibration: Calibration | undefined): CalibrationPlan {
+  const { sequences, length } = calibration ?? { sequences: [], length: 1 }
+  return {
+    tokens: sequences.length * length,
+    length,
+    batches: batchSizes(sequences.length, length).length,
+    passes: streamsOf(settings.order),
+    flopsPerSecond: calibration ? productSpeed() : 1,
+  }
 }
 
 /** Embedding and head by GPTVQ; rounding them takes no time to speak of. */
@@ -218,17 +235,22 @@ function blocksAlike({ config, plan }: PreparedRun): Map<number, number> {
   return counts
 }
 
-/** Some of the calibration tokens, embedded: one batch, or less of a large model. */
-async function fewTokens(prepared: PreparedRun, calibration: Calibration | undefined) {
+/** Some of the calibration tokens, embedded: two batches if there are, of a large model of fewer tokens. */
+async function fewTokens(
+  prepared: PreparedRun,
+  { sequences, length }: Calibration,
+): Promise<CalibrationStream> {
   const { config, weights } = prepared
-  const { sequences, length } = calibration!
   const most = mostTokens(prepared)
-  const count = Math.min(sequences.length, Math.max(1, Math.floor(most / length)))
+  const perBatch = Math.max(1, Math.floor(most / length))
   const tokens = Math.min(length, most)
-  const ids = new Int32Array(count * tokens)
-  for (let i = 0; i < count; i++) ids.set(sequences[i].subarray(0, tokens), i * tokens)
   const embed = await openEmbedding(weights, config)
-  return calibrationStream(config, await embed(ids), tokens)
+  const batchOf = async (some: readonly Int32Array[]) => {
+    const hidden = await embed(joinTokens(some.map((sequence) => sequence.subarray(0, tokens))))
+    return batchInMemory(some.length, { residual: matrix(some.length * tokens, config.hiddenSize, hidden) })
+  }
+  const halves = [sequences.slice(0, perBatch), sequences.slice(perBatch, 2 * perBatch)]
+  return { length: tokens, batches: await Promise.all(halves.filter((some) => some.length > 0).map(batchOf)) }
 }
 
 /** Tokens that go through a block to be timed, at most. */

@@ -5,12 +5,12 @@ import type { BlockDescription } from '../../model/decoder/description.js'
 import { type LinearLayer, linearLayers } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
 import { readRows } from '../../model/decoder/weights.js'
-import { type CalibrationStream, copyStream, passStage, tokensOf } from '../calibrate/calibration-stream.js'
-import { stepHere } from '../calibrate/stage-runner.js'
+import { type CalibrationStream, tokensOf } from '../calibrate/calibration-stream.js'
 import type { InputStatistics } from '../calibrate/stage-sums.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
 import { stopwatch } from '../stopwatch.js'
 import { type LayerSeconds, measureLayer } from './measure-layer.js'
+import { type CalibrationPlan, measureCollecting, measurePassing } from './measure-stage.js'
 
 /** Seconds that a block takes. */
 export interface BlockSeconds {
@@ -19,13 +19,6 @@ export interface BlockSeconds {
   readonly quantization: number
   /** Running the tokens through it once. */
   readonly pass: number
-}
-
-/** How many tokens the real run has, and how its streams go. */
-export interface CalibrationPlan {
-  readonly tokens: number
-  /** How often a stage is run: for the quantized model, the full one, and ahead of the block. */
-  readonly passes: number
 }
 
 /** Stages alike take as long: experts of one shape, and those behind them. */
@@ -63,15 +56,15 @@ export async function measureBlock(
         let inputs: InputStatistics | undefined
         let [passing, once] = [0, 0]
         if (stream && block) {
-          clock()
+          const measuring = { block, stage, stream, plan: whole }
           if (wanted.length > 0) {
-            const full = share > 0 ? { block, stream: copyStream(stream) } : undefined
-            const step = { block, layers: new Map(), stream, full, passing: undefined, signal: undefined }
-            inputs = await stepHere({ ...step, collecting: stage })
-            passing += scale * clock()
+            const collected = await measureCollecting(measuring, share > 0)
+            inputs = collected.inputs
+            passing += collected.seconds
           }
-          await passStage(block, stage, stream)
-          once = scale * clock()
+          const routed =
+            stage.expert === undefined || inputs === undefined ? 1 : inputs.tokens / tokensOf(stream)
+          once = await measurePassing(measuring, routed)
           passing += whole.passes * once
         }
         const layers = wanted.map(({ kind }) => linears.get(kind)!)

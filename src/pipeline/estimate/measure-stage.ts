@@ -1,0 +1,115 @@
+import { wholeBlock } from '../../kernels/contract.js'
+import { kernels } from '../../kernels/kernels.js'
+import type { Block } from '../../model/decoder/block.js'
+import type { Stage } from '../../model/decoder/block-state.js'
+import { blockStages } from '../../model/decoder/stages.js'
+import { type CalibrationStream, copyStream, passStage, tokensOf } from '../calibrate/calibration-stream.js'
+import { chunksOf } from '../calibrate/chunks.js'
+import { collectExpertStatistics } from '../calibrate/expert-statistics.js'
+import { sumChunks } from '../calibrate/input-statistics.js'
+import { type InputStatistics, stageTotal } from '../calibrate/stage-sums.js'
+import { stopwatch } from '../stopwatch.js'
+
+/** How many tokens the real run has, and how its streams go. */
+export interface CalibrationPlan {
+  readonly tokens: number
+  /** Of a sequence. */
+  readonly length: number
+  readonly batches: number
+  /** How often a stage is run: for the quantized model, the full one, and ahead of the block. */
+  readonly passes: number
+  /** Of matrix products. */
+  readonly flopsPerSecond: number
+}
+
+/** A stage, and some tokens in front of it: a batch or two, perhaps of fewer tokens than the real ones. */
+export interface StageToMeasure {
+  readonly block: Block
+  readonly stage: Stage
+  readonly stream: CalibrationStream
+  readonly plan: CalibrationPlan
+}
+
+/** Operations per second of the products of a forward pass. */
+export function productSpeed(): number {
+  const [m, n, k] = [512, 2048, 2048]
+  const [a, b, c] = [m * k, n * k, m * n].map((size) => new Float32Array(size).fill(1e-3))
+  const lap = stopwatch()
+  let least = Number.POSITIVE_INFINITY
+  for (let round = 0; round < 3; round++) {
+    lap()
+    kernels().gemm('ABt', m, n, k, 1, wholeBlock(a, k), wholeBlock(b, k), 0, wholeBlock(c, n))
+    least = Math.min(least, lap())
+  }
+  return (2 * m * n * k) / least
+}
+
+/**
+ * What looking at a stage's inputs takes for all tokens: a chunk and what follows the last one as they were measured, and of
+ * tokens that measured batches lack no more than their products, since the rest of a batch does not grow with them.
+ *
+ * @param isDrifting whether the full model is looked at too
+ */
+export async function measureCollecting(
+  { block, stage, stream, plan }: StageToMeasure,
+  isDrifting: boolean,
+): Promise<{ inputs: InputStatistics; seconds: number }> {
+  const { batches } = stream
+  const { cols } = stage.linears[0]
+  const lap = stopwatch()
+  if (stage.expert !== undefined) {
+    const inputs = await collectExpertStatistics(stage, { block, stream })
+    const routed = inputs.tokens / tokensOf(stream)
+    const scale = plan.batches / batches.length
+    return {
+      inputs,
+      seconds: scale * lap() + (lackingTokens(stream, plan) * routed * cols ** 2) / plan.flopsPerSecond,
+    }
+  }
+  const full = isDrifting ? { block, stream: copyStream(stream) } : undefined
+  const total = stageTotal()
+  const ofBatches: number[] = []
+  let ofChunk = 0
+  const spent = () => {
+    const seconds = lap()
+    ofChunk += seconds
+    return seconds
+  }
+  const chunks = chunksOf(batches.length)
+  const onBatch = () => ofBatches.push(spent())
+  await sumChunks(stage, { block, stream }, { full, chunks, firstSequence: 0, onBatch }, total.add)
+  spent()
+  const inputs = total.statistics(stage.residualScale ?? 1)
+  const atEnd = lap()
+  const chunkCount = chunksOf(plan.batches).length
+  // fewer than none where the last chunk is a short one
+  const others = plan.batches - chunkCount * batches.length
+  const hidden = stage.residualScale === undefined ? 0 : block.description.attention.output.rows
+  const flops = cols ** 2 + (isDrifting ? 2 * cols * (cols + hidden) : 0)
+  const seconds = atEnd + chunkCount * ofChunk + others * Math.min(...ofBatches)
+  return { inputs, seconds: seconds + (lackingTokens(stream, plan) * flops) / plan.flopsPerSecond }
+}
+
+/** What taking all tokens past a stage once takes. @param routed share of the tokens that it sees */
+export async function measurePassing(
+  { block, stage, stream, plan }: StageToMeasure,
+  routed: number,
+): Promise<number> {
+  const { batches } = stream
+  const lap = stopwatch()
+  await passStage(block, stage, stream)
+  const seconds = (plan.batches / batches.length) * lap()
+  const { heads, headDim } = block.description.attention
+  // a token sees half of its sequence, once for scores and once for values
+  const attention = blockStages(block.description)[0] === stage ? 2 * plan.length * heads * headDim : 0
+  const weights = stage.uses.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+  return seconds + (lackingTokens(stream, plan) * (attention + routed * 2 * weights)) / plan.flopsPerSecond
+}
+
+/** Tokens that all real batches have more than the measured one. */
+function lackingTokens(
+  { length, batches: [{ sequences }] }: CalibrationStream,
+  plan: CalibrationPlan,
+): number {
+  return Math.max(0, plan.tokens - plan.batches * sequences * length)
+}
