@@ -16,7 +16,7 @@ import { trustedEffects } from './trust.js'
 /** Tokens of a piece at most. In shorter ones little attention is paid to far tokens, and too little to how keys and values are kept. */
 const LONGEST = 512
 /** Tokens that the Hessians of the trials are made of, at most. */
-export const TRIAL_TOKENS = 8192
+export const TRIAL_TOKENS = 4096
 /** Tokens that predictions are compared on. Eight times as many take longer and choose no better. */
 export const PROBE_TOKENS = 512
 

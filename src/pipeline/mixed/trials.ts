@@ -11,8 +11,9 @@ import { DEFAULT_BUDGET } from './options.js'
 /** Settings of a trial: a fraction of the time of the real thing, and nearly its ratio of errors between candidates. */
 const TRIAL = { codebookUpdateSteps: 4, refinementRounds: 1, restarts: 1 } as const
 const MOST_ITERATIONS = 10
-/** The same with a trellis, whose codebook is fixed. */
+/** The same with a trellis, whose codebook is fixed; a quarter of its centroids lose a twentieth more. */
 const TRELLIS_TRIAL = { refinementRounds: 0 } as const
+const MOST_TRELLIS_BITS = 6
 
 /** A layer quantized for trial. */
 export interface Trial {
@@ -46,7 +47,8 @@ export async function tryCandidates(
 ): Promise<LayerTrials> {
   const kmeansIterations = Math.min(MOST_ITERATIONS, options.kmeansIterations ?? MOST_ITERATIONS)
   const quantize = async ({ bits, bpv }: LayerCandidate): Promise<Trial> => {
-    const effort = options.trellisBits ? TRELLIS_TRIAL : { ...TRIAL, kmeansIterations, bits }
+    const trellisBits = Math.min(MOST_TRELLIS_BITS, options.trellisBits ?? 0)
+    const effort = trellisBits > 0 ? { ...TRELLIS_TRIAL, trellisBits } : { ...TRIAL, kmeansIterations, bits }
     const settings = { ...options, ...effort, bpv }
     const values = dequantizeLayer(await quantizeLayer(weight, hessian, { ...settings, ...task }))
     const { relative: error } = reconstructionError(weight, values, hessian, task.name)
