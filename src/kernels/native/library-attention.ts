@@ -15,8 +15,8 @@ export type MultiplyAll = (
 const TILE_QUERIES = 256
 /** With fewer queries of a sequence, what products gain is lost on scores that nothing sees. */
 const LEAST_QUERIES = 256
-/** Bytes of scores at a time, about. */
-const SCORE_BYTES = 2 ** 22
+/** Bytes of scores at a time, about: threads are woken three times for them, which takes longer than a cache that they leave. */
+const SCORE_BYTES = 2 ** 25
 
 /**
  * Attention by the products of a library, of many queries over keys and values in float32; of others by `kernels`. A value
