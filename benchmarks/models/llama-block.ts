@@ -4,7 +4,8 @@
  * are calibrated behind layers that are plainly rounded:
  * `npm run bench:llama-block [-- --sequences 16] [-- --rows 256]`. Calibration is done as a whole and scaled to 16
  * sequences of 2048 tokens, as it grows with them. Of each layer `--rows` are quantized and scaled to all of them, since
- * rows do not see each other, and `--rows 0` quantizes all; factors of Hessians are made as a whole. Prints Markdown.
+ * rows do not see each other, and `--rows 0` quantizes all; factors of Hessians are made as a whole. Prints Markdown, and what
+ * `estimateModel` says of the same.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -16,6 +17,7 @@ import { type ProductsName, startProducts } from '../../src/kernels/native/start
 import { type Matrix, matrix } from '../../src/matrix.js'
 import { startEngine } from '../../src/model/ops/engine.js'
 import type { InputStatistics } from '../../src/pipeline/calibrate/stage-sums.js'
+import { estimateModel } from '../../src/pipeline/estimate/estimate-model.js'
 import { type LayerRunner, quantizeHere } from '../../src/pipeline/quantize/layers/layer-work.js'
 import { quantizePhases } from '../../src/pipeline/quantize/phases.js'
 import { prepareRun } from '../../src/pipeline/quantize/prepare-run.js'
@@ -64,14 +66,25 @@ try {
   await writeRandomModel(model, sizes)
   await startEngine('wasm')
   const found = new Map<ProductsName, BlockPhases>()
+  const estimates: string[] = []
   for (const products of ['blas', 'wasm'] as const) {
     const name = await startProducts(products)
+    estimates.push(await estimateOf(model, products))
     console.error(`products ${name}, kernels ${kernels().name}, ${threadCount()} threads`)
     found.set(products, await phasesOf(model))
   }
   print(found.get('wasm')!, found.get('blas')!)
+  for (const line of estimates) console.log(line)
 } finally {
   await rm(folder, { recursive: true, force: true })
+}
+
+/** What `estimateModel` says of the same, on the clock. */
+async function estimateOf(model: string, products: ProductsName): Promise<string> {
+  const calibration = { sequences: randomSequences(sizes, SEQUENCES, length) }
+  const { seconds } = await estimateModel({ model, calibration, products, engine: 'wasm' })
+  const [calibrating, quantizing] = [seconds.calibration, seconds.quantization].map((s) => s.toPrecision(3))
+  return `\nestimateModel, ${products}: calibration ${calibrating} s, quantization ${quantizing} s`
 }
 
 /** The phases of the block, scaled to all tokens and rows. */
