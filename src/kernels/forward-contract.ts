@@ -83,10 +83,11 @@ export interface RotateTask {
 
 /** Scores of attention, to become the shares of the values in place. */
 export interface SharesTask {
-  /** rows x keys, some queries of one head after those of another. */
+  /** rows x stride, some queries of one head after those of another. */
   readonly scores: Float32Array
   readonly rows: number
-  readonly keys: number
+  /** Floats of a row, a multiple of 4, not less than the keys that its last query sees; those behind the keys are ignored. */
+  readonly stride: number
   /** Queries of a head. */
   readonly queries: number
   /** The place of the first query among the keys: none behind it is seen. */

@@ -54,13 +54,13 @@ const sharesTasks = fc
   .map(({ heads, behind, ...task }) => ({
     ...task,
     rows: heads * task.queries,
-    keys: task.own + task.queries + behind,
+    stride: 4 * Math.ceil((task.own + task.queries + behind) / 4),
   }))
 
 type SharesShape = Omit<SharesTask, 'scores'> & { readonly seed: number }
 
 function shares(kernels: ForwardKernels, { seed, ...task }: SharesShape): Float32Array {
-  const scores = normals(task.rows * task.keys, seed, 4)
+  const scores = normals(task.rows * task.stride, seed, 4)
   return withinLarger(kernels, scores, (part) => kernels.shareAttention({ ...task, scores: part }))
 }
 
@@ -140,7 +140,7 @@ describe.each(builds)('attention, %s build', (build) => {
         const found = shares(kernels, task)
         expect(largestGap(found, shares(referenceForwardKernels, task))).toBeLessThan(2e-6)
         for (let row = 0; row < task.rows; row++) {
-          const own = found.subarray(row * task.keys, (row + 1) * task.keys)
+          const own = found.subarray(row * task.stride, (row + 1) * task.stride)
           const behind = task.own + (row % task.queries) + 1
           const first = Math.max(0, behind - (task.window ?? behind))
           expect([...own.subarray(0, first), ...own.subarray(behind)].every((share) => share === 0)).toBe(
@@ -154,8 +154,8 @@ describe.each(builds)('attention, %s build', (build) => {
 
   it.each([Number.NaN, Number.POSITIVE_INFINITY])('shares of %s are not finite', (bad) => {
     for (const at of [0, 5, 8]) {
-      const scores = Float32Array.from({ length: 9 }, (_, i) => (i === at ? bad : i))
-      const task = { rows: 1, keys: 9, queries: 1, own: 8, window: undefined, softCap: undefined, scores }
+      const scores = Float32Array.from({ length: 12 }, (_, i) => (i === at ? bad : i))
+      const task = { rows: 1, stride: 12, queries: 1, own: 8, window: undefined, softCap: undefined, scores }
       const found = withinLarger(kernels, scores, (part) => kernels.shareAttention({ ...task, scores: part }))
       expect(found.some((share) => !Number.isFinite(share))).toBe(true)
     }
@@ -238,7 +238,7 @@ describe.each(builds)('attention, %s build', (build) => {
       attend(kernels, { ...shape, isInt8: true }),
       attend(kernels, { ...shape, isInt8: true, length: 1, position: 301 }),
       rotate(kernels, turning, false),
-      shares(kernels, { rows: 600, keys: 400, queries: 300, own: 90, window: 200, softCap: 30, seed: 4 }),
+      shares(kernels, { rows: 600, stride: 400, queries: 300, own: 90, window: 200, softCap: 30, seed: 4 }),
     ])
     for (const result of results) {
       result.forEach((array, i) => {

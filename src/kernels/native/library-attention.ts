@@ -32,7 +32,7 @@ export function libraryAttention(
     const tile = Math.min(TILE_QUERIES, length)
     const most = Math.min(task.position + length, (task.window ?? Number.POSITIVE_INFINITY) + tile)
     const heads = Math.max(1, Math.min(task.heads, Math.floor(SCORE_BYTES / (4 * tile * most))))
-    const scores = kernels.allocate(heads * tile * most)
+    const scores = kernels.allocate(heads * tile * wholeVectors(most))
     try {
       for (let sequence = 0; sequence < task.sequences; sequence++) {
         for (let first = 0; first < length; first += tile) {
@@ -56,7 +56,8 @@ export function libraryAttention(
     const queries = last - first
     const firstKey = window === undefined ? 0 : Math.max(0, position + first - window + 1)
     const keys = position + last - firstKey
-    const scores = room.subarray(0, headCount * queries * keys)
+    const stride = wholeVectors(keys)
+    const scores = room.subarray(0, headCount * queries * stride)
     const ofHead = (data: Float32Array, i: number) => {
       const offset = ((sequence * length + first) * heads + head + i) * headDim
       return { data, offset, stride: heads * headDim }
@@ -66,17 +67,19 @@ export function libraryAttention(
       const offset = ((sequence * capacity + firstKey) * kvHeads + kvHead) * headDim
       return { data, offset, stride: kvHeads * headDim }
     }
-    const ofScores = (i: number) => ({ data: scores, offset: i * queries * keys, stride: keys })
+    const ofScores = (i: number) => ({ data: scores, offset: i * queries * stride, stride })
     const all = Array.from({ length: headCount }, (_, i) => i)
     const products = all.map((i) => [ofHead(task.queries, i), ofKeys(task.keys, i), ofScores(i)] as const)
     multiplyAll('ABt', queries, keys, headDim, task.scale, products)
     const own = position + first - firstKey
     const rows = headCount * queries
-    kernels.shareAttention({ scores, rows, keys, queries, own, window, softCap })
+    kernels.shareAttention({ scores, rows, stride, queries, own, window, softCap })
     const outputs = all.map((i) => [ofScores(i), ofKeys(task.values, i), ofHead(task.output, i)] as const)
     multiplyAll('AB', queries, headDim, keys, 1, outputs)
   }
 }
+
+const wholeVectors = (count: number) => 4 * Math.ceil(count / 4)
 
 /** Queries of some heads of a sequence. */
 interface Tile {

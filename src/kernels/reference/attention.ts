@@ -44,11 +44,11 @@ function softmax(scores: Float64Array): Float64Array {
 }
 
 /** See `ForwardKernels`. */
-export function shareAttention({ scores, rows, keys, queries, own, window, softCap }: SharesTask): void {
+export function shareAttention({ scores, rows, stride, queries, own, window, softCap }: SharesTask): void {
   for (let row = 0; row < rows; row++) {
     const behind = own + (row % queries) + 1
     const first = window === undefined ? 0 : Math.max(0, behind - window)
-    const all = scores.subarray(row * keys, (row + 1) * keys)
+    const all = scores.subarray(row * stride, (row + 1) * stride)
     const seen = Float64Array.from(all.subarray(first, behind), (score) =>
       softCap === undefined ? score : softCapped(score, softCap),
     )

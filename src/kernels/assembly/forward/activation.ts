@@ -30,8 +30,6 @@ export function activated(kind: i32, x: v128): v128 {
 }
 
 /** `cap tanh(x / cap)` for `twice = 2 / cap`, not finite where `x` is not. */
-// @ts-expect-error: decorator
-@inline
 export function softCapped(x: v128, cap: v128, twice: v128): v128 {
   const less = exponentialLess1(f32x4.mul(x, twice))
   const tanh = f32x4.div(less, f32x4.add(less, f32x4.splat(2)))

@@ -159,8 +159,6 @@ function scorePair(q: usize, r: usize, k0: usize, k1: usize, k2: usize, k3: usiz
 }
 
 /** Four sums over lanes, side by side, scaled and capped. */
-// @ts-expect-error: decorator
-@inline
 function putScores(a: v128, b: v128, c: v128, d: v128, to: usize): void {
   const ab = f32x4.add(v128.shuffle<f32>(a, b, 0, 4, 1, 5), v128.shuffle<f32>(a, b, 2, 6, 3, 7))
   const cd = f32x4.add(v128.shuffle<f32>(c, d, 0, 4, 1, 5), v128.shuffle<f32>(c, d, 2, 6, 3, 7))

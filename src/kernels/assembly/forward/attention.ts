@@ -84,7 +84,7 @@ export function attendTile(tile: i32, scratch: usize): void {
         const strip = packedKeys + <usize>((skipped + key) * dims) * 4
         multiplyStrips(strip, queries, dims, scale, 0, scores + <usize>key * QUERY_STEP, QUERY_STEP)
       }
-      if (cap != 0) capScores(scores, seen, cap)
+      if (cap != 0) capScores(scores, scores + <usize>seen * QUERY_STEP, cap)
       hideKeys(scores, seen, own - skipped, window)
       weigh(scores, seen, sums)
       for (let dim = 0; dim < dims; dim += ROWS) {
@@ -126,10 +126,10 @@ function packValues(from: usize, stride: usize, count: i32, dims: i32, to: usize
   }
 }
 
-function capScores(scores: usize, keys: i32, cap: f32): void {
+/** Of whole vectors. */
+export function capScores(scores: usize, end: usize, cap: f32): void {
   const caps = f32x4.splat(cap)
   const twice = f32x4.splat(2 / cap)
-  const end = scores + <usize>keys * QUERY_STEP
   for (let at = scores; at < end; at += 16) v128.store(at, softCapped(v128.load(at), caps, twice))
 }
 

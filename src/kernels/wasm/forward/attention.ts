@@ -42,9 +42,9 @@ export function attentionKernels(
       runJob(pool, jobKinds.attend, tiles, [...arrays, ...sizes, perTile, ...rest], scratch)
     },
 
-    shareAttention({ scores, rows, keys, queries, own, window, softCap }) {
-      const perTile = Math.max(1, Math.floor(TILE_VALUES / keys))
-      const sizes = [rows, keys, queries, own, Math.min(window ?? keys, keys), perTile]
+    shareAttention({ scores, rows, stride, queries, own, window, softCap }) {
+      const perTile = Math.max(1, Math.floor(TILE_VALUES / stride))
+      const sizes = [rows, stride, queries, own, Math.min(window ?? stride, stride), perTile]
       const params = [addressOf(scores), ...sizes, { f32: softCap ?? 0 }]
       runJob(pool, jobKinds.shareAttention, Math.ceil(rows / perTile), params, 0)
     },
