@@ -1,7 +1,7 @@
 import { NumericError, ShapeError } from './errors.js'
 import { wholeBlock } from './kernels/contract.js'
 import { kernels } from './kernels/kernels.js'
-import { assertFinite, type Matrix, matrix } from './matrix.js'
+import { assertFinite, type Matrix, matrix, reusedRoom } from './matrix.js'
 
 /** Sums of {@link driftAccumulator}. */
 export interface DriftAccumulator {
@@ -40,7 +40,7 @@ export interface DriftAccumulator {
 export function driftAccumulator(outer: number, inner: number): DriftAccumulator {
   const sums = matrix(outer, inner)
   let tokens = 0
-  let room = new Float32Array(0)
+  const room = reusedRoom()
   return {
     get tokens() {
       return tokens
@@ -57,9 +57,9 @@ export function driftAccumulator(outer: number, inner: number): DriftAccumulator
           `a drift needs the same tokens thrice, was given ${rows}, ${present.rows} and ${inputs.rows}`,
         )
       }
-      if (room.length < full.data.length) room = new Float32Array(full.data.length)
-      subtract(full.data, present.data, room)
-      const left = wholeBlock(room, outer)
+      const difference = room(full.data.length)
+      subtract(full.data, present.data, difference)
+      const left = wholeBlock(difference, outer)
       kernels().gemm(
         'AtB',
         outer,

@@ -74,6 +74,15 @@ export function requireMatrix(value: Matrix, name: string): void {
   matrix(rows as number, cols as number, data)
 }
 
+/** An array that is used again and again: to allocate one for each batch costs more than to fill it. */
+export function reusedRoom(): (size: number) => Float32Array {
+  let room = new Float32Array(0)
+  return (size) => {
+    if (room.length < size) room = new Float32Array(size)
+    return room.subarray(0, size)
+  }
+}
+
 /** A copy that shares nothing with the original. */
 export function copyMatrix(source: Matrix): Matrix {
   return { rows: source.rows, cols: source.cols, data: source.data.slice() }
@@ -88,13 +97,12 @@ export function copyMatrix(source: Matrix): Matrix {
 export function assertFinite(m: Matrix, name: string): void {
   requireMatrix(m, name)
   const { data, cols } = m
-  if (areFinite(data)) return
-  const at = data.findIndex((value) => !Number.isFinite(value))
-  throw nonFiniteError(data[at], at, cols, name)
+  const at = firstNotFinite(data)
+  if (at >= 0) throw nonFiniteError(data[at], at, cols, name)
 }
 
-/** Whether all values are finite. */
-export function areFinite(data: Float32Array): boolean {
+/** The place of the first value that is NaN or infinite; -1 where there is none. */
+export function firstNotFinite(data: Float32Array): number {
   // 0 times what is not finite is NaN; four sums do not wait for each other
   let [a, b, c, d] = [0, 0, 0, 0]
   const whole = data.length & ~3
@@ -105,7 +113,7 @@ export function areFinite(data: Float32Array): boolean {
     d += 0 * data[i + 3]
   }
   for (let i = whole; i < data.length; i++) a += 0 * data[i]
-  return a + b + c + d === 0
+  return a + b + c + d === 0 ? -1 : data.findIndex((value) => !Number.isFinite(value))
 }
 
 /** The error for element `index` of a row-major array of `cols` columns that is NaN or infinite. */

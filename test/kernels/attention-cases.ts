@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import type { AttentionTask, ForwardKernels, HeldRows } from '../../src/kernels/forward-contract.js'
 import { normals, unwritten, withArrays, withinLarger } from './forward-arrays.js'
 
@@ -5,6 +6,36 @@ export interface AttentionShape extends Omit<AttentionTask, 'queries' | 'keys' |
   readonly seed: number
   /** Keys and values are codes with scales. */
   readonly isInt8?: boolean
+}
+
+/** Shapes of attention with few heads, apart from what is given. */
+export function attentionShapes(own: {
+  readonly sequences: fc.Arbitrary<number>
+  readonly length: fc.Arbitrary<number>
+  readonly group: fc.Arbitrary<number>
+  readonly window: fc.Arbitrary<number>
+  readonly isInt8: fc.Arbitrary<boolean>
+}): fc.Arbitrary<AttentionShape> {
+  return fc
+    .record({
+      sequences: own.sequences,
+      length: own.length,
+      position: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 70 })),
+      room: fc.integer({ min: 0, max: 5 }),
+      kvHeads: fc.integer({ min: 1, max: 3 }),
+      group: own.group,
+      headDim: fc.integer({ min: 1, max: 37 }),
+      scale: fc.constantFrom(0.1, 0.25, -0.3),
+      softCap: fc.option(fc.constantFrom(0.5, 2, 50), { nil: undefined }),
+      window: fc.option(own.window, { nil: undefined }),
+      seed: fc.nat(1e6),
+      isInt8: own.isInt8,
+    })
+    .map(({ group, room, ...shape }) => ({
+      ...shape,
+      heads: group * shape.kvHeads,
+      capacity: shape.position + shape.length + room,
+    }))
 }
 
 /** What attention of these sizes gives, of random vectors. */

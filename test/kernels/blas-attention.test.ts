@@ -5,32 +5,20 @@ import { setThreads, threadCount } from '../../src/kernels/kernels.js'
 import { startProducts } from '../../src/kernels/native/start-products.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
 import { availableBlas } from '../support/blas.js'
-import { type AttentionShape, attend, plain } from './attention-cases.js'
+import { attend, attentionShapes, plain } from './attention-cases.js'
 import { isSame, largestGap } from './forward-arrays.js'
 
 const blas = await availableBlas()
 const threads = threadCount()
 
 /** Long enough for products of a library, and now and then too short. */
-const shapes: fc.Arbitrary<AttentionShape> = fc
-  .record({
-    sequences: fc.integer({ min: 1, max: 2 }),
-    length: fc.integer({ min: 250, max: 290 }),
-    position: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 70 })),
-    room: fc.integer({ min: 0, max: 5 }),
-    kvHeads: fc.integer({ min: 1, max: 3 }),
-    group: fc.integer({ min: 1, max: 3 }),
-    headDim: fc.integer({ min: 1, max: 37 }),
-    scale: fc.constantFrom(0.1, 0.25, -0.3),
-    softCap: fc.option(fc.constantFrom(0.5, 2, 50), { nil: undefined }),
-    window: fc.option(fc.integer({ min: 1, max: 400 }), { nil: undefined }),
-    seed: fc.nat(1e6),
-  })
-  .map(({ group, room, ...shape }) => ({
-    ...shape,
-    heads: group * shape.kvHeads,
-    capacity: shape.position + shape.length + room,
-  }))
+const shapes = attentionShapes({
+  sequences: fc.integer({ min: 1, max: 2 }),
+  length: fc.integer({ min: 250, max: 290 }),
+  group: fc.integer({ min: 1, max: 3 }),
+  window: fc.integer({ min: 1, max: 400 }),
+  isInt8: fc.constant(false),
+})
 
 describe.skipIf(!blas)('attention by the products of the system', async () => {
   await startProducts('blas')

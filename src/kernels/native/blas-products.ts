@@ -2,7 +2,7 @@ import type { Block, ProductForm } from '../contract.js'
 import type { LibraryProducts } from '../forward-contract.js'
 import { threadCount } from '../kernels.js'
 import { type BlasPool, multiplyTiles, type Tile } from './blas-pool.js'
-import { libraryAttention, type MultiplyAll } from './library-attention.js'
+import { libraryAttention, type MultiplyAll, type ProductBlocks } from './library-attention.js'
 
 /** Sides of a tile of C. They depend on nothing, so that the bits of a product do not depend on the number of threads. */
 const TILE_ROWS = 256
@@ -20,7 +20,6 @@ export function blasProducts(pool: BlasPool): LibraryProducts {
   }
 }
 
-/** @param blocks one stride in each place */
 function multiply(
   pool: BlasPool,
   form: ProductForm,
@@ -28,7 +27,7 @@ function multiply(
   n: number,
   k: number,
   alpha: number,
-  blocks: readonly (readonly [a: Block, b: Block, c: Block])[],
+  blocks: ProductBlocks,
   beta: 0 | 1,
   isUpper: boolean,
 ): void {

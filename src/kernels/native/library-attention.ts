@@ -1,20 +1,24 @@
 import type { Block, ProductForm } from '../contract.js'
 import type { AttentionTask, ForwardKernels } from '../forward-contract.js'
 
-/** `C = alpha A B` of many blocks of one shape; those in one place of the triples have one stride. */
+/** Operands and result of products of one shape; those in one place of the triples have one stride. */
+export type ProductBlocks = readonly (readonly [a: Block, b: Block, c: Block])[]
+
+/** `C = alpha A B` of all blocks. */
 export type MultiplyAll = (
   form: ProductForm,
   m: number,
   n: number,
   k: number,
   alpha: number,
-  blocks: readonly (readonly [a: Block, b: Block, c: Block])[],
+  blocks: ProductBlocks,
 ) => void
 
-/** Queries of a tile, which all have the scores of its last one computed. */
+/**
+ * Queries of a tile, which all have the scores of its last one computed. In a sequence of fewer, what products gain is lost on
+ * scores that nothing sees.
+ */
 const TILE_QUERIES = 256
-/** With fewer queries of a sequence, what products gain is lost on scores that nothing sees. */
-const LEAST_QUERIES = 256
 /** Bytes of scores at a time, about: threads are woken three times for them, which takes longer than a cache that they leave. */
 const SCORE_BYTES = 2 ** 25
 
@@ -28,16 +32,15 @@ export function libraryAttention(
 ): ForwardKernels['attend'] {
   return (task) => {
     const { keys, values, length } = task
-    if (length < LEAST_QUERIES || 'codes' in keys || 'codes' in values) return kernels.attend(task)
-    const tile = Math.min(TILE_QUERIES, length)
-    const most = Math.min(task.position + length, (task.window ?? Number.POSITIVE_INFINITY) + tile)
-    const heads = Math.max(1, Math.min(task.heads, Math.floor(SCORE_BYTES / (4 * tile * most))))
-    const scores = kernels.allocate(heads * tile * wholeVectors(most))
+    if (length < TILE_QUERIES || 'codes' in keys || 'codes' in values) return kernels.attend(task)
+    const most = Math.min(task.position + length, (task.window ?? Number.POSITIVE_INFINITY) + TILE_QUERIES)
+    const heads = Math.max(1, Math.min(task.heads, Math.floor(SCORE_BYTES / (4 * TILE_QUERIES * most))))
+    const scores = kernels.allocate(heads * TILE_QUERIES * wholeVectors(most))
     try {
       for (let sequence = 0; sequence < task.sequences; sequence++) {
-        for (let first = 0; first < length; first += tile) {
+        for (let first = 0; first < length; first += TILE_QUERIES) {
           for (let head = 0; head < task.heads; head += heads) {
-            const last = Math.min(first + tile, length)
+            const last = Math.min(first + TILE_QUERIES, length)
             const headCount = Math.min(heads, task.heads - head)
             attendTile({ ...task, keys, values }, { sequence, first, last, head, headCount, scores })
           }

@@ -1,5 +1,6 @@
 import { NumericError, ShapeError } from '../../errors.js'
 import { turnOfEventLoop } from '../../event-loop.js'
+import { firstNotFinite } from '../../matrix.js'
 import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
 import type { LinearWeights, NormWeights, Ops } from '../ops/ops.js'
 import { releaseWeights, runningOps } from '../ops/running.js'
@@ -138,9 +139,8 @@ export async function openHead(
  * @throws NumericError when one is NaN or infinite, naming it
  */
 export function assertFiniteLogits(logits: Float32Array, vocabSize: number): void {
-  let at = 0
-  while (at < logits.length && logits[at] * 0 === 0) at++
-  if (at === logits.length) return
+  const at = firstNotFinite(logits)
+  if (at < 0) return
   throw new NumericError(
     `the logit of token ${at % vocabSize} behind hidden state ${Math.floor(at / vocabSize)} is ${logits[at]}; expected ` +
       'finite numbers. The weights of the head are damaged, or the config.json is of another model',

@@ -1,5 +1,5 @@
 import { NumericError, ShapeError } from '../../errors.js'
-import { areFinite, type Matrix, matrix } from '../../matrix.js'
+import { firstNotFinite, type Matrix, matrix } from '../../matrix.js'
 import type { KeyValueCache } from '../ops/ops.js'
 import { type Handle, runningOps } from '../ops/running.js'
 import { type Block, withLinears } from './block.js'
@@ -119,8 +119,8 @@ export function assertFiniteHidden(
   length: number,
   position = 0,
 ): void {
-  if (areFinite(hidden)) return
-  const at = hidden.findIndex((value) => !Number.isFinite(value))
+  const at = firstNotFinite(hidden)
+  if (at < 0) return
   const token = Math.floor(at / description.attention.output.rows)
   throw new NumericError(
     `block ${description.index}: its output is ${hidden[at]} in sequence ${Math.floor(token / length)} of the batch, ` +

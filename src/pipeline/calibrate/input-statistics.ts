@@ -1,6 +1,6 @@
 import { NumericError } from '../../errors.js'
 import { pacer } from '../../event-loop.js'
-import type { Matrix } from '../../matrix.js'
+import { type Matrix, reusedRoom } from '../../matrix.js'
 import { type Block, withLinears } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import { type CalibrationStream, forEachBatch, type OnBatch } from './calibration-stream.js'
@@ -12,7 +12,7 @@ import {
   stageSummer,
   stageTotal,
 } from './stage-sums.js'
-import { reusedRoom, type StoredTokens, storedInput } from './stored-state.js'
+import { type StoredTokens, storedInput } from './stored-state.js'
 
 /** A block and the tokens in front of one of its stages. */
 export interface BlockStream {

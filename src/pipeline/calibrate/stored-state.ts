@@ -57,15 +57,6 @@ export function visitStored(
   })
 }
 
-/** An array that is used again and again: to allocate one for each batch costs more than to fill it. */
-export function reusedRoom(): (size: number) => Float32Array {
-  let room = new Float32Array(0)
-  return (size) => {
-    if (room.length < size) room = new Float32Array(size)
-    return room.subarray(0, size)
-  }
-}
-
 /** What the layers of a stage read of stored tokens, for one that does not skip them, in an array of `room`. */
 export function storedInput(
   block: Block,

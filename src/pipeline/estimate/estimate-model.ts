@@ -193,14 +193,15 @@ async function measure(
   return seconds
 }
 
-function calibrationPlan({ settings }: PreparedRun, calibration: Calibration | undefined): CalibrationPlan {
+function calibrationPlan(prepared: PreparedRun, calibration: Calibration | undefined): CalibrationPlan {
   const { sequences, length } = calibration ?? { sequences: [], length: 1 }
+  const isWhole = mostTokens(prepared) >= Math.max(TOKENS_PER_BATCH, length)
   return {
     tokens: sequences.length * length,
     length,
     batches: batchSizes(sequences.length, length).length,
-    passes: streamsOf(settings.order),
-    flopsPerSecond: calibration ? productSpeed() : 1,
+    passes: streamsOf(prepared.settings.order),
+    flopsPerSecond: isWhole || !calibration ? Number.POSITIVE_INFINITY : productSpeed(),
   }
 }
 

@@ -62,9 +62,7 @@ export async function measureBlock(
             inputs = collected.inputs
             passing += collected.seconds
           }
-          const routed =
-            stage.expert === undefined || inputs === undefined ? 1 : inputs.tokens / tokensOf(stream)
-          once = await measurePassing(measuring, routed)
+          once = await measurePassing(measuring, inputs ? inputs.tokens / tokensOf(stream) : 1)
           passing += whole.passes * once
         }
         const layers = wanted.map(({ kind }) => linears.get(kind)!)

@@ -18,7 +18,7 @@ export interface CalibrationPlan {
   readonly batches: number
   /** How often a stage is run: for the quantized model, the full one, and ahead of the block. */
   readonly passes: number
-  /** Of matrix products. */
+  /** Of matrix products; Infinity where measured batches are as large as the real ones, so that none are added. */
   readonly flopsPerSecond: number
 }
 
@@ -69,16 +69,10 @@ export async function measureCollecting(
   const full = isDrifting ? { block, stream: copyStream(stream) } : undefined
   const total = stageTotal()
   const ofBatches: number[] = []
-  let ofChunk = 0
-  const spent = () => {
-    const seconds = lap()
-    ofChunk += seconds
-    return seconds
-  }
   const chunks = chunksOf(batches.length)
-  const onBatch = () => ofBatches.push(spent())
+  const onBatch = () => ofBatches.push(lap())
   await sumChunks(stage, { block, stream }, { full, chunks, firstSequence: 0, onBatch }, total.add)
-  spent()
+  const ofChunk = ofBatches.reduce((sum, seconds) => sum + seconds, lap())
   const inputs = total.statistics(stage.residualScale ?? 1)
   const atEnd = lap()
   const chunkCount = chunksOf(plan.batches).length

@@ -1,8 +1,8 @@
 import { softCapped } from './activation'
-import { exponentialUpTo88 } from './exponential'
 import { KEYS, ROWS_AT_ONCE, rowStep, rowsOf, VALUES } from './held-rows'
 import { param } from '../job'
 import { loadUpTo, multiplyAdd, storeUpTo } from '../simd'
+import { weighVectors } from './softmax'
 
 /**
  * Causal attention of few queries, a tile for each query of a sequence and key-value head. Nothing is packed: keys and
@@ -173,18 +173,7 @@ function weigh(scores: usize, keys: i32, sum: usize): void {
   const end = scores + (<usize>keys << 2)
   // scratch starts at whole vectors
   for (let at = end; at & 15; at += 4) store<f32>(at, -Infinity)
-  let most = v128.load(scores)
-  for (let at = scores + 16; at < end; at += 16) most = f32x4.max(most, v128.load(at))
-  most = f32x4.max(most, v128.shuffle<f32>(most, most, 2, 3, 0, 1))
-  most = f32x4.max(most, v128.shuffle<f32>(most, most, 1, 0, 3, 2))
-  let sums = f32x4.splat(0)
-  for (let at = scores; at < end; at += 16) {
-    const weights = exponentialUpTo88(f32x4.sub(v128.load(at), most))
-    v128.store(at, weights)
-    sums = f32x4.add(sums, weights)
-  }
-  sums = f32x4.add(sums, v128.shuffle<f32>(sums, sums, 2, 3, 0, 1))
-  v128.store(sum, f32x4.add(sums, v128.shuffle<f32>(sums, sums, 1, 0, 3, 2)))
+  v128.store(sum, weighVectors(scores, (end + 15) & ~15))
 }
 
 /** `sum(weight value)` of each head of the group for a run of keys, two heads and 16 or 4 dimensions at a time. */

@@ -1,6 +1,6 @@
 import { capScores } from './attention'
-import { exponentialUpTo88 } from './exponential'
 import { param } from '../job'
+import { weighVectors } from './softmax'
 
 /**
  * Scores of attention become the shares that the values have in the output, in place: see `ForwardKernels`. For products that
@@ -34,18 +34,6 @@ function shareRow(start: usize, end: usize, from: usize, to: usize): void {
   if (cap != 0) capScores(start, end, cap)
   for (let at = start; at < from; at += 4) store<f32>(at, -Infinity)
   for (let at = to; at < end; at += 4) store<f32>(at, -Infinity)
-  let most = v128.load(start)
-  for (let at = start + 16; at < end; at += 16) most = f32x4.max(most, v128.load(at))
-  most = f32x4.max(most, v128.shuffle<f32>(most, most, 2, 3, 0, 1))
-  most = f32x4.max(most, v128.shuffle<f32>(most, most, 1, 0, 3, 2))
-  let sums = f32x4.splat(0)
-  for (let at = start; at < end; at += 16) {
-    const weights = exponentialUpTo88(f32x4.sub(v128.load(at), most))
-    v128.store(at, weights)
-    sums = f32x4.add(sums, weights)
-  }
-  sums = f32x4.add(sums, v128.shuffle<f32>(sums, sums, 2, 3, 0, 1))
-  sums = f32x4.add(sums, v128.shuffle<f32>(sums, sums, 1, 0, 3, 2))
-  const factor = f32x4.div(f32x4.splat(1), sums)
+  const factor = f32x4.div(f32x4.splat(1), weighVectors(start, end))
   for (let at = start; at < end; at += 16) v128.store(at, f32x4.mul(factor, v128.load(at)))
 }
