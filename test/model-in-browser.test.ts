@@ -11,7 +11,7 @@ import { type ModelInPage, modelInPage } from './support/model-in-page.js'
 import { writeTinyModel } from './support/tiny-model.js'
 
 /** Kernels in two builds for layers and for forward passes are 225 KB of it, ml-matrix 70 KB, chat templates 53 KB. */
-const MOST_BYTES = { model: 790 * 1024, generate: 640 * 1024 }
+const MOST_BYTES = { model: 800 * 1024, generate: 640 * 1024 }
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 

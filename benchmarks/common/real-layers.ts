@@ -81,8 +81,9 @@ export async function hessiansThrough(
 ): Promise<Map<LinearLayer['kind'], Matrix>> {
   const hessians = new Map<LinearLayer['kind'], Matrix>()
   for (const stage of blockStages(block.description)) {
-    const { hessian } = await collectStatistics(stage, { block, stream })
-    for (const { kind } of stage.linears) hessians.set(kind, hessian)
+    for (const [kind, { hessian }] of await collectStatistics(stage, { block, stream })) {
+      hessians.set(kind, hessian)
+    }
     await passStage(block, stage, stream)
   }
   return hessians

@@ -120,13 +120,22 @@ async function calibrated(run: StageRunner): Promise<string> {
   const present = calibrationStream(config, await embed(tokens), SEQUENCE)
   const block = await openBlock(source, config.blocks[0])
   const full = { block, stream: copyStream(present) }
-  const step = { block, layers: new Map(), stream: present, full, signal: undefined }
+  const step = {
+    block,
+    layers: new Map(),
+    stream: present,
+    full,
+    tokenWeights: 'attention',
+    signal: undefined,
+  } as const
   const digest = createHash('sha256')
   let passing: Stage | undefined
   for (const stage of blockStages(block.description)) {
     const seen = (await run({ ...step, passing, collecting: stage }))!
-    digest.update(seen.hessian.data)
-    for (const { input } of seen.drift!) digest.update(input.data)
+    for (const { hessian, drift } of new Set(seen.values())) {
+      digest.update(hessian.data)
+      for (const { input } of drift!) digest.update(input.data)
+    }
     passing = stage
   }
   await run({ ...step, passing, collecting: undefined })

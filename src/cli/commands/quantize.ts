@@ -48,7 +48,15 @@ export const quantizeCommand = defineCommand({
     ['Embedding and head', ['embeddingBits', 'embeddingMethod', 'headBits', 'headMethod']],
     [
       'Calibration',
-      ['calibration', 'sequences', 'sequenceLength', 'layerOrder', 'driftCorrection', 'damping'],
+      [
+        'calibration',
+        'sequences',
+        'sequenceLength',
+        'layerOrder',
+        'driftCorrection',
+        'tokenWeights',
+        'damping',
+      ],
     ],
     [
       'Trellis and scales',

@@ -3,6 +3,7 @@ import type { CodebookBits } from '../../codebook/store-codebook.js'
 import type { VectorMetric, VqOptions } from '../../gptvq/options.js'
 import type { ProductsName } from '../../kernels/native/start-products.js'
 import type { EngineName } from '../../model/ops/engine.js'
+import type { TokenWeighting } from '../../pipeline/calibrate/token-weights.js'
 import type { Trial } from '../../pipeline/compare/compare-settings.js'
 import type { EvaluateModelOptions } from '../../pipeline/evaluate/evaluate-model.js'
 import type { DequantizeModelOptions, PlainDtype } from '../../pipeline/folders/dequantize-model.js'
@@ -279,6 +280,12 @@ export const quantizeFlags = {
     kind: 'number',
     help: 'share, 0 to 1, of the drift from the full model that layers make up for where it is no noise; 0 is faster',
     default: '1; 0 for gptq and rtn',
+  },
+  tokenWeights: {
+    kind: 'choice',
+    choices: ['attention', 'equal'] satisfies readonly TokenWeighting[],
+    help: 'tokens count for layers of keys and values as much as attention looks at them, or all the same',
+    default: 'attention; equal for gptq and rtn',
   },
   tuningEpochs: {
     kind: 'whole',

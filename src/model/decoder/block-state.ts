@@ -41,10 +41,33 @@ export interface BlockRun<T> {
   readonly stretches: readonly Stretch[]
 }
 
+/** What attention computes with; queries and keys turned to where their tokens stand. */
+export interface AttentionOperands<T> {
+  /** tokens x (heads * headDim). */
+  readonly queries: T
+  /** tokens x (kvHeads * headDim). */
+  readonly keys: T
+  /** As `keys`. */
+  readonly values: T
+}
+
+export type AttentionPart = keyof AttentionOperands<unknown>
+
+export const attentionParts: readonly AttentionPart[] = ['queries', 'keys', 'values']
+
+/** Layers that share a Hessian. */
+export interface HessianGroup {
+  readonly linears: readonly LinearDescription[]
+  /** What of attention they make; what a token counts for them can follow from that. */
+  readonly makes: readonly AttentionPart[]
+}
+
 /** Part of a block: linear layers that read the same input, and what comes between it and the next such group. */
 export interface Stage {
-  /** The layers to quantize, in order. They share one Hessian. */
+  /** The layers to quantize, in order. They read the same input. */
   readonly linears: readonly LinearDescription[]
+  /** The same layers by what of attention they make; those of a group can share a Hessian. Default: one group of all. */
+  readonly groups?: readonly HessianGroup[]
   /** All layers that must be in memory. */
   readonly uses: readonly LinearDescription[]
   /**
@@ -58,6 +81,8 @@ export interface Stage {
   readonly reads?: readonly (keyof BlockState<unknown>)[]
   /** Whether there is nothing to do, since an expert gets no token; default: there always is. */
   skips?(state: BlockState<unknown>): boolean
+  /** What attention makes of the input of its projections; undefined: they are not in this stage. */
+  operands?<T>(run: BlockRun<T>, input: T): AttentionOperands<T>
   /** What `linears` read. */
   input<T>(run: BlockRun<T>, state: BlockState<T>): T
   /** The state behind the stage. */

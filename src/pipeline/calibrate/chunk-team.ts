@@ -5,10 +5,10 @@ import { blockStages } from '../../model/decoder/stages.js'
 import type { TokenBatch } from './calibration-stream.js'
 import { type ChunkResult, type ChunkWork, stateBehind } from './chunk-work.js'
 import { type Chunk, chunksOf } from './chunks.js'
-import { namingLayers } from './input-statistics.js'
-import { type StageRunner, type StageStep, stepHere } from './stage-runner.js'
-import { type InputStatistics, stageTotal } from './stage-sums.js'
+import { namingLayers, stageTotals } from './input-statistics.js'
+import { type StageRunner, type StageStatistics, type StageStep, stepHere } from './stage-runner.js'
 import type { StoredState } from './stored-state.js'
+import { neededFor } from './token-weights.js'
 
 /** What is used of a coordinator. */
 export type ChunkCoordinator = Pick<Coordinator, 'run' | 'workers' | 'capacity'>
@@ -32,12 +32,12 @@ async function stepAway(
   step: StageStep,
   chunks: readonly Chunk[],
   coordinator: ChunkCoordinator,
-): Promise<InputStatistics | undefined> {
-  const { block, stream, collecting, onBatch, signal } = step
+): Promise<StageStatistics | undefined> {
+  const { block, stream, collecting, tokenWeights, onBatch, signal } = step
   const failed = new AbortController()
   const own = { ...step, signal: signal ? AbortSignal.any([signal, failed.signal]) : failed.signal }
   const weights = weightsOf(step)
-  const total = stageTotal()
+  const total = collecting && stageTotals(collecting, tokenWeights)
   const under: Promise<ChunkResult>[] = []
   const states: StoredStates[] = []
   let atOnce = 1
@@ -66,15 +66,15 @@ async function stepAway(
         if (full) await step.full!.stream.batches[chunk.first + i].write(stateBehind(full, behind.full!))
       }
       states[index] = []
-      if (sums) total.add(sums)
+      if (sums) total?.add(sums)
       onBatch?.(index + 1, chunks.length)
     }
   } catch (error) {
     failed.abort()
     throw error
   }
-  if (collecting === undefined) return undefined
-  return namingLayers(block, collecting, async () => total.statistics(collecting.residualScale ?? 1))
+  if (total === undefined) return undefined
+  return namingLayers(block, collecting!, async () => total.statistics())
 }
 
 /** The tokens of a chunk, batch by batch. */
@@ -112,8 +112,8 @@ function bytesOf(states: StoredStates): number {
 type Weights = Pick<ChunkWork, 'tensors' | 'layers'>
 
 /** The weights that a step takes: those that its tokens pass, and those that the inputs of its layers are made by. */
-function weightsOf({ block, layers, full, passing, collecting }: StageStep): Weights {
-  const before = (collecting?.uses ?? []).filter((linear) => !collecting!.linears.includes(linear))
+function weightsOf({ block, layers, full, passing, collecting, tokenWeights }: StageStep): Weights {
+  const before = collecting ? neededFor(collecting, tokenWeights) : []
   const tensors: Record<string, Float32Array> = {}
   const own: Weights['layers'] = {}
   for (const { kind, module } of new Set([...(passing?.uses ?? []), ...before])) {
@@ -130,7 +130,7 @@ function weightsOf({ block, layers, full, passing, collecting }: StageStep): Wei
 }
 
 function workOf(
-  { block, stream, passing, collecting }: StageStep,
+  { block, stream, passing, collecting, tokenWeights }: StageStep,
   weights: Weights,
   { first, last, half }: Chunk,
   states: StoredStates,
@@ -152,6 +152,7 @@ function workOf(
     half,
     passing: at(passing),
     collecting: at(collecting),
+    tokenWeights,
   }
 }
 

@@ -11,6 +11,7 @@ import { batchInMemory, type CalibrationStream, passStageInBoth } from './calibr
 import { sumChunks } from './input-statistics.js'
 import type { StageSums } from './stage-sums.js'
 import type { StoredState } from './stored-state.js'
+import type { TokenWeighting } from './token-weights.js'
 
 /** A step of a chunk of the calibration tokens through a block, see `StageStep`; plain data. */
 export interface ChunkWork {
@@ -31,6 +32,7 @@ export interface ChunkWork {
   /** Of the block's stages; undefined: none. */
   readonly passing?: number | undefined
   readonly collecting?: number | undefined
+  readonly tokenWeights: TokenWeighting
 }
 
 /** Whole sequences in the quantized model and, where drift is asked for, in the full one. */
@@ -44,7 +46,8 @@ interface ChunkBatch {
 export interface ChunkResult {
   /** Of each batch; undefined where no stage was passed. */
   readonly moved?: readonly { readonly present: MovedState; readonly full?: MovedState }[]
-  readonly sums?: StageSums
+  /** Of each group of the layers. */
+  readonly sums?: readonly StageSums[]
 }
 
 /** A state behind a stage: what did not change is not sent back. */
@@ -90,11 +93,12 @@ export async function chunkHere(
     if (work.passing !== undefined) await passStageInBoth(stages[work.passing], present, full, signal)
     const start = work.passing === undefined ? 0 : PASSED_SHARE
     onProgress(start)
-    let sums: StageSums | undefined
+    let sums: readonly StageSums[] | undefined
     if (work.collecting !== undefined) {
       const chunks = [{ first: 0, last: batches.length, half }]
       const onBatch = (done: number, total: number) => onProgress(start + ((1 - start) * done) / total)
-      const options = { full, chunks, firstSequence, signal, onBatch }
+      const { tokenWeights } = work
+      const options = { full, tokenWeights, chunks, firstSequence, signal, onBatch }
       await sumChunks(stages[work.collecting], present, options, (own) => {
         sums = own
       })

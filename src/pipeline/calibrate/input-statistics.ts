@@ -13,6 +13,13 @@ import {
   stageTotal,
 } from './stage-sums.js'
 import { type StoredTokens, storedInput } from './stored-state.js'
+import {
+  hessianGroups,
+  neededFor,
+  type TokenWeighting,
+  tokenWeights as weightsFor,
+  weightTokens,
+} from './token-weights.js'
 
 /** A block and the tokens in front of one of its stages. */
 export interface BlockStream {
@@ -23,13 +30,15 @@ export interface BlockStream {
 export interface StatisticsOptions {
   /** The same tokens in the full model: asks for the drift. */
   readonly full?: BlockStream | undefined
+  /** Default `'equal'`. */
+  readonly tokenWeights?: TokenWeighting
   readonly onBatch?: OnBatch
   readonly signal?: AbortSignal | undefined
 }
 
 /**
- * The statistics of the input that the layers of a stage share. The layers of an expert have no drift: other tokens are
- * routed to it in the full model.
+ * The statistics of what the layers of a stage read, by their kinds; layers that share a Hessian share them. The layers of
+ * an expert have no drift: other tokens are routed to it in the full model.
  *
  * @throws NumericError naming the layers when an activation is NaN or infinite
  */
@@ -37,12 +46,34 @@ export async function collectStatistics(
   stage: Stage,
   present: BlockStream,
   options: StatisticsOptions = {},
-): Promise<InputStatistics> {
-  const total = stageTotal()
+): Promise<ReadonlyMap<string, InputStatistics>> {
+  const total = stageTotals(stage, options.tokenWeights)
   const chunks = chunksOf(present.stream.batches.length)
   await sumChunks(stage, present, { ...options, chunks, firstSequence: 0 }, total.add)
-  return namingLayers(present.block, stage, async () => total.statistics(stage.residualScale ?? 1))
+  return namingLayers(present.block, stage, async () => total.statistics())
 }
+
+/** Adds the sums of chunks, of each group of a stage's layers. */
+export function stageTotals(stage: Stage, weighting: TokenWeighting = 'equal') {
+  const groups = hessianGroups(stage, weighting)
+  const totals = groups.map(stageTotal)
+  return {
+    add(sums: readonly StageSums[]): void {
+      for (const [i, total] of totals.entries()) total.add(sums[i])
+    },
+    /** By the kinds of the layers. */
+    statistics(): Map<string, InputStatistics> {
+      return new Map(
+        groups.flatMap(({ linears }, i) => {
+          const own = totals[i].statistics(stage.residualScale ?? 1)
+          return linears.map(({ kind }) => [kind, own] as const)
+        }),
+      )
+    },
+  }
+}
+
+type Room = ReturnType<typeof reusedRoom>
 
 /** How {@link sumChunks} goes through a stream. */
 export interface ChunkedStatistics extends StatisticsOptions {
@@ -52,20 +83,24 @@ export interface ChunkedStatistics extends StatisticsOptions {
   readonly firstSequence: number
 }
 
-/** Sums what the layers of a stage read, and gives the sums of each chunk. @throws as {@link collectStatistics} */
+/** Sums what the layers of a stage read, and gives each chunk's sums of each group. @throws as {@link collectStatistics} */
 export async function sumChunks(
   stage: Stage,
   { block, stream }: BlockStream,
-  { full, chunks, firstSequence, onBatch, signal }: ChunkedStatistics,
-  onSums: (sums: StageSums) => void,
+  { full, tokenWeights = 'equal', chunks, firstSequence, onBatch, signal }: ChunkedStatistics,
+  onSums: (sums: readonly StageSums[]) => void,
 ): Promise<void> {
   const { length } = stream
   const pause = pacer(signal)
-  const rooms = { present: reusedRoom(), full: reusedRoom() }
+  const groups = hessianGroups(stage, tokenWeights)
+  const rooms = {
+    ...{ present: reusedRoom(), full: reusedRoom() },
+    ...{ weighted: reusedRoom(), weightedFull: reusedRoom() },
+  }
   const seenBy = async (
     block: Block,
     { sequences, state }: StoredTokens,
-    room: (size: number) => Float32Array,
+    room: Room,
   ): Promise<SeenTokens> => {
     await pause()
     const input: Matrix = storedInput(block, stage, { sequences, state }, length, room)
@@ -74,7 +109,7 @@ export async function sumChunks(
   const { batches } = stream
   const isOnly = firstSequence === 0 && batches.length === 1 && batches[0].sequences === 1
   let sequence = firstSequence
-  let summer = stageSummer()
+  let summers = groups.map(stageSummer)
   const visit = async (batch: StoredTokens, index: number) => {
     const { sequences } = batch
     const state = await full?.stream.batches[index].read(stage.reads)
@@ -83,13 +118,22 @@ export async function sumChunks(
     await pause()
     const chunk = chunks.find(({ last }) => index < last)!
     const runs = runsOf(chunk, { sequence, length, isOnly }, present.input.rows)
-    await summer.see(present, original, runs, pause)
+    const weights = weightsFor(block, stage, groups, present.input, length)
+    for (const [i, summer] of summers.entries()) {
+      const weighted = ({ input, residual }: SeenTokens, room: Room) => ({
+        input: weightTokens(input, weights[i], room),
+        residual,
+      })
+      const own = weighted(present, rooms.weighted)
+      const other = original && weighted(original, rooms.weightedFull)
+      await summer.see(own, other, runs, pause)
+    }
     sequence += sequences
     if (index + 1 < chunk.last) return
-    onSums(summer.sums())
-    summer = stageSummer()
+    onSums(summers.map((summer) => summer.sums()))
+    summers = groups.map(stageSummer)
   }
-  const needed = stage.uses.filter((linear) => !stage.linears.includes(linear))
+  const needed = neededFor(stage, tokenWeights)
   await namingLayers(block, stage, () =>
     withLinears(block, needed, () =>
       withLinears(full?.block ?? block, needed, () =>

@@ -5,6 +5,7 @@ import { type CalibrationStream, type OnBatch, passStageInBoth } from './calibra
 import { collectExpertStatistics } from './expert-statistics.js'
 import { collectStatistics } from './input-statistics.js'
 import type { InputStatistics } from './stage-sums.js'
+import type { TokenWeighting } from './token-weights.js'
 
 /** A step of the calibration tokens through a block: past one stage, then a look at what the layers of another read. */
 export interface StageStep {
@@ -19,20 +20,27 @@ export interface StageStep {
   readonly passing: Stage | undefined
   /** The stage whose layers' inputs are summed; undefined: none. */
   readonly collecting: Stage | undefined
+  readonly tokenWeights: TokenWeighting
   readonly onBatch?: OnBatch | undefined
   readonly signal: AbortSignal | undefined
 }
 
+/** What the layers of a stage read, by their kinds. */
+export type StageStatistics = ReadonlyMap<string, InputStatistics>
+
 /** Does a step, here or elsewhere. @returns what the layers read, where that was asked for */
-export type StageRunner = (step: StageStep) => Promise<InputStatistics | undefined>
+export type StageRunner = (step: StageStep) => Promise<StageStatistics | undefined>
 
 /** Does a step in this process. @throws NumericError naming the layers; AbortedError */
 export const stepHere: StageRunner = async (step) => {
-  const { block, stream, full, passing, collecting, onBatch, signal } = step
+  const { block, stream, full, passing, collecting, tokenWeights, onBatch, signal } = step
   const present = { block, stream }
   if (passing) await passStageInBoth(passing, present, full, signal)
   if (collecting === undefined) return undefined
   const options = { signal, ...(onBatch && { onBatch }) }
-  if (collecting.expert !== undefined) return collectExpertStatistics(collecting, present, options)
-  return collectStatistics(collecting, present, { full, ...options })
+  if (collecting.expert === undefined) {
+    return collectStatistics(collecting, present, { full, tokenWeights, ...options })
+  }
+  const statistics = await collectExpertStatistics(collecting, present, options)
+  return new Map(collecting.linears.map(({ kind }) => [kind, statistics]))
 }

@@ -6,7 +6,7 @@ import { type LinearLayer, linearLayers } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
 import { readRows } from '../../model/decoder/weights.js'
 import { type CalibrationStream, tokensOf } from '../calibrate/calibration-stream.js'
-import type { InputStatistics } from '../calibrate/stage-sums.js'
+import type { StageStatistics } from '../calibrate/stage-runner.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
 import { stopwatch } from '../stopwatch.js'
 import { type LayerSeconds, measureLayer } from './measure-layer.js'
@@ -38,7 +38,7 @@ export async function measureBlock(
   stream: CalibrationStream | undefined,
   whole: CalibrationPlan,
 ): Promise<BlockSeconds> {
-  const { driftCorrection: share } = settings.order
+  const { driftCorrection: share, tokenWeights } = settings.order
   const clock = stopwatch()
   const description: BlockDescription = config.blocks[index]
   const block = stream && (await openBlock(weights, description))
@@ -53,16 +53,16 @@ export async function measureBlock(
       let seconds = measured.get(likeness(stage))
       if (seconds === undefined) {
         const wanted = stage.linears.filter(({ module }) => plan.settingsOf(`${module}.weight`))
-        let inputs: InputStatistics | undefined
+        let inputs: StageStatistics | undefined
         let [passing, once] = [0, 0]
         if (stream && block) {
           const measuring = { block, stage, stream, plan: whole }
           if (wanted.length > 0) {
-            const collected = await measureCollecting(measuring, share > 0)
+            const collected = await measureCollecting(measuring, { isDrifting: share > 0, tokenWeights })
             inputs = collected.inputs
             passing += collected.seconds
           }
-          once = await measurePassing(measuring, inputs ? inputs.tokens / tokensOf(stream) : 1)
+          once = await measurePassing(measuring, inputs ? tokensSeen(inputs) / tokensOf(stream) : 1)
           passing += whole.passes * once
         }
         const layers = wanted.map(({ kind }) => linears.get(kind)!)
@@ -81,15 +81,17 @@ export async function measureBlock(
     if (block) disposeBlock(block)
   }
 
-  /** The first layer of each shape stands for all of it; the factors are made once. */
+  /** The first layer of each shape stands for all of it; the factors of a Hessian are made once. */
   async function layersSeconds(
     layers: readonly LinearLayer[],
-    inputs: InputStatistics | undefined,
+    statistics: StageStatistics | undefined,
   ): Promise<number> {
     const known = new Map<string, LayerSeconds>()
     let sum = 0
-    for (const [i, linear] of layers.entries()) {
-      const { name, rows, cols } = linear
+    const hessians = new Set<unknown>()
+    for (const linear of layers) {
+      const { kind, name, rows, cols } = linear
+      const inputs = statistics?.get(kind)
       const settings = plan.settingsOf(name)!
       const key = JSON.stringify([rows, cols, settings.stated])
       let seconds = known.get(key)
@@ -99,8 +101,15 @@ export async function measureBlock(
         seconds = await measureLayer({ linear, weight, inputs, settings, share, tokens })
         known.set(key, seconds)
       }
-      sum += seconds.rows + (i === 0 ? seconds.factors : 0)
+      sum += seconds.rows + (hessians.has(inputs) ? 0 : seconds.factors)
+      hessians.add(inputs)
     }
     return sum
   }
+}
+
+/** Of the stage's layers, which all see the same. */
+function tokensSeen(inputs: StageStatistics): number {
+  const [{ tokens }] = inputs.values()
+  return tokens
 }

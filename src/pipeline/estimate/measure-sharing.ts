@@ -1,10 +1,8 @@
 import { ShapeError } from '../../errors.js'
 import { pacer } from '../../event-loop.js'
-import type { HessianAccumulator } from '../../hessian.js'
 import { shareFactors } from '../../inverse-factor.js'
 import { diagonalMatrix, type Matrix, matrix } from '../../matrix.js'
 import { type Block, disposeBlock, loadedWeight, openBlock } from '../../model/decoder/block.js'
-import type { Stage } from '../../model/decoder/block-state.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
 import { isExpert } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
@@ -14,11 +12,12 @@ import { resolveLayoutOptions } from '../../packing/layout-options.js'
 import { throughBlock } from '../../train/loop/passes.js'
 import { joinTokens } from '../../train/loop/run-training.js'
 import type { Calibration } from '../calibrate/calibration.js'
+import { hessianGroups } from '../calibrate/token-weights.js'
 import { layerCandidates } from '../mixed/candidates.js'
 import { divergencesOf, TOKENS_AT_ONCE } from '../mixed/probe.js'
 import { openHeldHead } from '../mixed/sensitivity.js'
 import { choosePieces } from '../mixed/share-budget.js'
-import { stageInputs } from '../mixed/stage-inputs.js'
+import { type GroupInputs, stageInputs } from '../mixed/stage-inputs.js'
 import { tryCandidates } from '../mixed/trials.js'
 import { type TriedLayer, variantsOf } from '../mixed/variants.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
@@ -99,7 +98,8 @@ export async function measureSharing(
     const block = await openBlock(weights, description)
     const open = clock()
     try {
-      const { inputs } = await stageInputs(block, config, states, few.sequences[0].length, pause)
+      const seen = { length: few.sequences[0].length, weighting: prepared.settings.order.tokenWeights }
+      const { inputs } = await stageInputs(block, config, states, seen, pause)
       let own = (clock() * all.sequences) / timed.sequences
       const { tries, seconds } = await tryParts(prepared, block, bpv, inputs)
       own += seconds
@@ -121,19 +121,21 @@ async function tryParts(
   { plan, settings }: PreparedRun,
   block: Block,
   bpv: number,
-  inputs: ReadonlyMap<Stage, HessianAccumulator>,
+  inputs: GroupInputs,
 ): Promise<{ tries: TriedLayer[]; seconds: number }> {
   const tries: TriedLayer[] = []
   const known = new Map<string, TrialSeconds>()
   let seconds = 0
-  for (const stage of blockStages(block.description)) {
-    const wanted = stage.linears.filter(({ module }) => plan.settingsOf(`${module}.weight`))
+  const { tokenWeights } = settings.order
+  const groups = blockStages(block.description).flatMap((stage) => hessianGroups(stage, tokenWeights))
+  for (const { linears } of groups) {
+    const wanted = linears.filter(({ module }) => plan.settingsOf(`${module}.weight`))
     for (const [i, linear] of wanted.entries()) {
       const { kind, module, rows, cols } = linear
       const shape = `${rows} x ${cols}`
       let trial = known.get(shape)
       if (trial === undefined) {
-        const hessian = inputs.get(stage)?.hessian() ?? diagonalMatrix(cols, 1)
+        const hessian = inputs.get(linears[0].kind)?.hessian() ?? diagonalMatrix(cols, 1)
         const values =
           loadedWeight(block, kind) ?? (await readRows(block.source, `${module}.weight`, 0, rows))
         trial = await timeTrials(matrix(rows, cols, values), hessian, settings, bpv)

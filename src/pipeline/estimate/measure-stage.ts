@@ -6,8 +6,9 @@ import { blockStages } from '../../model/decoder/stages.js'
 import { type CalibrationStream, copyStream, passStage, tokensOf } from '../calibrate/calibration-stream.js'
 import { chunksOf } from '../calibrate/chunks.js'
 import { collectExpertStatistics } from '../calibrate/expert-statistics.js'
-import { sumChunks } from '../calibrate/input-statistics.js'
-import { type InputStatistics, stageTotal } from '../calibrate/stage-sums.js'
+import { stageTotals, sumChunks } from '../calibrate/input-statistics.js'
+import type { StageStatistics } from '../calibrate/stage-runner.js'
+import { hessianGroups, type TokenWeighting } from '../calibrate/token-weights.js'
 import { stopwatch } from '../stopwatch.js'
 
 /** How many tokens the real run has, and how its streams go. */
@@ -49,17 +50,19 @@ export function productSpeed(): number {
  * tokens that measured batches lack no more than their products, since the rest of a batch does not grow with them.
  *
  * @param isDrifting whether the full model is looked at too
+ * @returns what was found of the inputs, and the seconds
  */
 export async function measureCollecting(
   { block, stage, stream, plan }: StageToMeasure,
-  isDrifting: boolean,
-): Promise<{ inputs: InputStatistics; seconds: number }> {
+  { isDrifting, tokenWeights }: { readonly isDrifting: boolean; readonly tokenWeights: TokenWeighting },
+): Promise<{ inputs: StageStatistics; seconds: number }> {
   const { batches } = stream
   const { cols } = stage.linears[0]
   const lap = stopwatch()
   if (stage.expert !== undefined) {
-    const inputs = await collectExpertStatistics(stage, { block, stream })
-    const routed = inputs.tokens / tokensOf(stream)
+    const own = await collectExpertStatistics(stage, { block, stream })
+    const inputs = new Map(stage.linears.map(({ kind }) => [kind, own]))
+    const routed = own.tokens / tokensOf(stream)
     const scale = plan.batches / batches.length
     return {
       inputs,
@@ -67,19 +70,21 @@ export async function measureCollecting(
     }
   }
   const full = isDrifting ? { block, stream: copyStream(stream) } : undefined
-  const total = stageTotal()
+  const total = stageTotals(stage, tokenWeights)
   const ofBatches: number[] = []
   const chunks = chunksOf(batches.length)
   const onBatch = () => ofBatches.push(lap())
-  await sumChunks(stage, { block, stream }, { full, chunks, firstSequence: 0, onBatch }, total.add)
+  const options = { full, tokenWeights, chunks, firstSequence: 0, onBatch }
+  await sumChunks(stage, { block, stream }, options, total.add)
   const ofChunk = ofBatches.reduce((sum, seconds) => sum + seconds, lap())
-  const inputs = total.statistics(stage.residualScale ?? 1)
+  const inputs = total.statistics()
   const atEnd = lap()
   const chunkCount = chunksOf(plan.batches).length
   // fewer than none where the last chunk is a short one
   const others = plan.batches - chunkCount * batches.length
   const hidden = stage.residualScale === undefined ? 0 : block.description.attention.output.rows
-  const flops = cols ** 2 + (isDrifting ? 2 * cols * (cols + hidden) : 0)
+  const ofGroup = cols ** 2 + (isDrifting ? 2 * cols * (cols + hidden) : 0)
+  const flops = hessianGroups(stage, tokenWeights).length * ofGroup
   const seconds = atEnd + chunkCount * ofChunk + others * Math.min(...ofBatches)
   return { inputs, seconds: seconds + (lackingTokens(stream, plan) * flops) / plan.flopsPerSecond }
 }

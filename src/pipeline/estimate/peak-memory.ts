@@ -3,6 +3,7 @@ import { blockLinears, isExpert } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
 import { KEPT_BYTES } from '../../model/passes/divergences.js'
 import { GATED_BYTES, TOKENS_PER_BATCH } from '../calibrate/calibration-stream.js'
+import { hessianGroups, type TokenWeighting } from '../calibrate/token-weights.js'
 import { MOST_BITS_ABOVE } from '../mixed/candidates.js'
 import { PROBE_TOKENS, TRIAL_TOKENS } from '../mixed/share-budget.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
@@ -35,6 +36,8 @@ const LAYER_COPIES = 6
  * chunk and of a panel.
  */
 const HESSIANS = 5
+/** Those of them that are there for each of several Hessians of a stage. */
+const SUMS = 3
 /** The same for the drift of both halves, while sums become results, or those of a chunk are added. */
 const DRIFT_HESSIANS = 4
 
@@ -43,11 +46,14 @@ const CACHE_BYTES = 2 ** 30
 /** The parts of the peak. @param tokens of the calibration; 0 without */
 export function peakMemory(prepared: PreparedRun, tokens: number): PeakMemory {
   const { config, settings } = prepared
-  const hasDrift = settings.order.driftCorrection > 0
+  const weighting = settings.order.tokenWeights
+  const seen = isCalibrated(settings)
+    ? { weighting, hasDrift: settings.order.driftCorrection > 0 }
+    : undefined
   return {
     process: PROCESS_BYTES,
     weights: Math.max(...config.blocks.map((block) => blockBytes(block))),
-    layer: Math.max(...config.blocks.map((block) => stageBytes(block, isCalibrated(settings), hasDrift))),
+    layer: Math.max(...config.blocks.map((block) => stageBytes(block, seen))),
     activations: activationBytes(config, tokens, streamsOf(settings.order)),
     before: Math.max(
       prepared.writesText ? writingBytes(prepared) : 0,
@@ -86,7 +92,9 @@ function sharingBytes({ config, settings, plan }: PreparedRun): number {
   const trials = settings.options.trellisBits ? 1 : Math.floor(settings.budget) + MOST_BITS_ABOVE
   const squares = Math.max(
     ...blocks.map((block) =>
-      blockStages(block).reduce((sum, { linears }) => sum + (linears[0]?.cols ?? 0) ** 2, 0),
+      blockStages(block)
+        .flatMap((stage) => hessianGroups(stage, settings.order.tokenWeights))
+        .reduce((sum, { linears }) => sum + (linears[0]?.cols ?? 0) ** 2, 0),
     ),
   )
   const predictions = Math.min(KEPT_BYTES, 4 * PROBE_TOKENS * vocabSize)
@@ -114,18 +122,24 @@ function blockBytes(block: BlockOf): number {
   return 4 * 2 * (values(false) + ofExpert)
 }
 
-function stageBytes(block: BlockOf, calibrated: boolean, hasDrift: boolean): number {
+/** @param seen how layers look at their inputs; undefined: they do not */
+function stageBytes(
+  block: BlockOf,
+  seen: { readonly weighting: TokenWeighting; readonly hasDrift: boolean } | undefined,
+): number {
   const hidden = block.attention.output.rows
-  const bytes = blockStages(block).flatMap(({ linears, residualScale, expert }) => {
-    return linears.map(({ rows, cols }) => {
+  const bytes = blockStages(block).flatMap((stage) => {
+    const groups = seen ? hessianGroups(stage, seen.weighting).length : 0
+    return stage.linears.map(({ rows, cols }) => {
+      const layer = LAYER_COPIES * rows * cols
+      if (seen === undefined) return 4 * layer
       const square = cols * cols
-      // what the layers read of a batch, in both streams
-      const inputs = calibrated ? 2 * TOKENS_PER_BATCH * cols : 0
-      const drift = hasDrift && expert === undefined
-      const ofDrift = drift
-        ? DRIFT_HESSIANS * (square + (residualScale === undefined ? 0 : hidden * cols))
-        : 0
-      return 4 * (LAYER_COPIES * rows * cols + (calibrated ? HESSIANS * square : 0) + ofDrift + inputs)
+      const hessians = (HESSIANS + SUMS * (groups - 1)) * square
+      const ofResidual = stage.residualScale === undefined ? 0 : hidden * cols
+      const drifts = seen.hasDrift && stage.expert === undefined ? DRIFT_HESSIANS * groups : 0
+      // what the layers read of a batch, in both streams, and where tokens have weights, times these
+      const inputs = (groups > 1 ? 4 : 2) * TOKENS_PER_BATCH * cols
+      return 4 * (layer + hessians + drifts * (square + ofResidual) + inputs)
     })
   })
   return Math.max(0, ...bytes)

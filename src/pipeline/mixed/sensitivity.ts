@@ -1,11 +1,9 @@
 import { NumericError } from '../../errors.js'
 import type { Pause } from '../../event-loop.js'
 import { hessianEnergy } from '../../gptvq/reconstruction-error.js'
-import type { HessianAccumulator } from '../../hessian.js'
 import { type SharedFactors, shareFactors } from '../../inverse-factor.js'
 import { diagonalMatrix, type Matrix, matrix } from '../../matrix.js'
 import { type Block, loadedWeight } from '../../model/decoder/block.js'
-import type { Stage } from '../../model/decoder/block-state.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { openEmbedding } from '../../model/decoder/embedding.js'
 import { type Head, openHead } from '../../model/decoder/head.js'
@@ -15,9 +13,10 @@ import { readTensor, type WeightSource } from '../../model/decoder/weights.js'
 import { type Divergences, openDivergences } from '../../model/passes/divergences.js'
 import { forwardBlocks, type PassModel, withBlock } from '../../train/loop/passes.js'
 import { joinTokens } from '../../train/loop/run-training.js'
+import { hessianGroups, type TokenWeighting } from '../calibrate/token-weights.js'
 import { type LayerRatios, predictEffects } from './effects.js'
 import { divergencesOf } from './probe.js'
-import { stageInputs } from './stage-inputs.js'
+import { type GroupInputs, stageInputs } from './stage-inputs.js'
 import type { LayerTrials } from './trials.js'
 import { type TriedLayer, type Variant, variantsOf } from './variants.js'
 
@@ -25,6 +24,7 @@ export interface SensitivityInput {
   readonly model: PassModel
   /** Token ids, all of one length: what layers read on them makes the Hessians of the trials. */
   readonly sequences: readonly Int32Array[]
+  readonly tokenWeights: TokenWeighting
   /** Token ids, all of one length: predictions on them are compared. */
   readonly probes: readonly Int32Array[]
   /** Whether a layer is to be measured, by the name of its weight. */
@@ -88,8 +88,8 @@ export async function measureSensitivity(input: SensitivityInput): Promise<Map<s
     try {
       for (let index = start; index < blocks; index++) {
         await withBlock(model, index, async (block) => {
-          const { length } = input.sequences[0]
-          const { inputs, output } = await stageInputs(block, config, states, length, pause)
+          const seen = { length: input.sequences[0].length, weighting: input.tokenWeights }
+          const { inputs, output } = await stageInputs(block, config, states, seen, pause)
           const tries = await tryBlock(input, block, inputs)
           const variants = variantsOf(config.blocks[index], tries)
           const probe = { states: probing, length: input.probes[0].length, predictions }
@@ -138,17 +138,19 @@ function workDone(done: number, blocks: number): number {
 
 /** Quantizes the layers of a block for trial. */
 async function tryBlock(
-  { model, isTried, tryLayer, pause }: SensitivityInput,
+  { model, tokenWeights, isTried, tryLayer, pause }: SensitivityInput,
   block: Block,
-  inputs: Map<Stage, HessianAccumulator>,
+  inputs: GroupInputs,
 ): Promise<TriedLayer[]> {
   const tries: TriedLayer[] = []
-  for (const stage of blockStages(block.description)) {
-    const sum = inputs.get(stage)
+  const groups = blockStages(block.description).flatMap((stage) => hessianGroups(stage, tokenWeights))
+  for (const { linears } of groups) {
+    if (linears.length === 0) continue
+    const sum = inputs.get(linears[0].kind)
     const hessian = sum?.hessian()
-    inputs.delete(stage)
+    inputs.delete(linears[0].kind)
     const factors = shareFactors()
-    for (const linear of stage.linears) {
+    for (const linear of linears) {
       const { kind, module, rows, cols } = linear
       const name = `${module}.weight`
       if (!isTried(name)) continue

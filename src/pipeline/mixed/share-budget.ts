@@ -4,6 +4,7 @@ import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { LinearLayer } from '../../model/decoder/linears.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { evenly } from '../../train/loop/sequences.js'
+import type { TokenWeighting } from '../calibrate/token-weights.js'
 import type { PartProgress } from '../progress.js'
 import { allocate } from './allocation.js'
 import type { LayerBits } from './options.js'
@@ -31,6 +32,7 @@ export interface ShareBudgetInput {
   readonly options: VqOptions
   /** The budget: bits per value over all quantized weights, at most. */
   readonly bpv: number
+  readonly tokenWeights: TokenWeighting
   readonly onProgress: PartProgress
   readonly signal: AbortSignal | undefined
   /** Where an earlier measurement stopped. */
@@ -66,6 +68,7 @@ export async function shareBudget(input: ShareBudgetInput): Promise<SharedBudget
     model: { source, config },
     sequences,
     probes,
+    tokenWeights: input.tokenWeights,
     pause: pacer(signal),
     begun: input.begun,
     onBlock: input.onBlock,

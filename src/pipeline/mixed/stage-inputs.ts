@@ -1,29 +1,41 @@
 import type { Pause } from '../../event-loop.js'
 import { HessianAccumulator } from '../../hessian.js'
+import { matrix } from '../../matrix.js'
 import type { Block } from '../../model/decoder/block.js'
-import type { Stage } from '../../model/decoder/block-state.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { throughBlock } from '../../train/loop/passes.js'
+import { hessianGroups, type TokenWeighting, tokenWeights, weightTokens } from '../calibrate/token-weights.js'
+
+/** Sums over what layers read, by the kind of the first that has them; missing where no token reached it. */
+export type GroupInputs = Map<string, HessianAccumulator>
 
 /**
  * Runs sequences through a block.
  *
  * @param states what the block reads, (sequences * length) x hiddenSize
- * @returns sums over what each stage reads, and the block's output, of the shape of `states`
+ * @returns sums over what its layers read, and the block's output, of the shape of `states`
  */
 export async function stageInputs(
   block: Block,
   config: DecoderDescription,
   states: Float32Array,
-  length: number,
+  { length, weighting }: { readonly length: number; readonly weighting: TokenWeighting },
   pause: Pause,
-): Promise<{ inputs: Map<Stage, HessianAccumulator>; output: Float32Array }> {
-  const inputs = new Map<Stage, HessianAccumulator>()
+): Promise<{ inputs: GroupInputs; output: Float32Array }> {
+  const inputs: GroupInputs = new Map()
   const output = await throughBlock(block, config, states, length, pause, {
-    onInput(stage, x) {
-      const sum = inputs.get(stage) ?? new HessianAccumulator(x.cols)
-      sum.add(x)
-      inputs.set(stage, sum)
+    onInput(stage, seen) {
+      const groups = hessianGroups(stage, weighting)
+      // finding weights takes memory of the engine, which may move what is there
+      const input =
+        groups.length === 1 ? seen : matrix(seen.rows, seen.cols, seen.data.slice(0, seen.rows * seen.cols))
+      const weights = tokenWeights(block, stage, groups, input, length)
+      for (const [i, { linears }] of groups.entries()) {
+        const { kind } = linears[0]
+        const sum = inputs.get(kind) ?? new HessianAccumulator(input.cols)
+        sum.add(weightTokens(input, weights[i], (size) => new Float32Array(size)))
+        inputs.set(kind, sum)
+      }
     },
   })
   return { inputs, output }

@@ -80,7 +80,7 @@ async function quantizeInOrder(task: BlockTask): Promise<void> {
     seconds.calibration += lap()
     if (statistics) {
       const quantizing = part(work.onProgress, middle, end)
-      await quantizeBlock({ ...work, onProgress: quantizing }, sharedBy(stage, statistics))
+      await quantizeBlock({ ...work, onProgress: quantizing }, statistics)
       seconds.quantization += lap()
     }
     if (isLast(work, turn, stages)) return
@@ -111,7 +111,7 @@ async function quantizeTogether(task: BlockTask): Promise<void> {
     const collecting = quantizesAny(work, stage) ? stage : undefined
     const onBatch = within(onProgress, 'collecting Hessians', turn * share, (turn + 1) * share)
     const seen = await takeStep(work, { ...ahead, passing, collecting, onBatch })
-    if (seen) for (const { kind } of stage.linears) statistics.set(kind, seen)
+    for (const [kind, own] of seen ?? []) statistics.set(kind, own)
     passing = isLast(work, turn, stages) ? undefined : stage
   }
   await takeStep(work, { ...ahead, passing, collecting: undefined })
@@ -128,18 +128,17 @@ async function quantizeTogether(task: BlockTask): Promise<void> {
   seconds.calibration += lap()
 }
 
-function takeStep({ runStage = stepHere, signal }: BlockWork, step: Omit<StageStep, 'signal'>) {
-  return runStage({ ...step, signal })
+function takeStep(
+  { runStage = stepHere, order, signal }: BlockWork,
+  step: Omit<StageStep, 'tokenWeights' | 'signal'>,
+) {
+  return runStage({ ...step, tokenWeights: order.tokenWeights, signal })
 }
 
 /** Whether nothing of the model comes after a stage that calibration has to see. */
 function isLast({ index, config }: BlockWork, turn: number, stages: readonly Stage[]): boolean {
   if (index + 1 < config.blocks.length) return false
   return stages.slice(turn + 1).every(({ linears }) => linears.length === 0)
-}
-
-function sharedBy({ linears }: Stage, statistics: InputStatistics): Map<string, InputStatistics> {
-  return new Map(linears.map(({ kind }) => [kind, statistics]))
 }
 
 function part(onProgress: PartProgress, from: number, to: number): PartProgress {

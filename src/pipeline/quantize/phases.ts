@@ -218,6 +218,7 @@ async function shareBits(
     sequences,
     options,
     bpv,
+    tokenWeights: settings.order.tokenWeights,
     onProgress,
     signal,
     begun: keptSensitivity(journal),

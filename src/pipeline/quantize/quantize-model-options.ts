@@ -99,6 +99,7 @@ export const quantizeModelOptionNames: OptionNames<QuantizeModelOptions> = {
   sequenceLength: true,
   layerOrder: true,
   driftCorrection: true,
+  tokenWeights: true,
   skip: true,
   set: true,
   embeddingBits: true,

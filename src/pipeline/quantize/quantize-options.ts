@@ -66,7 +66,7 @@ const SCALAR_ONLY = Object.keys(scalarGridOptionNames) as (keyof ScalarGridOptio
 const TEXT_ONLY: readonly (keyof MethodOptions)[] = ['calibration', 'sequences', 'sequenceLength', 'seed']
 
 /** Options that are of no use where layers are rounded without a look at activations. */
-const ORDER_ONLY: readonly (keyof MethodOptions)[] = ['layerOrder', 'driftCorrection']
+const ORDER_ONLY: readonly (keyof MethodOptions)[] = ['layerOrder', 'driftCorrection', 'tokenWeights']
 
 /** A method with its checked options. */
 export type MethodSettings =
@@ -159,8 +159,12 @@ function resolveScalar(method: 'gptq' | 'rtn', options: MethodOptions): MethodSe
   }
   requireDamping(damping)
   // the methods keep to what was published: GPTQ to its blocks, sequential MSE to its sequence
-  const { layerOrder = searched ? 'sequential' : 'block', driftCorrection = 0 } = options
-  const order = resolveLayerOrder({ layerOrder, driftCorrection })
+  const {
+    layerOrder = searched ? 'sequential' : 'block',
+    driftCorrection = 0,
+    tokenWeights = 'equal',
+  } = options
+  const order = resolveLayerOrder({ layerOrder, driftCorrection, tokenWeights })
   const calibrated = method === 'gptq' || searched
   const scalar = scalarOptionsOf(settings)
   const stated = {

@@ -11,8 +11,11 @@ import type { QuantizedLayer } from '../../../src/packing/quantized-layer.js'
 import { batchInMemory, type CalibrationStream } from '../../../src/pipeline/calibrate/calibration-stream.js'
 import { type ChunkCoordinator, chunkTeam } from '../../../src/pipeline/calibrate/chunk-team.js'
 import { type ChunkWork, chunkHere } from '../../../src/pipeline/calibrate/chunk-work.js'
-import { type StageRunner, stepHere } from '../../../src/pipeline/calibrate/stage-runner.js'
-import type { InputStatistics } from '../../../src/pipeline/calibrate/stage-sums.js'
+import {
+  type StageRunner,
+  type StageStatistics,
+  stepHere,
+} from '../../../src/pipeline/calibrate/stage-runner.js'
 import { withQuantizedLayers } from '../../../src/pipeline/folders/open-model.js'
 import { randomGenerator } from '../../../src/random.js'
 import { type Fixture, fixtureOfEachFamily, openFixture } from '../../model/families/fixture.js'
@@ -70,12 +73,13 @@ async function calibrated(fixture: Fixture, index: number, run: StageRunner, cou
   const block = forkBlock(original, withQuantizedLayers(source, layers))
   const stream = streamOf(fixture, index, count)
   const full = { block: original, stream: streamOf(fixture, index, count) }
-  const statistics: (InputStatistics | undefined)[] = []
+  const statistics: (StageStatistics | undefined)[] = []
+  const step = { block, layers, stream, full, tokenWeights: 'attention', signal: undefined } as const
   try {
     let passing: ReturnType<typeof blockStages>[number] | undefined
     for (const stage of blockStages(block.description)) {
       const collecting = stage.linears.length > 0 ? stage : undefined
-      statistics.push(await run({ block, layers, stream, full, passing, collecting, signal: undefined }))
+      statistics.push(await run({ ...step, passing, collecting }))
       for (const { kind, module, rows, cols } of stage.linears) {
         if (isExpert(block.description, { kind } as never)) continue
         const weight = matrix(rows, cols, await source.floats(`${module}.weight`))
@@ -84,7 +88,7 @@ async function calibrated(fixture: Fixture, index: number, run: StageRunner, cou
       }
       passing = stage
     }
-    await run({ block, layers, stream, full, passing, collecting: undefined, signal: undefined })
+    await run({ ...step, passing, collecting: undefined })
   } finally {
     disposeBlock(block)
     disposeBlock(original)

@@ -58,6 +58,7 @@ function randomTrial({ rows, cols }: Matrix, seed: number): Trial {
 const measure = (tryLayer: (name: string, weight: Matrix) => LayerTrials) =>
   measureSensitivity({
     model: full,
+    tokenWeights: 'equal',
     sequences,
     probes: sequences,
     pause,

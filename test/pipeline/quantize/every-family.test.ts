@@ -76,8 +76,8 @@ describe.each(fixtureNames)('%s', (name) => {
         const modules = stage.linears.map((linear) => linear.module).filter((own) => inputs.has(own))
         const statistics =
           modules.length === 0 ? undefined : await collectStatistics(stage, { block, stream })
-        for (const module of modules) {
-          const { hessian, tokens } = statistics!
+        for (const { kind, module } of stage.linears.filter((own) => modules.includes(own.module))) {
+          const { hessian, tokens } = statistics!.get(kind)!
           const { shape, values } = inputs.get(module)!
           expect(tokens).toBe(shape[0])
           expectSame(hessian, gram(values, shape[0], shape[1]), module)

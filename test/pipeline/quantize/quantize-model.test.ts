@@ -117,7 +117,8 @@ describe('collectStatistics', () => {
     const stream = calibrationStream(config, data, length)
     for (const stage of blockStages(config.blocks[0])) {
       const { data: x, cols } = inputs.get(stage.linears[0].kind)!
-      const { hessian, tokens, pooled } = await collectStatistics(stage, { block, stream })
+      const statistics = await collectStatistics(stage, { block, stream })
+      const { hessian, tokens, pooled } = statistics.get(stage.linears[0].kind)!
       expect({ tokens, pooled }).toEqual({ tokens: count * length, pooled: undefined })
       await passStage(block, stage, stream)
       for (let i = 0; i < cols; i++) {

@@ -1,4 +1,5 @@
 import { requireOneOf, requireShare } from '../../../check-option.js'
+import { type TokenWeighting, tokenWeightings } from '../../calibrate/token-weights.js'
 
 /**
  * Which activations a layer's Hessian comes from. `sequential`: those that went through all quantized layers before it
@@ -18,12 +19,15 @@ export interface LayerOrderOptions {
    * model beside the quantized one.
    */
   driftCorrection?: number
+  /** Default `'attention'`. */
+  tokenWeights?: TokenWeighting
 }
 
 /** Checks the options and fills in the defaults. @throws OptionError */
 export function resolveLayerOrder(options: LayerOrderOptions): Required<LayerOrderOptions> {
-  const { layerOrder = 'sequential', driftCorrection = 1 } = options
+  const { layerOrder = 'sequential', driftCorrection = 1, tokenWeights = 'attention' } = options
   requireOneOf('layerOrder', layerOrder, layerOrders)
   requireShare('driftCorrection', driftCorrection)
-  return { layerOrder, driftCorrection }
+  requireOneOf('tokenWeights', tokenWeights, tokenWeightings)
+  return { layerOrder, driftCorrection, tokenWeights }
 }

@@ -145,7 +145,16 @@ function overridden({ method }: MethodSettings, base: ModelMethodOptions, own: L
 
 /** A single layer that is rounded plainly has no use for what the run looks at for the others. */
 function withoutText(options: ModelMethodOptions): ModelMethodOptions {
-  const { calibration, sequences, sequenceLength, seed, layerOrder, driftCorrection, ...others } = options
+  const {
+    calibration,
+    sequences,
+    sequenceLength,
+    seed,
+    layerOrder,
+    driftCorrection,
+    tokenWeights,
+    ...others
+  } = options
   return others
 }
 
