@@ -15,7 +15,7 @@ describe('resolveMethod', () => {
     })
     expect(resolveMethod('gptvq', { groupSize: 4096 }).stated).toMatchObject({ groupSize: 4096 })
     const grid = { granularity: 'group', grid: 'asymmetric', scaleSearch: 'minmax' }
-    const published = { layerOrder: 'block', driftCorrection: 0 }
+    const published = { layerOrder: 'block', driftCorrection: 0, tokenWeights: 'equal' }
     const gptq = { bits: 2, groupSize: 128, damping: 0.01, ...grid, ...published }
     expect(resolveMethod('gptq', {}).stated).toEqual(gptq)
     expect(resolveMethod('rtn', { bits: 3 }).stated).toEqual({ bits: 3, groupSize: 128, ...grid })
@@ -23,7 +23,7 @@ describe('resolveMethod', () => {
     expect(searched.stated).toEqual({
       ...{ bits: 2, granularity: 'channel', grid: 'asymmetric' },
       ...{ scaleSearch: 'sequential-mse', scaleCandidates: 20 },
-      ...{ layerOrder: 'sequential', driftCorrection: 0 },
+      ...{ layerOrder: 'sequential', driftCorrection: 0, tokenWeights: 'equal' },
     })
   })
 
@@ -50,7 +50,8 @@ describe('resolveMethod', () => {
         expect((error as OptionError).option).toBe(option)
       }
     }
-    const calibrated = ['calibration', 'sequences', 'sequenceLength', 'seed', 'layerOrder', 'driftCorrection']
+    const order = ['layerOrder', 'driftCorrection', 'tokenWeights']
+    const calibrated = ['calibration', 'sequences', 'sequenceLength', 'seed', ...order]
     for (const option of [...calibrated, 'damping']) {
       expect(() => resolveMethod('rtn', { [option]: 1 })).toThrow(`${option}: is of no use to method 'rtn'`)
     }
