@@ -35,6 +35,7 @@ const published = {
   scaleBlockSize: 'none',
   layerOrder: 'block',
   driftCorrection: 0,
+  tokenWeights: 'equal',
 } as const
 
 const steps: readonly (readonly [label: string, options: Partial<QuantizeModelOptions>])[] = [
@@ -46,6 +47,7 @@ const steps: readonly (readonly [label: string, options: Partial<QuantizeModelOp
   ['block scales of 64, as many bits in all', { scaleBlockSize: 64 }],
   ['sequential order', { layerOrder: 'sequential' }],
   ['drift correction', { driftCorrection: 1 }],
+  ['tokens as attention looks at them', { tokenWeights: 'attention' }],
 ]
 
 /** Takes back what belongs to plain codebooks. */

@@ -138,7 +138,8 @@ function stageBytes(
       const ofResidual = stage.residualScale === undefined ? 0 : hidden * cols
       const drifts = seen.hasDrift && stage.expert === undefined ? DRIFT_HESSIANS * groups : 0
       // what the layers read of a batch, in both streams, and where tokens have weights, times these
-      const inputs = (groups > 1 ? 4 : 2) * TOKENS_PER_BATCH * cols
+      const isWeighed = stage.operands !== undefined && seen.weighting === 'attention'
+      const inputs = (isWeighed ? 4 : 2) * TOKENS_PER_BATCH * cols
       return 4 * (layer + hessians + drifts * (square + ofResidual) + inputs)
     })
   })
