@@ -27,8 +27,8 @@ export async function stageInputs(
     onInput(stage, seen) {
       const groups = hessianGroups(stage, weighting)
       // finding weights takes memory of the engine, which may move what is there
-      const input =
-        groups.length === 1 ? seen : matrix(seen.rows, seen.cols, seen.data.slice(0, seen.rows * seen.cols))
+      const moves = stage.operands !== undefined && weighting === 'attention'
+      const input = moves ? matrix(seen.rows, seen.cols, seen.data.slice(0, seen.rows * seen.cols)) : seen
       const weights = tokenWeights(block, stage, groups, input, length)
       for (const [i, { linears }] of groups.entries()) {
         const { kind } = linears[0]

@@ -1,13 +1,19 @@
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { HessianAccumulator } from '../../../src/hessian.js'
 import { quantizeLayer } from '../../../src/index.js'
 import { attend } from '../../../src/kernels/reference/attention.js'
 import { matrix } from '../../../src/matrix.js'
+import { disposeBlock, openBlock, withLinears } from '../../../src/model/decoder/block.js'
 import type { AttentionDescription } from '../../../src/model/decoder/description.js'
+import { blockStages } from '../../../src/model/decoder/stages.js'
+import { startEngine } from '../../../src/model/ops/engine.js'
+import { runningOps } from '../../../src/model/ops/running.js'
 import { dequantizeLayer } from '../../../src/packing/vq-layer.js'
 import { attentionWeights, weightTokens } from '../../../src/pipeline/calibrate/token-weights.js'
 import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { fixtureOfEachFamily, openFixture } from '../../model/families/fixture.js'
+import { expectClose } from '../../support/tolerance.js'
 
 type Shape = Pick<AttentionDescription, 'heads' | 'kvHeads' | 'headDim' | 'scale' | 'softCap' | 'window'>
 
@@ -103,6 +109,36 @@ describe('attentionWeights', () => {
     const shared = attentionWeights({ queries: twice, keys }, two as never, { sequences: 1, length })
     for (const part of ['keys', 'values'] as const) {
       for (let i = 0; i < length; i++) expect(shared[part][i]).toBeCloseTo(all[part][i], 4)
+    }
+  })
+})
+
+describe('tokenWeights', () => {
+  beforeAll(async () => {
+    await startEngine('wasm')
+  })
+
+  it.each(fixtureOfEachFamily)('of %s come from what its attention computes with', async (name) => {
+    const { config, source, hidden } = await openFixture(name)
+    for (const [index, description] of config.blocks.entries()) {
+      const block = await openBlock(source, description)
+      const [stage] = blockStages(description)
+      const tokens = { sequences: hidden[index].length / (20 * config.hiddenSize), length: 20, position: 0 }
+      const run = { ops: runningOps(), block, stretches: [{ tokens, span: 20 }] }
+      await withLinears(block, stage.uses, async () => {
+        run.ops.tidy(() => {
+          const { ops } = run
+          const residual = ops.upload(hidden[index], tokens.sequences * 20, config.hiddenSize)
+          const input = stage.input(run, { residual })
+          const { queries, keys, values } = stage.operands!(run, input)
+          const { softCap, window, ...shape } = description.attention
+          const ours = ops.attend(queries, keys, values, tokens, { ...shape, softCap, window })
+          const theirs = stage.advance(run, { residual }, input).attended!
+          const size = ops.shape(ours)[0] * ops.shape(ours)[1]
+          expectClose(ops.read(ours).slice(0, size), ops.read(theirs).slice(0, size), 1e-6)
+        })
+      })
+      disposeBlock(block)
     }
   })
 })
