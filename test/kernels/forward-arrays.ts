@@ -4,7 +4,9 @@ import { wasmForwardKernels } from '../../src/kernels/wasm/forward/forward.js'
 import { baseline, relaxed } from '../../src/kernels/wasm/runtime/forward-binaries.js'
 import { createPool, type Pool, stopWorkers } from '../../src/kernels/wasm/runtime/pool.js'
 import { bestBuild, type KernelBuild, startRuntime } from '../../src/kernels/wasm/runtime/runtime.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
+import { normals } from '../support/random-matrix.js'
+
+export { normals }
 
 /** The builds that this engine runs. */
 export const builds: readonly KernelBuild[] =
@@ -33,11 +35,6 @@ export function withArrays<T>(
   } finally {
     for (const array of arrays) kernels.release(array)
   }
-}
-
-export function normals(size: number, seed: number, scale = 1): Float32Array {
-  const random = randomGenerator(seed)
-  return Float32Array.from({ length: size }, () => scale * randomNormal(random))
 }
 
 export const unwritten = (size: number) => new Float32Array(size).fill(Number.NaN)

@@ -1,14 +1,15 @@
 import { type Matrix, matrix } from '../../src/matrix.js'
 import { randomGenerator, randomNormal } from '../../src/random.js'
 
+/** Draws from the normal distribution of this deviation. */
+export function normals(size: number, seed: number, scale = 1): Float32Array {
+  const random = randomGenerator(seed)
+  return Float32Array.from({ length: size }, () => scale * randomNormal(random))
+}
+
 /** rows x cols draws from the standard normal distribution. */
 export function gaussianMatrix(rows: number, cols: number, seed: number): Matrix {
-  const random = randomGenerator(seed)
-  return matrix(
-    rows,
-    cols,
-    Float32Array.from({ length: rows * cols }, () => randomNormal(random)),
-  )
+  return matrix(rows, cols, normals(rows * cols, seed))
 }
 
 /** tokens x n activations: neighbouring features are correlated, each feature has its own size. */

@@ -6,9 +6,10 @@ import type { Stage } from '../../model/decoder/block-state.js'
 import { type CalibrationStream, forEachBatch, type OnBatch } from './calibration-stream.js'
 import { type Chunk, chunksOf, runsOf } from './chunks.js'
 import {
-  type InputStatistics,
   type SeenTokens,
+  type StageStatistics,
   type StageSums,
+  sharedBy,
   stageSummer,
   stageTotal,
 } from './stage-sums.js'
@@ -46,7 +47,7 @@ export async function collectStatistics(
   stage: Stage,
   present: BlockStream,
   options: StatisticsOptions = {},
-): Promise<ReadonlyMap<string, InputStatistics>> {
+): Promise<StageStatistics> {
   const total = stageTotals(stage, options.tokenWeights)
   const chunks = chunksOf(present.stream.batches.length)
   await sumChunks(stage, present, { ...options, chunks, firstSequence: 0 }, total.add)
@@ -61,13 +62,11 @@ export function stageTotals(stage: Stage, weighting: TokenWeighting = 'equal') {
     add(sums: readonly StageSums[]): void {
       for (const [i, total] of totals.entries()) total.add(sums[i])
     },
-    /** By the kinds of the layers. */
-    statistics(): Map<string, InputStatistics> {
+    statistics(): StageStatistics {
       return new Map(
-        groups.flatMap(({ linears }, i) => {
-          const own = totals[i].statistics(stage.residualScale ?? 1)
-          return linears.map(({ kind }) => [kind, own] as const)
-        }),
+        groups.flatMap(({ linears }, i) => [
+          ...sharedBy(linears, totals[i].statistics(stage.residualScale ?? 1)),
+        ]),
       )
     },
   }
@@ -93,10 +92,8 @@ export async function sumChunks(
   const { length } = stream
   const pause = pacer(signal)
   const groups = hessianGroups(stage, tokenWeights)
-  const rooms = {
-    ...{ present: reusedRoom(), full: reusedRoom() },
-    ...{ weighted: reusedRoom(), weightedFull: reusedRoom() },
-  }
+  const rooms = { present: reusedRoom(), full: reusedRoom() }
+  const weightedRooms = { present: reusedRoom(), full: reusedRoom() }
   const seenBy = async (
     block: Block,
     { sequences, state }: StoredTokens,
@@ -124,8 +121,8 @@ export async function sumChunks(
         input: weightTokens(input, weights[i], room),
         residual,
       })
-      const own = weighted(present, rooms.weighted)
-      const other = original && weighted(original, rooms.weightedFull)
+      const own = weighted(present, weightedRooms.present)
+      const other = original && weighted(original, weightedRooms.full)
       await summer.see(own, other, runs, pause)
     }
     sequence += sequences

@@ -4,7 +4,7 @@ import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import { type CalibrationStream, type OnBatch, passStageInBoth } from './calibration-stream.js'
 import { collectExpertStatistics } from './expert-statistics.js'
 import { collectStatistics } from './input-statistics.js'
-import type { InputStatistics } from './stage-sums.js'
+import { type StageStatistics, sharedBy } from './stage-sums.js'
 import type { TokenWeighting } from './token-weights.js'
 
 /** A step of the calibration tokens through a block: past one stage, then a look at what the layers of another read. */
@@ -25,9 +25,6 @@ export interface StageStep {
   readonly signal: AbortSignal | undefined
 }
 
-/** What the layers of a stage read, by their kinds. */
-export type StageStatistics = ReadonlyMap<string, InputStatistics>
-
 /** Does a step, here or elsewhere. @returns what the layers read, where that was asked for */
 export type StageRunner = (step: StageStep) => Promise<StageStatistics | undefined>
 
@@ -42,5 +39,5 @@ export const stepHere: StageRunner = async (step) => {
     return collectStatistics(collecting, present, { full, tokenWeights, ...options })
   }
   const statistics = await collectExpertStatistics(collecting, present, options)
-  return new Map(collecting.linears.map(({ kind }) => [kind, statistics]))
+  return sharedBy(collecting.linears, statistics)
 }

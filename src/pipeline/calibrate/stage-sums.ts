@@ -18,6 +18,17 @@ export interface InputStatistics {
   readonly drift?: DriftHalves
 }
 
+/** What the layers of a stage read, by their kinds; those that share a Hessian share what is said of it. */
+export type StageStatistics = ReadonlyMap<string, InputStatistics>
+
+/** The same for each of some layers. */
+export function sharedBy(
+  layers: readonly { readonly kind: string }[],
+  statistics: InputStatistics,
+): StageStatistics {
+  return new Map(layers.map(({ kind }) => [kind, statistics]))
+}
+
 /** What the tokens of a chunk say about the inputs of a stage's layers; plain data. */
 export interface StageSums {
   readonly inFeatures: number

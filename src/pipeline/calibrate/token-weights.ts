@@ -34,9 +34,14 @@ export function hessianGroups(stage: Stage, weighting: TokenWeighting): readonly
   return groups !== undefined && weighting === 'attention' ? groups : [{ linears, makes: [] }]
 }
 
+/** Whether attention says what the tokens of a stage count. */
+export function weighsTokens({ operands }: Stage, weighting: TokenWeighting): boolean {
+  return operands !== undefined && weighting === 'attention'
+}
+
 /** The layers that must be in memory for what the layers of a stage read, and what its tokens count. */
 export function neededFor(stage: Stage, weighting: TokenWeighting): readonly LinearDescription[] {
-  if (hessianGroups(stage, weighting).some(isWeighed)) return stage.uses
+  if (weighsTokens(stage, weighting)) return stage.uses
   return stage.uses.filter((linear) => !stage.linears.includes(linear))
 }
 

@@ -7,7 +7,7 @@ import { type CalibrationStream, copyStream, passStage, tokensOf } from '../cali
 import { chunksOf } from '../calibrate/chunks.js'
 import { collectExpertStatistics } from '../calibrate/expert-statistics.js'
 import { stageTotals, sumChunks } from '../calibrate/input-statistics.js'
-import type { StageStatistics } from '../calibrate/stage-runner.js'
+import { type StageStatistics, sharedBy } from '../calibrate/stage-sums.js'
 import { hessianGroups, type TokenWeighting } from '../calibrate/token-weights.js'
 import { stopwatch } from '../stopwatch.js'
 
@@ -61,7 +61,7 @@ export async function measureCollecting(
   const lap = stopwatch()
   if (stage.expert !== undefined) {
     const own = await collectExpertStatistics(stage, { block, stream })
-    const inputs = new Map(stage.linears.map(({ kind }) => [kind, own]))
+    const inputs = sharedBy(stage.linears, own)
     const routed = own.tokens / tokensOf(stream)
     const scale = plan.batches / batches.length
     return {

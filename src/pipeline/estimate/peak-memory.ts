@@ -3,7 +3,7 @@ import { blockLinears, isExpert } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
 import { KEPT_BYTES } from '../../model/passes/divergences.js'
 import { GATED_BYTES, TOKENS_PER_BATCH } from '../calibrate/calibration-stream.js'
-import { hessianGroups, type TokenWeighting } from '../calibrate/token-weights.js'
+import { hessianGroups, type TokenWeighting, weighsTokens } from '../calibrate/token-weights.js'
 import { MOST_BITS_ABOVE } from '../mixed/candidates.js'
 import { PROBE_TOKENS, TRIAL_TOKENS } from '../mixed/share-budget.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
@@ -138,8 +138,7 @@ function stageBytes(
       const ofResidual = stage.residualScale === undefined ? 0 : hidden * cols
       const drifts = seen.hasDrift && stage.expert === undefined ? DRIFT_HESSIANS * groups : 0
       // what the layers read of a batch, in both streams, and where tokens have weights, times these
-      const isWeighed = stage.operands !== undefined && seen.weighting === 'attention'
-      const inputs = (isWeighed ? 4 : 2) * TOKENS_PER_BATCH * cols
+      const inputs = (weighsTokens(stage, seen.weighting) ? 4 : 2) * TOKENS_PER_BATCH * cols
       return 4 * (layer + hessians + drifts * (square + ofResidual) + inputs)
     })
   })

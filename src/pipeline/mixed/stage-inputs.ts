@@ -4,7 +4,13 @@ import { matrix } from '../../matrix.js'
 import type { Block } from '../../model/decoder/block.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { throughBlock } from '../../train/loop/passes.js'
-import { hessianGroups, type TokenWeighting, tokenWeights, weightTokens } from '../calibrate/token-weights.js'
+import {
+  hessianGroups,
+  type TokenWeighting,
+  tokenWeights,
+  weighsTokens,
+  weightTokens,
+} from '../calibrate/token-weights.js'
 
 /** Sums over what layers read, by the kind of the first that has them; missing where no token reached it. */
 export type GroupInputs = Map<string, HessianAccumulator>
@@ -27,8 +33,9 @@ export async function stageInputs(
     onInput(stage, seen) {
       const groups = hessianGroups(stage, weighting)
       // finding weights takes memory of the engine, which may move what is there
-      const moves = stage.operands !== undefined && weighting === 'attention'
-      const input = moves ? matrix(seen.rows, seen.cols, seen.data.slice(0, seen.rows * seen.cols)) : seen
+      const input = weighsTokens(stage, weighting)
+        ? matrix(seen.rows, seen.cols, seen.data.slice(0, seen.rows * seen.cols))
+        : seen
       const weights = tokenWeights(block, stage, groups, input, length)
       for (const [i, { linears }] of groups.entries()) {
         const { kind } = linears[0]

@@ -8,8 +8,11 @@ import type {
   RotaryTables,
   TokenRows,
 } from '../../../src/model/ops/ops.js'
-import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { randomGenerator } from '../../../src/random.js'
 import { availableEngines } from '../../support/engines.js'
+import { normals } from '../../support/random-matrix.js'
+
+export { normals }
 
 /** The engines that the operations on tensors are tested on. */
 export const engines = await availableEngines()
@@ -26,11 +29,6 @@ export interface OpCase {
   /** To be released afterwards. */
   readonly weights: readonly (LinearWeights | NormWeights)[]
   readonly run: <T>(ops: Ops<T>, inputs: readonly T[]) => T
-}
-
-export function normals(size: number, seed: number): Float32Array {
-  const random = randomGenerator(seed)
-  return Float32Array.from({ length: size }, () => randomNormal(random))
 }
 
 export function normalMatrix(rows: number, cols: number, seed: number): TestMatrix {

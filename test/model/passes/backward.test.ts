@@ -7,7 +7,8 @@ import { linearLayers } from '../../../src/model/decoder/linears.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { backwardBlock } from '../../../src/model/passes/backward.js'
-import { randomGenerator, randomNormal } from '../../../src/random.js'
+import { randomGenerator } from '../../../src/random.js'
+import { normals } from '../../support/random-matrix.js'
 import { type ReferenceConfig, randomTensors, referenceBlock, smallConfig } from '../reference-forward.js'
 import { sourceOf, type TestTensor } from '../tiny-llama.js'
 
@@ -51,11 +52,6 @@ const cases: { name: string; json: ReferenceConfig; batch: number; length: numbe
     length: 259,
   },
 ]
-
-function normals(size: number, seed: number): Float32Array {
-  const random = randomGenerator(seed)
-  return Float32Array.from({ length: size }, () => randomNormal(random))
-}
 
 /** The gradients as the library computes them, the weights' as out x in. */
 async function gradients(

@@ -7,8 +7,8 @@ import { startEngine } from '../../../src/model/ops/engine.js'
 import { headGradient } from '../../../src/model/passes/backward.js'
 import { openDivergences } from '../../../src/model/passes/divergences.js'
 import { predictionLoss, predictionLossGradient } from '../../../src/model/passes/prediction-loss.js'
-import { randomGenerator, randomNormal } from '../../../src/random.js'
 import { watchKernelArrays } from '../../support/kernel-arrays.js'
+import { normals } from '../../support/random-matrix.js'
 import { expectClose } from '../../support/tolerance.js'
 import { type ReferenceConfig, randomTensors, referenceHead, smallConfig } from '../reference-forward.js'
 import { sourceOf } from '../tiny-llama.js'
@@ -19,11 +19,6 @@ beforeAll(async () => {
 
 const json: ReferenceConfig = { ...smallConfig, hidden_size: 10, vocab_size: 23 }
 const positions = 7
-
-function normals(size: number, seed: number): Float32Array {
-  const random = randomGenerator(seed)
-  return Float32Array.from({ length: size }, () => randomNormal(random))
-}
 
 async function smallHead(of = json) {
   const tensors = randomTensors(of, 8)

@@ -11,11 +11,8 @@ import type { QuantizedLayer } from '../../../src/packing/quantized-layer.js'
 import { batchInMemory, type CalibrationStream } from '../../../src/pipeline/calibrate/calibration-stream.js'
 import { type ChunkCoordinator, chunkTeam } from '../../../src/pipeline/calibrate/chunk-team.js'
 import { type ChunkWork, chunkHere } from '../../../src/pipeline/calibrate/chunk-work.js'
-import {
-  type StageRunner,
-  type StageStatistics,
-  stepHere,
-} from '../../../src/pipeline/calibrate/stage-runner.js'
+import { type StageRunner, stepHere } from '../../../src/pipeline/calibrate/stage-runner.js'
+import type { StageStatistics } from '../../../src/pipeline/calibrate/stage-sums.js'
 import { withQuantizedLayers } from '../../../src/pipeline/folders/open-model.js'
 import { randomGenerator } from '../../../src/random.js'
 import { type Fixture, fixtureOfEachFamily, openFixture } from '../../model/families/fixture.js'

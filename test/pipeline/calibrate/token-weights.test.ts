@@ -11,8 +11,8 @@ import { startEngine } from '../../../src/model/ops/engine.js'
 import { runningOps } from '../../../src/model/ops/running.js'
 import { dequantizeLayer } from '../../../src/packing/vq-layer.js'
 import { attentionWeights, weightTokens } from '../../../src/pipeline/calibrate/token-weights.js'
-import { randomGenerator, randomNormal } from '../../../src/random.js'
 import { fixtureOfEachFamily, openFixture } from '../../model/families/fixture.js'
+import { normals } from '../../support/random-matrix.js'
 import { expectClose } from '../../support/tolerance.js'
 
 type Shape = Pick<AttentionDescription, 'heads' | 'kvHeads' | 'headDim' | 'scale' | 'softCap' | 'window'>
@@ -29,11 +29,6 @@ const shapes = fc
     seed: fc.nat(1e6),
   })
   .map(({ group, ...shape }) => ({ ...shape, heads: group * shape.kvHeads, scale: shape.headDim ** -0.5 }))
-
-function normals(size: number, seed: number): Float32Array {
-  const random = randomGenerator(seed)
-  return Float32Array.from({ length: size }, () => randomNormal(random))
-}
 
 /** Queries and keys of these sizes. */
 function operandsOf(
