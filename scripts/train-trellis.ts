@@ -11,8 +11,8 @@
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { MOST_KEY_BITS } from '../src/codebook/constant-codebook.js'
+import { deriveSeed, randomGenerator, randomNormal } from '../src/common/random.js'
 import { kernels } from '../src/kernels/kernels.js'
-import { deriveSeed, randomGenerator, randomNormal } from '../src/random.js'
 
 const BITS = 2
 const ROWS = 256

@@ -13,6 +13,6 @@ export {
 export { type GgufExportType, ggufExportTypes } from './export/gguf-types.js'
 export type { CardScores } from './export/model-card.js'
 export { type ExportedOnnx, type ExportOnnxOptions, exportOnnx } from './export/onnx/export-onnx.js'
-export { type OnnxWeights, onnxWeights } from './export/onnx/weights.js'
+export { type OnnxWeights, onnxWeights } from './export/onnx/weights/weights.js'
 export { type PushedModel, type PushModelOptions, pushModel } from './export/push-model.js'
 export type { OnProgress, Progress } from './pipeline/progress.js'

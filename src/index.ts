@@ -16,7 +16,6 @@ export type {
 export { type CodebookOptions, type FittedCodebook, fitCodebook } from './codebook/fit-codebook.js'
 export type { KmeansInit } from './codebook/seeds.js'
 export type { CodebookBits, CodebookElements } from './codebook/store-codebook.js'
-export { type DriftAccumulator, driftAccumulator } from './drift.js'
 export {
   AbortedError,
   CheckpointError,
@@ -26,7 +25,8 @@ export {
   ShapeError,
   TextError,
   UnsupportedError,
-} from './errors.js'
+} from './common/errors.js'
+export { type Matrix, matrix } from './common/matrix.js'
 export {
   type CorrectedWeight,
   correctDrift,
@@ -39,7 +39,8 @@ export type { VectorMetric, VqOptions } from './gptvq/options.js'
 export { type LayerTask, quantizeLayer } from './gptvq/quantize-layer.js'
 export { type LayerOnInputs, quantizeOnInputs } from './gptvq/quantize-on-inputs.js'
 export { type ReconstructionError, reconstructionError } from './gptvq/reconstruction-error.js'
-export { HessianAccumulator } from './hessian.js'
+export { type DriftAccumulator, driftAccumulator } from './hessian/drift.js'
+export { HessianAccumulator } from './hessian/hessian.js'
 export {
   bfloatToFloat,
   decodeBfloats,
@@ -51,7 +52,6 @@ export {
   halfToFloat,
 } from './kernels/half.js'
 export { setThreads, threadCount } from './kernels/kernels.js'
-export { type Matrix, matrix } from './matrix.js'
 export { type BitsPerValue, bitsPerValue, packedBytes } from './packing/bits-per-value.js'
 export type { BlockScales, ScaleBlockSize } from './packing/block-scales.js'
 export type { ColumnOrder, IndexWidths, LayoutOptions } from './packing/layout-options.js'

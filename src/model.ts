@@ -67,8 +67,8 @@ export {
 export type { AnalyzeModelOptions } from './pipeline/analyze/options.js'
 export type { InputRange, TensorRange } from './pipeline/analyze/tensor-ranges.js'
 export type { CalibrationOptions } from './pipeline/calibrate/calibration.js'
+export type { TokenWeighting } from './pipeline/calibrate/statistics/token-weights.js'
 export { readTokens, type TextSource } from './pipeline/calibrate/text-source.js'
-export type { TokenWeighting } from './pipeline/calibrate/token-weights.js'
 export {
   bestWithin,
   type CompareSettingsOptions,

@@ -75,7 +75,7 @@ it('no file is longer than 400 lines', () => {
   expect(long).toEqual([])
 })
 
-it('no folder holds more than twenty files, but for the families, of which each is one', () => {
+it('no folder holds more than eighteen files, but for the families, of which each is one', () => {
   const filesIn = new Map<string, number>()
   for (const name of readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })) {
     if (!name.endsWith('.ts') || isEntry(name)) continue
@@ -83,5 +83,5 @@ it('no folder holds more than twenty files, but for the families, of which each 
     filesIn.set(folder, (filesIn.get(folder) ?? 0) + 1)
   }
   filesIn.delete('model/families')
-  expect([...filesIn].filter(([, count]) => count > 20)).toEqual([])
+  expect([...filesIn].filter(([, count]) => count > 18)).toEqual([])
 })

@@ -1,3 +1,4 @@
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import { floatToHalf } from '../../src/kernels/half.js'
 import { layoutOf } from '../../src/packing/layout.js'
 import { type LayoutOptions, resolveLayoutOptions } from '../../src/packing/layout-options.js'
@@ -11,7 +12,6 @@ import {
   type VqLayout,
   vectorsPerRow,
 } from '../../src/packing/vq-layer.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 
 /** Of plain pairs of 2 bits: codebooks of 160 rows, at no more bits than those of 17 rows by default. */
 export const tallGroups: LayoutOptions = { columnsPerGroup: 64, groupSize: 160 * 64 }

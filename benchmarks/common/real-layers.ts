@@ -10,7 +10,7 @@ import {
   calibrationStream,
   passStage,
 } from '../../src/pipeline/calibrate/calibration-stream.js'
-import { collectStatistics } from '../../src/pipeline/calibrate/input-statistics.js'
+import { collectStatistics } from '../../src/pipeline/calibrate/statistics/input-statistics.js'
 
 /** A layer with the Hessian that it is quantized by, and one of inputs that quantization does not see. */
 export interface BenchmarkLayer {

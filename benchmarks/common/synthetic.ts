@@ -1,6 +1,6 @@
 /** Layers from a stated generator, for sizes and statistics that the embedded model has not. */
 import { type Matrix, matrix } from 'gptvq'
-import { deriveSeed, type Random, randomGenerator, randomNormal } from '../../src/random.js'
+import { deriveSeed, type Random, randomGenerator, randomNormal } from '../../src/common/random.js'
 
 /** Correlation of neighbouring inputs. */
 const CORRELATION = 0.8

@@ -1,6 +1,6 @@
 import { createCheckpointWriter } from 'gptvq/model'
 import { encodeFloats } from '../../src/checkpoint/dtype.js'
-import { randomGenerator } from '../../src/random.js'
+import { randomGenerator } from '../../src/common/random.js'
 import { normals } from './random-layers.js'
 import { blockLinears, blockNorms, configOf, type ModelSizes, randomWeights } from './random-model.js'
 

@@ -4,11 +4,11 @@
  * latter for layers alone; prints Markdown.
  */
 import { quantizeLayer } from 'gptvq'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import { type ProductForm, type ProductKernels, wholeBlock } from '../../src/kernels/contract.js'
 import { forwardKernels } from '../../src/kernels/forward-kernels.js'
 import { kernels, setThreads, threadCount } from '../../src/kernels/kernels.js'
 import { type ProductsName, startProducts } from '../../src/kernels/native/start-products.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 import { hasty, medianOf, spreadOf, thorough, timeTogether } from '../common/harness.js'
 import { correlatedHessian, heavyTailedWeight } from '../common/synthetic.js'
 

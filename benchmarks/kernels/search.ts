@@ -1,12 +1,13 @@
 /** Large codebooks: the search of a tree against the search through all centroids, which finds the same. */
+
+import { randomGenerator } from '../../src/common/random.js'
 import { vectorMetrics } from '../../src/gptvq/walk/vector-metric.js'
-import { dampedInverseFactor } from '../../src/inverse-factor.js'
+import { dampedInverseFactor } from '../../src/hessian/inverse-factor.js'
 import type { Clustering, ClusterProblem } from '../../src/kernels/contract.js'
 import type { ClusterSearch } from '../../src/kernels/wasm/clustering/cluster-tree.js'
 import { clusterKernels } from '../../src/kernels/wasm/clustering/clustering.js'
 import { createPool } from '../../src/kernels/wasm/runtime/pool.js'
 import { bestBuild, startRuntime } from '../../src/kernels/wasm/runtime/runtime.js'
-import { randomGenerator } from '../../src/random.js'
 import { type Contender, hasty, spreadOf, type Timing, thorough, timeTogether } from '../common/harness.js'
 import type { Row, Table } from '../common/report.js'
 import type { SuiteOptions } from '../common/suites.js'

@@ -1,10 +1,11 @@
 /** Trellis codes: the Viterbi algorithm by the plain kernels and the fast ones. */
+
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import { referenceTrellisKernels } from '../../src/kernels/reference/trellis.js'
 import type { TrellisKernels, TrellisTask } from '../../src/kernels/trellis-contract.js'
 import { createPool } from '../../src/kernels/wasm/runtime/pool.js'
 import { bestBuild, type KernelBuild, startRuntime } from '../../src/kernels/wasm/runtime/runtime.js'
 import { trellisKernels } from '../../src/kernels/wasm/trellis/trellis.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 import { type Contender, hasty, spreadOf, thorough, timeTogether } from '../common/harness.js'
 import type { Row, Table } from '../common/report.js'
 import type { SuiteOptions } from '../common/suites.js'

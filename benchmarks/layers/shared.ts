@@ -1,6 +1,6 @@
 import { correctDrift, type DriftHalves, quantizeLayer } from 'gptvq'
-import { ownFactors, type SharedFactors, shareFactors } from '../../src/inverse-factor.js'
-import { type Matrix, matrix } from '../../src/matrix.js'
+import { type Matrix, matrix } from '../../src/common/matrix.js'
+import { ownFactors, type SharedFactors, shareFactors } from '../../src/hessian/inverse-factor.js'
 import { hasty, spreadOf, thorough, timeTogether } from '../common/harness.js'
 import type { Row, Table } from '../common/report.js'
 import type { SuiteOptions } from '../common/suites.js'

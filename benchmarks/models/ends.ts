@@ -17,7 +17,7 @@ import {
 } from '../../src/model.js'
 import type { QuantizedLayer } from '../../src/packing/quantized-layer.js'
 import { gatherCalibration } from '../../src/pipeline/calibrate/calibration.js'
-import { collectHeadStatistics } from '../../src/pipeline/calibrate/head-statistics.js'
+import { collectHeadStatistics } from '../../src/pipeline/calibrate/statistics/head-statistics.js'
 import { type EndTensor, type EndTensorOptions, endTensors } from '../../src/pipeline/quantize/end-tensors.js'
 import { quantizeEndTensors } from '../../src/pipeline/quantize/quantize-ends.js'
 

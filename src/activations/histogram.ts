@@ -1,4 +1,4 @@
-import { NumericError } from '../errors.js'
+import { NumericError } from '../common/errors.js'
 
 /** Values counted in bins of one width. */
 export interface Histogram {

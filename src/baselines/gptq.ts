@@ -1,10 +1,10 @@
-import { requireDamping, requireObject } from '../check-option.js'
-import { pacer } from '../event-loop.js'
-import { dampedInverseFactor, ownFactors, requireFit, type SharedFactors } from '../inverse-factor.js'
+import { requireDamping, requireObject } from '../common/check-option.js'
+import { pacer } from '../common/event-loop.js'
+import { copyMatrix, type Matrix } from '../common/matrix.js'
+import { dampedInverseFactor, ownFactors, requireFit, type SharedFactors } from '../hessian/inverse-factor.js'
+import { flushErrors, solveError, spreadError } from '../hessian/propagation.js'
 import { halfToFloat } from '../kernels/half.js'
-import { copyMatrix, type Matrix } from '../matrix.js'
 import { nearestCode, type ScalarLayer } from '../packing/scalar-layer.js'
-import { flushErrors, solveError, spreadError } from '../propagation.js'
 import {
   type Cell,
   candidateGrids,

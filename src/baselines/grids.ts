@@ -1,6 +1,6 @@
-import { NumericError } from '../errors.js'
+import { NumericError } from '../common/errors.js'
+import { assertFinite, type Matrix } from '../common/matrix.js'
 import { halfToFloat } from '../kernels/half.js'
-import { assertFinite, type Matrix } from '../matrix.js'
 import { groupsPerRow, type ScalarLayer, scalarGrid, symmetricGrid } from '../packing/scalar-layer.js'
 import type { ScalarSettings } from './scalar-options.js'
 

@@ -1,8 +1,9 @@
 import { kmeans } from 'ml-kmeans'
-import { requireObject, requireWhole } from '../check-option.js'
 import { storeCodebook } from '../codebook/store-codebook.js'
-import { OptionError } from '../errors.js'
-import { assertFinite, type Matrix } from '../matrix.js'
+import { requireObject, requireWhole } from '../common/check-option.js'
+import { OptionError } from '../common/errors.js'
+import { assertFinite, type Matrix } from '../common/matrix.js'
+import { deriveSeed } from '../common/random.js'
 import { layoutOf } from '../packing/layout.js'
 import { type LayoutOptions, resolveLayoutOptions } from '../packing/layout-options.js'
 import {
@@ -14,7 +15,6 @@ import {
   type VqLayout,
   vectorsPerRow,
 } from '../packing/vq-layer.js'
-import { deriveSeed } from '../random.js'
 
 const ITERATIONS = 100
 

@@ -1,9 +1,9 @@
+import { type Matrix, matrix } from '../common/matrix.js'
+import { inOrdinaryUnits } from '../hessian/unit-scale.js'
 import { wholeBlock } from '../kernels/contract.js'
 import { halfToFloat } from '../kernels/half.js'
 import { kernels } from '../kernels/kernels.js'
-import { type Matrix, matrix } from '../matrix.js'
 import type { ScalarLayer } from '../packing/scalar-layer.js'
-import { inOrdinaryUnits } from '../unit-scale.js'
 import { type Cell, candidateGrids, cellsFrom, type Grid, rounded, setGrid } from './grids.js'
 import type { ScalarSettings } from './scalar-options.js'
 

@@ -1,6 +1,6 @@
-import { OptionError } from '../errors.js'
-import { requireFit, requireSymmetric } from '../inverse-factor.js'
-import type { Matrix } from '../matrix.js'
+import { OptionError } from '../common/errors.js'
+import type { Matrix } from '../common/matrix.js'
+import { requireFit, requireSymmetric } from '../hessian/inverse-factor.js'
 import type { ScalarLayer } from '../packing/scalar-layer.js'
 import {
   candidateGrids,

@@ -1,5 +1,5 @@
-import { requireObject, requireOneOf, requireWhole } from '../check-option.js'
-import { OptionError } from '../errors.js'
+import { requireObject, requireOneOf, requireWhole } from '../common/check-option.js'
+import { OptionError } from '../common/errors.js'
 
 /** Whether 0 is in the middle of a grid, or where it serves the weights best. */
 export type ScalarGrid = 'asymmetric' | 'symmetric'

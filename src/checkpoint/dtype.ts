@@ -1,4 +1,4 @@
-import { CheckpointError, ShapeError } from '../errors.js'
+import { CheckpointError, ShapeError } from '../common/errors.js'
 import { decodeBfloats, decodeHalves, encodeBfloats, encodeHalves } from '../kernels/half.js'
 
 /** Bytes of one element of each element type of a safetensors file. */

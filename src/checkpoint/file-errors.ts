@@ -1,4 +1,4 @@
-import { CheckpointError } from '../errors.js'
+import { CheckpointError } from '../common/errors.js'
 
 const REASONS: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',

@@ -1,5 +1,5 @@
-import { CheckpointError } from '../errors.js'
-import { shortened } from '../safe-text.js'
+import { CheckpointError } from '../common/errors.js'
+import { shortened } from '../common/safe-text.js'
 import { fileIn, type ModelSource, readSmallFile } from './model-source.js'
 
 /** Deepest nesting of lists and objects; the files of a model have fewer than ten. */

@@ -1,4 +1,4 @@
-import { finiteJson } from '../finite-json.js'
+import { finiteJson } from '../common/finite-json.js'
 
 /**
  * The members of the one object that a JSON text holds, each value as it is written there. What is copied this way keeps

@@ -1,4 +1,4 @@
-import { OptionError } from '../errors.js'
+import { OptionError } from '../common/errors.js'
 import { isModelSource, type ModelPlace, type ModelSource } from './model-source.js'
 import { httpSource } from './sources/http-source.js'
 

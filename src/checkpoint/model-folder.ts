@@ -1,4 +1,4 @@
-import { CheckpointError } from '../errors.js'
+import { CheckpointError } from '../common/errors.js'
 import { CONFIG_FILE, isCompanionFile } from './folder-names.js'
 import { readJsonText } from './json-file.js'
 import type { ModelSource } from './model-source.js'

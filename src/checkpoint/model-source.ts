@@ -1,5 +1,5 @@
-import { requirePath } from '../check-option.js'
-import { CheckpointError } from '../errors.js'
+import { requirePath } from '../common/check-option.js'
+import { CheckpointError } from '../common/errors.js'
 import type { ByteSource } from './byte-source.js'
 
 /**

@@ -1,4 +1,4 @@
-import { CheckpointError } from '../errors.js'
+import { CheckpointError } from '../common/errors.js'
 import { openGguf } from '../gguf/read-gguf.js'
 import { tokenizerOfGguf } from '../gguf/tokenizer/tokenizer-of-gguf.js'
 import { systemErrorCode } from './file-errors.js'

@@ -1,4 +1,4 @@
-import { CheckpointError, ShapeError } from '../errors.js'
+import { CheckpointError, ShapeError } from '../common/errors.js'
 import {
   bytesPerElement,
   type Dtype,

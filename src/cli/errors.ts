@@ -1,6 +1,6 @@
-import { AbortedError, GptvqError, OptionError } from '../errors.js'
-import { safeMessage } from '../safe-text.js'
-import { type FlagTable, flagName } from './parse/flags.js'
+import { AbortedError, GptvqError, OptionError } from '../common/errors.js'
+import { safeMessage } from '../common/safe-text.js'
+import { type FlagTable, flagName } from './flags/flags.js'
 
 /** What the process exits with: done, failed, or called wrongly. */
 export const exitCodes = { ok: 0, failed: 1, usage: 2 } as const

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { safeLine } from '../safe-text.js'
+import { safeLine } from '../common/safe-text.js'
 import { exitCodes } from './errors.js'
 import { runCli } from './run-cli.js'
 import { abortOnSignals } from './terminal/interrupt.js'

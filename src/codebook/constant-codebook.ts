@@ -1,4 +1,4 @@
-import { OptionError } from '../errors.js'
+import { OptionError } from '../common/errors.js'
 import { CODEBOOK_UNITS, codebookTables, WIDTH_ERRORS, WIDTH_FACTORS } from './constant-tables.js'
 
 /** Bits of a key of the largest constant codebook. */

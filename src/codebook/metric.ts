@@ -1,5 +1,5 @@
-import { NumericError, ShapeError } from '../errors.js'
-import type { Matrix } from '../matrix.js'
+import { NumericError, ShapeError } from '../common/errors.js'
+import type { Matrix } from '../common/matrix.js'
 
 /** By how much, in proportion, float32 rounding may disturb a metric. */
 const METRIC_TOLERANCE = 1e-5

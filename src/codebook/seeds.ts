@@ -1,5 +1,5 @@
+import { randomGenerator } from '../common/random.js'
 import type { Clustering, ClusterProblem } from '../kernels/contract.js'
-import { randomGenerator } from '../random.js'
 import { solveSymmetric } from './small-solve.js'
 
 /**

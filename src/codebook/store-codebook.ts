@@ -1,4 +1,4 @@
-import { NumericError } from '../errors.js'
+import { NumericError } from '../common/errors.js'
 import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from '../kernels/half.js'
 
 /** Bits of a stored codebook element: 8 (signed integers) or 16 (IEEE halves). */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemErrorCode } from '../checkpoint/file-errors.js'
-import { UnsupportedError } from '../errors.js'
+import { UnsupportedError } from '../common/errors.js'
 import type { Redis } from './connection.js'
 
 /** Bytes by their SHA-256, for all machines of a run. */

@@ -7,7 +7,7 @@ import {
   ShapeError,
   TextError,
   UnsupportedError,
-} from '../errors.js'
+} from '../common/errors.js'
 import type { JobResult } from './protocol.js'
 
 const classes = {

@@ -1,4 +1,4 @@
-import { OptionError, UnsupportedError } from '../errors.js'
+import { OptionError, UnsupportedError } from '../common/errors.js'
 import type { JobKind } from './jobs.js'
 
 /** What is used of a connection of ioredis. */

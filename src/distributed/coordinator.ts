@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { access } from 'node:fs/promises'
-import { AbortedError, OptionError, UnsupportedError } from '../errors.js'
+import { AbortedError, OptionError, UnsupportedError } from '../common/errors.js'
 import { folderBlobs, redisBlobs, sweepFolder } from './blobs.js'
 import { connectOrThrow, loadQueue, type Redis, shownUrl } from './connection.js'
 import { type Arithmetic, fingerprint } from './fingerprint.js'

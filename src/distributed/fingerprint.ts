@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
+import { randomGenerator, randomNormal } from '../common/random.js'
 import { wholeBlock } from '../kernels/contract.js'
 import { kernels, useKernels } from '../kernels/kernels.js'
 import { type ProductsName, startProducts } from '../kernels/native/start-products.js'
 import { bestBuild, type KernelBuild } from '../kernels/wasm/runtime/runtime.js'
 import { packageVersion } from '../pipeline/folders/package-version.js'
-import { randomGenerator, randomNormal } from '../random.js'
 
 /** What a job's result depends on besides its input. */
 export interface Arithmetic {

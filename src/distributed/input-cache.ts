@@ -1,5 +1,5 @@
-import { ownFactors, type SharedFactors, shareFactors } from '../inverse-factor.js'
-import type { Matrix } from '../matrix.js'
+import type { Matrix } from '../common/matrix.js'
+import { ownFactors, type SharedFactors, shareFactors } from '../hessian/inverse-factor.js'
 import { fromJson } from './arrays-in-json.js'
 import type { Blobs } from './blobs.js'
 

@@ -1,4 +1,4 @@
-import { GptvqError, UnsupportedError } from '../errors.js'
+import { GptvqError, UnsupportedError } from '../common/errors.js'
 import { fromJson, toJson } from './arrays-in-json.js'
 import { BLOB_SECONDS, BlobError, type Blobs } from './blobs.js'
 import { unpackError } from './carried-errors.js'

@@ -1,6 +1,6 @@
-import { requireOneOf } from '../check-option.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import type { ModuleRecord } from '../checkpoint/quantized/quantized-config.js'
+import { requireOneOf } from '../common/check-option.js'
 import { exactTypeOf } from '../gguf/blocks/exact-blocks.js'
 import { type GgufType, ggufType } from '../gguf/blocks/tensor-types.js'
 import type { NamedTensor } from '../gguf/tensor-names.js'

@@ -1,13 +1,13 @@
-import { AbortedError, throwIfAborted } from '../errors.js'
+import { AbortedError, throwIfAborted } from '../common/errors.js'
+import { randomGenerator } from '../common/random.js'
 import type { Tokenizer } from '../model/tokenizer.js'
-import { randomGenerator } from '../random.js'
+import type { Scheduler } from './batch/scheduler.js'
+import type { SequenceTask } from './batch/sequence.js'
+import { createQueue } from './batch/token-queue.js'
 import type { Choice } from './choose-token.js'
 import type { ResolvedOptions } from './generate-options.js'
-import type { Scheduler } from './scheduler.js'
-import type { SequenceTask } from './sequence.js'
 import { createStopWatch } from './stop-strings.js'
 import { createTextStream } from './text-stream.js'
-import { createQueue } from './token-queue.js'
 
 /** Why an answer ends: the model ended it, a stop string came, or there was room for no more tokens. */
 export type FinishReason = 'end' | 'stop' | 'length'

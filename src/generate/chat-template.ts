@@ -1,5 +1,5 @@
 import { Template } from '@huggingface/jinja'
-import { CheckpointError, TextError, UnsupportedError } from '../errors.js'
+import { CheckpointError, TextError, UnsupportedError } from '../common/errors.js'
 import type { ChatTemplateText } from './model-settings.js'
 
 /** A message of a chat. */

@@ -1,6 +1,6 @@
+import type { Random } from '../common/random.js'
 import { forwardKernels } from '../kernels/forward-kernels.js'
 import { drawTokens } from '../model/passes/draw-token.js'
-import type { Random } from '../random.js'
 import { type Candidates, candidatesOf, type Filters, keepsAll, likeliest } from './candidates.js'
 
 /** How the next token is chosen; see `GenerateOptions`. */

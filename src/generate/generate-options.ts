@@ -4,9 +4,9 @@ import {
   requirePositive,
   requireShare,
   requireWhole,
-} from '../check-option.js'
-import { OptionError, TextError } from '../errors.js'
-import { shownValue } from '../shown-value.js'
+} from '../common/check-option.js'
+import { OptionError, TextError } from '../common/errors.js'
+import { shownValue } from '../common/shown-value.js'
 import type { ChatMessage } from './chat-template.js'
 import type { Sampling } from './choose-token.js'
 import type { SamplingDefaults } from './model-settings.js'

@@ -1,4 +1,4 @@
-import { throwIfAborted } from '../errors.js'
+import { throwIfAborted } from '../common/errors.js'
 import { type Decoder, disposeDecoder, loadDecoder } from '../model/passes/cached-decoder.js'
 import type { OpenModel } from '../pipeline/folders/open-model.js'
 import type { OnProgress } from '../pipeline/progress.js'

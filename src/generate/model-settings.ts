@@ -2,7 +2,7 @@ import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { isObject, readJsonObject } from '../checkpoint/json-file.js'
 import { fileIn, readSmallFile } from '../checkpoint/model-source.js'
 import { decodeText } from '../checkpoint/model-text.js'
-import { CheckpointError } from '../errors.js'
+import { CheckpointError } from '../common/errors.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
 import type { Tokenizer } from '../model/tokenizer.js'
 

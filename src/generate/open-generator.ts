@@ -1,6 +1,7 @@
-import { type OptionNames, refuseUnknown, requireOneOf, requireWhole } from '../check-option.js'
 import { type ModelPlace, requireModel } from '../checkpoint/model-source.js'
-import { OptionError } from '../errors.js'
+import { type OptionNames, refuseUnknown, requireOneOf, requireWhole } from '../common/check-option.js'
+import { OptionError } from '../common/errors.js'
+import { shownValue } from '../common/shown-value.js'
 import { setThreads } from '../kernels/kernels.js'
 import { type PackedActivations, packedActivations } from '../kernels/packed-contract.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
@@ -13,13 +14,12 @@ import { checkVocabulary, loadTokenizer, type Tokenizer } from '../model/tokeniz
 import type { QuantizedLayer } from '../packing/quantized-layer.js'
 import { type OpenModel, openModel, withQuantizedLayers } from '../pipeline/folders/open-model.js'
 import type { OnProgress } from '../pipeline/progress.js'
-import { shownValue } from '../shown-value.js'
 import { type AnswerTask, type GeneratedToken, writeAnswer } from './answer.js'
+import { createScheduler, type SchedulerLoad } from './batch/scheduler.js'
 import { type ChatTemplate, compileChatTemplate, withoutChatTemplate } from './chat-template.js'
 import { type GenerateOptions, type PromptOptions, requireRoom, resolveOptions } from './generate-options.js'
 import { loadWeights } from './load-weights.js'
 import { type ModelSettings, readModelSettings } from './model-settings.js'
-import { createScheduler, type SchedulerLoad } from './scheduler.js'
 
 /** Which model to load, and how much memory and work it may take. */
 export interface OpenGeneratorOptions {

@@ -1,4 +1,4 @@
-import { CheckpointError, UnsupportedError } from '../errors.js'
+import { CheckpointError, UnsupportedError } from '../common/errors.js'
 import { architectureOfFamily as transformersClass } from '../model/families/index.js'
 import { type GgufArchitecture, ggufArchitectures } from './architectures.js'
 import { factsOf, type GgufFacts } from './facts.js'

@@ -1,5 +1,5 @@
 import { quoted } from '../checkpoint/safetensors/header-text.js'
-import { CheckpointError } from '../errors.js'
+import { CheckpointError } from '../common/errors.js'
 
 /** The key-value pairs of a GGUF file, read by kind: a value of another kind is an error that names key and file. */
 export interface GgufMetadata {

@@ -1,5 +1,5 @@
 import type { ByteSource } from '../checkpoint/byte-source.js'
-import { CheckpointError, UnsupportedError } from '../errors.js'
+import { CheckpointError, UnsupportedError } from '../common/errors.js'
 
 /** What stands in a browser in the place of `parse-header.ts`, whose parser brings parts of Node. @throws UnsupportedError */
 export async function parseHeader({ path }: ByteSource): Promise<never> {

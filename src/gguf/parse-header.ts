@@ -1,5 +1,5 @@
 import type { ByteSource } from '../checkpoint/byte-source.js'
-import { CheckpointError, UnsupportedError } from '../errors.js'
+import { CheckpointError, UnsupportedError } from '../common/errors.js'
 
 /** What the parser gives that is used here. */
 export interface ParsedHeader {

@@ -1,7 +1,7 @@
 import type { ByteSource } from '../checkpoint/byte-source.js'
 import type { ModelSource } from '../checkpoint/model-source.js'
 import { quoted } from '../checkpoint/safetensors/header-text.js'
-import { CheckpointError, UnsupportedError } from '../errors.js'
+import { CheckpointError, UnsupportedError } from '../common/errors.js'
 import { bytesOfType, type GgufType, ggufTypes } from './blocks/tensor-types.js'
 import { type GgufMetadata, ggufMetadata } from './metadata.js'
 import { damagedGguf, type ParsedHeader, parseHeader } from './parse-header.js'

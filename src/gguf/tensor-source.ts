@@ -1,7 +1,7 @@
 import { elementCount, encodeFloats } from '../checkpoint/dtype.js'
 import { quoted } from '../checkpoint/safetensors/header-text.js'
 import { findTensor, type TensorInfo, type TensorSource } from '../checkpoint/tensor-source.js'
-import { CheckpointError, ShapeError, UnsupportedError } from '../errors.js'
+import { CheckpointError, ShapeError, UnsupportedError } from '../common/errors.js'
 import { bytesOfType, decodeType } from './blocks/tensor-types.js'
 import type { GgufFile, GgufTensor } from './read-gguf.js'
 import { inverseOrder } from './row-order.js'

@@ -1,10 +1,10 @@
-import { requireList, requirePositive, requireShare } from '../check-option.js'
-import { ShapeError } from '../errors.js'
-import { type Pause, pacer } from '../event-loop.js'
-import { dampedInverseFactor, ownFactors, requireFit, type SharedFactors } from '../inverse-factor.js'
+import { requireList, requirePositive, requireShare } from '../common/check-option.js'
+import { ShapeError } from '../common/errors.js'
+import { type Pause, pacer } from '../common/event-loop.js'
+import { assertFinite, type Matrix, matrix } from '../common/matrix.js'
+import { dampedInverseFactor, ownFactors, requireFit, type SharedFactors } from '../hessian/inverse-factor.js'
 import { fromRow, type ProductForm, wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
-import { assertFinite, type Matrix, matrix } from '../matrix.js'
 
 /** Rows that are multiplied before others are let in. */
 const ROWS_PER_TURN = 512

@@ -1,13 +1,13 @@
+import { MOST_KEY_BITS } from '../codebook/constant-codebook.js'
+import { type KmeansInit, kmeansInits } from '../codebook/seeds.js'
 import {
   type OptionNames,
   requireDamping,
   requireOneOf,
   requireShare,
   requireWhole,
-} from '../check-option.js'
-import { MOST_KEY_BITS } from '../codebook/constant-codebook.js'
-import { type KmeansInit, kmeansInits } from '../codebook/seeds.js'
-import { OptionError } from '../errors.js'
+} from '../common/check-option.js'
+import { OptionError } from '../common/errors.js'
 import { type LayoutOptions, type LayoutSettings, resolveLayoutOptions } from '../packing/layout-options.js'
 
 /** How a vector measures its distance to a centroid: the full d x d metric, or only its diagonal. */

@@ -1,7 +1,7 @@
-import { NumericError } from '../errors.js'
-import { type Pause, pacer } from '../event-loop.js'
-import { dampedInverseFactor, ownFactors, type SharedFactors } from '../inverse-factor.js'
-import type { Matrix } from '../matrix.js'
+import { NumericError } from '../common/errors.js'
+import { type Pause, pacer } from '../common/event-loop.js'
+import type { Matrix } from '../common/matrix.js'
+import { dampedInverseFactor, ownFactors, type SharedFactors } from '../hessian/inverse-factor.js'
 import {
   columnGroupsOf,
   decodeBlockScales,

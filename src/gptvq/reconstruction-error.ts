@@ -1,8 +1,8 @@
-import { NumericError, ShapeError } from '../errors.js'
+import { NumericError, ShapeError } from '../common/errors.js'
+import { type Matrix, matrix, requireMatrix } from '../common/matrix.js'
+import { inOrdinaryUnits, ordinaryExponent, scaledDown } from '../hessian/unit-scale.js'
 import { wholeBlock } from '../kernels/contract.js'
 import { kernels } from '../kernels/kernels.js'
-import { type Matrix, matrix, requireMatrix } from '../matrix.js'
-import { inOrdinaryUnits, ordinaryExponent, scaledDown } from '../unit-scale.js'
 
 /** Floats of a panel of rows; bounds the memory of the losses of a large layer. */
 const PANEL_VALUES = 2 ** 20

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs'
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CheckpointError, throwIfAborted } from '../errors.js'
+import { CheckpointError, throwIfAborted } from '../common/errors.js'
 import { networkError, statusError } from './hub-errors.js'
 import type { HubName, HubSettings } from './hub-settings.js'
 

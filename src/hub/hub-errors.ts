@@ -1,4 +1,4 @@
-import { AbortedError, CheckpointError, GptvqError } from '../errors.js'
+import { AbortedError, CheckpointError, GptvqError } from '../common/errors.js'
 import type { HubName, HubSettings } from './hub-settings.js'
 
 /** What of a failed answer tells the reason. */

@@ -1,6 +1,5 @@
 import { access, mkdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
-import { requirePath } from '../check-option.js'
 import {
   CONFIG_FILE,
   isCompanionFile,
@@ -9,7 +8,8 @@ import {
 } from '../checkpoint/folder-names.js'
 import { isObject, readJsonObject } from '../checkpoint/json-file.js'
 import { folderSource } from '../checkpoint/sources/folder-source.js'
-import { CheckpointError, UnsupportedError } from '../errors.js'
+import { requirePath } from '../common/check-option.js'
+import { CheckpointError, UnsupportedError } from '../common/errors.js'
 import { fetchBlob, type HubFile } from './fetch-blob.js'
 import { networkError, statusError } from './hub-errors.js'
 import { type HubName, type HubSettings, hubSettings, parseHubName, repoFolder } from './hub-settings.js'

@@ -1,6 +1,6 @@
 import { openAsBlob } from 'node:fs'
 import { createRepo, HubApiError, uploadFilesWithProgress } from '@huggingface/hub'
-import { AbortedError, CheckpointError, GptvqError } from '../errors.js'
+import { AbortedError, CheckpointError, GptvqError } from '../common/errors.js'
 import type { HubName, HubSettings } from './hub-settings.js'
 
 /** A file to be uploaded: where it lies, or what is in it. */

@@ -1,4 +1,4 @@
-import { requireWhole } from '../check-option.js'
+import { requireWhole } from '../common/check-option.js'
 import type { KernelName } from './contract.js'
 import type { LibraryProducts } from './forward-contract.js'
 import { referenceKernels } from './reference/kernels.js'

@@ -1,15 +1,15 @@
 import { requireShallow } from '../checkpoint/json-file.js'
 import { fileIn, type ModelPlace, placeOf, requireModel } from '../checkpoint/model-source.js'
 import { readModelText } from '../checkpoint/model-text.js'
-import { CheckpointError, GptvqError, TextError, UnsupportedError } from '../errors.js'
-import { pacer } from '../event-loop.js'
+import { CheckpointError, GptvqError, TextError, UnsupportedError } from '../common/errors.js'
+import { pacer } from '../common/event-loop.js'
 import { addedTokenSplitter, readAddedTokens } from './tokenizer/added-tokens.js'
 import { readDecoder } from './tokenizer/decoders.js'
-import { readModel } from './tokenizer/model.js'
 import { readNormalizer } from './tokenizer/normalizers.js'
 import { readLeadingIds } from './tokenizer/post-processor.js'
 import { readPreTokenizer } from './tokenizer/pre-tokenizers.js'
 import { readSection, type Section } from './tokenizer/section.js'
+import { readModel } from './tokenizer/words/model.js'
 
 const TOKENIZER_FILE = 'tokenizer.json'
 const WORDS_PER_TURN = 1024

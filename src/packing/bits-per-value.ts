@@ -1,4 +1,4 @@
-import { requireFields } from '../check-option.js'
+import { requireFields } from '../common/check-option.js'
 import type { PackedLayer } from './pack-layer.js'
 import type { PackedScalarLayer } from './scalar-layer.js'
 

@@ -1,7 +1,7 @@
-import { requireOneOf, requireWhole } from '../check-option.js'
 import { MOST_KEY_BITS } from '../codebook/constant-codebook.js'
 import type { CodebookBits } from '../codebook/store-codebook.js'
-import { OptionError } from '../errors.js'
+import { requireOneOf, requireWhole } from '../common/check-option.js'
+import { OptionError } from '../common/errors.js'
 import { type ScaleBlockSize, scaleBlockSizes } from './block-scales.js'
 
 /** The order in which the columns of a layer are quantized, and in which vectors and groups are formed. */

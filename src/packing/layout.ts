@@ -1,4 +1,4 @@
-import { OptionError } from '../errors.js'
+import { OptionError } from '../common/errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
 import { RATIO_BITS, SCALE_BITS } from './block-scales.js'
 import type { LayoutSettings } from './layout-options.js'

@@ -1,6 +1,6 @@
-import { requireFields } from '../check-option.js'
 import { constantCodebook } from '../codebook/constant-codebook.js'
 import type { CodebookElements } from '../codebook/store-codebook.js'
+import { requireFields } from '../common/check-option.js'
 import { packedRowBytes, packIndices, packRagged, unpackIndices, unpackRagged } from '../kernels/bits.js'
 import { decodeBfloats, encodeBfloats } from '../kernels/half.js'
 import { type BlockScales, SCALE_BITS } from './block-scales.js'

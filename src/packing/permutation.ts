@@ -1,4 +1,4 @@
-import { ShapeError } from '../errors.js'
+import { ShapeError } from '../common/errors.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
 
 /** Bytes that the stored order of a layer's columns takes: `ceil(log2(cols))` bits a column, at least 1. */

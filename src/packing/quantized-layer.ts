@@ -1,5 +1,5 @@
-import { requireFields } from '../check-option.js'
-import type { Matrix } from '../matrix.js'
+import { requireFields } from '../common/check-option.js'
+import type { Matrix } from '../common/matrix.js'
 import { type PackedLayer, packLayer, requirePackedLayer, unpackLayer } from './pack-layer.js'
 import {
   dequantizeScalar,

@@ -1,8 +1,8 @@
-import { requireFields } from '../check-option.js'
-import { NumericError } from '../errors.js'
+import { requireFields } from '../common/check-option.js'
+import { NumericError } from '../common/errors.js'
+import { type Matrix, matrix } from '../common/matrix.js'
 import { packedRowBytes, packIndices, unpackIndices } from '../kernels/bits.js'
 import { floatToHalf, halfToFloat } from '../kernels/half.js'
-import { type Matrix, matrix } from '../matrix.js'
 import { requireLength } from './require-length.js'
 
 /**

@@ -1,4 +1,4 @@
-import { ShapeError } from '../errors.js'
+import { ShapeError } from '../common/errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
 import { type VqLayout, vectorsPerRow } from './vq-layer.js'
 

@@ -1,4 +1,3 @@
-import { requireFields } from '../check-option.js'
 import { constantCodebook, widthFactor } from '../codebook/constant-codebook.js'
 import {
   type CodebookBits,
@@ -6,10 +5,11 @@ import {
   codebookElements,
   loadCodebook,
 } from '../codebook/store-codebook.js'
-import { ShapeError } from '../errors.js'
+import { requireFields } from '../common/check-option.js'
+import { ShapeError } from '../common/errors.js'
+import { type Matrix, matrix } from '../common/matrix.js'
 import { packedRowBytes, raggedRowBytes } from '../kernels/bits.js'
 import type { TrellisColumns } from '../kernels/trellis-contract.js'
-import { type Matrix, matrix } from '../matrix.js'
 import { type BlockScales, decodeScales, multiplyByScales } from './block-scales.js'
 import { requirePermutation, restoreColumns } from './permutation.js'
 

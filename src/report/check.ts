@@ -1,6 +1,6 @@
-import { requireObject, requireWhole } from '../check-option.js'
-import { OptionError } from '../errors.js'
-import { shownValue } from '../shown-value.js'
+import { requireObject, requireWhole } from '../common/check-option.js'
+import { OptionError } from '../common/errors.js'
+import { shownValue } from '../common/shown-value.js'
 
 /** Options that every picture takes. */
 export interface PictureOptions {

@@ -1,5 +1,5 @@
-import { requireObject, requireOneOf } from '../check-option.js'
-import { OptionError } from '../errors.js'
+import { requireObject, requireOneOf } from '../common/check-option.js'
+import { OptionError } from '../common/errors.js'
 import { type PictureOptions, pictureWidth, requireAllFinite, requireSome } from './check.js'
 import { sampleIndices } from './codebooks/codebook-group.js'
 import { createCanvas, drawAxisTitle } from './drawing/canvas.js'

@@ -1,4 +1,4 @@
-import { requireList } from '../check-option.js'
+import { requireList } from '../common/check-option.js'
 /** A point of two costs, less of each is better. */
 export interface CostPoint {
   /** Bits per value. */

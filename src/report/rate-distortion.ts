@@ -1,6 +1,6 @@
 import * as Plot from '@observablehq/plot'
-import { requireObject, requireOneOf } from '../check-option.js'
-import { OptionError } from '../errors.js'
+import { requireObject, requireOneOf } from '../common/check-option.js'
+import { OptionError } from '../common/errors.js'
 import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
 import { type Canvas, createCanvas, drawAxisTitle } from './drawing/canvas.js'
 import { drawLegend } from './drawing/legend.js'

@@ -1,4 +1,4 @@
-import { CheckpointError, OptionError } from '../errors.js'
+import { CheckpointError, OptionError } from '../common/errors.js'
 import type { FoundModel } from './prepare.js'
 
 /**

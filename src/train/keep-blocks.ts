@@ -1,9 +1,9 @@
 import { join } from 'node:path'
-import { requireWhole } from '../check-option.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { joinMembers, memberOf, membersOf } from '../checkpoint/json-members.js'
 import type { TensorInfo } from '../checkpoint/tensor-source.js'
-import { OptionError, UnsupportedError } from '../errors.js'
+import { requireWhole } from '../common/check-option.js'
+import { OptionError, UnsupportedError } from '../common/errors.js'
 import type { BlockDescription, DecoderDescription } from '../model/decoder/description.js'
 import { describeDecoder } from '../model/families/index.js'
 

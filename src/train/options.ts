@@ -1,9 +1,9 @@
-import { requireOneOf, requirePositive, requireShare, requireWhole } from '../check-option.js'
-import { OptionError } from '../errors.js'
+import { requireOneOf, requirePositive, requireShare, requireWhole } from '../common/check-option.js'
+import { OptionError } from '../common/errors.js'
+import { shownValue } from '../common/shown-value.js'
 import type { EngineName } from '../model/ops/engine.js'
 import type { CalibrationOptions } from '../pipeline/calibrate/calibration.js'
 import type { OnProgress } from '../pipeline/progress.js'
-import { shownValue } from '../shown-value.js'
 
 /** On what and how long a model is trained: options that `trainModel` and `distillModel` share. */
 export interface TrainingOptions {

@@ -1,5 +1,5 @@
-import { CheckpointError, TextError } from '../errors.js'
-import type { Pause } from '../event-loop.js'
+import { CheckpointError, TextError } from '../common/errors.js'
+import type { Pause } from '../common/event-loop.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
 import { openEmbedding } from '../model/decoder/embedding.js'
 import { openHead } from '../model/decoder/head.js'

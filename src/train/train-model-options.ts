@@ -1,7 +1,7 @@
-import { type OptionNames, requireOneOf, requirePath, requireWhole } from '../check-option.js'
-import { OptionError } from '../errors.js'
+import { type OptionNames, requireOneOf, requirePath, requireWhole } from '../common/check-option.js'
+import { OptionError } from '../common/errors.js'
+import { shownValue } from '../common/shown-value.js'
 import type { OutputOptions } from '../pipeline/folders/output.js'
-import { shownValue } from '../shown-value.js'
 import { resolveTraining, type TrainingOptions, trainingOptionNames } from './options.js'
 
 /** What of a quantized model is trained. */

@@ -1,4 +1,4 @@
-import { pacer } from '../event-loop.js'
+import { pacer } from '../common/event-loop.js'
 import { openHead } from '../model/decoder/head.js'
 import { type PartProgress, partOf } from '../pipeline/progress.js'
 import type { TrainingCurve } from './loop/report.js'

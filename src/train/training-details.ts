@@ -1,4 +1,4 @@
-import { requireFields } from '../check-option.js'
+import { requireFields } from '../common/check-option.js'
 import type { RunDetails } from '../pipeline/reports/run-details.js'
 import type { TrainingCurve, TrainingLoss } from './loop/report.js'
 import type { TrainModelReport } from './train-model.js'

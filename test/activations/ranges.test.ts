@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { findRange, rangeSearches } from '../../src/activations/find-range.js'
 import { histogramCounter } from '../../src/activations/histogram.js'
 import { activationGrid, roundActivations } from '../../src/activations/rounding.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 
 interface Golden {
   readonly activations: number[]

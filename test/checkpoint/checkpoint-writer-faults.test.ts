@@ -10,7 +10,7 @@ import {
   createCheckpointWriter,
   createCheckpointWriterOn,
 } from '../../src/checkpoint/output/checkpoint-writer.js'
-import { CheckpointError } from '../../src/errors.js'
+import { CheckpointError } from '../../src/common/errors.js'
 import { errorOf, temporaryFolder, tree } from './fixtures.js'
 
 const systemError = (code: string, syscall: string) =>

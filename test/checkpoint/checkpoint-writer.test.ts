@@ -11,7 +11,7 @@ import {
   createCheckpointWriterOn,
 } from '../../src/checkpoint/output/checkpoint-writer.js'
 import { parseHeader } from '../../src/checkpoint/safetensors/safetensors-header.js'
-import { CheckpointError, OptionError, ShapeError } from '../../src/errors.js'
+import { CheckpointError, OptionError, ShapeError } from '../../src/common/errors.js'
 import { errorOf, temporaryFolder, tree } from './fixtures.js'
 
 interface Tensor {

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint.js'
 import { decodeFloats, encodeFloats } from '../../src/checkpoint/dtype.js'
-import { CheckpointError, ShapeError } from '../../src/errors.js'
+import { CheckpointError, ShapeError } from '../../src/common/errors.js'
 import { errorOf, temporaryFolder, validFile } from './fixtures.js'
 
 const floats = (name: string, dtype: 'F64' | 'F32' | 'F16' | 'BF16', shape: number[]) => {

@@ -11,7 +11,7 @@ import {
   isFloatDtype,
   tensorBytes,
 } from '../../src/checkpoint/dtype.js'
-import { CheckpointError, ShapeError } from '../../src/errors.js'
+import { CheckpointError, ShapeError } from '../../src/common/errors.js'
 import { bfloatToFloat, halfToFloat } from '../../src/kernels/half.js'
 
 const FLOATS: FloatDtype[] = ['F64', 'F32', 'F16', 'BF16']

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest'
-import { NumericError } from '../../src/errors.js'
-import { finiteJson } from '../../src/finite-json.js'
+import { NumericError } from '../../src/common/errors.js'
+import { finiteJson } from '../../src/common/finite-json.js'
 import { dequantizeModel, evaluateModel, quantizeModel, writeReport } from '../../src/model.js'
 import { meanScores } from '../../src/pipeline/evaluate/evaluation-scores.js'
 import { cli, folderOfFile } from '../cli/support.js'

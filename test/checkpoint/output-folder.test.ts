@@ -9,7 +9,7 @@ import {
   createCheckpointWriter,
   createCheckpointWriterOn,
 } from '../../src/checkpoint/output/checkpoint-writer.js'
-import { CheckpointError } from '../../src/errors.js'
+import { CheckpointError } from '../../src/common/errors.js'
 import { errorOf, temporaryFolder, tree } from './fixtures.js'
 
 const tensor = (name: string, dtype: Dtype, shape: number[], fill = 1) => ({

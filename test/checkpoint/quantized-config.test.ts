@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { parseQuantizationConfig } from '../../src/checkpoint/quantized/quantized-config.js'
-import { CheckpointError } from '../../src/errors.js'
+import { CheckpointError } from '../../src/common/errors.js'
 import { thrownBy } from '../support/tolerance.js'
 
 const record = { format: 'scalar', shape: [4, 8], dtype: 'F32', bits: 2, relative_error: 0.1, group_size: 8 }

@@ -9,7 +9,7 @@ import {
   storedTensors,
 } from '../../src/checkpoint/quantized/quantized-tensors.js'
 import type { TensorSource } from '../../src/checkpoint/tensor-source.js'
-import { CheckpointError } from '../../src/errors.js'
+import { CheckpointError } from '../../src/common/errors.js'
 import { packLayer } from '../../src/packing/pack-layer.js'
 import { dequantize } from '../../src/packing/quantized-layer.js'
 import { dequantizeLayer } from '../../src/packing/vq-layer.js'

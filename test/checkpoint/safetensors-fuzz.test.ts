@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { DTYPES, tensorBytes } from '../../src/checkpoint/dtype.js'
 import { readSafetensors } from '../../src/checkpoint/safetensors/safetensors-reader.js'
-import { CheckpointError } from '../../src/errors.js'
+import { CheckpointError } from '../../src/common/errors.js'
 import { arraySource, close, fileOf, validFile } from './fixtures.js'
 
 /** Largest file that the mutations below can make. */

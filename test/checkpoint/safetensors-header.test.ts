@@ -6,7 +6,7 @@ import {
   headerLength,
   parseHeader,
 } from '../../src/checkpoint/safetensors/safetensors-header.js'
-import { CheckpointError } from '../../src/errors.js'
+import { CheckpointError } from '../../src/common/errors.js'
 
 const encode = (text: string) => new TextEncoder().encode(text)
 

@@ -6,7 +6,7 @@ import { decodeFloats } from '../../src/checkpoint/dtype.js'
 import { readSafetensors } from '../../src/checkpoint/safetensors/safetensors-reader.js'
 import { createFilePool } from '../../src/checkpoint/sources/file-pool.js'
 import { openSafetensors } from '../../src/checkpoint/sources/open-safetensors.js'
-import { CheckpointError, ShapeError } from '../../src/errors.js'
+import { CheckpointError, ShapeError } from '../../src/common/errors.js'
 import { arraySource, close, errorOf, fileOf, temporaryFolder, validFile } from './fixtures.js'
 
 const A = {

@@ -13,7 +13,7 @@ import {
   openCheckpoint,
 } from 'gptvq/model'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { CheckpointError, OptionError, UnsupportedError } from '../../src/errors.js'
+import { CheckpointError, OptionError, UnsupportedError } from '../../src/common/errors.js'
 import { type FileServer, type ServerFaults, serveFolder } from '../support/file-server.js'
 import { tinyText, writeTinyModel } from '../support/tiny-model.js'
 import { errorOf, temporaryFolder } from './fixtures.js'

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { commands } from '../../src/cli/commands.js'
-import { flagName } from '../../src/cli/parse/flags.js'
+import { flagName } from '../../src/cli/flags/flags.js'
 import { tinyLlamaFolder } from '../model/tiny-llama.js'
 import { cli, folderOfFile } from './support.js'
 

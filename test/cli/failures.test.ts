@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { describeFailure, UsageError } from '../../src/cli/errors.js'
-import { quantizeFlags } from '../../src/cli/parse/flags.js'
-import { AbortedError, CheckpointError, GptvqError, NumericError, OptionError } from '../../src/errors.js'
+import { quantizeFlags } from '../../src/cli/flags/flags.js'
+import {
+  AbortedError,
+  CheckpointError,
+  GptvqError,
+  NumericError,
+  OptionError,
+} from '../../src/common/errors.js'
 
 const describeIn = (error: unknown, stoppedBy?: string, debug = false) =>
   describeFailure(error, 'quantize', quantizeFlags, stoppedBy, debug)

@@ -8,7 +8,7 @@ import {
   type FlagTable,
   flagName,
   quantizeFlags,
-} from '../../src/cli/parse/flags.js'
+} from '../../src/cli/flags/flags.js'
 import { parseFlags, requireFlags } from '../../src/cli/parse/parse-flags.js'
 import { kmeansInits } from '../../src/codebook/seeds.js'
 import { engineNames } from '../../src/model/ops/engine.js'

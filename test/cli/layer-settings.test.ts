@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { quantizeFlags } from '../../src/cli/parse/flags.js'
+import { quantizeFlags } from '../../src/cli/flags/flags.js'
 import { parseFlags } from '../../src/cli/parse/parse-flags.js'
 
 const parsed = (...settings: string[]) =>

@@ -1,7 +1,7 @@
 import { PassThrough, Readable } from 'node:stream'
 import { openGenerator } from 'gptvq/generate'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { safeText } from '../../src/safe-text.js'
+import { safeText } from '../../src/common/safe-text.js'
 import { writeChatModel } from '../generate/chat-model.js'
 import { cli, folderOfFile, resultOf, startCli } from './support.js'
 

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { parseFlags } from '../../src/cli/parse/parse-flags.js'
-import { editDistance, suggestion } from '../../src/nearest-name.js'
+import { editDistance, suggestion } from '../../src/common/nearest-name.js'
 import { writeTinyModel } from '../support/tiny-model.js'
 import { cli, folderOfFile } from './support.js'
 

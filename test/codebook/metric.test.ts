@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { readMetric } from '../../src/codebook/metric.js'
-import { matrix } from '../../src/matrix.js'
+import { matrix } from '../../src/common/matrix.js'
 
 const full = (...values: number[]) => matrix(1, 4, Float32Array.from(values))
 

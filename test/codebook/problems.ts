@@ -1,6 +1,6 @@
 import fc from 'fast-check'
-import { type Matrix, matrix } from '../../src/matrix.js'
-import { randomGenerator } from '../../src/random.js'
+import { type Matrix, matrix } from '../../src/common/matrix.js'
+import { randomGenerator } from '../../src/common/random.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
 
 /** Vectors (n x d) and the metric they are measured by, as a caller of `fitCodebook` gives them. */

@@ -1,7 +1,7 @@
 import type { Metric } from '../../src/codebook/metric.js'
 import { type KmeansInit, seedCodebooks } from '../../src/codebook/seeds.js'
+import { type Matrix, matrix } from '../../src/common/matrix.js'
 import { kernels } from '../../src/kernels/kernels.js'
-import { type Matrix, matrix } from '../../src/matrix.js'
 
 /** The seeds of one group of vectors. */
 export function seedsOf(init: KmeansInit, vectors: Matrix, k: number, seed: number, metric: Metric): Matrix {

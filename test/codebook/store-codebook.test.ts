@@ -7,9 +7,9 @@ import {
   loadCodebook,
   storeCodebook,
 } from '../../src/codebook/store-codebook.js'
-import { NumericError } from '../../src/errors.js'
+import { NumericError } from '../../src/common/errors.js'
+import { randomGenerator } from '../../src/common/random.js'
 import { bfloatToFloat, floatToBfloat } from '../../src/kernels/half.js'
-import { randomGenerator } from '../../src/random.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
 import { thrownBy } from '../support/tolerance.js'
 

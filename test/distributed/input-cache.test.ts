@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest'
+import type { Matrix } from '../../src/common/matrix.js'
 import { toJson } from '../../src/distributed/arrays-in-json.js'
 import type { Blobs } from '../../src/distributed/blobs.js'
 import { inputCache } from '../../src/distributed/input-cache.js'
-import type { Matrix } from '../../src/matrix.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
 
 /** Jobs as JSON, and blobs that count how often they are read; the first reading of one fails. */

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest'
-import { CheckpointError } from '../../src/errors.js'
+import { CheckpointError } from '../../src/common/errors.js'
 import { startEngine } from '../../src/model/ops/engine.js'
 import { isPrepared } from '../../src/model/ops/weight-forms.js'
 import {

@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { randomGenerator } from '../../src/common/random.js'
 import { candidatesOf, type Filters, likeliest } from '../../src/generate/candidates.js'
 import { chooseToken, type Sampling } from '../../src/generate/choose-token.js'
 import { forwardKernels } from '../../src/kernels/forward-kernels.js'
 import { startEngine } from '../../src/model/ops/engine.js'
-import { randomGenerator } from '../../src/random.js'
 import { greedy } from './write-tokens.js'
 
 beforeAll(() => startEngine('wasm'))

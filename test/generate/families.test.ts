@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest'
-import { createScheduler } from '../../src/generate/scheduler.js'
+import { createScheduler } from '../../src/generate/batch/scheduler.js'
 import { startEngine } from '../../src/model/ops/engine.js'
 import { disposeDecoder, loadDecoder } from '../../src/model/passes/cached-decoder.js'
 import { fixtureNames, openFixture } from '../model/families/fixture.js'

@@ -2,7 +2,13 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type GeneratedToken, type GenerateOptions, type Generator, openGenerator } from 'gptvq/generate'
 import { afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { AbortedError, CheckpointError, OptionError, TextError, UnsupportedError } from '../../src/errors.js'
+import {
+  AbortedError,
+  CheckpointError,
+  OptionError,
+  TextError,
+  UnsupportedError,
+} from '../../src/common/errors.js'
 import { startEngine } from '../../src/model/ops/engine.js'
 import type { QuantizedLayer } from '../../src/packing/quantized-layer.js'
 import { openModel } from '../../src/pipeline/folders/open-model.js'

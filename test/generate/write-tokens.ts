@@ -1,9 +1,9 @@
+import { randomGenerator } from '../../src/common/random.js'
+import type { Scheduler } from '../../src/generate/batch/scheduler.js'
 import type { Choice, Sampling } from '../../src/generate/choose-token.js'
-import type { Scheduler } from '../../src/generate/scheduler.js'
 import type { DecoderDescription } from '../../src/model/decoder/description.js'
 import type { WeightSource } from '../../src/model/decoder/weights.js'
 import { forwardLogits } from '../../src/model/passes/forward-logits.js'
-import { randomGenerator } from '../../src/random.js'
 
 export const greedy: Sampling = {
   temperature: 0,

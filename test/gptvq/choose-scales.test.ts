@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest'
+import { type Matrix, matrix } from '../../src/common/matrix.js'
+import { randomGenerator } from '../../src/common/random.js'
 import { resolveVqOptions } from '../../src/gptvq/options.js'
 import { chooseScales, rechooseScales, scaleRatio } from '../../src/gptvq/scales/choose-scales.js'
 import type { ColumnWalk } from '../../src/gptvq/walk/column-walk.js'
 import { vectorMetrics } from '../../src/gptvq/walk/vector-metric.js'
-import { type Matrix, matrix } from '../../src/matrix.js'
 import { scaleLevels } from '../../src/packing/block-scales.js'
 import { decodeBlockScales, decodeCodebooks, emptyLayer, type VqLayout } from '../../src/packing/vq-layer.js'
-import { randomGenerator } from '../../src/random.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
 
 const LAYOUT: VqLayout = {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import {
   dequantizeLayer,
   HessianAccumulator,
@@ -8,7 +9,6 @@ import {
   reconstructionError,
   type VqOptions,
 } from '../../src/index.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 
 const rows = 48
 const cols = 64

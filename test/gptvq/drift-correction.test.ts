@@ -1,15 +1,15 @@
 import fc from 'fast-check'
 import { Matrix as DenseMatrix, inverse } from 'ml-matrix'
 import { describe, expect, it } from 'vitest'
-import { driftAccumulator } from '../../src/drift.js'
-import { NumericError, OptionError, ShapeError } from '../../src/errors.js'
+import { NumericError, OptionError, ShapeError } from '../../src/common/errors.js'
+import { type Matrix, matrix } from '../../src/common/matrix.js'
 import {
   correctDrift,
   type DriftCorrectionOptions,
   type DriftHalves,
   type LayerDrift,
 } from '../../src/gptvq/drift-correction.js'
-import { type Matrix, matrix } from '../../src/matrix.js'
+import { driftAccumulator } from '../../src/hessian/drift.js'
 import { dense, largestElement } from '../support/float64-algebra.js'
 import { gaussianMatrix, hessianOf, randomActivations } from '../support/random-matrix.js'
 import { expectClose, rejectionOf } from '../support/tolerance.js'

@@ -1,5 +1,5 @@
 import { Matrix as Dense, inverse } from 'ml-matrix'
-import type { Matrix } from '../../src/matrix.js'
+import type { Matrix } from '../../src/common/matrix.js'
 
 /** float64 copy for ml-matrix. */
 export function dense(m: Matrix): Dense {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import type { Matrix } from '../../src/common/matrix.js'
 import { matrix, NumericError, reconstructionError, ShapeError } from '../../src/index.js'
-import type { Matrix } from '../../src/matrix.js'
 import { gaussianMatrix, randomHessian } from '../support/random-matrix.js'
 import { dense } from './oracle.js'
 

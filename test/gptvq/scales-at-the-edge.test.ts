@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import {
   dequantizeLayer,
   dequantizeScalar,
@@ -12,7 +13,6 @@ import {
   quantizeRtn,
   reconstructionError,
 } from '../../src/index.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 
 const random = randomGenerator(5)
 const normals = (rows: number, cols: number) =>

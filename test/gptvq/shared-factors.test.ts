@@ -3,7 +3,7 @@ import { quantizeGptq } from '../../src/baselines/gptq.js'
 import { correctDrift, type DriftHalves } from '../../src/gptvq/drift-correction.js'
 import type { VqOptions } from '../../src/gptvq/options.js'
 import { quantizeLayer } from '../../src/gptvq/quantize-layer.js'
-import { type SharedFactors, shareFactors } from '../../src/inverse-factor.js'
+import { type SharedFactors, shareFactors } from '../../src/hessian/inverse-factor.js'
 import { gaussianMatrix, randomHessian } from '../support/random-matrix.js'
 
 const COLS = 48

@@ -1,6 +1,6 @@
 import { Matrix as Dense, inverse, pseudoInverse } from 'ml-matrix'
 import { describe, expect, it } from 'vitest'
-import { inverseFactorInPlace } from '../../src/cholesky.js'
+import type { Matrix } from '../../src/common/matrix.js'
 import { resolveVqOptions } from '../../src/gptvq/options.js'
 import { type ColumnStrip, closeStrip, openStrip, wholeStrip } from '../../src/gptvq/refine/column-strip.js'
 import { refineIndices } from '../../src/gptvq/refine/refine-indices.js'
@@ -10,6 +10,7 @@ import { updateCodebooks } from '../../src/gptvq/refine/update-codebooks.js'
 import { type LayerPanel, type PanelState, rowPanels, stateOf } from '../../src/gptvq/walk/row-panel.js'
 import { snapshot, storePanel } from '../../src/gptvq/walk/store-panel.js'
 import { vectorMetrics } from '../../src/gptvq/walk/vector-metric.js'
+import { inverseFactorInPlace } from '../../src/hessian/cholesky.js'
 import {
   decodeCodebooks,
   dequantizeLayer,
@@ -20,7 +21,6 @@ import {
 } from '../../src/index.js'
 import { wholeBlock } from '../../src/kernels/contract.js'
 import { kernels } from '../../src/kernels/kernels.js'
-import type { Matrix } from '../../src/matrix.js'
 import { layoutOf } from '../../src/packing/layout.js'
 import {
   blocksPerRow,

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { OptionError, UnsupportedError } from '../../src/errors.js'
+import { OptionError, UnsupportedError } from '../../src/common/errors.js'
 import { forwardKernels } from '../../src/kernels/forward-kernels.js'
 import { kernels, setThreads, threadCount } from '../../src/kernels/kernels.js'
 import { loadBlas } from '../../src/kernels/native/blas-library.js'

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { randomGenerator } from '../../src/common/random.js'
 import type { Clustering, ClusterProblem, KernelName, Kernels } from '../../src/kernels/contract.js'
 import { setThreads, useKernels } from '../../src/kernels/kernels.js'
 import { bestBuild } from '../../src/kernels/wasm/runtime/runtime.js'
-import { randomGenerator } from '../../src/random.js'
 import { gaussianMatrix } from '../support/random-matrix.js'
 
 const builds: KernelName[] = bestBuild() === 'relaxed' ? ['baseline', 'relaxed'] : ['baseline']

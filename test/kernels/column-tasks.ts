@@ -1,8 +1,8 @@
+import { matrix } from '../../src/common/matrix.js'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import { vectorMetrics } from '../../src/gptvq/walk/vector-metric.js'
 import type { Block, ColumnTask, ColumnWalkTask, RefineTask } from '../../src/kernels/contract.js'
 import type { TrellisColumns } from '../../src/kernels/trellis-contract.js'
-import { matrix } from '../../src/matrix.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 import { randomHessian } from '../support/random-matrix.js'
 
 export interface Shape {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ShapeError } from '../../src/errors.js'
+import { ShapeError } from '../../src/common/errors.js'
 import { type ProductForm, wholeBlock } from '../../src/kernels/contract.js'
 import type { ForwardKernels } from '../../src/kernels/forward-contract.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { randomGenerator } from '../../src/common/random.js'
 import {
   bfloatToFloat,
   decodeBfloats,
@@ -10,7 +11,6 @@ import {
   floatToHalf,
   halfToFloat,
 } from '../../src/kernels/half.js'
-import { randomGenerator } from '../../src/random.js'
 
 interface Format {
   readonly name: string

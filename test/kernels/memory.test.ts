@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { UnsupportedError } from '../../src/errors.js'
+import { UnsupportedError } from '../../src/common/errors.js'
 import { allocate, createMemory, release } from '../../src/kernels/wasm/runtime/memory.js'
 import { thrownBy } from '../support/tolerance.js'
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { widthFactor } from '../../src/codebook/constant-codebook.js'
+import { matrix } from '../../src/common/matrix.js'
 import type { PackedSource } from '../../src/kernels/packed-contract.js'
-import { matrix } from '../../src/matrix.js'
 import { packedSourceOf } from '../../src/packing/packed-source.js'
 import { permuteColumns } from '../../src/packing/permutation.js'
 import { dequantize, pack, type QuantizedLayer } from '../../src/packing/quantized-layer.js'

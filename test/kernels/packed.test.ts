@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ShapeError } from '../../src/errors.js'
+import { ShapeError } from '../../src/common/errors.js'
+import { randomGenerator } from '../../src/common/random.js'
 import { wholeBlock } from '../../src/kernels/contract.js'
 import type { ForwardKernels } from '../../src/kernels/forward-contract.js'
 import {
@@ -13,7 +14,6 @@ import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
 import { expandPacked } from '../../src/kernels/reference/packed.js'
 import { permuteColumns } from '../../src/packing/permutation.js'
 import type { QuantizedLayer } from '../../src/packing/quantized-layer.js'
-import { randomGenerator } from '../../src/random.js'
 import {
   builds,
   isSame,

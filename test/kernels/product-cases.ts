@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect } from 'vitest'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import type { Block, ProductForm, ProductKernels } from '../../src/kernels/contract.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 import { FLOAT32_ROUNDING } from '../support/tolerance.js'
 
 export interface ProductCase {

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import { dot, multiplyAdd, multiplyTransposedAdd } from '../../src/kernels/reference/product.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 import { FLOAT32_ROUNDING } from '../support/tolerance.js'
 
 interface Block {

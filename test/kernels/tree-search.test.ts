@@ -1,11 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import type { Clustering, ClusterProblem } from '../../src/kernels/contract.js'
 import type { ClusterSearch } from '../../src/kernels/wasm/clustering/cluster-tree.js'
 import { clusterKernels } from '../../src/kernels/wasm/clustering/clustering.js'
 import { createPool } from '../../src/kernels/wasm/runtime/pool.js'
 import { bestBuild, type KernelBuild, startRuntime } from '../../src/kernels/wasm/runtime/runtime.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 
 const builds: KernelBuild[] = bestBuild() === 'relaxed' ? ['baseline', 'relaxed'] : ['baseline']
 

@@ -1,4 +1,5 @@
 import fc from 'fast-check'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import type { Block } from '../../src/kernels/contract.js'
 import type {
   TrellisColumns,
@@ -7,7 +8,6 @@ import type {
   TrellisTask,
   TrellisWalkTask,
 } from '../../src/kernels/trellis-contract.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 import { at, fresh, refineTask, walkTask } from './column-tasks.js'
 
 export interface SearchShape extends TrellisShape {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import { referenceKernels } from '../../src/kernels/reference/kernels.js'
 import type { TrellisShape, TrellisTask } from '../../src/kernels/trellis-contract.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
 import { at, fresh, refineTask, walkTask } from './column-tasks.js'
 
 const shapes = [

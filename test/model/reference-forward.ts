@@ -1,4 +1,4 @@
-import { randomGenerator, randomNormal } from '../../src/random.js'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 import type { TestTensor } from './tiny-llama.js'
 
 /**

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import type { CodebookBits } from '../../src/codebook/store-codebook.js'
+import { randomGenerator } from '../../src/common/random.js'
 import { bfloatToFloat, floatToBfloat } from '../../src/kernels/half.js'
 import { keysOfIndices } from '../../src/packing/trellis-keys.js'
 import {
@@ -10,7 +11,6 @@ import {
   type VqLayout,
   vectorsPerRow,
 } from '../../src/packing/vq-layer.js'
-import { randomGenerator } from '../../src/random.js'
 
 /** Layouts of any raggedness: rows and columns that no group and no vector divides. Indices of up to 8 bits. */
 export const layouts: fc.Arbitrary<VqLayout> = fc

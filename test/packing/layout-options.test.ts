@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { OptionError } from '../../src/errors.js'
+import { OptionError } from '../../src/common/errors.js'
 import { type LayoutOptions, resolveLayoutOptions } from '../../src/packing/layout-options.js'
 import { thrownBy } from '../support/tolerance.js'
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { OptionError } from '../../src/errors.js'
+import { OptionError } from '../../src/common/errors.js'
 import { bitsPerValue, packedBytes } from '../../src/packing/bits-per-value.js'
 import { type ScaleBlockSize, scaleBlockSizes } from '../../src/packing/block-scales.js'
 import { layoutOf } from '../../src/packing/layout.js'

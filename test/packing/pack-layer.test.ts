@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ShapeError } from '../../src/errors.js'
+import { ShapeError } from '../../src/common/errors.js'
 import { type PackedLayer, packLayer, unpackLayer } from '../../src/packing/pack-layer.js'
 import { dequantizeLayer, type VqLayer } from '../../src/packing/vq-layer.js'
 import { thrownBy } from '../support/tolerance.js'

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ShapeError } from '../../src/errors.js'
+import { ShapeError } from '../../src/common/errors.js'
 import { bitsPerValue, packedBytes } from '../../src/packing/bits-per-value.js'
 import { layoutOf } from '../../src/packing/layout.js'
 import { resolveLayoutOptions } from '../../src/packing/layout-options.js'

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
+import { randomGenerator } from '../../src/common/random.js'
 import { floatToHalf } from '../../src/kernels/half.js'
 import type { ScalarLayer } from '../../src/packing/scalar-layer.js'
-import { randomGenerator } from '../../src/random.js'
 
 /** Scalar layers of any shape with random codes, scales and zero points. */
 export const scalarLayers: fc.Arbitrary<ScalarLayer> = fc

@@ -7,7 +7,7 @@ import {
   OptionError,
   TextError,
   UnsupportedError,
-} from '../../src/errors.js'
+} from '../../src/common/errors.js'
 import type { QuantizeModelOptions } from '../../src/model.js'
 import { type TinyModelOverrides, type TinyTensor, tinyText } from '../support/tiny-model.js'
 

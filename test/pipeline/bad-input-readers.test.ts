@@ -8,7 +8,7 @@ import {
   OptionError,
   TextError,
   UnsupportedError,
-} from '../../src/errors.js'
+} from '../../src/common/errors.js'
 import {
   dequantizeModel,
   type EvaluateModelOptions,

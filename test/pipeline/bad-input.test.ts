@@ -1,7 +1,7 @@
 import { cp, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { AbortedError, CheckpointError, OptionError } from '../../src/errors.js'
+import { AbortedError, CheckpointError, OptionError } from '../../src/common/errors.js'
 import { type QuantizeModelOptions, quantizeModel } from '../../src/model.js'
 import { errorOf, tree } from '../checkpoint/fixtures.js'
 import { cli } from '../cli/support.js'

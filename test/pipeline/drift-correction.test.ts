@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { randomGenerator } from '../../src/common/random.js'
 import {
   type LayerReport,
   openModel,
@@ -11,7 +12,6 @@ import {
   startEngine,
   withQuantizedLayers,
 } from '../../src/model.js'
-import { randomGenerator } from '../../src/random.js'
 import { makeMassive, writeTinyModel } from '../support/tiny-model.js'
 
 const length = 32

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { fitCodebook } from '../../src/codebook/fit-codebook.js'
-import { OptionError } from '../../src/errors.js'
+import { OptionError } from '../../src/common/errors.js'
 import { convergencePlot } from '../../src/report/convergence-plot.js'
 import { paretoFront } from '../../src/report/pareto-front.js'
 import { type RatePoint, rateDistortionChart } from '../../src/report/rate-distortion.js'

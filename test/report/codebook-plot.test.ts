@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { quantizeKmeans } from '../../src/baselines/kmeans.js'
-import { OptionError, ShapeError } from '../../src/errors.js'
+import { OptionError, ShapeError } from '../../src/common/errors.js'
 import { centroidsOf, columnGroupsOf, dequantizeLayer, rowGroupsOf } from '../../src/packing/vq-layer.js'
 import {
   type CodebookGroup,

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { OptionError } from '../../src/errors.js'
+import { OptionError } from '../../src/common/errors.js'
 import { centroidsOf, vectorsPerRow } from '../../src/packing/vq-layer.js'
 import { indexHistogram } from '../../src/report/codebooks/index-histogram.js'
 import { indexUsage, meanUsage, usageOfCounts } from '../../src/report/codebooks/index-usage.js'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { OptionError } from '../../src/errors.js'
+import { OptionError } from '../../src/common/errors.js'
 import { type LayerError, layerBars } from '../../src/report/layer-bars.js'
 import { layerBlocks, layerKinds, layerPlace } from '../../src/report/layer-place.js'
 import { sensitivityMap } from '../../src/report/sensitivity-map.js'

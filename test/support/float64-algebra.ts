@@ -1,5 +1,5 @@
 import { Matrix as DenseMatrix, inverse } from 'ml-matrix'
-import type { Matrix } from '../../src/matrix.js'
+import type { Matrix } from '../../src/common/matrix.js'
 
 /** The float64 oracle's form of a matrix. */
 export function dense(m: Matrix): DenseMatrix {

@@ -7,9 +7,9 @@ import {
   quantizeLayer,
   reconstructionError,
 } from 'gptvq'
+import { randomGenerator } from '../../src/common/random.js'
 import { useKernels } from '../../src/kernels/kernels.js'
 import { bestBuild, type KernelBuild } from '../../src/kernels/wasm/runtime/runtime.js'
-import { randomGenerator } from '../../src/random.js'
 
 /** What can be passed out of a page. */
 export interface QuantizedInPage {

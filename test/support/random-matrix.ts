@@ -1,5 +1,5 @@
-import { type Matrix, matrix } from '../../src/matrix.js'
-import { randomGenerator, randomNormal } from '../../src/random.js'
+import { type Matrix, matrix } from '../../src/common/matrix.js'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 
 /** Draws from the normal distribution of this deviation. */
 export function normals(size: number, seed: number, scale = 1): Float32Array {

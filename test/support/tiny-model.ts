@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { randomGenerator, randomNormal } from '../../src/random.js'
+import { randomGenerator, randomNormal } from '../../src/common/random.js'
 
 /** A float32 tensor of the model, row-major. */
 export interface TinyTensor {

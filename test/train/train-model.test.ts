@@ -4,7 +4,13 @@ import { join } from 'node:path'
 import * as tf from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { readQuantization } from '../../src/checkpoint/quantized/quantization.js'
-import { AbortedError, CheckpointError, OptionError, TextError, UnsupportedError } from '../../src/errors.js'
+import {
+  AbortedError,
+  CheckpointError,
+  OptionError,
+  TextError,
+  UnsupportedError,
+} from '../../src/common/errors.js'
 import { setThreads, threadCount } from '../../src/kernels/kernels.js'
 import { openEmbedding } from '../../src/model/decoder/embedding.js'
 import { openHead } from '../../src/model/decoder/head.js'

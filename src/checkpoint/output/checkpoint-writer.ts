@@ -1,6 +1,6 @@
 import { basename, join } from 'node:path'
-import { requireObject, requirePath } from '../../check-option.js'
-import { CheckpointError, OptionError, ShapeError } from '../../errors.js'
+import { requireObject, requirePath } from '../../common/check-option.js'
+import { CheckpointError, OptionError, ShapeError } from '../../common/errors.js'
 import { DTYPES, type Dtype, isDtype, tensorBytes } from '../dtype.js'
 import { fileError } from '../file-errors.js'
 import { copyFileBytes, type FileSystem, nodeFileSystem, writeAt, writeNewFile } from '../file-system.js'

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import { fileError, systemErrorCode } from '../file-errors.js'
 import { nodeFileSystem, writeNewFile } from '../file-system.js'
 import { createParents, removeEmpty, syncEntry } from './output-folder.js'

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import { fileError, reasonInWords, systemErrorCode } from '../file-errors.js'
 import { type FileSystem, syncFolder } from '../file-system.js'
 import { CONFIG_FILE } from '../folder-names.js'

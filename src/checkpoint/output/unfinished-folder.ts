@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { hostname } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import { fileError, systemErrorCode } from '../file-errors.js'
 import { type FileSystem, writeAt, writeNewFile } from '../file-system.js'
 import { createParents, followLink, removeEmpty, syncEntry } from './output-folder.js'

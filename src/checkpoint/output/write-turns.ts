@@ -1,4 +1,4 @@
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import { reasonInWords, systemErrorCode } from '../file-errors.js'
 import type { OutputFolder } from './output-folder.js'
 

@@ -1,4 +1,4 @@
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import type { Checkpoint } from '../checkpoint.js'
 import { fileIn, lastPart } from '../model-source.js'
 import { quoted } from '../safetensors/header-text.js'

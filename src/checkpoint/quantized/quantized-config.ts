@@ -1,5 +1,5 @@
 import { CONSTANT_CODEBOOK, MOST_KEY_BITS } from '../../codebook/constant-codebook.js'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import { type FloatDtype, isDtype, isFloatDtype } from '../dtype.js'
 import { shownJson } from '../json-file.js'
 import { parseActivations, type StoredActivations } from './stored-activations.js'

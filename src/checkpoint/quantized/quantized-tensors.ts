@@ -1,6 +1,6 @@
 import { CONSTANT_CODEBOOK } from '../../codebook/constant-codebook.js'
 import type { CodebookElements } from '../../codebook/store-codebook.js'
-import { CheckpointError, ShapeError } from '../../errors.js'
+import { CheckpointError, ShapeError } from '../../common/errors.js'
 import { packedRowBytes } from '../../kernels/bits.js'
 import { bfloatToFloat, halfToFloat } from '../../kernels/half.js'
 import { SCALE_BITS } from '../../packing/block-scales.js'

@@ -1,5 +1,5 @@
 import { roundActivations } from '../../activations/rounding.js'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import type { ActivationPlace, OnActivations } from '../../model/decoder/weights.js'
 import { shownJson } from '../json-file.js'
 

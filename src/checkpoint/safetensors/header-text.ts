@@ -1,5 +1,5 @@
-import { CheckpointError } from '../../errors.js'
-import { shortened } from '../../safe-text.js'
+import { CheckpointError } from '../../common/errors.js'
+import { shortened } from '../../common/safe-text.js'
 
 /** One tensor as the header states it, not yet checked against anything. */
 export interface StatedTensor {

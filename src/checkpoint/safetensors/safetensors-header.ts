@@ -1,4 +1,4 @@
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import { bytesPerElement, DTYPES, type Dtype, isDtype, tensorBytes } from '../dtype.js'
 import { isWellFormed, quoted, readHeaderText, type StatedTensor } from './header-text.js'
 

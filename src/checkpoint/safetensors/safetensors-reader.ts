@@ -1,4 +1,4 @@
-import { ShapeError } from '../../errors.js'
+import { ShapeError } from '../../common/errors.js'
 import type { ByteSource } from '../byte-source.js'
 import { findTensor, type ReadRange, type TensorInfo } from '../tensor-source.js'
 import { quoted } from './header-text.js'

@@ -1,4 +1,4 @@
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import {
   isOtherWeightsFile,
   isPlainFileName,

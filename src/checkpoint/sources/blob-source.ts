@@ -1,6 +1,6 @@
-import { requirePath } from '../../check-option.js'
-import { CheckpointError, OptionError } from '../../errors.js'
-import { shownValue } from '../../shown-value.js'
+import { requirePath } from '../../common/check-option.js'
+import { CheckpointError, OptionError } from '../../common/errors.js'
+import { shownValue } from '../../common/shown-value.js'
 import type { ByteSource } from '../byte-source.js'
 import { fileIn, lastPart, type ModelSource } from '../model-source.js'
 

@@ -1,4 +1,4 @@
-import { UnsupportedError } from '../../errors.js'
+import { UnsupportedError } from '../../common/errors.js'
 import type { ModelSource } from '../model-source.js'
 import { type BlobLike, blobSource } from './blob-source.js'
 import { fileUrl, findFiles, type HttpSourceOptions, remoteOf, request, requireOk } from './http-source.js'

@@ -1,5 +1,5 @@
-import { requireObject } from '../../check-option.js'
-import { CheckpointError } from '../../errors.js'
+import { requireObject } from '../../common/check-option.js'
+import { CheckpointError } from '../../common/errors.js'
 import type { ModelSource } from '../model-source.js'
 import { blobSource, type FileLike } from './blob-source.js'
 

@@ -1,5 +1,5 @@
 import { type FileHandle, open, stat } from 'node:fs/promises'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import type { ByteSource } from '../byte-source.js'
 import { fileError } from '../file-errors.js'
 

@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import { fileError, systemErrorCode } from '../file-errors.js'
 import { nodeFileSystem } from '../file-system.js'
 import type { ModelSource } from '../model-source.js'

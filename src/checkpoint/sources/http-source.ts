@@ -1,5 +1,5 @@
-import { requireObject, requirePath } from '../../check-option.js'
-import { CheckpointError } from '../../errors.js'
+import { requireObject, requirePath } from '../../common/check-option.js'
+import { CheckpointError } from '../../common/errors.js'
 import type { ByteSource } from '../byte-source.js'
 import { CONFIG_FILE, SINGLE_WEIGHTS_FILE, WEIGHTS_INDEX_FILE } from '../folder-names.js'
 import { isObject } from '../json-file.js'

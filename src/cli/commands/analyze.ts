@@ -1,5 +1,5 @@
 import type { LayerAnalysis, ModelAnalysis } from '../../pipeline/analyze/analyze-model.js'
-import { analyzeFlags } from '../parse/analyze-flags.js'
+import { analyzeFlags } from '../flags/analyze-flags.js'
 import { defineCommand } from '../parse/command.js'
 import { formatCount, formatError } from '../terminal/format.js'
 import { formatTable } from '../terminal/table.js'

@@ -1,6 +1,6 @@
 import type { Comparison, TrialResult } from '../../pipeline/compare/compare-settings.js'
+import { compareFlags } from '../flags/compare-flags.js'
 import { defineCommand } from '../parse/command.js'
-import { compareFlags } from '../parse/compare-flags.js'
 import { formatBits, formatBytes, formatError, formatSeconds, formatShare } from '../terminal/format.js'
 import { type Align, formatTable } from '../terminal/table.js'
 import { readTextArgument } from '../terminal/text-argument.js'

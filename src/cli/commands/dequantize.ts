@@ -1,5 +1,5 @@
+import { dequantizeFlags } from '../flags/flags.js'
 import { defineCommand } from '../parse/command.js'
-import { dequantizeFlags } from '../parse/flags.js'
 import { formatBytes, formatCount } from '../terminal/format.js'
 import { describeNotes } from '../terminal/table.js'
 

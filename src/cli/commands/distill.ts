@@ -1,6 +1,6 @@
 import type { DistillModelReport } from '../../train/distill-model.js'
+import { blockNumbers, distillFlags } from '../flags/train-flags.js'
 import { defineCommand } from '../parse/command.js'
-import { blockNumbers, distillFlags } from '../parse/train-flags.js'
 import { formatArgument, formatBytes, formatCount, formatSeconds } from '../terminal/format.js'
 import { formatTable } from '../terminal/table.js'
 import { curveRows } from './train.js'

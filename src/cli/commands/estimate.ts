@@ -1,6 +1,6 @@
 import type { Estimate } from '../../pipeline/estimate/estimate-model.js'
+import { estimateFlags } from '../flags/estimate-flags.js'
 import { defineCommand } from '../parse/command.js'
-import { estimateFlags } from '../parse/estimate-flags.js'
 import { formatBits, formatBytes, formatCount, formatSeconds } from '../terminal/format.js'
 import { formatTable } from '../terminal/table.js'
 import { readTextArgument } from '../terminal/text-argument.js'

@@ -1,7 +1,7 @@
 import type { ExportedGguf } from '../../export/export-gguf.js'
 import type { ExportedOnnx } from '../../export/onnx/export-onnx.js'
+import { exportFlags, requireOwnFlags } from '../flags/export-flags.js'
 import { type CommandResult, defineCommand } from '../parse/command.js'
-import { exportFlags, requireOwnFlags } from '../parse/export-flags.js'
 import { formatBytes, formatCount, formatError } from '../terminal/format.js'
 import { describeNotes, formatTable } from '../terminal/table.js'
 

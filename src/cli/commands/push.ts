@@ -1,5 +1,5 @@
+import { pushFlags } from '../flags/push-flags.js'
 import { defineCommand } from '../parse/command.js'
-import { pushFlags } from '../parse/push-flags.js'
 import { formatBytes, formatCount } from '../terminal/format.js'
 
 /** `gptvq push DIR org/name` */

@@ -1,5 +1,5 @@
+import { tensorFlags } from '../flags/tensor-flags.js'
 import { defineCommand } from '../parse/command.js'
-import { tensorFlags } from '../parse/tensor-flags.js'
 import { formatBits, formatBytes, formatCount } from '../terminal/format.js'
 import { describeNotes } from '../terminal/table.js'
 

@@ -4,8 +4,8 @@ import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-mode
 import type { QuantizationReport } from '../../pipeline/quantize/report.js'
 import { runDetails } from '../../pipeline/reports/run-details.js'
 import { settingFlags } from '../../report/page/setting-flags.js'
+import { quantizeFlags } from '../flags/flags.js'
 import { type CommandContext, defineCommand } from '../parse/command.js'
-import { quantizeFlags } from '../parse/flags.js'
 import {
   formatArgument,
   formatBits,

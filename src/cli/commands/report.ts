@@ -1,5 +1,5 @@
+import { reportFlags } from '../flags/flags.js'
 import { defineCommand } from '../parse/command.js'
-import { reportFlags } from '../parse/flags.js'
 import { formatBits, formatBytes, formatCount } from '../terminal/format.js'
 
 /** `gptvq report DIR --out FILE` */

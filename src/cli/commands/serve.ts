@@ -1,6 +1,6 @@
 import type { AnsweredRequest } from '../../generate/server/answered-request.js'
+import { serveFlags } from '../flags/generation-flags.js'
 import { defineCommand } from '../parse/command.js'
-import { serveFlags } from '../parse/generation-flags.js'
 import { formatSeconds } from '../terminal/format.js'
 
 /** `gptvq serve MODEL` */

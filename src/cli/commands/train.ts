@@ -1,8 +1,8 @@
 import type { TrainingCurve } from '../../train/loop/report.js'
 import type { TrainModelReport } from '../../train/train-model.js'
 import { trainingDetails } from '../../train/training-details.js'
+import { trainFlags } from '../flags/train-flags.js'
 import { defineCommand } from '../parse/command.js'
-import { trainFlags } from '../parse/train-flags.js'
 import {
   formatArgument,
   formatBits,

@@ -1,4 +1,4 @@
-import { AbortedError } from '../../errors.js'
+import { AbortedError } from '../../common/errors.js'
 import { type OnProgress, partOf } from '../../pipeline/progress.js'
 import type { RunDetails } from '../../pipeline/reports/run-details.js'
 import type { CommandContext } from '../parse/command.js'

@@ -1,7 +1,7 @@
+import { OptionError } from '../../common/errors.js'
 import type { WorkerEvent } from '../../distributed/jobs.js'
-import { OptionError } from '../../errors.js'
+import { workerFlags } from '../flags/worker-flags.js'
 import { defineCommand } from '../parse/command.js'
-import { workerFlags } from '../parse/worker-flags.js'
 import { formatSeconds } from '../terminal/format.js'
 
 /** `gptvq worker --redis URL` */

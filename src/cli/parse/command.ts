@@ -1,5 +1,5 @@
 import type { OnProgress } from '../../pipeline/progress.js'
-import type { FlagTable, FlagValues } from './flags.js'
+import type { FlagTable, FlagValues } from '../flags/flags.js'
 
 /** Where a command reads what is typed, or comes from a pipe. */
 export type Input = NodeJS.ReadableStream & { readonly isTTY?: boolean }

@@ -1,7 +1,7 @@
-import { suggestion } from '../../nearest-name.js'
+import { suggestion } from '../../common/nearest-name.js'
 import { UsageError } from '../errors.js'
+import { commonFlags, type FlagTable, flagName } from '../flags/flags.js'
 import type { Command } from './command.js'
-import { commonFlags, type FlagTable, flagName } from './flags.js'
 
 /** Shells that can be told the commands and flags. */
 export const shells = ['bash', 'zsh', 'fish'] as const

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
-import { suggestion } from '../../nearest-name.js'
+import { suggestion } from '../../common/nearest-name.js'
 import { UsageError } from '../errors.js'
-import { type FlagTable, flagName, optionNamed } from './flags.js'
+import { type FlagTable, flagName, optionNamed } from '../flags/flags.js'
 import { type ParsedArguments, parseFlags } from './parse-flags.js'
 
 /** What a file can say besides flags: the path that the command takes. */

@@ -1,6 +1,6 @@
+import { commonFlags, type Flag, type FlagTable, flagName } from '../flags/flags.js'
 import { wrapText } from '../terminal/table.js'
 import type { Command } from './command.js'
-import { commonFlags, type Flag, type FlagTable, flagName } from './flags.js'
 
 const exitCodeHelp = 'Exit codes: 0 done, 1 failed, 2 called wrongly, 130 stopped by Ctrl-C.'
 

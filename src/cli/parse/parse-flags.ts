@@ -1,9 +1,9 @@
 import { parseArgs } from 'node:util'
-import { suggestion } from '../../nearest-name.js'
+import { suggestion } from '../../common/nearest-name.js'
 import type { Trial } from '../../pipeline/compare/compare-settings.js'
 import type { LayerSetting } from '../../pipeline/quantize/layers/layer-plan.js'
 import { UsageError } from '../errors.js'
-import { type Flag, type FlagTable, flagName, optionNamed } from './flags.js'
+import { type Flag, type FlagTable, flagName, optionNamed } from '../flags/flags.js'
 
 /** What a flag was given. */
 export type ParsedValue =

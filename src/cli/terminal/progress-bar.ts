@@ -1,5 +1,5 @@
+import { safeJson, safeLine } from '../../common/safe-text.js'
 import type { OnProgress } from '../../pipeline/progress.js'
-import { safeJson, safeLine } from '../../safe-text.js'
 import { formatSeconds } from './format.js'
 
 /** Where progress is written: a terminal, a pipe, or what a test hands in. */

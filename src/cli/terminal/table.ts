@@ -1,4 +1,4 @@
-import { safeLine, shortened } from '../../safe-text.js'
+import { safeLine, shortened } from '../../common/safe-text.js'
 
 /** How the cells of a column are lined up. */
 export type Align = 'left' | 'right'

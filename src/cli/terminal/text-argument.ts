@@ -1,4 +1,4 @@
-import { TextError } from '../../errors.js'
+import { TextError } from '../../common/errors.js'
 import type { TextSource } from '../../pipeline/calibrate/text-source.js'
 import { UsageError } from '../errors.js'
 import type { Input } from '../parse/command.js'

@@ -1,6 +1,6 @@
 import { activationGrid } from '../../activations/rounding.js'
 import type { CheckpointWeights } from '../../checkpoint/model-weights.js'
-import { UnsupportedError } from '../../errors.js'
+import { UnsupportedError } from '../../common/errors.js'
 import { halfToFloat } from '../../kernels/half.js'
 import { unpackScalar } from '../../packing/scalar-layer.js'
 

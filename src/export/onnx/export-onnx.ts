@@ -1,11 +1,4 @@
 import { join } from 'node:path'
-import {
-  type OptionNames,
-  refuseUnknown,
-  requireOneOf,
-  requirePath,
-  requireWhole,
-} from '../../check-option.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { fileError } from '../../checkpoint/file-errors.js'
 import {
@@ -18,7 +11,14 @@ import {
 } from '../../checkpoint/file-system.js'
 import { type CheckpointWeights, checkpointWeights } from '../../checkpoint/model-weights.js'
 import { prepareOutputFolder } from '../../checkpoint/output/output-folder.js'
-import { OptionError, orNothingWritten, throwIfAborted } from '../../errors.js'
+import {
+  type OptionNames,
+  refuseUnknown,
+  requireOneOf,
+  requirePath,
+  requireWhole,
+} from '../../common/check-option.js'
+import { OptionError, orNothingWritten, throwIfAborted } from '../../common/errors.js'
 import { assertBlockTensors } from '../../model/decoder/block.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertEmbedding } from '../../model/decoder/embedding.js'
@@ -32,12 +32,12 @@ import { requireWholeModel } from '../../pipeline/folders/whole-model.js'
 import type { OnProgress } from '../../pipeline/progress.js'
 import { companionFiles, exportedConfig, missingFiles } from './companion-files.js'
 import { createDataFiles } from './data-files.js'
-import { addDecoder } from './decoder.js'
+import { addDecoder } from './decoder/decoder.js'
+import { decodingStages } from './decoder/stages.js'
 import { encodeModel } from './encode-model.js'
 import { encodingsOf } from './encodings.js'
 import { createGraph } from './graph.js'
-import { decodingStages } from './stages.js'
-import { type GraphWeights, type OnnxWeights, onnxWeights } from './weights.js'
+import { type GraphWeights, type OnnxWeights, onnxWeights } from './weights/weights.js'
 
 /** What to export, and where to. */
 export interface ExportOnnxOptions {

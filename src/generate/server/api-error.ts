@@ -1,4 +1,4 @@
-import { AbortedError, OptionError, TextError, UnsupportedError } from '../../errors.js'
+import { AbortedError, OptionError, TextError, UnsupportedError } from '../../common/errors.js'
 
 /** A failure as OpenAI's interface tells it. */
 export class ApiError extends Error {

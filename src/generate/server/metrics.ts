@@ -1,4 +1,4 @@
-import type { SchedulerLoad } from '../scheduler.js'
+import type { SchedulerLoad } from '../batch/scheduler.js'
 
 /** What a server has done since it began. */
 export interface Metrics {

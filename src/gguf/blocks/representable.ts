@@ -1,4 +1,4 @@
-import { UnsupportedError } from '../../errors.js'
+import { UnsupportedError } from '../../common/errors.js'
 import type {
   BlockDescription,
   DecoderDescription,

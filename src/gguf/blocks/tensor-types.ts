@@ -1,5 +1,5 @@
 import { decodeFloats, type FloatDtype } from '../../checkpoint/dtype.js'
-import { ShapeError } from '../../errors.js'
+import { ShapeError } from '../../common/errors.js'
 import {
   type DecodeBlock,
   decodeQ4x0,

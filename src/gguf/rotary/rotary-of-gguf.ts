@@ -1,4 +1,4 @@
-import { UnsupportedError } from '../../errors.js'
+import { UnsupportedError } from '../../common/errors.js'
 import { decodeType } from '../blocks/tensor-types.js'
 import type { GgufFacts } from '../facts.js'
 import { llama3Factors } from './rotary-factors.js'

@@ -1,4 +1,4 @@
-import { CheckpointError, UnsupportedError } from '../../errors.js'
+import { CheckpointError, UnsupportedError } from '../../common/errors.js'
 import type { GgufMetadata } from '../metadata.js'
 import { mergesOfScores } from './merges-of-scores.js'
 import { type SplitRule, splitRule, splitRules } from './split-rules.js'

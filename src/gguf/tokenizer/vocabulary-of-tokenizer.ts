@@ -1,4 +1,4 @@
-import { UnsupportedError } from '../../errors.js'
+import { UnsupportedError } from '../../common/errors.js'
 import type { GgufValue } from '../write-header.js'
 import { mergesOfScores } from './merges-of-scores.js'
 import { type SplitRule, splitRule, splitRules } from './split-rules.js'

@@ -1,4 +1,4 @@
-import type { Pause } from '../../event-loop.js'
+import type { Pause } from '../../common/event-loop.js'
 import { fromRow, type RefineTask, wholeBlock } from '../../kernels/contract.js'
 import { kernels } from '../../kernels/kernels.js'
 import { centroidsOf, columnGroupsOf, trellisColumns, vectorsPerRow } from '../../packing/vq-layer.js'

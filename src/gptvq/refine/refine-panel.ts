@@ -1,4 +1,4 @@
-import type { Pause } from '../../event-loop.js'
+import type { Pause } from '../../common/event-loop.js'
 import { columnGroupsOf, rowGroupsOf } from '../../packing/vq-layer.js'
 import type { PanelState, RowPanel } from '../walk/row-panel.js'
 import { closeStrip, openStrip } from './column-strip.js'

@@ -1,4 +1,4 @@
-import { type Matrix, matrix } from '../../matrix.js'
+import { type Matrix, matrix } from '../../common/matrix.js'
 import { lookUp } from '../../packing/vq-layer.js'
 import type { LayerPanel } from '../walk/row-panel.js'
 

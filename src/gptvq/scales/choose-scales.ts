@@ -1,5 +1,5 @@
+import type { Matrix } from '../../common/matrix.js'
 import { kernels } from '../../kernels/kernels.js'
-import type { Matrix } from '../../matrix.js'
 import { SCALE_LEVELS, scaleLevels } from '../../packing/block-scales.js'
 import { blocksPerRow, columnGroupsOf, rowGroupsOf, type VqLayout } from '../../packing/vq-layer.js'
 import { clampCode, clusterProblem, type GroupBatch, placeCentroids } from '../walk/cluster-problem.js'

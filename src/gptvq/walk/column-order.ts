@@ -1,5 +1,5 @@
-import { requireSymmetric } from '../../inverse-factor.js'
-import { type Matrix, matrix } from '../../matrix.js'
+import { type Matrix, matrix } from '../../common/matrix.js'
+import { requireSymmetric } from '../../hessian/inverse-factor.js'
 import type { ColumnOrder } from '../../packing/layout-options.js'
 import { permuteColumns } from '../../packing/permutation.js'
 

@@ -1,4 +1,4 @@
-import type { Matrix } from '../../matrix.js'
+import type { Matrix } from '../../common/matrix.js'
 import type { VqLayer, VqLayout } from '../../packing/vq-layer.js'
 import type { VqSettings } from '../options.js'
 

@@ -1,5 +1,5 @@
 import { widthError } from '../../codebook/constant-codebook.js'
-import type { Matrix } from '../../matrix.js'
+import type { Matrix } from '../../common/matrix.js'
 import type { VqLayout } from '../../packing/vq-layer.js'
 
 /**

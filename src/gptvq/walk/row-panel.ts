@@ -1,7 +1,7 @@
-import type { Pause } from '../../event-loop.js'
+import type { Pause } from '../../common/event-loop.js'
+import type { Matrix } from '../../common/matrix.js'
 import { fromRow, wholeBlock } from '../../kernels/contract.js'
 import { kernels } from '../../kernels/kernels.js'
-import type { Matrix } from '../../matrix.js'
 import { scaleLevels } from '../../packing/block-scales.js'
 import {
   blocksPerRow,

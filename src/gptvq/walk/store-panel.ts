@@ -1,5 +1,5 @@
 import { type CodebookElements, loadCodebook, storeCodebook } from '../../codebook/store-codebook.js'
-import type { Pause } from '../../event-loop.js'
+import type { Pause } from '../../common/event-loop.js'
 import { centroidsOf, columnGroupsOf, rowGroupsOf, type VqLayer } from '../../packing/vq-layer.js'
 import { copyGroup } from '../refine/narrow-panel.js'
 import { type LayerPanel, type PanelState, type RowPanel, stateOf } from './row-panel.js'

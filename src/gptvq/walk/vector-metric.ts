@@ -1,4 +1,4 @@
-import type { Matrix } from '../../matrix.js'
+import type { Matrix } from '../../common/matrix.js'
 import type { VectorMetric } from '../options.js'
 
 /**

@@ -1,4 +1,4 @@
-import { UnsupportedError } from '../../errors.js'
+import { UnsupportedError } from '../../common/errors.js'
 
 /** `cblas_sgemm` for row-major arrays; operands are addresses. */
 export type Sgemm = (

@@ -1,4 +1,4 @@
-import { OptionError } from '../../errors.js'
+import { OptionError } from '../../common/errors.js'
 
 /** What stands in a browser in the place of `start-products.ts`: a page has no native libraries. */
 export async function startProducts(name = 'wasm'): Promise<string> {

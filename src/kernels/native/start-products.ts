@@ -1,4 +1,4 @@
-import { requireOneOf } from '../../check-option.js'
+import { requireOneOf } from '../../common/check-option.js'
 import { useProducts } from '../kernels.js'
 import { type BlasLibrary, loadBlas } from './blas-library.js'
 import { blasPool } from './blas-pool.js'

@@ -1,4 +1,4 @@
-import { ShapeError } from '../../errors.js'
+import { ShapeError } from '../../common/errors.js'
 import { packedRowBytes, raggedRowBytes, unpackIndices, unpackRagged } from '../bits.js'
 import type { Block } from '../contract.js'
 import { halfToFloat } from '../half.js'

@@ -1,4 +1,4 @@
-import { ShapeError } from '../../errors.js'
+import { ShapeError } from '../../common/errors.js'
 import type { LinearWeights, NormWeights } from '../ops/ops.js'
 import { releaseWeights, runningOps } from '../ops/running.js'
 import type { BlockDescription, LinearDescription, NormDescription } from './description.js'

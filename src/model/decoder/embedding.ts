@@ -1,4 +1,4 @@
-import { TextError } from '../../errors.js'
+import { TextError } from '../../common/errors.js'
 import type { DecoderDescription } from './description.js'
 import { assertTensorShape, readRows, type WeightSource } from './weights.js'
 

@@ -1,4 +1,4 @@
-import { requireFields, requireWhole } from '../../check-option.js'
+import { requireFields, requireWhole } from '../../common/check-option.js'
 import type {
   AttentionProjections,
   BlockDescription,

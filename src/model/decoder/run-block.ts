@@ -1,5 +1,5 @@
-import { NumericError, ShapeError } from '../../errors.js'
-import { firstNotFinite, type Matrix, matrix } from '../../matrix.js'
+import { NumericError, ShapeError } from '../../common/errors.js'
+import { firstNotFinite, type Matrix, matrix } from '../../common/matrix.js'
 import type { KeyValueCache } from '../ops/ops.js'
 import { type Handle, runningOps } from '../ops/running.js'
 import { type Block, withLinears } from './block.js'

@@ -1,5 +1,5 @@
-import { CheckpointError } from '../../errors.js'
-import { assertFinite, matrix } from '../../matrix.js'
+import { CheckpointError } from '../../common/errors.js'
+import { assertFinite, matrix } from '../../common/matrix.js'
 import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
 
 /** What flows through a block, by where: the rows of the cache that attention reads, or the input of a layer. */

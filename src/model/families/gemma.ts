@@ -7,8 +7,8 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Gemma (arXiv 2403.08295): Llama with large heads, GELU, scaled embeddings, and norms stored as distances from 1. */
 export const gemma: Family = {

@@ -1,4 +1,3 @@
-import { readLayerKinds, windowsOf } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -8,8 +7,9 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readLayerKinds, windowsOf } from './parts/layer-kinds.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Gemma 2 (arXiv 2408.00118): a norm on both sides of each part, a window in every other layer, and soft caps. */
 export const gemma2: Family = {

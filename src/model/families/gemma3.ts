@@ -1,5 +1,3 @@
-import { readLayerKinds, windowsOf } from './layer-kinds.js'
-import { readRotaryByKind } from './layer-rotary.js'
 import {
   attention,
   decoder,
@@ -9,7 +7,9 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
+} from './parts/decoder-parts.js'
+import { readLayerKinds, windowsOf } from './parts/layer-kinds.js'
+import { readRotaryByKind } from './parts/layer-rotary.js'
 
 /**
  * Gemma 3 (arXiv 2503.19786), text only: Gemma 2 without its caps, with queries and keys normed head by head, a window in

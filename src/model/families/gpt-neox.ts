@@ -1,5 +1,13 @@
-import { decoder, type Family, layerNorm, linear, normsBefore, readSizes, residualNorms } from './parts.js'
-import { readRotary } from './rotary-settings.js'
+import {
+  decoder,
+  type Family,
+  layerNorm,
+  linear,
+  normsBefore,
+  readSizes,
+  residualNorms,
+} from './parts/decoder-parts.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** GPT-NeoX (arXiv 2204.06745) and Pythia: LayerNorm, biases, and both parts of a block side by side. */
 export const gptNeox: Family = {

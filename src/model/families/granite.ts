@@ -7,8 +7,8 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Granite 3: Llama with multipliers of the embedding, attention, residuals and logits (as muP asks for, arXiv 2203.03466). */
 export const granite: Family = {

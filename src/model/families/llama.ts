@@ -7,8 +7,8 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Llama (Touvron et al. 2023, arXiv 2302.13971); later ones have fewer key-value heads and scaled rotary positions. */
 export const llama: Family = {

@@ -1,4 +1,3 @@
-import { sameWindow } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -8,8 +7,9 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { sameWindow } from './parts/layer-kinds.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Mistral (Jiang et al. 2023, arXiv 2310.06825): Llama that sees a window, in its first release at least. */
 export const mistral: Family = {

@@ -1,5 +1,3 @@
-import { readExperts, routedFeedForward } from './experts.js'
-import { sameWindow } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -9,8 +7,10 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readExperts, routedFeedForward } from './parts/experts.js'
+import { sameWindow } from './parts/layer-kinds.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Mixtral (arXiv 2401.04088): Mistral with eight experts, of which each token goes through two. */
 export const mixtral: Family = {

@@ -7,8 +7,8 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** OLMo 2 (arXiv 2501.00656): norms behind each part instead of in front, and over all queries and all keys. */
 export const olmo2: Family = {

@@ -1,5 +1,3 @@
-import { readLayerKinds, windowsOf } from './layer-kinds.js'
-import { readRotaryByKind } from './layer-rotary.js'
 import {
   attention,
   decoder,
@@ -9,7 +7,9 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
+} from './parts/decoder-parts.js'
+import { readLayerKinds, windowsOf } from './parts/layer-kinds.js'
+import { readRotaryByKind } from './parts/layer-rotary.js'
 
 /** OLMo 3 (arXiv 2512.13961): OLMo 2 with a window in three of four layers, whose rotary positions are not scaled. */
 export const olmo3: Family = {

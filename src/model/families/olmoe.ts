@@ -1,4 +1,3 @@
-import { readExperts, routedFeedForward } from './experts.js'
 import {
   attention,
   decoder,
@@ -8,8 +7,9 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readExperts, routedFeedForward } from './parts/experts.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** OLMoE (arXiv 2409.02060): 64 small experts, and norms over all queries and all keys. */
 export const olmoe: Family = {

@@ -1,6 +1,14 @@
-import { sameWindow } from './layer-kinds.js'
-import { decoder, type Family, linear, normsBefore, readSizes, residualNorms, rmsNorm } from './parts.js'
-import { readRotary } from './rotary-settings.js'
+import {
+  decoder,
+  type Family,
+  linear,
+  normsBefore,
+  readSizes,
+  residualNorms,
+  rmsNorm,
+} from './parts/decoder-parts.js'
+import { sameWindow } from './parts/layer-kinds.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Phi 3, 3.5 and 4 mini (arXiv 2404.14219): Llama with fused projections, part of a head turned, and longrope. */
 export const phi3: Family = {

@@ -1,5 +1,3 @@
-import { readExperts, readSparseLayers, routedFeedForward } from './experts.js'
-import { readLayerKinds, readSwitchedWindow, wholeOr, windowsOf } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -10,8 +8,10 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readExperts, readSparseLayers, routedFeedForward } from './parts/experts.js'
+import { readLayerKinds, readSwitchedWindow, wholeOr, windowsOf } from './parts/layer-kinds.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Qwen 1.5 and 2 with experts (arXiv 2407.10671), one of which all tokens go through, as far as its gate lets them. */
 export const qwen2Moe: Family = {

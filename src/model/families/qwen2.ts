@@ -1,4 +1,3 @@
-import { readUpperWindows } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -8,8 +7,9 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readUpperWindows } from './parts/layer-kinds.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Qwen 2 and 2.5 (arXiv 2407.10671): Llama with biases of queries, keys and values. */
 export const qwen2: Family = {

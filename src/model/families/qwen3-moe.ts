@@ -1,5 +1,3 @@
-import { readExperts, readSparseLayers, routedFeedForward } from './experts.js'
-import { readSwitchedWindow, sameWindow } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -9,8 +7,10 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readExperts, readSparseLayers, routedFeedForward } from './parts/experts.js'
+import { readSwitchedWindow, sameWindow } from './parts/layer-kinds.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Qwen 3 with experts (arXiv 2505.09388): no shared one, and a window in all layers or none. */
 export const qwen3Moe: Family = {

@@ -1,4 +1,3 @@
-import { readUpperWindows } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -8,8 +7,9 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readUpperWindows } from './parts/layer-kinds.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** Qwen 3 (arXiv 2505.09388): Qwen 2 without its biases, with queries and keys normed head by head. */
 export const qwen3: Family = {

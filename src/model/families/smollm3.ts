@@ -1,4 +1,3 @@
-import { readLayerKinds, readSwitchedWindow, windowsOf } from './layer-kinds.js'
 import {
   attention,
   decoder,
@@ -8,8 +7,9 @@ import {
   readSizes,
   residualNorms,
   rmsNorm,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readLayerKinds, readSwitchedWindow, windowsOf } from './parts/layer-kinds.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** SmolLM3: Llama of which every fourth layer does not know positions (arXiv 2501.18795). */
 export const smollm3: Family = {

@@ -8,8 +8,8 @@ import {
   normsBefore,
   readSizes,
   residualNorms,
-} from './parts.js'
-import { readRotary } from './rotary-settings.js'
+} from './parts/decoder-parts.js'
+import { readRotary } from './parts/rotary-settings.js'
 
 /** StableLM (arXiv 2402.17834): Llama with LayerNorm and a quarter of each head turned; large ones have parallel blocks. */
 export const stablelm: Family = {

@@ -1,4 +1,4 @@
-import { OptionError, UnsupportedError } from '../../errors.js'
+import { OptionError, UnsupportedError } from '../../common/errors.js'
 import type { EngineName, StartedEngine } from './engine.js'
 
 export const engineNames: readonly EngineName[] = ['auto', 'wasm', 'cpu', 'tensorflow']

@@ -1,6 +1,6 @@
 import util from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
-import { OptionError, UnsupportedError } from '../../errors.js'
+import { OptionError, UnsupportedError } from '../../common/errors.js'
 import { useOwnProducts } from './tensors/products.js'
 
 /** Where the forward pass runs: see {@link startEngine}. */

@@ -1,4 +1,4 @@
-import { UnsupportedError } from '../../errors.js'
+import { UnsupportedError } from '../../common/errors.js'
 
 /** What stands in a browser in the place of `tensors/vector-jacobian.ts`. @throws UnsupportedError always */
 export function vectorJacobian(): never {

@@ -1,4 +1,4 @@
-import { ShapeError } from '../../errors.js'
+import { ShapeError } from '../../common/errors.js'
 import { decodeBfloats } from '../../kernels/half.js'
 import type { PackedWeight } from '../../kernels/packed-contract.js'
 import { dequantize, type PackedQuantizedLayer, unpack } from '../../packing/quantized-layer.js'

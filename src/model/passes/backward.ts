@@ -1,5 +1,5 @@
-import { NumericError, ShapeError } from '../../errors.js'
-import type { Matrix } from '../../matrix.js'
+import { NumericError, ShapeError } from '../../common/errors.js'
+import type { Matrix } from '../../common/matrix.js'
 import { type Block, type BlockNorms, withLinears } from '../decoder/block.js'
 import type { BlockRun, BlockState } from '../decoder/block-state.js'
 import { type Head, requireRows } from '../decoder/head.js'

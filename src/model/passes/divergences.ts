@@ -1,4 +1,4 @@
-import { ShapeError } from '../../errors.js'
+import { ShapeError } from '../../common/errors.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
 import type { Head } from '../decoder/head.js'
 import { type HeadPart, headParts } from './head-parts.js'

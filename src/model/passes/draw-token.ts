@@ -1,5 +1,5 @@
+import type { Random } from '../../common/random.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
-import type { Random } from '../../random.js'
 
 /**
  * Draws a token with probability proportional to `exp(logit / temperature)`, in plain loops: what {@link drawTokens} is

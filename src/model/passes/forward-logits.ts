@@ -1,4 +1,4 @@
-import { ShapeError } from '../../errors.js'
+import { ShapeError } from '../../common/errors.js'
 import { disposeBlock, openBlock } from '../decoder/block.js'
 import type { DecoderDescription } from '../decoder/description.js'
 import { openEmbedding } from '../decoder/embedding.js'

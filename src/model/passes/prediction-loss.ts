@@ -1,4 +1,4 @@
-import { NumericError, ShapeError } from '../../errors.js'
+import { NumericError, ShapeError } from '../../common/errors.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
 import type { Head } from '../decoder/head.js'
 import { headGradient } from './backward.js'

@@ -1,6 +1,6 @@
-import { OptionError, throwIfAborted, UnsupportedError } from '../../errors.js'
+import { OptionError, throwIfAborted, UnsupportedError } from '../../common/errors.js'
+import { deriveSeed, type Random, randomGenerator } from '../../common/random.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
-import { deriveSeed, type Random, randomGenerator } from '../../random.js'
 import type { DecoderDescription } from '../decoder/description.js'
 import type { WeightSource } from '../decoder/weights.js'
 import {

@@ -1,7 +1,7 @@
 import type { Normalizer, Piece } from './normalizers.js'
 import { whitespace, wordCharacter } from './pattern.js'
 import type { Section } from './section.js'
-import type { Model } from './vocabulary.js'
+import type { Model } from './words/vocabulary.js'
 
 /** A token that is found in the text before the model sees it, e.g. a special token written out. */
 export interface AddedToken {

@@ -1,4 +1,4 @@
-import { CheckpointError, UnsupportedError } from '../../errors.js'
+import { CheckpointError, UnsupportedError } from '../../common/errors.js'
 
 /** One object of a tokenizer.json, read field by field; an error names the file, the field, what was found and expected. */
 export interface Section {

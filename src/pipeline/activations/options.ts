@@ -2,10 +2,10 @@ import type { RangeSearch } from '../../activations/find-range.js'
 import { rangeSearches } from '../../activations/find-range.js'
 import type { ScalarGrid } from '../../baselines/scalar-options.js'
 import { scalarGrids } from '../../baselines/scalar-options.js'
-import { requireOneOf, requireWhole } from '../../check-option.js'
 import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
-import { OptionError } from '../../errors.js'
-import { shownValue } from '../../shown-value.js'
+import { requireOneOf, requireWhole } from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
+import { shownValue } from '../../common/shown-value.js'
 
 /**
  * Where the range of an activation's grid comes from: `token`: each token's own values (dynamic, of the cache each head's);

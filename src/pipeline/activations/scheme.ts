@@ -1,6 +1,6 @@
 import type { ScalarGridOptions } from '../../baselines/scalar-options.js'
-import { requireOneOf } from '../../check-option.js'
-import { OptionError } from '../../errors.js'
+import { requireOneOf } from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
 import type { ActivationOptions } from './options.js'
 
 /** Bits of weights and activations, as chips name them; 16 bits of activations are those of the model. */

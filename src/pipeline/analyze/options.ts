@@ -5,9 +5,9 @@ import {
   scalarGridOptionNames,
   scalarOptionsOf,
 } from '../../baselines/scalar-options.js'
-import type { OptionNames } from '../../check-option.js'
 import type { ModelPlace } from '../../checkpoint/model-source.js'
-import { OptionError } from '../../errors.js'
+import type { OptionNames } from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
 import type { EngineName } from '../../model/ops/engine.js'
 import {
   type ActivationOptions,

@@ -1,4 +1,4 @@
-import { OptionError } from '../../errors.js'
+import { OptionError } from '../../common/errors.js'
 import type { ActivationPlace } from './activation-place.js'
 import { batchInMemory } from './calibration-stream.js'
 

@@ -1,5 +1,5 @@
-import { pacer } from '../../event-loop.js'
-import { type Matrix, matrix } from '../../matrix.js'
+import { pacer } from '../../common/event-loop.js'
+import { type Matrix, matrix } from '../../common/matrix.js'
 import { type Block, withLinears } from '../../model/decoder/block.js'
 import type { BlockState, Stage } from '../../model/decoder/block-state.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'

@@ -1,12 +1,12 @@
-import { requireWhole } from '../../check-option.js'
 import type { ModelPlace } from '../../checkpoint/model-source.js'
-import { TextError } from '../../errors.js'
+import { requireWhole } from '../../common/check-option.js'
+import { TextError } from '../../common/errors.js'
+import { deriveSeed, randomGenerator } from '../../common/random.js'
+import { shownValue } from '../../common/shown-value.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertTokenIds } from '../../model/decoder/embedding.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { sampleSequences } from '../../model/passes/sampling.js'
-import { deriveSeed, randomGenerator } from '../../random.js'
-import { shownValue } from '../../shown-value.js'
 import { readTokens, requireTextSource, type TextSource } from './text-source.js'
 
 /** Where calibration activations come from. */

@@ -5,11 +5,11 @@ import { blockStages } from '../../model/decoder/stages.js'
 import type { TokenBatch } from './calibration-stream.js'
 import { type ChunkResult, type ChunkWork, stateBehind } from './chunk-work.js'
 import { type Chunk, chunksOf } from './chunks.js'
-import { namingLayers, stageTotals } from './input-statistics.js'
 import { type StageRunner, type StageStep, stepHere } from './stage-runner.js'
-import type { StageStatistics } from './stage-sums.js'
+import { namingLayers, stageTotals } from './statistics/input-statistics.js'
+import type { StageStatistics } from './statistics/stage-sums.js'
+import { neededFor } from './statistics/token-weights.js'
 import type { StoredState } from './stored-state.js'
-import { neededFor } from './token-weights.js'
 
 /** What is used of a coordinator. */
 export type ChunkCoordinator = Pick<Coordinator, 'run' | 'workers' | 'capacity'>

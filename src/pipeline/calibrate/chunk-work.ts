@@ -1,4 +1,4 @@
-import type { Matrix } from '../../matrix.js'
+import type { Matrix } from '../../common/matrix.js'
 import { type Block, type BlockNorms, disposeBlock, forkBlock } from '../../model/decoder/block.js'
 import type { BlockDescription } from '../../model/decoder/description.js'
 import { blockLinears } from '../../model/decoder/linears.js'
@@ -8,10 +8,10 @@ import { startEngine } from '../../model/ops/engine.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import { withQuantizedLayers } from '../folders/open-model.js'
 import { batchInMemory, type CalibrationStream, passStageInBoth } from './calibration-stream.js'
-import { sumChunks } from './input-statistics.js'
-import type { StageSums } from './stage-sums.js'
+import { sumChunks } from './statistics/input-statistics.js'
+import type { StageSums } from './statistics/stage-sums.js'
+import type { TokenWeighting } from './statistics/token-weights.js'
 import type { StoredState } from './stored-state.js'
-import type { TokenWeighting } from './token-weights.js'
 
 /** A step of a chunk of the calibration tokens through a block, see `StageStep`; plain data. */
 export interface ChunkWork {

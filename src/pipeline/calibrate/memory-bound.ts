@@ -1,5 +1,5 @@
-import { requirePositive } from '../../check-option.js'
-import { OptionError } from '../../errors.js'
+import { requirePositive } from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
 import { formatBytes } from '../../report/drawing/units.js'
 import { peakMemory, stateWidth, streamsOf, sumOf } from '../estimate/peak-memory.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'

@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { nodeFileSystem, writeAt } from '../../checkpoint/file-system.js'
 import { createFilePool } from '../../checkpoint/sources/file-pool.js'
-import { type Matrix, matrix } from '../../matrix.js'
+import { type Matrix, matrix } from '../../common/matrix.js'
 import type { StateFields, TokenBatch } from './calibration-stream.js'
 import type { StoredState } from './stored-state.js'
 

@@ -2,10 +2,10 @@ import type { Block } from '../../model/decoder/block.js'
 import type { Stage } from '../../model/decoder/block-state.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'
 import { type CalibrationStream, type OnBatch, passStageInBoth } from './calibration-stream.js'
-import { collectExpertStatistics } from './expert-statistics.js'
-import { collectStatistics } from './input-statistics.js'
-import { type StageStatistics, sharedBy } from './stage-sums.js'
-import type { TokenWeighting } from './token-weights.js'
+import { collectExpertStatistics } from './statistics/expert-statistics.js'
+import { collectStatistics } from './statistics/input-statistics.js'
+import { type StageStatistics, sharedBy } from './statistics/stage-sums.js'
+import type { TokenWeighting } from './statistics/token-weights.js'
 
 /** A step of the calibration tokens through a block: past one stage, then a look at what the layers of another read. */
 export interface StageStep {

@@ -1,5 +1,5 @@
-import { ShapeError } from '../../errors.js'
-import { type Matrix, matrix } from '../../matrix.js'
+import { ShapeError } from '../../common/errors.js'
+import { type Matrix, matrix } from '../../common/matrix.js'
 import type { Block } from '../../model/decoder/block.js'
 import type { BlockRun, BlockState, Stage } from '../../model/decoder/block-state.js'
 import { runStage } from '../../model/decoder/stages.js'

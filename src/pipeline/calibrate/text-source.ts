@@ -1,10 +1,10 @@
 import type { ModelPlace } from '../../checkpoint/model-source.js'
-import { TextError } from '../../errors.js'
+import { TextError } from '../../common/errors.js'
+import { shownValue } from '../../common/shown-value.js'
 import { builtin } from '../../kernels/builtin.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertTokenIds } from '../../model/decoder/embedding.js'
 import { checkVocabulary, loadTokenizer } from '../../model/tokenizer.js'
-import { shownValue } from '../../shown-value.js'
 
 /** Text by the path of a UTF-8 file, text itself, or the token ids of a text. */
 export type TextSource =

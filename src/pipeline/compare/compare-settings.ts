@@ -7,8 +7,8 @@ import {
   requireList,
   requireObject,
   requirePath,
-} from '../../check-option.js'
-import { OptionError } from '../../errors.js'
+} from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
 import type { TextSource } from '../calibrate/text-source.js'
 import { evaluateModel } from '../evaluate/evaluate-model.js'

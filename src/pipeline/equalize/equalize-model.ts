@@ -1,5 +1,5 @@
-import { throwIfAborted } from '../../errors.js'
-import { pacer } from '../../event-loop.js'
+import { throwIfAborted } from '../../common/errors.js'
+import { pacer } from '../../common/event-loop.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { linearLayers } from '../../model/decoder/linears.js'
 import type { WeightSource } from '../../model/decoder/weights.js'

@@ -1,5 +1,5 @@
+import { randomGenerator } from '../../common/random.js'
 import type { OnActivations } from '../../model/decoder/weights.js'
-import { randomGenerator } from '../../random.js'
 
 /** What a layer reads on a text. */
 export interface InputSample {

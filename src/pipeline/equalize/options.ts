@@ -1,5 +1,5 @@
-import { requireOneOf, requireShare } from '../../check-option.js'
-import { OptionError } from '../../errors.js'
+import { requireOneOf, requireShare } from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
 
 /**
  * How sizes are moved between a layer's inputs and its weights before anything is rounded; the function of the model stays.

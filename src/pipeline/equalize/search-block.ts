@@ -1,5 +1,5 @@
 import type { ScalarOptions } from '../../baselines/scalar-options.js'
-import { matrix } from '../../matrix.js'
+import { matrix } from '../../common/matrix.js'
 import type { LinearDescription } from '../../model/decoder/description.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import type { ActivationSettings } from '../activations/options.js'

@@ -1,4 +1,4 @@
-import { OptionError, TextError, throwIfAborted } from '../../errors.js'
+import { OptionError, TextError, throwIfAborted } from '../../common/errors.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
 import {
   cacheBytes,

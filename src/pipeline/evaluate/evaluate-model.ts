@@ -1,6 +1,6 @@
-import { type OptionNames, refuseUnknown } from '../../check-option.js'
 import { type ModelPlace, requireModel } from '../../checkpoint/model-source.js'
-import { OptionError } from '../../errors.js'
+import { type OptionNames, refuseUnknown } from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
 import { setThreads } from '../../kernels/kernels.js'
 import { type ProductsName, startProducts } from '../../kernels/native/start-products.js'
 import { type EngineName, startEngine } from '../../model/ops/engine.js'

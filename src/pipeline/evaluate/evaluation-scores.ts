@@ -1,4 +1,4 @@
-import { NumericError } from '../../errors.js'
+import { NumericError } from '../../common/errors.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
 
 /** How well a model predicts a text. */

@@ -1,5 +1,5 @@
-import { requireList, requireObject } from '../../check-option.js'
-import { OptionError, ShapeError, throwIfAborted, UnsupportedError } from '../../errors.js'
+import { requireList, requireObject } from '../../common/check-option.js'
+import { OptionError, ShapeError, throwIfAborted, UnsupportedError } from '../../common/errors.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
 import { disposeBlock, openBlock } from '../../model/decoder/block.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'

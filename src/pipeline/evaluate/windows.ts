@@ -1,5 +1,5 @@
-import { OptionError, TextError } from '../../errors.js'
-import { shownValue } from '../../shown-value.js'
+import { OptionError, TextError } from '../../common/errors.js'
+import { shownValue } from '../../common/shown-value.js'
 
 /**
  * Cuts a text into windows without overlap, from its start; the rest that does not fill one is left out.

@@ -1,6 +1,6 @@
 import { realpath } from 'node:fs/promises'
 import { dirname, join, relative, resolve, sep } from 'node:path'
-import { OptionError } from '../../errors.js'
+import { OptionError } from '../../common/errors.js'
 
 /**
  * Checks that writing `output` cannot replace the model that is being read, links followed.

@@ -1,6 +1,6 @@
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import type { QuantizationConfig } from '../../checkpoint/quantized/quantized-config.js'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { allLinearLayers } from '../../model/decoder/linears.js'
 

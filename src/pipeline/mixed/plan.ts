@@ -1,4 +1,4 @@
-import { OptionError } from '../../errors.js'
+import { OptionError } from '../../common/errors.js'
 import type { VqOptions } from '../../gptvq/options.js'
 import type { LinearLayer } from '../../model/decoder/linears.js'
 import { type LayoutSettings, resolveLayoutOptions } from '../../packing/layout-options.js'

@@ -1,5 +1,5 @@
-import { NumericError } from '../../errors.js'
-import type { Pause } from '../../event-loop.js'
+import { NumericError } from '../../common/errors.js'
+import type { Pause } from '../../common/event-loop.js'
 import { type Block, forkBlock, reloadLinear } from '../../model/decoder/block.js'
 import { runBranches } from '../../model/decoder/run-branches.js'
 import type { WeightSource } from '../../model/decoder/weights.js'

@@ -1,6 +1,6 @@
-import type { Pause } from '../../event-loop.js'
-import { HessianAccumulator } from '../../hessian.js'
-import { matrix } from '../../matrix.js'
+import type { Pause } from '../../common/event-loop.js'
+import { matrix } from '../../common/matrix.js'
+import { HessianAccumulator } from '../../hessian/hessian.js'
 import type { Block } from '../../model/decoder/block.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { throughBlock } from '../../train/loop/passes.js'
@@ -10,7 +10,7 @@ import {
   tokenWeights,
   weighsTokens,
   weightTokens,
-} from '../calibrate/token-weights.js'
+} from '../calibrate/statistics/token-weights.js'
 
 /** Sums over what layers read, by the kind of the first that has them; missing where no token reached it. */
 export type GroupInputs = Map<string, HessianAccumulator>

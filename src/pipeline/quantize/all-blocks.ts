@@ -1,4 +1,4 @@
-import { throwIfAborted } from '../../errors.js'
+import { throwIfAborted } from '../../common/errors.js'
 import { linearLayers } from '../../model/decoder/linears.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import type { QuantizedLayer } from '../../packing/quantized-layer.js'

@@ -1,4 +1,4 @@
-import { OptionError } from '../../errors.js'
+import { OptionError } from '../../common/errors.js'
 import { assertBlockTensors } from '../../model/decoder/block.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertEmbedding } from '../../model/decoder/embedding.js'

@@ -1,5 +1,5 @@
-import { requireOneOf } from '../../check-option.js'
-import { OptionError } from '../../errors.js'
+import { requireOneOf } from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 
 /** How embedding and head are quantized: each value rounded, or vectors by GPTVQ. */

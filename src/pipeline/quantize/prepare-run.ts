@@ -1,7 +1,7 @@
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { fileIn, placeOf } from '../../checkpoint/model-source.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { describeDecoder } from '../../model/families/index.js'

@@ -1,6 +1,6 @@
 import { type ScalarGridOptions, scalarGridOptionNames } from '../../baselines/scalar-options.js'
-import type { OptionNames } from '../../check-option.js'
 import type { ModelPlace } from '../../checkpoint/model-source.js'
+import type { OptionNames } from '../../common/check-option.js'
 import { type VqOptions, vqOptionNames } from '../../gptvq/options.js'
 import type { ProductsName } from '../../kernels/native/start-products.js'
 import type { EngineName } from '../../model/ops/engine.js'

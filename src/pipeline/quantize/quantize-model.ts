@@ -1,6 +1,6 @@
-import { refuseUnknown, requireOneOf, requirePath } from '../../check-option.js'
 import { placeOf, requireModel } from '../../checkpoint/model-source.js'
-import { orNothingWritten } from '../../errors.js'
+import { refuseUnknown, requireOneOf, requirePath } from '../../common/check-option.js'
+import { orNothingWritten } from '../../common/errors.js'
 import { setThreads } from '../../kernels/kernels.js'
 import { startProducts } from '../../kernels/native/start-products.js'
 import type { WeightSource } from '../../model/decoder/weights.js'

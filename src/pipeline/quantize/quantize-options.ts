@@ -5,8 +5,8 @@ import {
   scalarGridOptionNames,
   scalarOptionsOf,
 } from '../../baselines/scalar-options.js'
-import { requireDamping, requireOneOf } from '../../check-option.js'
-import { OptionError } from '../../errors.js'
+import { requireDamping, requireOneOf } from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
 import { optionsOf, resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
 import { defaultBpv } from '../../packing/layout.js'
 import { type ModelTuningOptions, resolveModelTuning } from '../../train/tuning/tune-model.js'

@@ -6,21 +6,21 @@ import {
   scalarGridOptionNames,
   scalarOptionsOf,
 } from '../../baselines/scalar-options.js'
+import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
+import { isFloatDtype } from '../../checkpoint/dtype.js'
+import { type ModelPlace, placeOf, requireModel } from '../../checkpoint/model-source.js'
+import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import {
   type OptionNames,
   refuseUnknown,
   requireOneOf,
   requirePath,
   requirePatterns,
-} from '../../check-option.js'
-import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
-import { isFloatDtype } from '../../checkpoint/dtype.js'
-import { type ModelPlace, placeOf, requireModel } from '../../checkpoint/model-source.js'
-import { checkpointWeights } from '../../checkpoint/model-weights.js'
-import { CheckpointError, OptionError, orNothingWritten, throwIfAborted } from '../../errors.js'
-import { turnOfEventLoop } from '../../event-loop.js'
-import { type Matrix, matrix } from '../../matrix.js'
-import { nameMatcher } from '../../nearest-name.js'
+} from '../../common/check-option.js'
+import { CheckpointError, OptionError, orNothingWritten, throwIfAborted } from '../../common/errors.js'
+import { turnOfEventLoop } from '../../common/event-loop.js'
+import { type Matrix, matrix } from '../../common/matrix.js'
+import { nameMatcher } from '../../common/nearest-name.js'
 import { pack, type QuantizedLayer } from '../../packing/quantized-layer.js'
 import { createQuantizedOutput, type OutputOptions } from '../folders/output.js'
 import type { OnProgress } from '../progress.js'

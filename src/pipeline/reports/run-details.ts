@@ -1,4 +1,4 @@
-import { requireFields } from '../../check-option.js'
+import { requireFields } from '../../common/check-option.js'
 import type { ReportData } from '../../report/page/report-data.js'
 import type { QuantizationReport } from '../quantize/report.js'
 

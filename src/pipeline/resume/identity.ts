@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
-import { OptionError } from '../../errors.js'
-import { shownValue } from '../../shown-value.js'
+import { OptionError } from '../../common/errors.js'
+import { shownValue } from '../../common/shown-value.js'
 import type { RunRecord } from '../quantize/run-record.js'
 
 /** All that the bytes of a run's result depend on. */

@@ -15,7 +15,7 @@ import {
   type UnfinishedFolder,
 } from '../../checkpoint/output/unfinished-folder.js'
 import { folderSource } from '../../checkpoint/sources/folder-source.js'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import { formatBytes } from '../../report/drawing/units.js'
 import type { LayerRatios } from '../mixed/effects.js'
 import type { LayerBits } from '../mixed/options.js'

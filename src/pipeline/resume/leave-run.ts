@@ -6,7 +6,7 @@ import {
   ShapeError,
   TextError,
   UnsupportedError,
-} from '../../errors.js'
+} from '../../common/errors.js'
 import type { QuantizedOutput } from '../folders/output.js'
 import type { QuantizeModelOptions } from '../quantize/quantize-model-options.js'
 import type { Journal } from './journal.js'

@@ -1,4 +1,4 @@
-import { OptionError } from '../../errors.js'
+import { OptionError } from '../../common/errors.js'
 
 /** What stands in a browser in the place of `run-output.ts`: a page sees no disk. @throws OptionError always */
 export async function openRunOutput(folder: string): Promise<never> {

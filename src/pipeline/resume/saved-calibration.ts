@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { OptionError } from '../../errors.js'
+import { OptionError } from '../../common/errors.js'
 import type { Calibration } from '../calibrate/calibration.js'
 import type { Journal } from './journal.js'
 import { readValues, writeValues } from './saved-values.js'

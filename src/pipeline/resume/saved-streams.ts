@@ -1,4 +1,4 @@
-import { matrix } from '../../matrix.js'
+import { matrix } from '../../common/matrix.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import {
   batchInMemory,

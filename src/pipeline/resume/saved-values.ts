@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { writeAt } from '../../checkpoint/file-system.js'
 import { createFilePool } from '../../checkpoint/sources/file-pool.js'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import type { WriteFile } from './journal.js'
 
 /** Values of 4 bytes. */

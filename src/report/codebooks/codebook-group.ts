@@ -1,6 +1,7 @@
-import { requireFields, requireWhole } from '../../check-option.js'
-import { OptionError, ShapeError } from '../../errors.js'
-import type { Matrix } from '../../matrix.js'
+import { requireFields, requireWhole } from '../../common/check-option.js'
+import { OptionError, ShapeError } from '../../common/errors.js'
+import type { Matrix } from '../../common/matrix.js'
+import { deriveSeed, randomGenerator } from '../../common/random.js'
 import {
   blocksPerRow,
   centroidsOf,
@@ -12,7 +13,6 @@ import {
   type VqLayer,
   vectorsPerRow,
 } from '../../packing/vq-layer.js'
-import { deriveSeed, randomGenerator } from '../../random.js'
 import { requireAllFinite } from '../check.js'
 
 /** One codebook, how often each of its centroids is used, and the weights that it stands for, as far as known. */

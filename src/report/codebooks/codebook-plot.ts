@@ -1,4 +1,4 @@
-import { requireObject } from '../../check-option.js'
+import { requireObject } from '../../common/check-option.js'
 import { type PictureOptions, pictureWidth } from '../check.js'
 import { type CodebookGroup, checkGroup } from './codebook-group.js'
 import { linePicture } from './codebook-line.js'

@@ -1,7 +1,7 @@
-import { requireFields, requireList, requireWhole } from '../../check-option.js'
-import { OptionError } from '../../errors.js'
+import { requireFields, requireList, requireWhole } from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
+import { shownValue } from '../../common/shown-value.js'
 import { columnGroupsOf, isTrellis, rowGroupsOf, type VqLayer } from '../../packing/vq-layer.js'
-import { shownValue } from '../../shown-value.js'
 import { groupCounts } from './codebook-group.js'
 
 /** How evenly a layer uses its centroids. */

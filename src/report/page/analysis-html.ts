@@ -1,4 +1,4 @@
-import { requireObject } from '../../check-option.js'
+import { requireObject } from '../../common/check-option.js'
 import { requireNumber, requireSome } from '../check.js'
 import { html, type Markup } from '../drawing/markup.js'
 import { formatNumber, formatWhole } from '../drawing/text.js'

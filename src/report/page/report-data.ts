@@ -1,4 +1,4 @@
-import { OptionError } from '../../errors.js'
+import { OptionError } from '../../common/errors.js'
 import type { BitsPerValue } from '../../packing/bits-per-value.js'
 import { requireNumber, requireSome } from '../check.js'
 import type { CodebookGroup } from '../codebooks/codebook-group.js'

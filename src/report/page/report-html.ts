@@ -1,4 +1,4 @@
-import { requireObject } from '../../check-option.js'
+import { requireObject } from '../../common/check-option.js'
 import { empty, html, type Markup } from '../drawing/markup.js'
 import { formatNumber, formatWhole } from '../drawing/text.js'
 import { formatBytes, formatSeconds } from '../drawing/units.js'

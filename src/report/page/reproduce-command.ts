@@ -1,4 +1,4 @@
-import { requireFields } from '../../check-option.js'
+import { requireFields } from '../../common/check-option.js'
 import type { ReportData } from './report-data.js'
 import { settingFlags } from './setting-flags.js'
 

@@ -1,5 +1,5 @@
-import { TextError } from '../../errors.js'
-import { randomGenerator } from '../../random.js'
+import { TextError } from '../../common/errors.js'
+import { randomGenerator } from '../../common/random.js'
 
 /** Which of the sequences train, and which are held out; numbers of sequences, rising. */
 export interface Split {

@@ -6,7 +6,7 @@ import { createParents, syncEntry } from '../../checkpoint/output/output-folder.
 import type { SafetensorsFile } from '../../checkpoint/safetensors/safetensors-reader.js'
 import { createShardWriter } from '../../checkpoint/safetensors/shard-writer.js'
 import { openSafetensors } from '../../checkpoint/sources/open-safetensors.js'
-import { CheckpointError } from '../../errors.js'
+import { CheckpointError } from '../../common/errors.js'
 import type { Floats } from '../weights/trainable.js'
 import type { TrainingPoint } from './report.js'
 import type { LoopState } from './run-training.js'

@@ -1,5 +1,5 @@
-import { requireWhole } from '../../check-option.js'
-import { OptionError } from '../../errors.js'
+import { requireWhole } from '../../common/check-option.js'
+import { OptionError } from '../../common/errors.js'
 
 /** How codebooks are tuned. The defaults were chosen on text held out from the tuning text. */
 export interface TuningOptions {

@@ -1,8 +1,8 @@
+import type { Matrix } from '../../common/matrix.js'
+import { randomGenerator, randomNormal } from '../../common/random.js'
 import { wholeBlock } from '../../kernels/contract.js'
 import { kernels } from '../../kernels/kernels.js'
-import type { Matrix } from '../../matrix.js'
 import { dequantizeScalar, type ScalarLayer } from '../../packing/scalar-layer.js'
-import { randomGenerator, randomNormal } from '../../random.js'
 import {
   forEachGroup,
   gridBytes,

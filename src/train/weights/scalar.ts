@@ -1,4 +1,4 @@
-import type { Matrix } from '../../matrix.js'
+import type { Matrix } from '../../common/matrix.js'
 import { dequantizeScalar, type ScalarLayer } from '../../packing/scalar-layer.js'
 import {
   forEachGroup,

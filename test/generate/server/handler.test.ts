@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, request as sendRequest } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, expect, it } from 'vitest'
-import { AbortedError, NumericError } from '../../../src/errors.js'
+import { AbortedError, NumericError } from '../../../src/common/errors.js'
 import type { AnsweredRequest } from '../../../src/generate/server/answered-request.js'
 import { createHandler, type HandlerOptions } from '../../../src/generate/server/handler.js'
 import type { GeneratedToken, GenerateOptions, Generator } from '../../../src/generate.js'

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { CheckpointError, NumericError } from '../../../src/errors.js'
+import { CheckpointError, NumericError } from '../../../src/common/errors.js'
 import {
   assertBlockTensors,
   type Block,

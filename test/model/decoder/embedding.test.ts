@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { TextError } from '../../../src/errors.js'
+import { TextError } from '../../../src/common/errors.js'
 import { embedTokens } from '../../../src/model/decoder/embedding.js'
 import type { WeightSource } from '../../../src/model/decoder/weights.js'
 import { describeDecoder } from '../../../src/model/families/index.js'

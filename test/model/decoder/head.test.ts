@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { ShapeError } from '../../../src/errors.js'
+import { ShapeError } from '../../../src/common/errors.js'
 import { forwardKernels } from '../../../src/kernels/forward-kernels.js'
 import { openHead } from '../../../src/model/decoder/head.js'
 import type { WeightSource } from '../../../src/model/decoder/weights.js'

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { NumericError, ShapeError } from '../../../src/errors.js'
+import { NumericError, ShapeError } from '../../../src/common/errors.js'
 import { disposeBlock, openBlock } from '../../../src/model/decoder/block.js'
 import { embedTokens } from '../../../src/model/decoder/embedding.js'
 import { allLinearLayers } from '../../../src/model/decoder/linears.js'

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest'
-import { NumericError } from '../../../src/errors.js'
+import { NumericError } from '../../../src/common/errors.js'
 import {
   type Block,
   disposeBlock,

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { GptvqError } from '../../../src/errors.js'
+import { GptvqError } from '../../../src/common/errors.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { fixtureFolder, fixtureNames } from './fixture.js'
 

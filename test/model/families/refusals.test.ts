@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { CheckpointError, UnsupportedError } from '../../../src/errors.js'
+import { CheckpointError, UnsupportedError } from '../../../src/common/errors.js'
 import { describeDecoder, supportedFamilies } from '../../../src/model/families/index.js'
 
 const sizes = {

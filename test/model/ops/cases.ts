@@ -1,4 +1,5 @@
 import fc from 'fast-check'
+import { randomGenerator } from '../../../src/common/random.js'
 import type { Activation } from '../../../src/model/decoder/description.js'
 import type {
   AttentionShape,
@@ -8,7 +9,6 @@ import type {
   RotaryTables,
   TokenRows,
 } from '../../../src/model/ops/ops.js'
-import { randomGenerator } from '../../../src/random.js'
 import { availableEngines } from '../../support/engines.js'
 import { normals } from '../../support/random-matrix.js'
 

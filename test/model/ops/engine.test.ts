@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
 import { describe, expect, it, vi } from 'vitest'
-import { OptionError, UnsupportedError } from '../../../src/errors.js'
+import { OptionError, UnsupportedError } from '../../../src/common/errors.js'
 import { assertEngineHolds, type EngineName, startEngine } from '../../../src/model/ops/engine.js'
 import { availableEngines } from '../../support/engines.js'
 

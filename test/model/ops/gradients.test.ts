@@ -1,13 +1,13 @@
 import * as tf from '@tensorflow/tfjs-core'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
-import type { Matrix } from '../../../src/matrix.js'
+import type { Matrix } from '../../../src/common/matrix.js'
+import { randomGenerator } from '../../../src/common/random.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import type { LinearWeights, Ops, TokenRows } from '../../../src/model/ops/ops.js'
 import { tensorOps } from '../../../src/model/ops/tensors/tensor-ops.js'
 import { type LinearListener, vectorJacobian } from '../../../src/model/ops/tensors/vector-jacobian.js'
 import { expandedWeight } from '../../../src/model/ops/weight-forms.js'
-import { randomGenerator } from '../../../src/random.js'
 import { thrownBy } from '../../support/tolerance.js'
 import {
   attentionCase,

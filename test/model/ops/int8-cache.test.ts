@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { UnsupportedError } from '../../../src/errors.js'
+import { UnsupportedError } from '../../../src/common/errors.js'
 import { allocateRows, releaseRows, storeRuns } from '../../../src/model/ops/kernels/held-rows.js'
 import { kernelOps } from '../../../src/model/ops/kernels/kernel-ops.js'
 import type { AttentionShape, CachePrecision } from '../../../src/model/ops/ops.js'

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ShapeError } from '../../../src/errors.js'
+import { ShapeError } from '../../../src/common/errors.js'
 import type { KernelName } from '../../../src/kernels/contract.js'
 import { useKernels } from '../../../src/kernels/kernels.js'
 import { bestBuild } from '../../../src/kernels/wasm/runtime/runtime.js'

@@ -1,10 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core'
 import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { randomGenerator } from '../../../src/common/random.js'
 import { kernels, setThreads, threadCount } from '../../../src/kernels/kernels.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { useEngineProducts, useOwnProducts } from '../../../src/model/ops/tensors/products.js'
-import { randomGenerator } from '../../../src/random.js'
 import { FLOAT32_ROUNDING } from '../../support/tolerance.js'
 
 const threads = threadCount()

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { ShapeError } from '../../../src/errors.js'
+import { ShapeError } from '../../../src/common/errors.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import type { Ops } from '../../../src/model/ops/ops.js'
 import { tensorOps } from '../../../src/model/ops/tensors/tensor-ops.js'

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
+import type { Matrix } from '../../../src/common/matrix.js'
+import { randomGenerator, randomNormal } from '../../../src/common/random.js'
 import { useKernels } from '../../../src/kernels/kernels.js'
-import type { Matrix } from '../../../src/matrix.js'
 import { disposeBlock, openBlock } from '../../../src/model/decoder/block.js'
 import type { BlockDescription } from '../../../src/model/decoder/description.js'
 import { blockLinears, isExpert } from '../../../src/model/decoder/linears.js'
@@ -8,7 +9,6 @@ import { runBlock } from '../../../src/model/decoder/run-block.js'
 import type { WeightSource } from '../../../src/model/decoder/weights.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { backwardBlock } from '../../../src/model/passes/backward.js'
-import { randomGenerator, randomNormal } from '../../../src/random.js'
 import { type Fixture, fixtureOfEachFamily, openFixture } from '../families/fixture.js'
 
 /** One fixture of each family; not one whose values are limited, which gives their slopes a jump. */

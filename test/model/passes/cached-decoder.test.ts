@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { NumericError, ShapeError } from '../../../src/errors.js'
+import { NumericError, ShapeError } from '../../../src/common/errors.js'
+import { randomGenerator } from '../../../src/common/random.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { useEngineProducts, useOwnProducts } from '../../../src/model/ops/tensors/products.js'
@@ -13,7 +14,6 @@ import {
   openCaches,
 } from '../../../src/model/passes/cached-decoder.js'
 import { forwardLogits } from '../../../src/model/passes/forward-logits.js'
-import { randomGenerator } from '../../../src/random.js'
 import { type KernelArrays, watchKernelArrays } from '../../support/kernel-arrays.js'
 import { randomTensors, smallConfig } from '../reference-forward.js'
 import { sourceOf } from '../tiny-llama.js'

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { NumericError, ShapeError } from '../../../src/errors.js'
+import { NumericError, ShapeError } from '../../../src/common/errors.js'
 import { type Head, openHead } from '../../../src/model/decoder/head.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'

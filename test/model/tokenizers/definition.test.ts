@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { CheckpointError, UnsupportedError } from '../../../src/errors.js'
+import { CheckpointError, UnsupportedError } from '../../../src/common/errors.js'
 import { spellFolds } from '../../../src/model/tokenizer/case-folding.js'
 import { findHardPart } from '../../../src/model/tokenizer/pattern-check.js'
 import { loadDefinition } from './load-definition.js'

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { TextError, UnsupportedError } from '../../../src/errors.js'
+import { TextError, UnsupportedError } from '../../../src/common/errors.js'
 import type { Tokenizer } from '../../../src/model/tokenizer.js'
 import { loadDefinition } from './load-definition.js'
 

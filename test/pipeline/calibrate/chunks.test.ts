@@ -1,7 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { chunksOf, runsOf } from '../../../src/pipeline/calibrate/chunks.js'
-import { type SeenTokens, stageSummer, stageTotal } from '../../../src/pipeline/calibrate/stage-sums.js'
+import {
+  type SeenTokens,
+  stageSummer,
+  stageTotal,
+} from '../../../src/pipeline/calibrate/statistics/stage-sums.js'
 import { randomActivations } from '../../support/random-matrix.js'
 import { expectClose } from '../../support/tolerance.js'
 

@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { roundActivations } from '../../../src/activations/rounding.js'
+import { matrix } from '../../../src/common/matrix.js'
+import { randomGenerator } from '../../../src/common/random.js'
 import { quantizeRtn, type ScalarOptions } from '../../../src/index.js'
 import { encodeBfloats, halfToFloat } from '../../../src/kernels/half.js'
-import { matrix } from '../../../src/matrix.js'
 import {
   cutWindows,
   openModel,
@@ -19,7 +20,6 @@ import { resolveActivations } from '../../../src/pipeline/activations/options.js
 import { shortFactors } from '../../../src/pipeline/equalize/factors.js'
 import { inputSampler } from '../../../src/pipeline/equalize/input-samples.js'
 import { roundingError, sampledLayer } from '../../../src/pipeline/equalize/rounding-error.js'
-import { randomGenerator } from '../../../src/random.js'
 import { gaussianMatrix } from '../../support/random-matrix.js'
 import { makeMassive, tinyText, writeTinyModel } from '../../support/tiny-model.js'
 

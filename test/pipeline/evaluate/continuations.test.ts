@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest'
-import { OptionError, TextError } from '../../../src/errors.js'
+import { OptionError, TextError } from '../../../src/common/errors.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { compareContinuations, cutPrompts } from '../../../src/pipeline/evaluate/continuations.js'
 import { evaluateModel } from '../../../src/pipeline/evaluate/evaluate-model.js'

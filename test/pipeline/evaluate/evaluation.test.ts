@@ -9,13 +9,13 @@ import {
   ShapeError,
   TextError,
   UnsupportedError,
-} from '../../../src/errors.js'
+} from '../../../src/common/errors.js'
+import { randomGenerator } from '../../../src/common/random.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { loadTokenizer } from '../../../src/model/tokenizer.js'
 import { type ScoredModel, scoreModels } from '../../../src/pipeline/evaluate/evaluation.js'
 import { cutWindows } from '../../../src/pipeline/evaluate/windows.js'
-import { randomGenerator } from '../../../src/random.js'
 import {
   type ReferenceConfig,
   randomTensors,

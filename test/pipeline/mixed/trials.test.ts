@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { randomGenerator, randomNormal } from '../../../src/common/random.js'
 import {
   HessianAccumulator,
   matrix,
@@ -11,7 +12,6 @@ import { resolveLayoutOptions } from '../../../src/packing/layout-options.js'
 import { dequantizeLayer } from '../../../src/packing/vq-layer.js'
 import { layerCandidates } from '../../../src/pipeline/mixed/candidates.js'
 import { tryCandidates } from '../../../src/pipeline/mixed/trials.js'
-import { randomGenerator, randomNormal } from '../../../src/random.js'
 
 const [rows, cols, tokens] = [64, 96, 400]
 const random = randomGenerator(3)

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { randomGenerator } from '../../../src/common/random.js'
 import { allocate } from '../../../src/pipeline/mixed/allocation.js'
 import { type MeasuredLayer, trustedEffects } from '../../../src/pipeline/mixed/trust.js'
-import { randomGenerator } from '../../../src/random.js'
 
 /** Layers whose errors fall to a quarter with each bit, in sixteenths of a bit; `harm` is their effect at 2 bits. */
 function layersOf(harms: readonly number[], weights: readonly number[]): MeasuredLayer[] {

@@ -1,11 +1,11 @@
 import { expect, it } from 'vitest'
 import { quantizeRtn } from '../../../src/baselines/rtn.js'
-import { AbortedError, NumericError } from '../../../src/errors.js'
-import { matrix } from '../../../src/matrix.js'
+import { AbortedError, NumericError } from '../../../src/common/errors.js'
+import { matrix } from '../../../src/common/matrix.js'
+import { randomGenerator } from '../../../src/common/random.js'
 import type { WeightSource } from '../../../src/model/decoder/weights.js'
 import type { ScalarLayer } from '../../../src/packing/scalar-layer.js'
 import { type EndsWork, quantizeEndTensors } from '../../../src/pipeline/quantize/quantize-ends.js'
-import { randomGenerator } from '../../../src/random.js'
 import { rejectionOf } from '../../support/tolerance.js'
 
 const [rows, cols] = [20000, 130]

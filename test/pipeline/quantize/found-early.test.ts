@@ -1,5 +1,5 @@
 import { beforeAll, expect, it } from 'vitest'
-import { NumericError, TextError, UnsupportedError } from '../../../src/errors.js'
+import { NumericError, TextError, UnsupportedError } from '../../../src/common/errors.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { endTensors } from '../../../src/pipeline/quantize/end-tensors.js'

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../../src/checkpoint/checkpoint.js'
 import { checkpointWeights } from '../../../src/checkpoint/model-weights.js'
+import { matrix } from '../../../src/common/matrix.js'
 import { dequantizeScalar, quantizeRtn, type RtnOptions, type ScalarLayer } from '../../../src/index.js'
-import { matrix } from '../../../src/matrix.js'
 import {
   allLinearLayers,
   estimateModel,

@@ -1,10 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { type Matrix, matrix } from '../../../src/common/matrix.js'
 import { frameOf, readyRows } from '../../../src/gptvq/layer-frame.js'
 import { joinPanels } from '../../../src/gptvq/layer-panels.js'
 import { resolveVqOptions, type VqOptions } from '../../../src/gptvq/options.js'
 import { quantizePanel } from '../../../src/gptvq/quantize-layer.js'
-import { type Matrix, matrix } from '../../../src/matrix.js'
+import { ordinaryExponent } from '../../../src/hessian/unit-scale.js'
 import { rowGroupsOf } from '../../../src/packing/vq-layer.js'
 import {
   hasPanels,
@@ -14,7 +15,6 @@ import {
 } from '../../../src/pipeline/quantize/layers/layer-panels.js'
 import { type LayerWork, quantizeHere } from '../../../src/pipeline/quantize/layers/layer-work.js'
 import { resolveMethod } from '../../../src/pipeline/quantize/quantize-options.js'
-import { ordinaryExponent } from '../../../src/unit-scale.js'
 import { contentOf } from '../../support/layer-content.js'
 import { gaussianMatrix, randomHessian } from '../../support/random-matrix.js'
 import { rejectionOf } from '../../support/tolerance.js'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { OptionError } from '../../../src/errors.js'
+import { OptionError } from '../../../src/common/errors.js'
 import { allLinearLayers } from '../../../src/model/decoder/linears.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import {

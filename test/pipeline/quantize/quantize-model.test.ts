@@ -27,7 +27,7 @@ import {
   withQuantizedLayers,
 } from '../../../src/model.js'
 import { calibrationStream, passStage } from '../../../src/pipeline/calibrate/calibration-stream.js'
-import { collectStatistics } from '../../../src/pipeline/calibrate/input-statistics.js'
+import { collectStatistics } from '../../../src/pipeline/calibrate/statistics/input-statistics.js'
 import { watchKernelArrays } from '../../support/kernel-arrays.js'
 import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
 

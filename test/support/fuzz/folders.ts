@@ -1,5 +1,6 @@
 import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { randomGenerator } from '../../../src/common/random.js'
 import { exportGguf, exportOnnx } from '../../../src/export.js'
 import { openGenerator } from '../../../src/generate.js'
 import {
@@ -11,7 +12,6 @@ import {
   reportData,
   writeReport,
 } from '../../../src/model.js'
-import { randomGenerator } from '../../../src/random.js'
 import { tinyText, writeTinyModel } from '../tiny-model.js'
 import { type Fuzzer, tryCall } from './fuzzer.js'
 import { changedBytes, changedJson, pick } from './mutate.js'

@@ -1,4 +1,4 @@
-import { GptvqError } from '../../../src/errors.js'
+import { GptvqError } from '../../../src/common/errors.js'
 
 /** A kind of input that is made wrong at random, and what has to bear it. */
 export interface Fuzzer {

@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { randomGenerator } from '../../../src/common/random.js'
 import { exportGguf, exportOnnx } from '../../../src/export.js'
 import { openGenerator } from '../../../src/generate.js'
 import { vqOptionNames } from '../../../src/gptvq/options.js'
@@ -13,7 +14,6 @@ import {
   quantizeTensors,
 } from '../../../src/model.js'
 import { quantizeModelOptionNames } from '../../../src/pipeline/quantize/quantize-model-options.js'
-import { randomGenerator } from '../../../src/random.js'
 import { gaussianMatrix, randomHessian } from '../random-matrix.js'
 import { tinyText, writeTinyModel } from '../tiny-model.js'
 import { type Fuzzer, tryCall } from './fuzzer.js'

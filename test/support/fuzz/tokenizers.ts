@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { randomGenerator } from '../../../src/common/random.js'
 import { loadTokenizer } from '../../../src/model.js'
-import { randomGenerator } from '../../../src/random.js'
 import { type Fuzzer, tryCall } from './fuzzer.js'
 import { changedJson, pick } from './mutate.js'
 

@@ -1,13 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { OptionError, TextError } from '../../../src/errors.js'
+import { OptionError, TextError } from '../../../src/common/errors.js'
+import { randomGenerator, randomNormal } from '../../../src/common/random.js'
 import {
   columnGroupsOf,
   decodeCodebooks,
   dequantizeLayer,
   rowGroupsOf,
 } from '../../../src/packing/vq-layer.js'
-import { randomGenerator, randomNormal } from '../../../src/random.js'
 import { startAdam, stepAdam } from '../../../src/train/loop/adam.js'
 import { evenly, shuffledBatches, splitSequences } from '../../../src/train/loop/sequences.js'
 import { resolveTuningOptions } from '../../../src/train/tuning/options.js'

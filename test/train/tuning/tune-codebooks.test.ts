@@ -2,16 +2,22 @@ import * as tf from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { quantizeKmeans } from '../../../src/baselines/kmeans.js'
 import { quantizeRtn } from '../../../src/baselines/rtn.js'
-import { AbortedError, OptionError, ShapeError, TextError, UnsupportedError } from '../../../src/errors.js'
+import {
+  AbortedError,
+  OptionError,
+  ShapeError,
+  TextError,
+  UnsupportedError,
+} from '../../../src/common/errors.js'
+import { matrix } from '../../../src/common/matrix.js'
+import { randomGenerator } from '../../../src/common/random.js'
 import { setThreads, threadCount } from '../../../src/kernels/kernels.js'
-import { matrix } from '../../../src/matrix.js'
 import { openHead } from '../../../src/model/decoder/head.js'
 import { allLinearLayers } from '../../../src/model/decoder/linears.js'
 import { describeDecoder } from '../../../src/model/families/index.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import { packLayer, unpackLayer } from '../../../src/packing/pack-layer.js'
 import { decodeCodebooks, dequantizeLayer, lookUp, type VqLayer } from '../../../src/packing/vq-layer.js'
-import { randomGenerator } from '../../../src/random.js'
 import { addGradients, forwardBlocks } from '../../../src/train/loop/passes.js'
 import { noGradients, openStudent } from '../../../src/train/loop/student.js'
 import { tuneCodebooks } from '../../../src/train/tuning/tune-codebooks.js'

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { randomGenerator } from '../../../src/common/random.js'
 import { columnGroupsOf, dequantizeLayer, rowGroupsOf } from '../../../src/packing/vq-layer.js'
-import { randomGenerator } from '../../../src/random.js'
 import { addCodebookGradient } from '../../../src/train/weights/codebook-values.js'
 import { plainLayouts, randomLayer, randomPermutation } from '../../packing/layers.js'
 

@@ -1,4 +1,4 @@
-import { UnsupportedError } from '../../../errors.js'
+import { UnsupportedError } from '../../../common/errors.js'
 import { packedRowBytes, raggedRowBytes } from '../../bits.js'
 import { type CodebookValues, type PackedSource, type Segment, segmentsOf } from '../../packed-contract.js'
 import type { TrellisColumns } from '../../trellis-contract.js'

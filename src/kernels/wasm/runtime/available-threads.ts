@@ -1,4 +1,4 @@
-import { OptionError } from '../../../errors.js'
+import { OptionError } from '../../../common/errors.js'
 import { builtin } from '../../builtin.js'
 import { hasWorkers } from './workers.js'
 

@@ -1,4 +1,4 @@
-import { UnsupportedError } from '../../../errors.js'
+import { UnsupportedError } from '../../../common/errors.js'
 
 const PAGE = 65536
 /** Largest memory of the modules; what they work on is copied in by panels that are far smaller. */

@@ -1,4 +1,4 @@
-import { ShapeError } from '../../../errors.js'
+import { ShapeError } from '../../../common/errors.js'
 import type { Block } from '../../contract.js'
 import { allocate, type KernelMemory, release } from './memory.js'
 

@@ -1,4 +1,4 @@
-import { ShapeError } from '../../../errors.js'
+import { ShapeError } from '../../../common/errors.js'
 import { forwardKernels } from '../../../kernels/forward-kernels.js'
 import type { AttentionShape, CachePrecision, KeyValueCache, TokenRows } from '../ops.js'
 import { allocateRows, type CachedRows, copyRuns, releaseRows, storeRuns } from './held-rows.js'

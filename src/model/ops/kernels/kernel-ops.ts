@@ -1,4 +1,4 @@
-import { turnOfEventLoop } from '../../../event-loop.js'
+import { turnOfEventLoop } from '../../../common/event-loop.js'
 import { forwardKernels } from '../../../kernels/forward-kernels.js'
 import type { Ops } from '../ops.js'
 import { attendRows, closeKernelCache, copyKernelCache, openKernelCache } from './kernel-attention.js'

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core'
-import { ShapeError, UnsupportedError } from '../../../errors.js'
+import { ShapeError, UnsupportedError } from '../../../common/errors.js'
 import type { AttentionShape, CachePrecision, KeyValueCache, TokenRows } from '../ops.js'
 import { causalAttention, continuedAttention } from './attention.js'
 import { byHead, joined } from './attention-chunks.js'

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core'
-import { turnOfEventLoop } from '../../../event-loop.js'
+import { turnOfEventLoop } from '../../../common/event-loop.js'
 
 /**
  * Reads a float tensor's values and disposes it. Lets pending events run first: the engines compute without a pause,

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core'
-import { type Matrix, matrix } from '../../../matrix.js'
+import { type Matrix, matrix } from '../../../common/matrix.js'
 import type { NormWeights, Ops } from '../ops.js'
 import { differentiable } from './differentiable.js'
 import { tensorOps } from './tensor-ops.js'

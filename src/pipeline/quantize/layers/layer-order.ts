@@ -1,5 +1,5 @@
-import { requireOneOf, requireShare } from '../../../check-option.js'
-import { type TokenWeighting, tokenWeightings } from '../../calibrate/token-weights.js'
+import { requireOneOf, requireShare } from '../../../common/check-option.js'
+import { type TokenWeighting, tokenWeightings } from '../../calibrate/statistics/token-weights.js'
 
 /**
  * Which activations a layer's Hessian comes from. `sequential`: those that went through all quantized layers before it

@@ -1,3 +1,4 @@
+import { type Matrix, matrix } from '../../../common/matrix.js'
 import {
   type DriftHalves,
   type DriftPull,
@@ -12,8 +13,7 @@ import { joinPanels, type PanelRows, panelsOf } from '../../../gptvq/layer-panel
 import { resolveVqOptions, type VqOptions } from '../../../gptvq/options.js'
 import { quantizePanel } from '../../../gptvq/quantize-layer.js'
 import { errorOfRows, type RowErrors, rowErrors } from '../../../gptvq/reconstruction-error.js'
-import { ownFactors, requireFit } from '../../../inverse-factor.js'
-import { type Matrix, matrix } from '../../../matrix.js'
+import { ownFactors, requireFit } from '../../../hessian/inverse-factor.js'
 import { layoutOf } from '../../../packing/layout.js'
 import { dequantizeLayer, type VqLayer } from '../../../packing/vq-layer.js'
 import { stopwatch } from '../../stopwatch.js'

@@ -1,11 +1,11 @@
 import { type ScalarGridOptions, scalarGridOptionNames } from '../../../baselines/scalar-options.js'
-import { type OptionNames, refuseUnknown, requirePatterns } from '../../../check-option.js'
-import { OptionError } from '../../../errors.js'
+import { type OptionNames, refuseUnknown, requirePatterns } from '../../../common/check-option.js'
+import { OptionError } from '../../../common/errors.js'
+import { nameMatcher } from '../../../common/nearest-name.js'
+import { shownValue } from '../../../common/shown-value.js'
 import { type VqOptions, vqOptionNames } from '../../../gptvq/options.js'
 import type { DecoderDescription } from '../../../model/decoder/description.js'
 import { allLinearLayers, type LinearLayer } from '../../../model/decoder/linears.js'
-import { nameMatcher } from '../../../nearest-name.js'
-import { shownValue } from '../../../shown-value.js'
 import {
   isCalibrated,
   type MethodSettings,

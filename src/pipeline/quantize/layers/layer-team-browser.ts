@@ -1,4 +1,4 @@
-import { OptionError } from '../../../errors.js'
+import { OptionError } from '../../../common/errors.js'
 
 /** What stands in a browser in the place of `layer-team.ts`: a page has no queue. */
 export async function openTeam({ redis, shared }: { redis?: string; shared?: string }): Promise<undefined> {

@@ -1,4 +1,4 @@
-import { OptionError } from '../../../errors.js'
+import { OptionError } from '../../../common/errors.js'
 import { kernels } from '../../../kernels/kernels.js'
 import type { KernelBuild } from '../../../kernels/wasm/runtime/runtime.js'
 import type { StartedEngine } from '../../../model/ops/engine.js'

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { randomGenerator, randomNormal } from '../../../../src/common/random.js'
 import { useKernels } from '../../../../src/kernels/kernels.js'
 import { mixRows, pickRows, routeRows } from '../../../../src/model/ops/kernels/kernel-routing.js'
 import { type KernelRows, tidyRows } from '../../../../src/model/ops/kernels/kernel-scope.js'
-import { randomGenerator, randomNormal } from '../../../../src/random.js'
 
 beforeAll(() => {
   useKernels('reference')
