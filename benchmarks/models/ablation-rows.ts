@@ -60,8 +60,8 @@ const fixedCodebook = {
 
 /** From codebooks fitted to each layer to a constant one, named by a trellis. */
 const trellisSteps: readonly (readonly [label: string, options: Partial<QuantizeModelOptions>])[] = [
-  ['trellis of 12 bits', { ...fixedCodebook, trellisBits: 8, indexWidths: 'same', scaleBlockSize: 32 }],
-  ['index widths by column, block scales of 64', { indexWidths: 'fitted', scaleBlockSize: 64 }],
+  ['trellis of 12 bits', { ...fixedCodebook, trellisBits: 8, indexWidths: 'same' }],
+  ['index widths by column', { indexWidths: 'fitted' }],
   ['mixed bits (default where bpv is given)', { bits: 'mixed' }],
 ]
 
@@ -122,6 +122,7 @@ export const ablationTables: readonly AblationTable[] = [
       { label: 'as published', options: { ...published, bits: 2 } },
       ...[...steps, ...trellisSteps].map(([label], i, all) => ({
         label: `+ ${label}`,
+        ...(i < steps.length ? {} : drawsNothing),
         options: Object.assign(
           { bits: 2, bpv: 2.125 },
           published,

@@ -1,9 +1,10 @@
 /**
  * Estimates a run, does it, and prints both: `npx tsx benchmarks/models/estimate.ts MODEL --calibration TEXT [--sequences N]
- * [--sequence-length N] [--method gptvq] [--bpv 2.125] [--ends gptvq] [--threads N] [--products auto] [--cpu]`. `random:BLOCKS` for MODEL
- * stands for random weights in so many blocks of SmolLM2-135M's shapes. With `--ends`, embedding and head are quantized to 4
- * bits by that method. What else the machine does meanwhile counts in both; with `--cpu` both are told in processor
- * seconds of all threads, which it matters less to.
+ * [--sequence-length N] [--method gptvq] [--bpv 2.125] [--ends gptvq] [--threads N] [--products auto] [--cpu]`.
+ * `random:BLOCKS` for MODEL stands for random weights in so many blocks of SmolLM2-135M's shapes,
+ * `random:BLOCKS:HIDDEN:INNER` in blocks of other ones. With `--ends`, embedding and head are quantized to 4 bits by that
+ * method. What else the machine does meanwhile counts in both; with `--cpu` both are told in processor seconds of all
+ * threads, which it matters less to.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -35,8 +36,8 @@ const { values, positionals } = parseArgs({
   },
 })
 const [model] = positionals
-const blocks = model?.startsWith('random:') ? Number(model.slice('random:'.length)) : undefined
-if (model === undefined || (values.calibration === undefined && blocks === undefined)) {
+const random = model?.match(/^random:(\d+)(?::(\d+):(\d+))?$/)
+if (model === undefined || (values.calibration === undefined && !random)) {
   throw new Error('usage: npx tsx benchmarks/models/estimate.ts MODEL --calibration TEXT')
 }
 if (values.cpu) {
@@ -49,14 +50,16 @@ if (values.cpu) {
 
 const folder = await mkdtemp(join(tmpdir(), 'gptvq-estimate-'))
 try {
-  await compare(blocks === undefined ? {} : await randomModel(blocks))
+  await compare(random ? await randomModel(random.slice(1).flatMap((size) => (size === undefined ? [] : [Number(size)]))) : {})
 } finally {
   await rm(folder, { recursive: true, force: true })
 }
 
-async function randomModel(blocks: number) {
+async function randomModel([blocks, hidden = 576, inner = 1536]: number[]) {
+  const heads = hidden / 64
+  const kvHeads = heads % 3 === 0 ? heads / 3 : heads
   const sizes: ModelSizes = {
-    ...{ name: 'random', hidden: 576, inner: 1536, heads: 9, kvHeads: 3, blocks, words: 49152 },
+    ...{ name: 'random', hidden, inner, heads, kvHeads, blocks, words: 49152 },
   }
   const model = join(folder, 'model')
   await writeRandomModel(model, sizes)
@@ -77,7 +80,7 @@ async function compare(of: Pick<Parameters<typeof estimateModel>[0], 'calibratio
     ...(values.threads !== undefined && { threads: Number(values.threads) }),
     ...(ends && { embeddingBits: 4 as const, embeddingMethod: ends }),
     // the embedded model's head is its embedding
-    ...(ends && blocks !== undefined && { headBits: 4 as const, headMethod: ends }),
+    ...(ends && random && { headBits: 4 as const, headMethod: ends }),
     ...of,
   }
   const estimate = await estimateModel(options)

@@ -3,16 +3,16 @@
  * this package and with those of the system's BLAS in turn, and what that makes of the whole model; the block's later stages
  * are calibrated behind layers that are plainly rounded:
  * `npm run bench:llama-block [-- --sequences 16] [-- --rows 256]`. Calibration is done as a whole and scaled to 16
- * sequences of 2048 tokens, as it grows with them. Of each layer `--rows` are quantized and scaled to all of them, since
- * rows do not see each other, and `--rows 0` quantizes all; factors of Hessians are made as a whole. Prints Markdown, and what
- * `estimateModel` says of the same.
+ * sequences of 2048 tokens, as it grows with them. Of each layer `--rows` and a quarter of them are quantized, and what the
+ * others would take is told from the difference, since rows do not see each other; `--rows 0` quantizes all. Factors of
+ * Hessians are made as a whole. Prints Markdown, and what `estimateModel` says of the same.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Matrix, matrix } from '../../src/common/matrix.js'
-import { ownFactors, type SharedFactors } from '../../src/hessian/inverse-factor.js'
+import { ownFactors, type SharedFactors, shareFactors } from '../../src/hessian/inverse-factor.js'
 import { kernels, setThreads, threadCount } from '../../src/kernels/kernels.js'
 import { type ProductsName, startProducts } from '../../src/kernels/native/start-products.js'
 import { startEngine } from '../../src/model/ops/engine.js'
@@ -108,13 +108,13 @@ async function phasesOf(model: string): Promise<BlockPhases> {
     const done = turn.then(async () => {
       const clock = startClock()
       const shared = watch.factors ?? ownFactors
-      const { result, factors, spent, share, made, asked } = await timedLayer(work, shared)
+      const { result, factors, spent, made, asked } = await timedLayer(work, shared)
       const before = known.get(shared) ?? new Map<string, Spent>()
       for (const name of asked) if (!made.has(name)) saved = plus(saved, before.get(name) ?? none)
       known.set(shared, new Map([...before, ...made]))
       add('inverse factors', factors)
       const kind = work.name.replace(/^.*\.(\w+)_proj\.weight$/, '$1')
-      add(`layer ${kind}`, times(spent, 1 / share))
+      add(`layer ${kind}`, spent)
       inLayers = plus(inLayers, clock())
       return result
     })
@@ -138,26 +138,33 @@ async function timedLayer(work: Parameters<LayerRunner>[0], shared: SharedFactor
   let factors = none
   const made = new Map<string, Spent>()
   const asked = new Set<string>()
+  const kept = shareFactors()
   const timed: SharedFactors = (name, make) => {
     asked.add(name)
-    return shared(name, async () => {
+    const clocked = async () => {
       const clock = startClock()
       const factor = await make()
       made.set(name, clock())
       factors = plus(factors, made.get(name)!)
       return factor
-    })
+    }
+    return kept(name, () => shared(name, clocked))
   }
-  const count = rows === 0 ? work.weight.rows : Math.min(rows, work.weight.rows)
-  const part = { ...work, weight: firstRows(work.weight, count), inputs: statisticsOf(work.inputs!, count) }
-  const clock = startClock()
-  const quantized = await quantizeHere(part, { factors: timed })
-  const spent = plus(clock(), times(factors, -1))
-  const share = count / work.weight.rows
-  const figures = { factors, spent, share, made, asked }
-  if (share === 1) return { result: quantized, ...figures }
+  const all = work.weight.rows
+  const count = rows === 0 ? all : Math.min(rows, all)
+  const time = async (some: number) => {
+    const part = { ...work, weight: firstRows(work.weight, some), inputs: statisticsOf(work.inputs!, some) }
+    const [clock, before] = [startClock(), factors]
+    const result = await quantizeHere(part, { factors: timed })
+    return { result, spent: plus(clock(), times(plus(factors, times(before, -1)), -1)) }
+  }
+  const { result, spent } = await time(count)
+  if (count === all) return { result, factors, spent, made, asked }
+  // what a layer takes once, however many rows it has, is not to be scaled
+  const few = count / 4
+  const rest = times(plus(spent, times((await time(few)).spent, -1)), (all - count) / (count - few))
   const rounded = { ...work, inputs: undefined, settings: resolveMethod('rtn', { bits: 4 }) }
-  return { result: await quantizeHere(rounded, {}), ...figures }
+  return { result: await quantizeHere(rounded, {}), factors, spent: plus(spent, rest), made, asked }
 }
 
 function firstRows({ cols, data }: Matrix, count: number): Matrix {

@@ -215,8 +215,8 @@ async function endsSeconds({ weights, ends }: PreparedRun): Promise<number> {
     const linear = { kind: name, name, biasName: undefined, rows, cols }
     const inputs = inputsOf('embedding', cols, undefined)
     const layer = { linear, weight, inputs, settings: endSettings(bits, 0), share: 0, tokens: 0 }
-    const { rows: ofRows, factors } = await measureLayer(layer)
-    seconds += ofRows + factors
+    const { own, factors } = await measureLayer(layer)
+    seconds += own + factors
   }
   return seconds
 }

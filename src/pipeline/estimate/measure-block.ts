@@ -101,7 +101,7 @@ export async function measureBlock(
         seconds = await measureLayer({ linear, weight, inputs, settings, share, tokens })
         known.set(key, seconds)
       }
-      sum += seconds.rows + (hessians.has(inputs) ? 0 : seconds.factors)
+      sum += seconds.own + (hessians.has(inputs) ? 0 : seconds.factors)
       hessians.add(inputs)
     }
     return sum

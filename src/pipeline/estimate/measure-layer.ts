@@ -1,5 +1,5 @@
 import { type Matrix, matrix } from '../../common/matrix.js'
-import { ownFactors, type SharedFactors } from '../../hessian/inverse-factor.js'
+import { type SharedFactors, shareFactors } from '../../hessian/inverse-factor.js'
 import type { LinearLayer } from '../../model/decoder/linears.js'
 import { layoutOf } from '../../packing/layout.js'
 import { resolveLayoutOptions } from '../../packing/layout-options.js'
@@ -17,9 +17,18 @@ const MOST_COLS = 2048
 
 /** Seconds that quantizing a layer takes. */
 export interface LayerSeconds {
-  /** Of its rows. */
-  readonly rows: number
+  /** All but the factors. */
+  readonly own: number
   /** Of the factors of its Hessian, which layers that share it make once. */
+  readonly factors: number
+}
+
+/** The same of some of its columns, told apart by how it grows with these. */
+export interface PartSeconds {
+  /** What it takes once, however many rows there are: checks and copies of what is columns x columns. */
+  readonly once: number
+  /** Of all rows. */
+  readonly rows: number
   readonly factors: number
 }
 
@@ -35,8 +44,8 @@ export interface LayerToMeasure {
 }
 
 /**
- * Quantizes a part of a layer and tells how long all of it will take: rows do not see each other, so their time grows with
- * their number; that of factors with the cube of the columns, and that of a row by a power measured at two widths.
+ * Quantizes parts of a layer and tells how long all of it will take: rows do not see each other, so their time grows with
+ * their number, and with the columns by a power measured at two widths.
  */
 export function measureLayer(layer: LayerToMeasure): Promise<LayerSeconds> {
   return growing(layer.linear.cols, (cols) => measurePart(layer, cols))
@@ -45,37 +54,54 @@ export function measureLayer(layer: LayerToMeasure): Promise<LayerSeconds> {
 /** What `measure` finds of the first of `cols` columns; of many it follows from two widths. */
 export async function growing(
   cols: number,
-  measure: (cols: number) => Promise<LayerSeconds>,
+  measure: (cols: number) => Promise<PartSeconds>,
 ): Promise<LayerSeconds> {
-  if (cols <= MOST_COLS) return measure(cols)
+  if (cols <= MOST_COLS) {
+    const { once, rows, factors } = await measure(cols)
+    return { own: once + rows, factors }
+  }
   const [narrow, wide] = [await measure(MOST_COLS / 2), await measure(MOST_COLS)]
-  const power = Math.min(2, Math.max(1, Math.log2(wide.rows / narrow.rows)))
   const times = cols / MOST_COLS
-  return { rows: wide.rows * times ** power, factors: wide.factors * times ** 3 }
+  const ofRows = powerOf(narrow.rows, wide.rows, 1, 2)
+  // the wider, the nearer to the cube of the columns: on the way there between it and the power found
+  const ofFactors = (powerOf(narrow.factors, wide.factors, 2, 3) + 3) / 2
+  return {
+    own: wide.once * times ** 2 + wide.rows * times ** ofRows,
+    factors: wide.factors * times ** ofFactors,
+  }
+}
+
+/** The power that leads from what half the columns take to what all take, within what it can be. */
+function powerOf(narrow: number, wide: number, least: number, most: number): number {
+  return Math.min(most, Math.max(least, Math.log2(wide / narrow) || least))
 }
 
 /** Of the first `cols` columns, all rows. */
-async function measurePart(layer: LayerToMeasure, cols: number): Promise<LayerSeconds> {
-  const { linear, settings, share, tokens } = layer
-  const isWhole = isMeasuredWhole(settings, linear)
-  const options = isWhole ? settings : partOptions(settings, linear)
-  const rows = isWhole ? linear.rows : rowsToMeasure(options, linear, cols)
-  const weight = corner(layer.weight, rows, cols)
-  const inputs = layer.inputs && { ...cornerOf(layer.inputs, rows, cols), tokens }
-  const { timed, seconds: ofFactors } = timedFactors(ownFactors)
-  const work = {
-    name: linear.name,
-    weight,
-    inputs,
-    settings: options,
-    layerBits: bitsOf(options),
-    driftShare: share,
+async function measurePart({ linear, ...layer }: LayerToMeasure, cols: number): Promise<PartSeconds> {
+  const isWhole = isMeasuredWhole(layer.settings, linear)
+  const settings = isWhole ? layer.settings : partOptions(layer.settings, linear)
+  const rows = isWhole ? linear.rows : rowsToMeasure(settings, linear, cols)
+  const { timed, seconds } = timedFactors(shareFactors())
+  const time = async (count: number) => {
+    const work = {
+      name: linear.name,
+      weight: corner(layer.weight, count, cols),
+      inputs: layer.inputs && { ...cornerOf(layer.inputs, count, cols), tokens: layer.tokens },
+      settings,
+      layerBits: bitsOf(settings),
+      driftShare: layer.share,
+    }
+    const [lap, before] = [stopwatch(), seconds()]
+    const { layer: done } = await quantizeHere(work, { factors: timed })
+    pack(done)
+    return lap() - (seconds() - before)
   }
-  const lap = stopwatch()
-  const { layer: done } = await quantizeHere(work, { factors: timed })
-  pack(done)
-  const factors = ofFactors()
-  return { rows: ((lap() - factors) * linear.rows) / rows, factors }
+  const many = await time(rows)
+  // fewer rows than a codebook serves take what its fit takes
+  const few = rows < linear.rows && rows === MOST_ROWS ? rows / 4 : 0
+  const perRow = few > 0 ? (many - (await time(few))) / (rows - few) : many / rows
+  const rest = Math.min(many, Math.max(0, perRow * rows))
+  return { once: many - rest, rows: (rest * linear.rows) / rows, factors: seconds() }
 }
 
 /** Factors that a clock runs beside while they are made. */

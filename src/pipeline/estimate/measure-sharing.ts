@@ -141,7 +141,7 @@ async function tryParts(
         trial = await timeTrials(matrix(rows, cols, values), hessian, settings, bpv)
         known.set(shape, trial)
       }
-      seconds += trial.rows + (i === 0 ? trial.factors : 0)
+      seconds += trial.own + (i === 0 ? trial.factors : 0)
       const unchanged = { error: 1, change: new Float32Array(rows * cols) }
       const trials = Array.from({ length: trial.lists }, () => unchanged)
       const losses = isExpert(block.description, linear) ? trials.map(() => 1) : []
@@ -188,7 +188,7 @@ async function timeTrials(
       { name: 'a trial', factors: timed },
     )
     const factors = seconds()
-    return { rows: ((lap() - factors) * weight.rows) / rows, factors }
+    return { once: 0, rows: ((lap() - factors) * weight.rows) / rows, factors }
   })
   return { ...found, lists }
 }
