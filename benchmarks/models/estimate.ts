@@ -50,7 +50,11 @@ if (values.cpu) {
 
 const folder = await mkdtemp(join(tmpdir(), 'gptvq-estimate-'))
 try {
-  await compare(random ? await randomModel(random.slice(1).flatMap((size) => (size === undefined ? [] : [Number(size)]))) : {})
+  await compare(
+    random
+      ? await randomModel(random.slice(1).flatMap((size) => (size === undefined ? [] : [Number(size)])))
+      : {},
+  )
 } finally {
   await rm(folder, { recursive: true, force: true })
 }

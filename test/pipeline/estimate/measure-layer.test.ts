@@ -1,0 +1,36 @@
+import { describe, expect, it } from 'vitest'
+import { growing } from '../../../src/pipeline/estimate/measure-layer.js'
+
+/** Seconds of a layer whose parts grow as its widths say. */
+const costOf = (cols: number, rowPower: number) => ({
+  once: 1e-7 * cols ** 2,
+  rows: 1e-3 * cols ** rowPower,
+  factors: 1e-7 * cols ** 2 + 2e-11 * cols ** 3,
+})
+
+describe('the time of a layer', () => {
+  it('of few columns is that of what was measured, all of it', async () => {
+    const widths: number[] = []
+    const found = await growing(1536, async (cols) => {
+      widths.push(cols)
+      return costOf(cols, 1.4)
+    })
+    const { once, rows, factors } = costOf(1536, 1.4)
+    expect(widths).toEqual([1536])
+    expect(found).toEqual({ own: once + rows, factors })
+  })
+
+  it.each([1, 1.4, 2])('of many columns is carried on from two widths, rows by the power %d', async (power) => {
+    const widths: number[] = []
+    const found = await growing(8192, async (cols) => {
+      widths.push(cols)
+      return costOf(cols, power)
+    })
+    const { once, rows, factors } = costOf(8192, power)
+    expect(Math.max(...widths)).toBeLessThanOrEqual(2048)
+    expect(found.own / (once + rows)).toBeCloseTo(1, 6)
+    // their power is not yet that of wide ones where it is measured
+    expect(found.factors / factors).toBeGreaterThan(0.75)
+    expect(found.factors / factors).toBeLessThan(1.25)
+  })
+})
