@@ -20,18 +20,21 @@ describe('the time of a layer', () => {
     expect(found).toEqual({ own: once + rows, factors })
   })
 
-  it.each([1, 1.4, 2])('of many columns is carried on from two widths, rows by the power %d', async (power) => {
-    const widths: number[] = []
-    const found = await growing(8192, async (cols) => {
-      widths.push(cols)
-      return costOf(cols, power)
-    })
-    const { once, rows } = costOf(8192, power)
-    expect(Math.max(...widths)).toBeLessThanOrEqual(2048)
-    expect(found.own / (once + rows)).toBeCloseTo(1, 6)
-    // between the power found at these widths, which is too low, and the cube
-    const [narrow, wide] = [costOf(1024, power).factors, costOf(2048, power).factors]
-    expect(found.factors).toBeGreaterThan(wide * 4 ** Math.log2(wide / narrow))
-    expect(found.factors).toBeLessThan(wide * 4 ** 3)
-  })
+  it.each([1, 1.4, 2])(
+    'of many columns is carried on from two widths, rows by the power %d',
+    async (power) => {
+      const widths: number[] = []
+      const found = await growing(8192, async (cols) => {
+        widths.push(cols)
+        return costOf(cols, power)
+      })
+      const { once, rows } = costOf(8192, power)
+      expect(Math.max(...widths)).toBeLessThanOrEqual(2048)
+      expect(found.own / (once + rows)).toBeCloseTo(1, 6)
+      // between the power found at these widths, which is too low, and the cube
+      const [narrow, wide] = [costOf(1024, power).factors, costOf(2048, power).factors]
+      expect(found.factors).toBeGreaterThan(wide * 4 ** Math.log2(wide / narrow))
+      expect(found.factors).toBeLessThan(wide * 4 ** 3)
+    },
+  )
 })
