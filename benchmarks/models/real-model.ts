@@ -2,7 +2,7 @@
  * Methods on a model of real size: bits, divergence, perplexity, seconds and peak memory, a row for each setting. Every
  * setting runs in a process of its own, then all are scored beside one pass of the full model; what is done is kept in
  * `--json FILE`, quantized models that wait for their scores in `FILE.models`, and nothing is repeated. `--markdown FILE`
- * writes the rows into the page's section `real-model`.
+ * writes the rows into the page's section `real-model-SEQUENCES`.
  *
  *     npm run bench:real-model -- MODEL --calibration TEXT --text TEXT [--sequences 32] [--windows 20] [--products auto]
  *       [--json FILE] [--markdown FILE] [NAME ...]
@@ -108,7 +108,7 @@ async function measureAll(): Promise<void> {
     const table = [...heads, ...measured.map((name) => line(name, rows[name]))].join('\n')
     await writeFile(
       values.markdown,
-      replaceSection(await readFile(values.markdown, 'utf8'), 'real-model', table),
+      replaceSection(await readFile(values.markdown, 'utf8'), `real-model-${values.sequences}`, table),
     )
   }
 }
