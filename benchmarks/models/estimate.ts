@@ -50,20 +50,17 @@ if (values.cpu) {
 
 const folder = await mkdtemp(join(tmpdir(), 'gptvq-estimate-'))
 try {
-  await compare(
-    random
-      ? await randomModel(random.slice(1).flatMap((size) => (size === undefined ? [] : [Number(size)])))
-      : {},
-  )
+  await compare(random ? await randomModel(random) : {})
 } finally {
   await rm(folder, { recursive: true, force: true })
 }
 
-async function randomModel([blocks, hidden = 576, inner = 1536]: number[]) {
+async function randomModel([, blocks, width = '576', inner = '1536']: RegExpMatchArray) {
+  const hidden = Number(width)
   const heads = hidden / 64
   const kvHeads = heads % 3 === 0 ? heads / 3 : heads
   const sizes: ModelSizes = {
-    ...{ name: 'random', hidden, inner, heads, kvHeads, blocks, words: 49152 },
+    ...{ name: 'random', hidden, inner: Number(inner), heads, kvHeads, blocks: Number(blocks), words: 49152 },
   }
   const model = join(folder, 'model')
   await writeRandomModel(model, sizes)

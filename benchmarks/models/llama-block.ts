@@ -57,6 +57,7 @@ const startClock = () => {
   }
 }
 const plus = (a: Spent, b: Spent): Spent => ({ cpu: a.cpu + b.cpu, wall: a.wall + b.wall })
+const minus = (a: Spent, b: Spent): Spent => ({ cpu: a.cpu - b.cpu, wall: a.wall - b.wall })
 const times = ({ cpu, wall }: Spent, factor: number): Spent => ({ cpu: cpu * factor, wall: wall * factor })
 const none: Spent = { cpu: 0, wall: 0 }
 
@@ -129,7 +130,7 @@ async function phasesOf(model: string): Promise<BlockPhases> {
   } finally {
     await prepared.checkpoint.close()
   }
-  const rest = plus(clock(), times(inLayers, -1))
+  const rest = minus(clock(), inLayers)
   return { phases: new Map([['calibration', times(rest, SEQUENCES / sequences)], ...phases]), saved }
 }
 
@@ -156,13 +157,13 @@ async function timedLayer(work: Parameters<LayerRunner>[0], shared: SharedFactor
     const part = { ...work, weight: firstRows(work.weight, some), inputs: statisticsOf(work.inputs!, some) }
     const [clock, before] = [startClock(), factors]
     const result = await quantizeHere(part, { factors: timed })
-    return { result, spent: plus(clock(), times(plus(factors, times(before, -1)), -1)) }
+    return { result, spent: minus(clock(), minus(factors, before)) }
   }
   const { result, spent } = await time(count)
   if (count === all) return { result, factors, spent, made, asked }
   // what a layer takes once, however many rows it has, is not to be scaled
   const few = count / 4
-  const rest = times(plus(spent, times((await time(few)).spent, -1)), (all - count) / (count - few))
+  const rest = times(minus(spent, (await time(few)).spent), (all - count) / (count - few))
   const rounded = { ...work, inputs: undefined, settings: resolveMethod('rtn', { bits: 4 }) }
   return { result: await quantizeHere(rounded, {}), factors, spent: plus(spent, rest), made, asked }
 }

@@ -97,7 +97,7 @@ async function measurePart({ linear, ...layer }: LayerToMeasure, cols: number): 
     return lap() - (seconds() - before)
   }
   const many = await time(rows)
-  // fewer rows than a codebook serves take what its fit takes
+  // more than MOST_ROWS are those that one codebook serves: a quarter of them would take what its fit takes
   const few = rows < linear.rows && rows === MOST_ROWS ? rows / 4 : 0
   const perRow = few > 0 ? (many - (await time(few))) / (rows - few) : many / rows
   const rest = Math.min(many, Math.max(0, perRow * rows))

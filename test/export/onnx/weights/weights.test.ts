@@ -30,6 +30,7 @@ import {
   type VqLayout,
   vectorsPerRow,
 } from '../../../../src/packing/vq-layer.js'
+import { randomScalarLayer } from '../../../packing/scalar-layers.js'
 import { runGraph } from '../run-graph.js'
 
 /** The largest difference as a share of the largest value. */
@@ -169,18 +170,7 @@ describe('a layer of vectors, decoded in the graph', () => {
 })
 
 function randomScalar(rows: number, cols: number, bits: number, groupSize: number): ScalarLayer {
-  const random = randomGenerator(9)
-  const groups = rows * Math.ceil(cols / groupSize)
-  const code = () => Math.floor(random() * 2 ** bits)
-  return {
-    rows,
-    cols,
-    bits,
-    groupSize,
-    codes: Uint8Array.from({ length: rows * cols }, code),
-    scales: Uint16Array.from({ length: groups }, () => floatToHalf(0.01 + random())),
-    zeros: Uint8Array.from({ length: groups }, code),
-  }
+  return randomScalarLayer({ rows, cols, bits, groupSize, seed: 9 })
 }
 
 describe('a layer of scalars, decoded in the graph', () => {
