@@ -96,12 +96,28 @@ async function measurePart({ linear, ...layer }: LayerToMeasure, cols: number): 
     pack(done)
     return lap() - (seconds() - before)
   }
-  const many = await time(rows)
   // more than MOST_ROWS are those that one codebook serves: a quarter of them would take what its fit takes
-  const few = rows < linear.rows && rows === MOST_ROWS ? rows / 4 : 0
-  const perRow = few > 0 ? (many - (await time(few))) / (rows - few) : many / rows
-  const rest = Math.min(many, Math.max(0, perRow * rows))
-  return { once: many - rest, rows: (rest * linear.rows) / rows, factors: seconds() }
+  const alike = rows === MOST_ROWS
+  return { ...(await onceAndRows(time, rows, linear.rows, alike)), factors: seconds() }
+}
+
+/**
+ * What a layer takes once and what all its rows take, from the time of `measured` of them and of a quarter of these.
+ *
+ * @param alike whether fewer rows take less; else nothing is told apart
+ */
+export async function onceAndRows(
+  time: (rows: number) => Promise<number>,
+  measured: number,
+  all: number,
+  alike: boolean,
+): Promise<Pick<PartSeconds, 'once' | 'rows'>> {
+  const many = await time(measured)
+  if (!alike || measured >= all) return { once: 0, rows: (many * all) / measured }
+  const few = Math.floor(measured / 4)
+  const perRow = (many - (await time(few))) / (measured - few)
+  const rest = Math.min(many, Math.max(0, perRow * measured))
+  return { once: many - rest, rows: (rest * all) / measured }
 }
 
 /** Factors that a clock runs beside while they are made. */

@@ -23,7 +23,7 @@ import { type TriedLayer, variantsOf } from '../mixed/variants.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
 import type { MethodSettings } from '../quantize/quantize-options.js'
 import { stopwatch } from '../stopwatch.js'
-import { corner, growing, type LayerSeconds, timedFactors } from './measure-layer.js'
+import { corner, growing, type LayerSeconds, onceAndRows, timedFactors } from './measure-layer.js'
 
 /** Weights of a layer that are quantized for trial. */
 const MOST_WEIGHTS = 2 ** 20
@@ -172,23 +172,22 @@ async function timeTrials(
   if (settings.method !== 'gptvq')
     throw new ShapeError(`trials of ${settings.method}; expected those of gptvq`)
   const { options } = settings
+  const resolved = resolveLayoutOptions(options)
   let lists = 0
   const found = await growing(weight.cols, async (cols) => {
     const rows = Math.min(weight.rows, Math.max(LEAST_ROWS, Math.floor(MOST_WEIGHTS / cols)))
-    const part = corner(weight, rows, cols)
-    const candidates = layerCandidates(rows, cols, resolveLayoutOptions(options), bpv)
+    const candidates = layerCandidates(rows, cols, resolved, bpv)
     lists = candidates.length
     const { timed, seconds } = timedFactors(shareFactors())
-    const lap = stopwatch()
-    await tryCandidates(
-      part,
-      corner(hessian, cols, cols),
-      candidates,
-      { ...options, bpv },
-      { name: 'a trial', factors: timed },
-    )
-    const factors = seconds()
-    return { once: 0, rows: ((lap() - factors) * weight.rows) / rows, factors }
+    const inputs = corner(hessian, cols, cols)
+    const how = { name: 'a trial', factors: timed }
+    const time = async (count: number) => {
+      const [lap, before] = [stopwatch(), seconds()]
+      await tryCandidates(corner(weight, count, cols), inputs, candidates, { ...options, bpv }, how)
+      return lap() - (seconds() - before)
+    }
+    const alike = resolved.trellisBits > 0
+    return { ...(await onceAndRows(time, rows, weight.rows, alike)), factors: seconds() }
   })
   return { ...found, lists }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { growing } from '../../../src/pipeline/estimate/measure-layer.js'
+import { growing, onceAndRows } from '../../../src/pipeline/estimate/measure-layer.js'
 
 /** Seconds of a layer whose parts grow as its widths say. */
 const costOf = (cols: number, rowPower: number) => ({
@@ -37,4 +37,30 @@ describe('the time of a layer', () => {
       expect(found.factors).toBeLessThan(wide * 4 ** 3)
     },
   )
+})
+
+describe('what a layer takes once', () => {
+  const time = async (rows: number) => 2 + 0.01 * rows
+
+  it('is told apart from its rows by a quarter of those that are measured', async () => {
+    const { once, rows } = await onceAndRows(time, 256, 4096, true)
+    expect(once).toBeCloseTo(2, 9)
+    expect(rows).toBeCloseTo(40.96, 9)
+  })
+
+  it.each([
+    ['all rows are measured', 256, 256, true],
+    ['fewer rows would take no less', 256, 1024, false],
+  ])('is not told apart where %s', async (_, measured, all, alike) => {
+    const { once, rows } = await onceAndRows(time, measured, all, alike)
+    expect(once).toBe(0)
+    expect(rows).toBeCloseTo(((2 + 0.01 * measured) * all) / measured, 9)
+  })
+
+  it('is at most what was measured, and at least nothing, whatever a busy machine shows', async () => {
+    const slowWithFew = await onceAndRows(async (rows) => (rows === 64 ? 9 : 3), 256, 4096, true)
+    expect(slowWithFew).toEqual({ once: 3, rows: 0 })
+    const quickWithFew = await onceAndRows(async (rows) => (rows === 64 ? 0 : 3), 256, 4096, true)
+    expect(quickWithFew).toEqual({ once: 0, rows: 48 })
+  })
 })

@@ -1,0 +1,100 @@
+/**
+ * One block of a random Llama through `quantizeModel` of another checkout of this package and of this one, in turns:
+ * `npm run build && npx tsx benchmarks/models/before-after.ts CHECKOUT [--hidden 2048] [--inner 5504] [--sequences 4]`.
+ * CHECKOUT is built too (`git worktree add ../before COMMIT; cd ../before; npm ci; npm run build`). On one thread, so that
+ * seconds are the processor's; calibration is scaled to 16 sequences of 2048 tokens, as it grows with them. Prints Markdown.
+ */
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { parseArgs, promisify } from 'node:util'
+import { describe, environment } from '../common/environment.js'
+import type { ModelSizes } from '../common/random-model.js'
+import { writeRandomModel } from '../common/write-random-model.js'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    hidden: { type: 'string', default: '2048' },
+    inner: { type: 'string', default: '5504' },
+    sequences: { type: 'string', default: '4' },
+    length: { type: 'string', default: '2048' },
+  },
+})
+const [before] = positionals
+if (before === undefined)
+  throw new Error('which checkout? npx tsx benchmarks/models/before-after.ts CHECKOUT')
+const here = fileURLToPath(new URL('../..', import.meta.url))
+const [sequences, length] = [Number(values.sequences), Number(values.length)]
+/** What calibration is scaled to. */
+const ALL_SEQUENCES = 16
+
+const hidden = Number(values.hidden)
+const heads = hidden / 128
+const sizes: ModelSizes = {
+  ...{
+    name: 'one block',
+    hidden,
+    inner: Number(values.inner),
+    heads,
+    kvHeads: heads,
+    blocks: 1,
+    words: 4096,
+  },
+}
+
+/** What is compared: a checkout and the options it is given beside the model and its calibration. */
+const rows: readonly (readonly [name: string, checkout: string, options: object])[] = [
+  ['before, its defaults', before, {}],
+  ['now, that algorithm, wasm', here, { trellisBits: 0, tokenWeights: 'equal' }],
+  ['now, that algorithm, BLAS', here, { trellisBits: 0, tokenWeights: 'equal', products: 'blas' }],
+  ['now, the defaults, wasm', here, {}],
+  ['now, the defaults, BLAS', here, { products: 'blas' }],
+]
+
+interface Phases {
+  readonly calibration: number
+  readonly quantization: number
+}
+
+const folder = await mkdtemp(join(tmpdir(), 'gptvq-before-after-'))
+try {
+  const model = join(folder, 'model')
+  await writeRandomModel(model, sizes)
+  console.log('| checkout, setting | calibration, s | quantization, s | all, s | of before |')
+  console.log('| --- | ---: | ---: | ---: | ---: |')
+  let first: number | undefined
+  for (const [name, checkout, options] of rows) {
+    const { calibration, quantization } = await secondsOf(checkout, {
+      model,
+      engine: 'wasm',
+      threads: 1,
+      ...options,
+    })
+    const all = calibration + quantization
+    first ??= all
+    const shown = [calibration, quantization, all].map((seconds) => seconds.toPrecision(3))
+    console.log(`| ${[name, ...shown, (all / first).toFixed(2)].join(' | ')} |`)
+  }
+  console.log(`\n${describe(environment())}`)
+} finally {
+  await rm(folder, { recursive: true, force: true })
+}
+
+/** Seconds of the phases, calibration scaled to all sequences. */
+async function secondsOf(checkout: string, options: object): Promise<Phases> {
+  const library = pathToFileURL(join(resolve(checkout), 'dist/model.js')).href
+  const program = `
+    import { quantizeModel } from ${JSON.stringify(library)}
+    const { words, count, length, options } = ${JSON.stringify({ words: sizes.words, count: sequences, length, options })}
+    let state = 1
+    const word = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) % words
+    const sequences = Array.from({ length: count }, () => Int32Array.from({ length }, word))
+    const { seconds } = await quantizeModel({ ...options, calibration: { sequences } })
+    console.log(JSON.stringify(seconds))`
+  const child = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program])
+  const { calibration, quantization }: Phases = JSON.parse(child.stdout.trim().split('\n').at(-1)!)
+  return { calibration: (calibration * ALL_SEQUENCES) / sequences, quantization }
+}
