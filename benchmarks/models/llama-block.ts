@@ -3,7 +3,7 @@
  * this package and with those of the system's BLAS in turn, and what that makes of the whole model; the block's later stages
  * are calibrated behind layers that are plainly rounded:
  * `npm run bench:llama-block [-- --sequences 16] [-- --rows 256]`. Calibration is done as a whole and scaled to 16
- * sequences of 2048 tokens, as it grows with them. Of each layer `--rows` and a quarter of them are quantized, and what the
+ * sequences of 2048 tokens, as it grows with them. Of each layer `--rows` and half of them are quantized, and what the
  * others would take is told from the difference, since rows do not see each other; `--rows 0` quantizes all. Factors of
  * Hessians are made as a whole. Prints Markdown, and what `estimateModel` says of the same.
  */
@@ -162,7 +162,7 @@ async function timedLayer(work: Parameters<LayerRunner>[0], shared: SharedFactor
   const { result, spent } = await time(count)
   if (count === all) return { result, factors, spent, made, asked }
   // what a layer takes once, however many rows it has, is not to be scaled
-  const few = count / 4
+  const few = count / 2
   const rest = times(minus(spent, (await time(few)).spent), (all - count) / (count - few))
   const rounded = { ...work, inputs: undefined, settings: resolveMethod('rtn', { bits: 4 }) }
   return { result: await quantizeHere(rounded, {}), factors, spent: plus(spent, rest), made, asked }

@@ -25,7 +25,7 @@ import { type QuantizeModelOptions, quantizeModelOptionNames } from '../quantize
 import { isCalibrated } from '../quantize/quantize-options.js'
 import { stopwatch } from '../stopwatch.js'
 import { measureBlock } from './measure-block.js'
-import { MOST_ROWS, measureLayer } from './measure-layer.js'
+import { measureLayer, mostRows } from './measure-layer.js'
 import { measureSharing } from './measure-sharing.js'
 import { type CalibrationPlan, productSpeed } from './measure-stage.js'
 import { type PeakMemory, peakMemory, streamsOf, sumOf } from './peak-memory.js'
@@ -210,7 +210,7 @@ async function endsSeconds({ weights, ends }: PreparedRun): Promise<number> {
   let seconds = 0
   for (const { name, rows, cols, bits, method } of ends) {
     if (method === 'rtn') continue
-    const count = Math.min(rows, MOST_ROWS)
+    const count = Math.min(rows, mostRows())
     const weight = matrix(count, cols, await readRows(weights, name, 0, count))
     const linear = { kind: name, name, biasName: undefined, rows, cols }
     const inputs = inputsOf('embedding', cols, undefined)

@@ -1,5 +1,6 @@
 import { type Matrix, matrix } from '../../common/matrix.js'
 import { type SharedFactors, shareFactors } from '../../hessian/inverse-factor.js'
+import { threadCount } from '../../kernels/kernels.js'
 import type { LinearLayer } from '../../model/decoder/linears.js'
 import { layoutOf } from '../../packing/layout.js'
 import { resolveLayoutOptions } from '../../packing/layout-options.js'
@@ -11,9 +12,10 @@ import { quantizeHere } from '../quantize/layers/layer-work.js'
 import type { MethodSettings } from '../quantize/quantize-options.js'
 import { stopwatch } from '../stopwatch.js'
 
-/** Rows and columns of what is measured at most: larger layers follow from how these grow. */
-export const MOST_ROWS = 256
+/** Columns of what is measured at most: wider layers follow from how these grow. */
 const MOST_COLS = 2048
+/** Rows of what is measured: row groups that are done leave the others to fewer threads, so each thread needs some. */
+const ROWS_PER_THREAD = 256
 
 /** Seconds that quantizing a layer takes. */
 export interface LayerSeconds {
@@ -43,9 +45,14 @@ export interface LayerToMeasure {
   readonly tokens: number
 }
 
+/** Rows of a layer that are measured at most, unless a codebook serves more. */
+export function mostRows(): number {
+  return ROWS_PER_THREAD * threadCount()
+}
+
 /**
  * Quantizes parts of a layer and tells how long all of it will take: rows do not see each other, so their time grows with
- * their number, and with the columns by a power measured at two widths.
+ * their number; what they take by column and by pair of columns is told from two widths.
  */
 export function measureLayer(layer: LayerToMeasure): Promise<LayerSeconds> {
   return growing(layer.linear.cols, (cols) => measurePart(layer, cols))
@@ -62,11 +69,12 @@ export async function growing(
   }
   const [narrow, wide] = [await measure(MOST_COLS / 2), await measure(MOST_COLS)]
   const times = cols / MOST_COLS
-  const ofRows = powerOf(narrow.rows, wide.rows, 1, 2)
+  // searches grow with the columns, products and drift with their square
+  const ofPairs = Math.min(wide.rows, Math.max(0, 2 * wide.rows - 4 * narrow.rows))
   // the wider, the nearer to the cube of the columns: on the way there between it and the power found
   const ofFactors = (powerOf(narrow.factors, wide.factors, 2, 3) + 3) / 2
   return {
-    own: wide.once * times ** 2 + wide.rows * times ** ofRows,
+    own: (wide.once + ofPairs) * times ** 2 + (wide.rows - ofPairs) * times,
     factors: wide.factors * times ** ofFactors,
   }
 }
@@ -96,13 +104,13 @@ async function measurePart({ linear, ...layer }: LayerToMeasure, cols: number): 
     pack(done)
     return lap() - (seconds() - before)
   }
-  // more than MOST_ROWS are those that one codebook serves: a quarter of them would take what its fit takes
-  const alike = rows === MOST_ROWS
+  // more rows are those that one codebook serves: half of them would take what its fit takes
+  const alike = rows === mostRows()
   return { ...(await onceAndRows(time, rows, linear.rows, alike)), factors: seconds() }
 }
 
 /**
- * What a layer takes once and what all its rows take, from the time of `measured` of them and of a quarter of these.
+ * What a layer takes once and what all its rows take, from the time of `measured` of them and of half of these.
  *
  * @param alike whether fewer rows take less; else nothing is told apart
  */
@@ -114,7 +122,7 @@ export async function onceAndRows(
 ): Promise<Pick<PartSeconds, 'once' | 'rows'>> {
   const many = await time(measured)
   if (!alike || measured >= all) return { once: 0, rows: (many * all) / measured }
-  const few = Math.floor(measured / 4)
+  const few = Math.floor(measured / 2)
   const perRow = (many - (await time(few))) / (measured - few)
   const rest = Math.min(many, Math.max(0, perRow * measured))
   return { once: many - rest, rows: (rest * all) / measured }
@@ -149,10 +157,10 @@ function partOptions(settings: MethodSettings, { rows, cols }: LinearLayer): Met
 }
 
 function rowsToMeasure(settings: MethodSettings, { rows, cols }: LinearLayer, width: number): number {
-  if (settings.method !== 'gptvq') return Math.min(rows, MOST_ROWS)
+  if (settings.method !== 'gptvq') return Math.min(rows, mostRows())
   const resolved = resolveLayoutOptions(settings.options)
   const layout = layoutOf(rows, Math.min(cols, width), resolved)
-  return Math.min(rows, isTrellis(layout) ? MOST_ROWS : Math.max(MOST_ROWS, layout.rowsPerGroup))
+  return Math.min(rows, isTrellis(layout) ? mostRows() : Math.max(mostRows(), layout.rowsPerGroup))
 }
 
 /** Of mixed bits the mean; they are not known yet. */

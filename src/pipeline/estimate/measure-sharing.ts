@@ -23,12 +23,10 @@ import { type TriedLayer, variantsOf } from '../mixed/variants.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
 import type { MethodSettings } from '../quantize/quantize-options.js'
 import { stopwatch } from '../stopwatch.js'
-import { corner, growing, type LayerSeconds, onceAndRows, timedFactors } from './measure-layer.js'
+import { corner, growing, type LayerSeconds, mostRows, onceAndRows, timedFactors } from './measure-layer.js'
 
-/** Weights of a layer that are quantized for trial. */
+/** Weights of a layer that are quantized for trial, unless its threads need more rows. */
 const MOST_WEIGHTS = 2 ** 20
-/** Rows at least. */
-const LEAST_ROWS = 256
 
 /** What a block takes of the phase. */
 interface BlockOfSharing {
@@ -175,7 +173,7 @@ async function timeTrials(
   const resolved = resolveLayoutOptions(options)
   let lists = 0
   const found = await growing(weight.cols, async (cols) => {
-    const rows = Math.min(weight.rows, Math.max(LEAST_ROWS, Math.floor(MOST_WEIGHTS / cols)))
+    const rows = Math.min(weight.rows, Math.max(mostRows(), Math.floor(MOST_WEIGHTS / cols)))
     const candidates = layerCandidates(rows, cols, resolved, bpv)
     lists = candidates.length
     const { timed, seconds } = timedFactors(shareFactors())

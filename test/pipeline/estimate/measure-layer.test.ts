@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { growing, onceAndRows } from '../../../src/pipeline/estimate/measure-layer.js'
 
-/** Seconds of a layer whose parts grow as its widths say. */
-const costOf = (cols: number, rowPower: number) => ({
+/** Seconds of a layer whose rows take so much for a column and for a pair of columns. */
+const costOf = (cols: number, perColumn: number, perPair: number) => ({
   once: 1e-7 * cols ** 2,
-  rows: 1e-3 * cols ** rowPower,
+  rows: perColumn * cols + perPair * cols ** 2,
   factors: 1e-7 * cols ** 2 + 2e-11 * cols ** 3,
 })
 
@@ -13,26 +13,33 @@ describe('the time of a layer', () => {
     const widths: number[] = []
     const found = await growing(1536, async (cols) => {
       widths.push(cols)
-      return costOf(cols, 1.4)
+      return costOf(cols, 1e-3, 1e-6)
     })
-    const { once, rows, factors } = costOf(1536, 1.4)
+    const { once, rows, factors } = costOf(1536, 1e-3, 1e-6)
     expect(widths).toEqual([1536])
     expect(found).toEqual({ own: once + rows, factors })
   })
 
-  it.each([1, 1.4, 2])(
-    'of many columns is carried on from two widths, rows by the power %d',
-    async (power) => {
+  it.each([
+    [1e-3, 0],
+    [1e-3, 4e-7],
+    [0, 4e-7],
+  ])(
+    'of many columns is carried on from two widths, rows that take %d s a column and %d s a pair',
+    async (perColumn, perPair) => {
       const widths: number[] = []
       const found = await growing(8192, async (cols) => {
         widths.push(cols)
-        return costOf(cols, power)
+        return costOf(cols, perColumn, perPair)
       })
-      const { once, rows } = costOf(8192, power)
+      const { once, rows } = costOf(8192, perColumn, perPair)
       expect(Math.max(...widths)).toBeLessThanOrEqual(2048)
       expect(found.own / (once + rows)).toBeCloseTo(1, 6)
       // between the power found at these widths, which is too low, and the cube
-      const [narrow, wide] = [costOf(1024, power).factors, costOf(2048, power).factors]
+      const [narrow, wide] = [
+        costOf(1024, perColumn, perPair).factors,
+        costOf(2048, perColumn, perPair).factors,
+      ]
       expect(found.factors).toBeGreaterThan(wide * 4 ** Math.log2(wide / narrow))
       expect(found.factors).toBeLessThan(wide * 4 ** 3)
     },
@@ -42,7 +49,7 @@ describe('the time of a layer', () => {
 describe('what a layer takes once', () => {
   const time = async (rows: number) => 2 + 0.01 * rows
 
-  it('is told apart from its rows by a quarter of those that are measured', async () => {
+  it('is told apart from its rows by half of those that are measured', async () => {
     const { once, rows } = await onceAndRows(time, 256, 4096, true)
     expect(once).toBeCloseTo(2, 9)
     expect(rows).toBeCloseTo(40.96, 9)
@@ -58,9 +65,9 @@ describe('what a layer takes once', () => {
   })
 
   it('is at most what was measured, and at least nothing, whatever a busy machine shows', async () => {
-    const slowWithFew = await onceAndRows(async (rows) => (rows === 64 ? 9 : 3), 256, 4096, true)
+    const slowWithFew = await onceAndRows(async (rows) => (rows === 128 ? 9 : 3), 256, 4096, true)
     expect(slowWithFew).toEqual({ once: 3, rows: 0 })
-    const quickWithFew = await onceAndRows(async (rows) => (rows === 64 ? 0 : 3), 256, 4096, true)
+    const quickWithFew = await onceAndRows(async (rows) => (rows === 128 ? 0 : 3), 256, 4096, true)
     expect(quickWithFew).toEqual({ once: 0, rows: 48 })
   })
 })
