@@ -5,19 +5,25 @@ import { systemErrorCode } from '../checkpoint/file-errors.js'
 import { UnsupportedError } from '../common/errors.js'
 import type { Redis } from './connection.js'
 
-/** Bytes by their SHA-256, for all machines of a run. */
+/** Bytes by names that begin with their SHA-256, for all machines of a run. */
 export interface Blobs {
-  /** @returns the hash; what is there already is not written again unless it is to be written `anew` */
-  put(bytes: Uint8Array, anew?: boolean): Promise<string>
+  /** @returns the name; what is there already is not written again unless it is to be written `anew` */
+  put(bytes: Uint8Array, options?: PutOptions): Promise<string>
   /** @throws BlobError when it is gone or its bytes are others */
-  get(hash: string): Promise<Uint8Array>
-  remove(hash: string): Promise<void>
-  /** Has what is there, by these hashes, last for another {@link BLOB_SECONDS}. */
-  keepAlive(hashes: Iterable<string>): Promise<void>
+  get(name: string): Promise<Uint8Array>
+  remove(name: string): Promise<void>
+  /** Has what is there, by these names, last for another {@link BLOB_SECONDS}. */
+  keepAlive(names: Iterable<string>): Promise<void>
   /** Removes what is left of the run, results that nobody has fetched too. */
   clear(): Promise<void>
   /** Bytes that may be put at a time. */
   readonly capacity: number
+}
+
+export interface PutOptions {
+  readonly anew?: boolean
+  /** Whose bytes they are, part of the name: so who removes them takes nothing from another who has the same ones. */
+  readonly owner?: string
 }
 
 /** A blob that is gone or damaged: the work is done again. */
@@ -34,8 +40,10 @@ const PART_BYTES = 2 ** 24
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
-function checked(hash: string, bytes: Uint8Array, where: string): Uint8Array {
-  if (sha256(bytes) === hash) return bytes
+const nameOf = (bytes: Uint8Array, owner?: string) => [sha256(bytes), ...(owner ? [owner] : [])].join('.')
+
+function checked(name: string, bytes: Uint8Array, where: string): Uint8Array {
+  if (sha256(bytes) === name.split('.')[0]) return bytes
   throw new BlobError(`${where} is damaged: its SHA-256 is not the one it is named by`)
 }
 
@@ -45,46 +53,46 @@ export function redisBlobs(redis: Redis, prefix: string, run: string, most = RED
   const sizes = new Map<string, number>()
   const parts = new Map<string, number>()
   let total = 0
-  const key = (hash: string, part: number) => `${prefix}:blob:${run}:${hash}:${part}`
+  const key = (name: string, part: number) => `${prefix}:blob:${run}:${name}:${part}`
   const partsOf = (length: number) => Math.max(1, Math.ceil(length / PART_BYTES))
-  const keys = (hash: string) => Array.from({ length: parts.get(hash) ?? 1 }, (_, part) => key(hash, part))
+  const keys = (name: string) => Array.from({ length: parts.get(name) ?? 1 }, (_, part) => key(name, part))
   return {
-    async put(bytes, anew = false) {
-      const hash = sha256(bytes)
-      const known = sizes.has(hash)
-      if (!anew && known && (await redis.exists(...keys(hash))) === partsOf(bytes.length)) return hash
+    async put(bytes, { anew = false, owner } = {}) {
+      const name = nameOf(bytes, owner)
+      const known = sizes.has(name)
+      if (!anew && known && (await redis.exists(...keys(name))) === partsOf(bytes.length)) return name
       if (!known && total + bytes.length > most) throw tooLarge(total + bytes.length, most)
       if (!known) total += bytes.length
-      sizes.set(hash, bytes.length)
-      parts.set(hash, partsOf(bytes.length))
+      sizes.set(name, bytes.length)
+      parts.set(name, partsOf(bytes.length))
       for (let part = 0; part < partsOf(bytes.length); part++) {
         const piece = bytes.subarray(part * PART_BYTES, (part + 1) * PART_BYTES)
         const value = Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength)
         const length = Buffer.from(Uint32Array.of(partsOf(bytes.length)).buffer)
-        await redis.set(key(hash, part), Buffer.concat([length, value]), 'EX', BLOB_SECONDS)
+        await redis.set(key(name, part), Buffer.concat([length, value]), 'EX', BLOB_SECONDS)
       }
-      return hash
+      return name
     },
-    async get(hash) {
+    async get(name) {
       const pieces: Buffer[] = []
       for (let part = 0, count = 1; part < count; part++) {
-        const value = await redis.getBuffer(key(hash, part))
+        const value = await redis.getBuffer(key(name, part))
         if (value === null || value.length < 4)
-          throw new BlobError(`blob ${hash.slice(0, 12)} is not in Redis`)
+          throw new BlobError(`blob ${name.slice(0, 12)} is not in Redis`)
         count = value.readUInt32LE(0)
-        parts.set(hash, count)
+        parts.set(name, count)
         pieces.push(value.subarray(4))
       }
-      return checked(hash, Buffer.concat(pieces), `blob ${hash.slice(0, 12)} in Redis`)
+      return checked(name, Buffer.concat(pieces), `blob ${name.slice(0, 12)} in Redis`)
     },
-    async remove(hash) {
-      total -= sizes.get(hash) ?? 0
-      await redis.unlink(...keys(hash))
-      sizes.delete(hash)
-      parts.delete(hash)
+    async remove(name) {
+      total -= sizes.get(name) ?? 0
+      await redis.unlink(...keys(name))
+      sizes.delete(name)
+      parts.delete(name)
     },
-    async keepAlive(hashes) {
-      for (const hash of hashes) for (const part of keys(hash)) await redis.expire(part, BLOB_SECONDS)
+    async keepAlive(names) {
+      for (const name of names) for (const part of keys(name)) await redis.expire(part, BLOB_SECONDS)
     },
     async clear() {
       let cursor = '0'
@@ -109,30 +117,30 @@ function tooLarge(bytes: number, most: number): UnsupportedError {
 /** Blobs as files of a folder that all machines share, which each may see under a path of its own. */
 export function folderBlobs(folder: string, run: string): Blobs {
   const own = join(folder, `${FOLDER_PREFIX}${run}`)
-  const place = (hash: string) => join(own, hash)
+  const place = (name: string) => join(own, name)
   return {
-    async put(bytes, anew = false) {
-      const hash = sha256(bytes)
-      const size = await stat(place(hash)).then(
+    async put(bytes, { anew = false, owner } = {}) {
+      const name = nameOf(bytes, owner)
+      const size = await stat(place(name)).then(
         (found) => found.size,
         () => undefined,
       )
-      if (!anew && size === bytes.length) return hash
+      if (!anew && size === bytes.length) return name
       await mkdir(own, { recursive: true })
-      const unfinished = `${place(hash)}.${process.pid}.${Math.random().toString(36).slice(2)}`
+      const unfinished = `${place(name)}.${process.pid}.${Math.random().toString(36).slice(2)}`
       await writeFile(unfinished, bytes)
-      await rename(unfinished, place(hash))
-      return hash
+      await rename(unfinished, place(name))
+      return name
     },
-    async get(hash) {
+    async get(name) {
       try {
-        return checked(hash, await readFile(place(hash)), place(hash))
+        return checked(name, await readFile(place(name)), place(name))
       } catch (error) {
         if (error instanceof BlobError) throw error
-        throw new BlobError(`${place(hash)} cannot be read (${systemErrorCode(error) ?? error})`)
+        throw new BlobError(`${place(name)} cannot be read (${systemErrorCode(error) ?? error})`)
       }
     },
-    remove: (hash) => rm(place(hash), { force: true }),
+    remove: (name) => rm(place(name), { force: true }),
     async keepAlive() {
       const now = new Date()
       await utimes(own, now, now).catch(() => {})

@@ -85,7 +85,7 @@ async function putOnce(
   const range = `${bytes.byteOffset}+${bytes.byteLength}`
   const known = anew ? undefined : ofBuffer.get(range)
   if (known && present.has(await known)) return known
-  const hash = blobs.put(bytes, anew).then((put) => {
+  const hash = blobs.put(bytes, { anew }).then((put) => {
     present.add(put)
     return put
   })

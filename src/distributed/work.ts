@@ -57,9 +57,10 @@ export async function doJob(
     const result = await doers[job.data.kind](work as never, { onProgress, signal, factors })
     const kept = new Set<string>()
     const output = await toJson(result, async (bytes) => {
-      const hash = await blobs.put(bytes)
-      kept.add(hash)
-      return hash
+      // results may be alike, of zeros say, and each is removed when it has been read
+      const name = await blobs.put(bytes, { owner: job.id! })
+      kept.add(name)
+      return name
     })
     tell(what, 'done')
     return { status: 'done', output, blobs: [...kept] }

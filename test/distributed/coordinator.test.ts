@@ -119,6 +119,27 @@ describe.skipIf(!hasRedis())('jobs', { timeout: 120_000 }, () => {
     expect(withoutTime(await result)).toEqual(withoutTime(await quantizeHere(work, {})))
   })
 
+  it.each([false, true])(
+    'with equal results are each done once, whoever is read first (shared folder: %s)',
+    async (isShared) => {
+      const shared = isShared ? await mkdtemp(join(folder, 'shared-')) : undefined
+      const team = await coordinator({ ...(shared && { shared }) })
+      const taking = await worker(shared)
+      const work = layerWork('alike', 64, 7)
+      let isDue = false
+      const late = team.run(
+        'layer',
+        { ...work, name: 'late' },
+        { isDue: () => isDue },
+      ) as Promise<LayerResult>
+      await taking.says('late done')
+      const soon = await run(team, { ...work, name: 'soon' })
+      isDue = true
+      expect(contentOf(await late)).toEqual(contentOf(soon))
+      expect(taking.jobs()).toEqual(['late begun', 'late done', 'soon begun', 'soon done'])
+    },
+  )
+
   it('whose tensors no worker can read fail with the reason, after a few tries', async () => {
     const [here, elsewhere] = [
       await mkdtemp(join(folder, 'here-')),

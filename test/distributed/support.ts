@@ -32,6 +32,8 @@ export interface WorkerProcess {
   readonly child: ChildProcess
   /** Resolves when a line of its output contains `text`. */
   says(text: string): Promise<void>
+  /** What it has said of its jobs, line by line. */
+  jobs(): string[]
   kill(): Promise<void>
 }
 
@@ -62,6 +64,7 @@ export async function workerProcess(options: WorkerOptions): Promise<WorkerProce
   return {
     child,
     says,
+    jobs: () => output.split('\n').filter((line) => / (begun|done|dropped|failed)$/.test(line)),
     async kill() {
       child.kill('SIGKILL')
       await ended
