@@ -160,7 +160,7 @@ async function measure(
   const seconds = { ...NO_TIME }
   const lap = stopwatch()
   const stream = calibration && (await fewTokens(prepared, calibration))
-  const plan = calibrationPlan(prepared, calibration)
+  const plan = await calibrationPlan(prepared, calibration)
   // what is run first is compiled while it runs
   await measureBlock(prepared, 0, stream, plan)
   lap()
@@ -193,7 +193,10 @@ async function measure(
   return seconds
 }
 
-function calibrationPlan(prepared: PreparedRun, calibration: Calibration | undefined): CalibrationPlan {
+async function calibrationPlan(
+  prepared: PreparedRun,
+  calibration: Calibration | undefined,
+): Promise<CalibrationPlan> {
   const { sequences, length } = calibration ?? { sequences: [], length: 1 }
   const isWhole = mostTokens(prepared) >= Math.max(TOKENS_PER_BATCH, length)
   return {
@@ -201,7 +204,7 @@ function calibrationPlan(prepared: PreparedRun, calibration: Calibration | undef
     length,
     batches: batchSizes(sequences.length, length).length,
     passes: streamsOf(prepared.settings.order),
-    flopsPerSecond: isWhole || !calibration ? Number.POSITIVE_INFINITY : productSpeed(),
+    flopsPerSecond: isWhole || !calibration ? Number.POSITIVE_INFINITY : await productSpeed(),
   }
 }
 
