@@ -14,8 +14,10 @@ import { stopwatch } from '../stopwatch.js'
 
 /** Columns of what is measured at most: wider layers follow from how these grow. */
 const MOST_COLS = 2048
-/** Rows of what is measured: row groups that are done leave the others to fewer threads, so each thread needs some. */
-const ROWS_PER_THREAD = 256
+/** Rows of what is measured on one thread. */
+const ROWS_ALONE = 256
+/** The same for each of several: half as many are measured too, and must still keep all threads busy. */
+const ROWS_PER_THREAD = 512
 
 /** Seconds that quantizing a layer takes. */
 export interface LayerSeconds {
@@ -47,7 +49,7 @@ export interface LayerToMeasure {
 
 /** Rows of a layer that are measured at most, unless a codebook serves more. */
 export function mostRows(): number {
-  return ROWS_PER_THREAD * threadCount()
+  return threadCount() === 1 ? ROWS_ALONE : ROWS_PER_THREAD * threadCount()
 }
 
 /**
