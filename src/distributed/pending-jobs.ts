@@ -141,12 +141,12 @@ export async function pollJob(state: CoordinatorState, job: Pending): Promise<vo
   if (result.status === 'error') return finishJob(state, job, () => job.reject(unpackError(result)))
   let value: unknown
   try {
-    value = await fromJson(result.output, (hash) => state.blobs.get(hash))
+    value = await fromJson(result.output, (name) => state.blobs.get(name))
   } catch (error) {
     if (!(error instanceof BlobError)) throw error
     return retry(state, job, error.message)
   }
-  for (const hash of result.blobs) if (!state.uses.has(hash)) await state.blobs.remove(hash)
+  for (const name of result.blobs) await state.blobs.remove(name)
   // what comes next may need the room
   const { blobs } = job
   job.blobs = []

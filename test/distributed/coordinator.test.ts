@@ -120,7 +120,7 @@ describe.skipIf(!hasRedis())('jobs', { timeout: 120_000 }, () => {
   })
 
   it.each([false, true])(
-    'with equal results are each done once, whoever is read first (shared folder: %s)',
+    'with equal results are each done once, though one is read and removed before the other (shared folder: %s)',
     async (isShared) => {
       const shared = isShared ? await mkdtemp(join(folder, 'shared-')) : undefined
       const team = await coordinator({ ...(shared && { shared }) })
