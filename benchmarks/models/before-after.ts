@@ -10,9 +10,10 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
+import { setThreads } from '../../src/kernels/kernels.js'
 import { describe, environment } from '../common/environment.js'
 import type { ModelSizes } from '../common/random-model.js'
-import { writeRandomModel } from '../common/write-random-model.js'
+import { randomSequences, writeRandomModel } from '../common/write-random-model.js'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -33,17 +34,9 @@ const ALL_SEQUENCES = 16
 
 const hidden = Number(values.hidden)
 const heads = hidden / 128
-const sizes: ModelSizes = {
-  ...{
-    name: 'one block',
-    hidden,
-    inner: Number(values.inner),
-    heads,
-    kvHeads: heads,
-    blocks: 1,
-    words: 4096,
-  },
-}
+const inner = Number(values.inner)
+const sizes: ModelSizes = { name: 'one block', hidden, inner, heads, kvHeads: heads, blocks: 1, words: 4096 }
+setThreads(1)
 
 /** What is compared: a checkout and the options it is given beside the model and its calibration. */
 const rows: readonly (readonly [name: string, checkout: string, options: object])[] = [
@@ -85,16 +78,17 @@ try {
 
 /** Seconds of the phases, calibration scaled to all sequences. */
 async function secondsOf(checkout: string, options: object): Promise<Phases> {
+  const tokens = randomSequences(sizes, sequences, length).map((ids) => [...ids])
   const library = pathToFileURL(join(resolve(checkout), 'dist/model.js')).href
   const program = `
     import { quantizeModel } from ${JSON.stringify(library)}
-    const { words, count, length, options } = ${JSON.stringify({ words: sizes.words, count: sequences, length, options })}
-    let state = 1
-    const word = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) % words
-    const sequences = Array.from({ length: count }, () => Int32Array.from({ length }, word))
+    const { options, tokens } = ${JSON.stringify({ options, tokens })}
+    const sequences = tokens.map((ids) => Int32Array.from(ids))
     const { seconds } = await quantizeModel({ ...options, calibration: { sequences } })
     console.log(JSON.stringify(seconds))`
-  const child = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program])
-  const { calibration, quantization }: Phases = JSON.parse(child.stdout.trim().split('\n').at(-1)!)
+  const running = promisify(execFile)(process.execPath, ['--input-type=module', '-'])
+  running.child.stdin!.end(program)
+  const { stdout } = await running
+  const { calibration, quantization }: Phases = JSON.parse(stdout.trim().split('\n').at(-1)!)
   return { calibration: (calibration * ALL_SEQUENCES) / sequences, quantization }
 }

@@ -162,7 +162,7 @@ async function timedLayer(work: Parameters<LayerRunner>[0], shared: SharedFactor
   const { result, spent } = await time(count)
   if (count === all) return { result, factors, spent, made, asked }
   // what a layer takes once, however many rows it has, is not to be scaled
-  const few = count / 2
+  const few = Math.floor(count / 2)
   const rest = times(minus(spent, (await time(few)).spent), (all - count) / (count - few))
   const rounded = { ...work, inputs: undefined, settings: resolveMethod('rtn', { bits: 4 }) }
   return { result: await quantizeHere(rounded, {}), factors, spent: plus(spent, rest), made, asked }

@@ -91,8 +91,8 @@ async function measurePart({ linear, ...layer }: LayerToMeasure, cols: number): 
   const isWhole = isMeasuredWhole(layer.settings, linear)
   const settings = isWhole ? layer.settings : partOptions(layer.settings, linear)
   const rows = isWhole ? linear.rows : rowsToMeasure(settings, linear, cols)
-  const { timed, seconds } = timedFactors(shareFactors())
-  const time = async (count: number) => {
+  const { timed, seconds, besides } = timedFactors(shareFactors())
+  const time = (count: number) => {
     const work = {
       name: linear.name,
       weight: corner(layer.weight, count, cols),
@@ -101,10 +101,10 @@ async function measurePart({ linear, ...layer }: LayerToMeasure, cols: number): 
       layerBits: bitsOf(settings),
       driftShare: layer.share,
     }
-    const [lap, before] = [stopwatch(), seconds()]
-    const { layer: done } = await quantizeHere(work, { factors: timed })
-    pack(done)
-    return lap() - (seconds() - before)
+    return besides(async () => {
+      const { layer: done } = await quantizeHere(work, { factors: timed })
+      pack(done)
+    })
   }
   // more rows are those that one codebook serves: half of them would take what its fit takes
   const alike = rows === mostRows()
@@ -131,7 +131,15 @@ export async function onceAndRows(
 }
 
 /** Factors that a clock runs beside while they are made. */
-export function timedFactors(shared: SharedFactors): { timed: SharedFactors; seconds: () => number } {
+interface TimedFactors {
+  readonly timed: SharedFactors
+  /** What they took so far. */
+  readonly seconds: () => number
+  /** What some work takes besides them. */
+  readonly besides: (work: () => Promise<void>) => Promise<number>
+}
+
+export function timedFactors(shared: SharedFactors): TimedFactors {
   let seconds = 0
   const timed: SharedFactors = (name, make) =>
     shared(name, async () => {
@@ -140,7 +148,12 @@ export function timedFactors(shared: SharedFactors): { timed: SharedFactors; sec
       seconds += lap()
       return factor
     })
-  return { timed, seconds: () => seconds }
+  const besides = async (work: () => Promise<void>) => {
+    const [lap, before] = [stopwatch(), seconds]
+    await work()
+    return lap() - (seconds - before)
+  }
+  return { timed, seconds: () => seconds, besides }
 }
 
 /** A layer narrower than a group of plain codebooks may be is small; with a budget its groups are not known. */

@@ -176,14 +176,13 @@ async function timeTrials(
     const rows = Math.min(weight.rows, Math.max(mostRows(), Math.floor(MOST_WEIGHTS / cols)))
     const candidates = layerCandidates(rows, cols, resolved, bpv)
     lists = candidates.length
-    const { timed, seconds } = timedFactors(shareFactors())
+    const { timed, seconds, besides } = timedFactors(shareFactors())
     const inputs = corner(hessian, cols, cols)
     const how = { name: 'a trial', factors: timed }
-    const time = async (count: number) => {
-      const [lap, before] = [stopwatch(), seconds()]
-      await tryCandidates(corner(weight, count, cols), inputs, candidates, { ...options, bpv }, how)
-      return lap() - (seconds() - before)
-    }
+    const time = (count: number) =>
+      besides(async () => {
+        await tryCandidates(corner(weight, count, cols), inputs, candidates, { ...options, bpv }, how)
+      })
     const alike = resolved.trellisBits > 0
     return { ...(await onceAndRows(time, rows, weight.rows, alike)), factors: seconds() }
   })
