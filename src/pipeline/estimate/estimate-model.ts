@@ -25,7 +25,8 @@ import { type QuantizeModelOptions, quantizeModelOptionNames } from '../quantize
 import { isCalibrated } from '../quantize/quantize-options.js'
 import { stopwatch } from '../stopwatch.js'
 import { measureBlock } from './measure-block.js'
-import { measureLayer, mostRows } from './measure-layer.js'
+import { measureLayer } from './measure-layer.js'
+import { type Extent, enoughOfLayer } from './measure-rows.js'
 import { measureSharing } from './measure-sharing.js'
 import { type CalibrationPlan, productSpeed } from './measure-stage.js'
 import { type PeakMemory, peakMemory, streamsOf, sumOf } from './peak-memory.js'
@@ -65,6 +66,8 @@ export interface Estimate extends StoredSizes {
 const MOST_WORK = 2 ** 33
 /** Operations that take about a minute. */
 const LONG_WORK = 3e12
+/** Of a layer, so that what is run first is compiled. */
+const WARM_UP: Extent = { rows: 64, cols: 1024 }
 /** Positions of sampled text that are timed. */
 const SAMPLED_POSITIONS = 6
 
@@ -161,8 +164,7 @@ async function measure(
   const lap = stopwatch()
   const stream = calibration && (await fewTokens(prepared, calibration))
   const plan = await calibrationPlan(prepared, calibration)
-  // what is run first is compiled while it runs
-  await measureBlock(prepared, 0, stream, plan)
+  await measureBlock(prepared, 0, stream, plan, WARM_UP)
   lap()
   const alike = blocksAlike(prepared)
   for (const [index, count] of alike) {
@@ -171,6 +173,7 @@ async function measure(
       index,
       calibration && (await fewTokens(prepared, calibration)),
       plan,
+      enoughOfLayer(),
     )
     seconds.calibration += count * block.calibration
     seconds.quantization += count * block.quantization
@@ -213,11 +216,12 @@ async function endsSeconds({ weights, ends }: PreparedRun): Promise<number> {
   let seconds = 0
   for (const { name, rows, cols, bits, method } of ends) {
     if (method === 'rtn') continue
-    const count = Math.min(rows, mostRows())
+    const most = enoughOfLayer()
+    const count = Math.min(rows, most.rows)
     const weight = matrix(count, cols, await readRows(weights, name, 0, count))
     const linear = { kind: name, name, biasName: undefined, rows, cols }
     const inputs = inputsOf('embedding', cols, undefined)
-    const layer = { linear, weight, inputs, settings: endSettings(bits, 0), share: 0, tokens: 0 }
+    const layer = { linear, weight, inputs, settings: endSettings(bits, 0), share: 0, tokens: 0, most }
     const { own, factors } = await measureLayer(layer)
     seconds += own + factors
   }

@@ -10,6 +10,7 @@ import type { StageStatistics } from '../calibrate/statistics/stage-sums.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
 import { stopwatch } from '../stopwatch.js'
 import { type LayerSeconds, measureLayer } from './measure-layer.js'
+import type { Extent } from './measure-rows.js'
 import { type CalibrationPlan, measureCollecting, measurePassing } from './measure-stage.js'
 
 /** Seconds that a block takes. */
@@ -31,12 +32,14 @@ function likeness({ linears, uses, expert }: Stage): string {
  * Takes a few tokens through a block and quantizes a part of its layers, each kind of stage once.
  *
  * @param stream tokens in front of the block
+ * @param most of a layer
  */
 export async function measureBlock(
   { weights, config, settings, plan }: PreparedRun,
   index: number,
   stream: CalibrationStream | undefined,
   whole: CalibrationPlan,
+  most: Extent,
 ): Promise<BlockSeconds> {
   const { driftCorrection: share, tokenWeights } = settings.order
   const clock = stopwatch()
@@ -98,7 +101,7 @@ export async function measureBlock(
       if (seconds === undefined) {
         const weight = matrix(rows, cols, await readRows(weights, name, 0, rows))
         const tokens = inputs ? Math.round(inputs.tokens * scale) : 0
-        seconds = await measureLayer({ linear, weight, inputs, settings, share, tokens })
+        seconds = await measureLayer({ linear, weight, inputs, settings, share, tokens, most })
         known.set(key, seconds)
       }
       sum += seconds.own + (hessians.has(inputs) ? 0 : seconds.factors)

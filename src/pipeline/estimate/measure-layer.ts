@@ -1,6 +1,5 @@
 import { type Matrix, matrix } from '../../common/matrix.js'
 import { type SharedFactors, shareFactors } from '../../hessian/inverse-factor.js'
-import { threadCount } from '../../kernels/kernels.js'
 import type { LinearLayer } from '../../model/decoder/linears.js'
 import { layoutOf } from '../../packing/layout.js'
 import { resolveLayoutOptions } from '../../packing/layout-options.js'
@@ -11,13 +10,7 @@ import type { LayerBits } from '../mixed/options.js'
 import { quantizeHere } from '../quantize/layers/layer-work.js'
 import type { MethodSettings } from '../quantize/quantize-options.js'
 import { stopwatch } from '../stopwatch.js'
-
-/** Columns of what is measured at most: wider layers follow from how these grow. */
-const MOST_COLS = 2048
-/** Rows of what is measured on one thread. */
-const ROWS_ALONE = 256
-/** The same for each of several: half as many are measured too, and must still keep all threads busy. */
-const ROWS_PER_THREAD = 512
+import { type Extent, measureRows, type RowSeconds } from './measure-rows.js'
 
 /** Seconds that quantizing a layer takes. */
 export interface LayerSeconds {
@@ -27,12 +20,8 @@ export interface LayerSeconds {
   readonly factors: number
 }
 
-/** The same of some of its columns, told apart by how it grows with these. */
-export interface PartSeconds {
-  /** What it takes once, however many rows there are: checks and copies of what is columns x columns. */
-  readonly once: number
-  /** Of all rows. */
-  readonly rows: number
+/** The same of some of its columns. */
+export interface PartSeconds extends RowSeconds {
   readonly factors: number
 }
 
@@ -45,11 +34,7 @@ export interface LayerToMeasure {
   readonly share: number
   /** Tokens that the Hessian will come from. */
   readonly tokens: number
-}
-
-/** Rows of a layer that are measured at most, unless a codebook serves more. */
-export function mostRows(): number {
-  return threadCount() === 1 ? ROWS_ALONE : ROWS_PER_THREAD * threadCount()
+  readonly most: Extent
 }
 
 /**
@@ -57,20 +42,21 @@ export function mostRows(): number {
  * their number; what they take by column and by pair of columns is told from two widths.
  */
 export function measureLayer(layer: LayerToMeasure): Promise<LayerSeconds> {
-  return growing(layer.linear.cols, (cols) => measurePart(layer, cols))
+  return growing(layer.linear.cols, layer.most.cols, (cols) => measurePart(layer, cols))
 }
 
-/** What `measure` finds of the first of `cols` columns; of many it follows from two widths. */
+/** What `measure` finds of the first of `cols` columns; of more than `most` it follows from two widths. */
 export async function growing(
   cols: number,
+  most: number,
   measure: (cols: number) => Promise<PartSeconds>,
 ): Promise<LayerSeconds> {
-  if (cols <= MOST_COLS) {
+  if (cols <= most) {
     const { once, rows, factors } = await measure(cols)
     return { own: once + rows, factors }
   }
-  const [narrow, wide] = [await measure(MOST_COLS / 2), await measure(MOST_COLS)]
-  const times = cols / MOST_COLS
+  const [narrow, wide] = [await measure(most / 2), await measure(most)]
+  const times = cols / most
   // searches grow with the columns, products and drift with their square
   const ofPairs = Math.min(wide.rows, Math.max(0, 2 * wide.rows - 4 * narrow.rows))
   // the wider, the nearer to the cube of the columns: on the way there between it and the power found
@@ -87,16 +73,16 @@ function powerOf(narrow: number, wide: number, least: number, most: number): num
 }
 
 /** Of the first `cols` columns, all rows. */
-async function measurePart({ linear, ...layer }: LayerToMeasure, cols: number): Promise<PartSeconds> {
+async function measurePart({ linear, most, ...layer }: LayerToMeasure, cols: number): Promise<PartSeconds> {
   const isWhole = isMeasuredWhole(layer.settings, linear)
   const settings = isWhole ? layer.settings : partOptions(layer.settings, linear)
-  const rows = isWhole ? linear.rows : rowsToMeasure(settings, linear, cols)
+  const rows = isWhole ? linear.rows : rowsToMeasure(settings, linear, cols, most.rows)
   const { timed, seconds, besides } = timedFactors(shareFactors())
   const time = (count: number) => {
     const work = {
       name: linear.name,
       weight: corner(layer.weight, count, cols),
-      inputs: layer.inputs && { ...cornerOf(layer.inputs, count, cols), tokens: layer.tokens },
+      inputs: layer.inputs && ofAllTokens(cornerOf(layer.inputs, count, cols), layer.tokens),
       settings,
       layerBits: bitsOf(settings),
       driftShare: layer.share,
@@ -107,27 +93,8 @@ async function measurePart({ linear, ...layer }: LayerToMeasure, cols: number): 
     })
   }
   // more rows are those that one codebook serves: half of them would take what its fit takes
-  const alike = rows === mostRows()
-  return { ...(await onceAndRows(time, rows, linear.rows, alike)), factors: seconds() }
-}
-
-/**
- * What a layer takes once and what all its rows take, from the time of `measured` of them and of half of these.
- *
- * @param alike whether fewer rows take less; else nothing is told apart
- */
-export async function onceAndRows(
-  time: (rows: number) => Promise<number>,
-  measured: number,
-  all: number,
-  alike: boolean,
-): Promise<Pick<PartSeconds, 'once' | 'rows'>> {
-  const many = await time(measured)
-  if (!alike || measured >= all) return { once: 0, rows: (many * all) / measured }
-  const few = Math.floor(measured / 2)
-  const perRow = (many - (await time(few))) / (measured - few)
-  const rest = Math.min(many, Math.max(0, perRow * measured))
-  return { once: many - rest, rows: (rest * all) / measured }
+  const alike = rows === most.rows
+  return { ...(await measureRows(time, rows, linear.rows, alike)), factors: seconds() }
 }
 
 /** Factors that a clock runs beside while they are made. */
@@ -171,11 +138,16 @@ function partOptions(settings: MethodSettings, { rows, cols }: LinearLayer): Met
   return { ...settings, options: { ...options, groupSize: layout.rowsPerGroup * layout.columnsPerGroup } }
 }
 
-function rowsToMeasure(settings: MethodSettings, { rows, cols }: LinearLayer, width: number): number {
-  if (settings.method !== 'gptvq') return Math.min(rows, mostRows())
+function rowsToMeasure(
+  settings: MethodSettings,
+  { rows, cols }: LinearLayer,
+  width: number,
+  most: number,
+): number {
+  if (settings.method !== 'gptvq') return Math.min(rows, most)
   const resolved = resolveLayoutOptions(settings.options)
   const layout = layoutOf(rows, Math.min(cols, width), resolved)
-  return Math.min(rows, isTrellis(layout) ? mostRows() : Math.max(mostRows(), layout.rowsPerGroup))
+  return Math.min(rows, isTrellis(layout) ? most : Math.max(most, layout.rowsPerGroup))
 }
 
 /** Of mixed bits the mean; they are not known yet. */
@@ -188,6 +160,17 @@ export function corner({ cols, data }: Matrix, rows: number, width: number): Mat
   const part = matrix(rows, width)
   for (let r = 0; r < rows; r++) part.data.set(data.subarray(r * cols, r * cols + width), r * width)
   return part
+}
+
+/**
+ * Stands for what all tokens would have shown. Where few were measured, the Hessian is of a low rank as theirs will not be,
+ * and searches take up to twice as long with such a one: half of what is off its diagonal is enough against that.
+ */
+function ofAllTokens({ hessian, ...seen }: InputStatistics, tokens: number): InputStatistics {
+  const { cols, data } = hessian
+  const isLowRank = seen.tokens < cols && tokens >= cols
+  if (isLowRank) for (let i = 0; i < data.length; i++) if (i % (cols + 1) !== 0) data[i] /= 2
+  return { ...seen, hessian, tokens }
 }
 
 function cornerOf(

@@ -23,7 +23,8 @@ import { type TriedLayer, variantsOf } from '../mixed/variants.js'
 import type { PreparedRun } from '../quantize/prepare-run.js'
 import type { MethodSettings } from '../quantize/quantize-options.js'
 import { stopwatch } from '../stopwatch.js'
-import { corner, growing, type LayerSeconds, mostRows, onceAndRows, timedFactors } from './measure-layer.js'
+import { corner, growing, type LayerSeconds, timedFactors } from './measure-layer.js'
+import { enoughOfLayer, measureRows } from './measure-rows.js'
 
 /** Weights of a layer that are quantized for trial, unless its threads need more rows. */
 const MOST_WEIGHTS = 2 ** 20
@@ -171,9 +172,10 @@ async function timeTrials(
     throw new ShapeError(`trials of ${settings.method}; expected those of gptvq`)
   const { options } = settings
   const resolved = resolveLayoutOptions(options)
+  const most = enoughOfLayer()
   let lists = 0
-  const found = await growing(weight.cols, async (cols) => {
-    const rows = Math.min(weight.rows, Math.max(mostRows(), Math.floor(MOST_WEIGHTS / cols)))
+  const found = await growing(weight.cols, most.cols, async (cols) => {
+    const rows = Math.min(weight.rows, Math.max(most.rows, Math.floor(MOST_WEIGHTS / cols)))
     const candidates = layerCandidates(rows, cols, resolved, bpv)
     lists = candidates.length
     const { timed, seconds, besides } = timedFactors(shareFactors())
@@ -184,7 +186,7 @@ async function timeTrials(
         await tryCandidates(corner(weight, count, cols), inputs, candidates, { ...options, bpv }, how)
       })
     const alike = resolved.trellisBits > 0
-    return { ...(await onceAndRows(time, rows, weight.rows, alike)), factors: seconds() }
+    return { ...(await measureRows(time, rows, weight.rows, alike)), factors: seconds() }
   })
   return { ...found, lists }
 }
