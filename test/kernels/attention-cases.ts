@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import type { AttentionTask, ForwardKernels, HeldRows } from '../../src/kernels/forward-contract.js'
-import { normals, unwritten, withArrays, withinLarger } from './forward-arrays.js'
+import { normals } from '../support/random-matrix.js'
+import { unwritten, withArrays, withinLarger } from './forward-arrays.js'
 
 export interface AttentionShape extends Omit<AttentionTask, 'queries' | 'keys' | 'values' | 'output'> {
   readonly seed: number

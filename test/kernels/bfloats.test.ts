@@ -3,10 +3,10 @@ import { describe, expect, it } from 'vitest'
 import type { ForwardKernels } from '../../src/kernels/forward-contract.js'
 import { decodeBfloats, encodeBfloats } from '../../src/kernels/half.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
+import { normals } from '../support/random-matrix.js'
 import {
   builds,
   isSame,
-  normals,
   onThreads,
   startForwardKernels,
   unwritten,

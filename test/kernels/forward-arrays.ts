@@ -4,9 +4,6 @@ import { wasmForwardKernels } from '../../src/kernels/wasm/forward/forward.js'
 import { baseline, relaxed } from '../../src/kernels/wasm/runtime/forward-binaries.js'
 import { createPool, type Pool, stopWorkers } from '../../src/kernels/wasm/runtime/pool.js'
 import { bestBuild, type KernelBuild, startRuntime } from '../../src/kernels/wasm/runtime/runtime.js'
-import { normals } from '../support/random-matrix.js'
-
-export { normals }
 
 /** The builds that this engine runs. */
 export const builds: readonly KernelBuild[] =

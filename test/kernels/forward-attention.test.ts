@@ -2,12 +2,12 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ForwardKernels, RotateTask, SharesTask } from '../../src/kernels/forward-contract.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
+import { normals } from '../support/random-matrix.js'
 import { attend, attentionShapes, plain } from './attention-cases.js'
 import {
   builds,
   isSame,
   largestGap,
-  normals,
   onThreads,
   startForwardKernels,
   unwritten,

@@ -3,10 +3,10 @@ import { describe, expect, it } from 'vitest'
 import type { ElementActivation, ForwardKernels, NormTask } from '../../src/kernels/forward-contract.js'
 import { referenceActivations } from '../../src/kernels/reference/activation.js'
 import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
+import { normals } from '../support/random-matrix.js'
 import {
   builds,
   largestGap,
-  normals,
   onThreads,
   startForwardKernels,
   unwritten,

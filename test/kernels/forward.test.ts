@@ -7,15 +7,8 @@ import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
 import { productKernels } from '../../src/kernels/wasm/product.js'
 import { createPool } from '../../src/kernels/wasm/runtime/pool.js'
 import { startRuntime } from '../../src/kernels/wasm/runtime/runtime.js'
-import {
-  builds,
-  isSame,
-  largestGap,
-  normals,
-  onThreads,
-  startForwardKernels,
-  withArrays,
-} from './forward-arrays.js'
+import { normals } from '../support/random-matrix.js'
+import { builds, isSame, largestGap, onThreads, startForwardKernels, withArrays } from './forward-arrays.js'
 
 const seeds = fc.nat(1e6)
 

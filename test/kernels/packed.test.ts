@@ -14,15 +14,8 @@ import { referenceForwardKernels } from '../../src/kernels/reference/forward.js'
 import { expandPacked } from '../../src/kernels/reference/packed.js'
 import { permuteColumns } from '../../src/packing/permutation.js'
 import type { QuantizedLayer } from '../../src/packing/quantized-layer.js'
-import {
-  builds,
-  isSame,
-  normals,
-  onThreads,
-  startForwardKernels,
-  unwritten,
-  withArrays,
-} from './forward-arrays.js'
+import { normals } from '../support/random-matrix.js'
+import { builds, isSame, onThreads, startForwardKernels, unwritten, withArrays } from './forward-arrays.js'
 import {
   anyLayers,
   evenLayers,

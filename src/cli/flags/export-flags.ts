@@ -1,5 +1,5 @@
 import type { ExportGgufOptions } from '../../export/export-gguf.js'
-import type { GgufExportType } from '../../export/gguf-types.js'
+import { ggufExportTypes } from '../../export/gguf-types.js'
 import type { ExportOnnxOptions } from '../../export/onnx/export-onnx.js'
 import type { OnnxWeights } from '../../export/onnx/weights/weights.js'
 import { splitRules } from '../../gguf/tokenizer/split-rules.js'
@@ -20,17 +20,7 @@ export const exportFlags = {
   out: { kind: 'path', value: 'FILE', required: true, help: 'the file to write; with onnx the folder' },
   type: {
     kind: 'choice',
-    choices: [
-      'auto',
-      'f32',
-      'f16',
-      'bf16',
-      'q8_0',
-      'q5_1',
-      'q5_0',
-      'q4_1',
-      'q4_0',
-    ] satisfies readonly GgufExportType[],
+    choices: ggufExportTypes,
     help: 'gguf: how weights are stored, see the table; with fewer than 8 bits, embedding and output projection have 8',
     default: 'auto',
   },

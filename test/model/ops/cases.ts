@@ -12,8 +12,6 @@ import type {
 import { availableEngines } from '../../support/engines.js'
 import { normals } from '../../support/random-matrix.js'
 
-export { normals }
-
 /** The engines that the operations on tensors are tested on. */
 export const engines = await availableEngines()
 

@@ -8,12 +8,12 @@ import type { LinearWeights, Ops, TokenRows } from '../../../src/model/ops/ops.j
 import { tensorOps } from '../../../src/model/ops/tensors/tensor-ops.js'
 import { type LinearListener, vectorJacobian } from '../../../src/model/ops/tensors/vector-jacobian.js'
 import { expandedWeight } from '../../../src/model/ops/weight-forms.js'
+import { normals } from '../../support/random-matrix.js'
 import { thrownBy } from '../../support/tolerance.js'
 import {
   attentionCase,
   engines,
   normalMatrix,
-  normals,
   type OpCase,
   opCases,
   randomLinear,

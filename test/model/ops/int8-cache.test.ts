@@ -5,8 +5,8 @@ import { allocateRows, releaseRows, storeRuns } from '../../../src/model/ops/ker
 import { kernelOps } from '../../../src/model/ops/kernels/kernel-ops.js'
 import type { AttentionShape, CachePrecision } from '../../../src/model/ops/ops.js'
 import { tensorOps } from '../../../src/model/ops/tensors/tensor-ops.js'
-import { normals } from '../../kernels/forward-arrays.js'
 import { watchKernelArrays } from '../../support/kernel-arrays.js'
+import { normals } from '../../support/random-matrix.js'
 import { rejectionOf } from '../../support/tolerance.js'
 
 const largestOf = (values: Float32Array) => values.reduce((most, x) => Math.max(most, Math.abs(x)), 0)

@@ -11,8 +11,8 @@ import { tensorOps } from '../../../src/model/ops/tensors/tensor-ops.js'
 import { expandedWeight, isPrepared } from '../../../src/model/ops/weight-forms.js'
 import { pack, type QuantizedLayer } from '../../../src/packing/quantized-layer.js'
 import { anyLayers, shapeOf } from '../../kernels/packed-weights.js'
+import { normals } from '../../support/random-matrix.js'
 import { expectClose } from '../../support/tolerance.js'
-import { normals } from './cases.js'
 
 const builds = [...new Set<KernelName>(['reference', 'baseline', bestBuild()])]
 

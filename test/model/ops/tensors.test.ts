@@ -5,6 +5,7 @@ import { ShapeError } from '../../../src/common/errors.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import type { Ops } from '../../../src/model/ops/ops.js'
 import { tensorOps } from '../../../src/model/ops/tensors/tensor-ops.js'
+import { normals } from '../../support/random-matrix.js'
 import { expectClose, largestDifference, rejectionOf } from '../../support/tolerance.js'
 import {
   attentionCase,
@@ -12,7 +13,6 @@ import {
   engines,
   forwardCases,
   normalMatrix,
-  normals,
   type OpCase,
   opCases,
   randomLinear,
