@@ -164,9 +164,9 @@ export function corner({ cols, data }: Matrix, rows: number, width: number): Mat
 
 /**
  * Stands for what all tokens would have shown. Where few were measured, the Hessian is of a low rank as theirs will not be,
- * and searches take up to twice as long with such a one: half of what is off its diagonal is enough against that.
+ * and refinement takes twice as long with such a one: to halve what is off its diagonal is enough against that.
  */
-function ofAllTokens({ hessian, ...seen }: InputStatistics, tokens: number): InputStatistics {
+export function ofAllTokens({ hessian, ...seen }: InputStatistics, tokens: number): InputStatistics {
   const { cols, data } = hessian
   const isLowRank = seen.tokens < cols && tokens >= cols
   if (isLowRank) for (let i = 0; i < data.length; i++) if (i % (cols + 1) !== 0) data[i] /= 2

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { growing } from '../../../src/pipeline/estimate/measure-layer.js'
+import { growing, ofAllTokens } from '../../../src/pipeline/estimate/measure-layer.js'
 
 /** Seconds of a layer whose rows take so much for a column and for a pair of columns. */
 const costOf = (cols: number, perColumn: number, perPair: number) => ({
@@ -44,4 +44,22 @@ describe('the time of a layer', () => {
       expect(found.factors).toBeLessThan(wide * 4 ** 3)
     },
   )
+})
+
+describe('the Hessian that a layer is measured with', () => {
+  const hessian = () => ({ rows: 3, cols: 3, data: Float32Array.of(4, 2, 2, 2, 4, 2, 2, 2, 4) })
+
+  it('of few tokens that stand for many has half of what is off the diagonal', () => {
+    const found = ofAllTokens({ tokens: 2, hessian: hessian() }, 100)
+    expect([...found.hessian.data]).toEqual([4, 1, 1, 1, 4, 1, 1, 1, 4])
+    expect(found.tokens).toBe(100)
+  })
+
+  it.each([
+    ['as many tokens as it has columns', 3, 100],
+    ['as few as the run will have', 2, 2],
+  ])('of %s stays as it is', (_, seen, tokens) => {
+    const found = ofAllTokens({ tokens: seen, hessian: hessian() }, tokens)
+    expect(found).toEqual({ tokens, hessian: hessian() })
+  })
 })
