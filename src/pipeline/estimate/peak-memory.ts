@@ -1,3 +1,4 @@
+import { threadCount } from '../../kernels/kernels.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { blockLinears, isExpert } from '../../model/decoder/linears.js'
 import { blockStages } from '../../model/decoder/stages.js'
@@ -26,8 +27,10 @@ export interface PeakMemory {
   readonly before: number
 }
 
-/** Resident memory of a process that has quantized a small model. */
+/** Resident memory of a process that has quantized a small model on one thread. */
 const PROCESS_BYTES = 300e6
+/** What each further thread takes: an engine of its own, and its part of the memory of the kernels. */
+export const THREAD_BYTES = 16e6
 
 /** Copies of a layer's weights that are held at most: target, work, quantized, and what drift correction sums. */
 const LAYER_COPIES = 6
@@ -51,7 +54,7 @@ export function peakMemory(prepared: PreparedRun, tokens: number): PeakMemory {
     ? { weighting, hasDrift: settings.order.driftCorrection > 0 }
     : undefined
   return {
-    process: PROCESS_BYTES,
+    process: PROCESS_BYTES + (threadCount() - 1) * THREAD_BYTES,
     weights: Math.max(...config.blocks.map((block) => blockBytes(block))),
     layer: Math.max(...config.blocks.map((block) => stageBytes(block, seen))),
     activations: activationBytes(config, tokens, streamsOf(settings.order)),

@@ -6,8 +6,10 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { OptionError } from '../../../src/common/errors.js'
+import { setThreads, threadCount } from '../../../src/kernels/kernels.js'
 import { type QuantizeModelOptions, quantizeModel } from '../../../src/model.js'
 import { batchesInMemory, leastMemory } from '../../../src/pipeline/calibrate/memory-bound.js'
+import { THREAD_BYTES } from '../../../src/pipeline/estimate/peak-memory.js'
 import { prepareRun } from '../../../src/pipeline/quantize/prepare-run.js'
 import { fixtureFolder } from '../../model/families/fixture.js'
 import { rejectionOf } from '../../support/tolerance.js'
@@ -42,6 +44,13 @@ async function peakOf(limit: readonly string[], ...args: string[]) {
   const [command, ...rest] = [...limit, process.execPath, '--import', 'tsx', script, ...args]
   const { stdout } = await promisify(execFile)(command, rest)
   return JSON.parse(stdout) as { bound: number; peak: number; digest: string }
+}
+
+/** Resident bytes of a process that has so many threads at work. */
+async function residentWith(threads: number): Promise<number> {
+  const script = fileURLToPath(new URL('./peak-of-threads.ts', import.meta.url))
+  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', script, String(threads)])
+  return Number(stdout)
 }
 
 /** Whether the system can limit the data of a process; where not, one line says that a test is left out. */
@@ -133,12 +142,31 @@ describe('a run with a bound on its memory', () => {
     const error = await rejectionOf(() => quantizeModel({ ...all, memory: 1e8 }))
     expect(error).toBeInstanceOf(OptionError)
     expect((error as OptionError).option).toBe('memory')
-    expect((error as Error).message).toMatch(/100 MB is too little .* at least 3\d\d MB are needed/)
+    expect((error as Error).message).toMatch(/100 MB is too little .* at least [3-9]\d\d MB are needed/)
     for (const memory of [0, Number.NaN, -5]) {
       expect(await rejectionOf(() => quantizeModel({ ...all, memory }))).toBeInstanceOf(OptionError)
     }
     const tuned = { ...all, trellisBits: 0, tuningEpochs: 1, bpv: 4, memory: 1e10 } as const
     expect(String(await rejectionOf(() => quantizeModel(tuned)))).toMatch(/memory: tuning keeps all/)
+  })
+
+  it('has room for every thread, of which none takes more', async () => {
+    const [one, many] = await Promise.all([1, 12].map(residentWith))
+    const perThread = (many - one) / 11
+    expect(perThread).toBeGreaterThan(THREAD_BYTES / 4)
+    expect(perThread).toBeLessThan(THREAD_BYTES)
+    const least = async (threads: number) => {
+      setThreads(threads)
+      const prepared = await prepareRun({ ...baseOptions, model })
+      await prepared.checkpoint.close()
+      return leastMemory(prepared)
+    }
+    const threads = threadCount()
+    try {
+      expect((await least(12)) - (await least(1))).toBe(11 * THREAD_BYTES)
+    } finally {
+      setThreads(threads)
+    }
   })
 
   it('keeps to it, up to 100 MB: measured as the largest resident set of a process, and under a limit', async () => {

@@ -1,6 +1,7 @@
 /** Quantizes a model whose activations outweigh all else, and prints its peak memory: `peak-of-run.ts FOLDER bounded|free`. */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import { setThreads } from '../../../src/kernels/kernels.js'
 import { quantizeModel } from '../../../src/model.js'
 import { leastMemory } from '../../../src/pipeline/calibrate/memory-bound.js'
 import { prepareRun } from '../../../src/pipeline/quantize/prepare-run.js'
@@ -8,6 +9,8 @@ import { writeTinyModel } from '../../support/tiny-model.js'
 
 const [folder, bounded] = process.argv.slice(2)
 const length = 64
+// of more than there are at work the bound would have room left
+setThreads(1)
 if (!existsSync(folder)) await writeTinyModel(folder)
 const sequences = Array.from({ length: 6000 }, (_, s) =>
   Int32Array.from({ length }, (_, i) => (31 * s + i * i + (s % 7) * i) % 256),
