@@ -9,6 +9,7 @@ import { readRows } from '../../model/decoder/weights.js'
 import { startEngine } from '../../model/ops/engine.js'
 import { sampleSequences } from '../../model/passes/sampling.js'
 import { joinTokens } from '../../train/loop/run-training.js'
+import { isStatic } from '../activations/options.js'
 import { type Calibration, gatherCalibration } from '../calibrate/calibration.js'
 import {
   batchInMemory,
@@ -119,11 +120,23 @@ async function estimateIf(
       tokens,
       machine: { threads: threadCount(), kernels: kernels().name, products },
       measuredSeconds: lap(),
-      notes: (options.tuningEpochs ?? 0) > 0 ? ['tuning is not in the time'] : [],
+      notes: leftOut(prepared, options),
     }
   } finally {
     await prepared.checkpoint.close()
   }
+}
+
+/** Parts of a run that nothing is measured of. */
+function leftOut(
+  { activations, equalizing }: PreparedRun,
+  { tuningEpochs = 0 }: QuantizeModelOptions,
+): string[] {
+  return [
+    ...(tuningEpochs > 0 ? ['tuning is not in the time'] : []),
+    ...(equalizing.equalization === 'none' ? [] : ['equalizing is not in the time']),
+    ...(isStatic(activations) ? ['finding the ranges of activations is not in the time'] : []),
+  ]
 }
 
 /** Operations of a run, to the order of magnitude. */

@@ -106,6 +106,19 @@ describe('an estimate', () => {
     expect(estimate.layerBytes).toBe(report.layerBytes.after)
   })
 
+  it.each([
+    [{ columnsPerGroup: 16, tuningEpochs: 1, trellisBits: 0, bpv: 4 }, 'tuning'],
+    [{ method: 'rtn', groupSize: 16, equalization: 'smoothquant' }, 'equalizing'],
+    [
+      { method: 'rtn', groupSize: 16, activationBits: 8, activationRange: 'minmax' },
+      'finding the ranges of activations',
+    ],
+  ] as const)('says what is not in its time: %o', async (options, part) => {
+    const { refinementRounds: _, ...text } = base
+    const { notes } = await estimateModel({ ...text, model, ...options })
+    expect(notes).toEqual([`${part} is not in the time`])
+  })
+
   it('grows with the tokens: activations in proportion', async () => {
     const of = async (sequences: number) => estimateModel({ ...base, model, sequences, columnsPerGroup: 16 })
     const [few, many] = [await of(5), await of(20)]
