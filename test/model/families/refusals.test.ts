@@ -130,6 +130,8 @@ describe('fields that change the result', () => {
     ['mixtral', { router_jitter_noise: 0.1, router_aux_loss_coef: 0.02, norm_topk_prob: true }],
     ['gpt_neox', { rotary_pct: 0.5, partial_rotary_factor: 0.5, rotary_emb_base: 700, rope_theta: 700 }],
     ['stablelm', { head_dim: 8 }],
+    ['stablelm', { rope_pct: 0.25 }],
+    ['stablelm', { rope_pct: 0.5, partial_rotary_factor: 0.5 }],
   ])('%s accepts %j, which changes nothing', (family, fields) => {
     expect(() => describeModel(family, fields)).not.toThrow()
   })
@@ -176,7 +178,22 @@ describe('impossible fields', () => {
     ],
     ['gemma2', { layer_types: ['full_attention'] }, 'expected a list of 4 entries'],
     ['gemma2', { sliding_window: null }, 'sliding_window is null'],
-    ['qwen2', { layer_types: Array(4).fill('sliding_attention') }, 'as layer_types asks for windows'],
+    [
+      'qwen2',
+      { layer_types: Array(4).fill('sliding_attention') },
+      'use_sliding_window is missing; expected true, as layer_types asks for windows',
+    ],
+    [
+      'smollm3',
+      { layer_types: Array(4).fill('sliding_attention'), use_sliding_window: false, sliding_window: 5 },
+      'use_sliding_window is false; expected true, as layer_types asks for windows',
+    ],
+    [
+      'smollm3',
+      { layer_types: Array(4).fill('sliding_attention'), use_sliding_window: true },
+      'sliding_window is missing; expected a positive whole number, as layer_types asks for windows',
+    ],
+    ['stablelm', { rope_pct: 0.5 }, 'rope_pct is 0.5; expected what partial_rotary_factor says'],
     ['mixtral', { num_local_experts: 4, num_experts: 5 }, 'num_local_experts is 4'],
     ['mixtral', { num_local_experts: 0 }, 'num_local_experts is 0'],
     ['mixtral', { num_local_experts: 1e9 }, 'num_local_experts is 1000000000; expected at most 32768'],
