@@ -16,6 +16,7 @@ export {
   type AnalysisRange,
   analysisHtml,
 } from './report/page/analysis-html.js'
+export type { ExpertTokens } from './report/page/expert-tokens.js'
 export type { ReportCodebook, ReportData, ReportLayer } from './report/page/report-data.js'
 export { reportHtml } from './report/page/report-html.js'
 export { reproduceCommand } from './report/page/reproduce-command.js'

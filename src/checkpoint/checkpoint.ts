@@ -2,12 +2,14 @@ import { openGgufModel } from '../gguf/open-gguf-model.js'
 import { locateModel } from './locate-model.js'
 import { type Checkpoint, openModelFolder } from './model-folder.js'
 import { type ModelPlace, type ModelSource, requireModel } from './model-source.js'
+import { withTiedHead } from './tied-head.js'
 
 export type { Checkpoint } from './model-folder.js'
 
 /**
  * Opens a model: a folder, of which it reads `config.json`, the index if there is one and the header of every
- * safetensors file, or a GGUF file, of which it reads the header; of the weights nothing. Call `close()` when done.
+ * safetensors file, or a GGUF file, of which it reads the header; of the weights nothing, unless a head is stored that is
+ * tied to the embedding: the two are compared, and the copy is left out. Call `close()` when done.
  *
  * The tensors of a GGUF file have the names and the order of rows of the model on the hub, and are read as F32:
  * exactly the values that their blocks stand for.
@@ -22,7 +24,8 @@ export async function openCheckpoint(name: ModelPlace): Promise<Checkpoint> {
   requireModel('folder', name)
   const files = await locateModel(name)
   try {
-    return files.main === undefined ? await openModelFolder(files) : await openModelFile(files)
+    if (files.main !== undefined) return await openModelFile(files)
+    return await withTiedHead(await openModelFolder(files))
   } catch (error) {
     await files.close?.()
     throw error

@@ -45,7 +45,6 @@ export function ggufTensors(decoder: DecoderDescription, neighbours: boolean): N
     ...decoder.blocks.flatMap((block) => blockTensors(block, neighbours)),
     ...normTensors('output_norm', decoder.finalNorm),
     ...(head.tensor === embedding.tensor ? [] : [whole('output.weight', head.tensor)]),
-    ...(head.bias === undefined ? [] : [listOf('output.bias', head.bias, vocabSize)]),
   ]
 }
 

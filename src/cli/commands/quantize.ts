@@ -3,6 +3,7 @@ import type { OnProgress } from '../../pipeline/progress.js'
 import type { QuantizeModelOptions } from '../../pipeline/quantize/quantize-model.js'
 import type { QuantizationReport } from '../../pipeline/quantize/report.js'
 import { runDetails } from '../../pipeline/reports/run-details.js'
+import { describeExpertTokens, expertTokens } from '../../report/page/expert-tokens.js'
 import { settingFlags } from '../../report/page/setting-flags.js'
 import { quantizeFlags } from '../flags/flags.js'
 import { type CommandContext, defineCommand } from '../parse/command.js'
@@ -145,6 +146,7 @@ function summary(
     ['layer error', describeErrors(report)],
     ...describeDrift(report),
     ...describeCalibration(report),
+    ...describeExperts(report),
     ...labelled(
       'model',
       report.notes.flatMap((note) => wrapText(note, 63)),
@@ -263,6 +265,12 @@ function describeCalibration({ calibration, method }: QuantizationReport): strin
   const { sequences, length, notes } = calibration
   const first = `${formatCount(sequences, 'sequence')} of ${formatCount(length, 'token')}`
   return labelled('calibration', [first, ...notes])
+}
+
+/** How the calibration text fell on experts. */
+function describeExperts({ layers }: QuantizationReport): string[][] {
+  const experts = expertTokens(layers)
+  return experts === undefined ? [] : [['experts', describeExpertTokens(experts)]]
 }
 
 function describeTuning({ tuning }: QuantizationReport): string[][] {

@@ -37,8 +37,6 @@ export interface EmbeddingDescription {
 export interface HeadDescription {
   /** Name of the tensor; that of the embedding where the two are tied. */
   readonly tensor: string
-  /** Name of the tensor of biases, vocabSize values. */
-  readonly bias?: string
   /** What logits are multiplied by. */
   readonly scale: number
   /** Logits become `cap tanh(logit / cap)`. */

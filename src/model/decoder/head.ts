@@ -6,7 +6,7 @@ import type { LinearWeights, NormWeights, Ops } from '../ops/ops.js'
 import { releaseWeights, runningOps } from '../ops/running.js'
 import { assertNormTensors, readNorm } from './block.js'
 import type { DecoderDescription } from './description.js'
-import { assertTensorShape, readRows, readTensor, type WeightSource } from './weights.js'
+import { assertTensorShape, readRows, type WeightSource } from './weights.js'
 
 /** A head up to this many bytes stays in memory; a larger one is read again, slice by slice, at each use. */
 const keptBytes = 2 ** 27
@@ -60,7 +60,6 @@ export function assertHead(source: WeightSource, config: DecoderDescription): vo
   const { vocabSize, hiddenSize, head, embedding, finalNorm } = config
   const why = `vocab_size and hidden_size; tie_word_embeddings is ${head.tensor === embedding.tensor}`
   assertTensorShape(source, head.tensor, [vocabSize, hiddenSize], why)
-  if (head.bias !== undefined) assertTensorShape(source, head.bias, [vocabSize], 'vocab_size')
   assertNormTensors(source, finalNorm)
 }
 
@@ -156,10 +155,7 @@ async function readSlice(
 ): Promise<LinearWeights> {
   const rows = Math.min(most, vocabSize - first)
   const weight = stored ?? (await readRows(source, head.tensor, first, rows))
-  const biases =
-    head.bias === undefined ? undefined : await readTensor(source, head.bias, [vocabSize], 'vocab_size')
-  const bias = biases?.slice(first, first + rows)
-  return { kind: head.tensor, rows, cols: hiddenSize, weight, bias }
+  return { kind: head.tensor, rows, cols: hiddenSize, weight, bias: undefined }
 }
 
 /** The weight as bits of bfloat16, where these stand for the same values. */

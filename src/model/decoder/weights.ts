@@ -1,4 +1,4 @@
-import { CheckpointError } from '../../common/errors.js'
+import { CheckpointError, UnsupportedError } from '../../common/errors.js'
 import { assertFinite, matrix } from '../../common/matrix.js'
 import type { PackedQuantizedLayer } from '../../packing/quantized-layer.js'
 
@@ -39,6 +39,7 @@ export interface WeightSource {
  *
  * @param why where the expected sizes come from, e.g. `'hidden_size'`
  * @throws CheckpointError naming the tensor, its shape and the expected one
+ * @throws UnsupportedError where it is part of a fused tensor that is not read
  */
 export function assertTensorShape(
   source: WeightSource,
@@ -49,6 +50,8 @@ export function assertTensorShape(
   const found = source.shape(name)
   const reason = `config.json asks for ${expected.join(' x ')} (${why})`
   if (found === undefined) {
+    refuseFusedExperts(source, name)
+    refuseNamesOfBaseModel(source, name)
     throw new CheckpointError(
       `${name}: no such tensor in the checkpoint; ${reason}. Files may be missing, or config.json is of another model`,
     )
@@ -58,6 +61,27 @@ export function assertTensorShape(
       `${name}: found the shape ${found.join(' x ') || 'of a scalar'}; ${reason}. config.json may be of another model`,
     )
   }
+}
+
+/** `save_pretrained` of transformers 5 writes the experts of a block as one tensor if told to. */
+function refuseFusedExperts(source: WeightSource, missing: string): void {
+  const fused = missing.replace(/\.(mlp|block_sparse_moe)\..*/, '.mlp.experts.gate_up_proj')
+  if (fused === missing || source.shape(fused) === undefined) return
+  throw new UnsupportedError(
+    `${missing}: no such tensor in the checkpoint, which has ${fused}: tensors that fuse all experts of a block are not ` +
+      'read. Load the model with transformers and save it with save_pretrained(folder, save_original_format=True)',
+  )
+}
+
+function refuseNamesOfBaseModel(source: WeightSource, missing: string): void {
+  const [prefix] = /^[^.]+\.(?=.*\.)/.exec(missing) ?? ['']
+  const found = missing.slice(prefix.length)
+  if (prefix === '' || source.shape(found) === undefined) return
+  throw new CheckpointError(
+    `${missing}: no such tensor in the checkpoint, which has ${found}: its names lack ${prefix} in front, as of a base ` +
+      'model that was saved alone. Where its head is stored too or is the embedding, load it with AutoModelForCausalLM ' +
+      'of transformers and save it again; else give the folder of the whole model',
+  )
 }
 
 /**

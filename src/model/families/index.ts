@@ -54,7 +54,7 @@ export function architectureOfFamily(modelType: string): string | undefined {
 
 /**
  * Describes the decoder of a Hugging Face `config.json`. Fields that Hugging Face lets out get its defaults; those that
- * change what a model computes are understood or refused.
+ * are known to change what a model computes are understood or refused.
  *
  * @param config the parsed JSON
  * @param where how errors name the file

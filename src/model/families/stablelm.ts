@@ -34,6 +34,11 @@ export const stablelm: Family = {
     const headNorms = read.flag('qk_layernorm', false)
     const parallel = read.flag('use_parallel_residual', false)
     const rotary = readRotary(read, { ...sizes, share: 0.25 })
+    // the share in files older than the family in transformers, which reads the other name
+    const oldShare = read.optionalPositive('rope_pct', undefined)
+    if (oldShare !== undefined && Math.floor(oldShare * headDim) !== rotary.dims) {
+      read.fail('rope_pct', oldShare, 'what partial_rotary_factor says, 0.25 when left out')
+    }
     const { attentionInput } = normsBefore
     return decoder(read, {
       sizes,

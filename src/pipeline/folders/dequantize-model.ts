@@ -23,7 +23,10 @@ export interface DequantizeModelOptions extends OutputOptions {
   model: string
   /** The folder to write. */
   output: string
-  /** Default: what each weight was before. `'F32'` keeps the dequantized values bit for bit, the others round them. */
+  /**
+   * Default: what each weight was before. `'F32'` keeps the dequantized values bit for bit, the others round them.
+   * `config.json` says it too.
+   */
   dtype?: PlainDtype
   /** Receives what is being done and how much of it is done. */
   onProgress?: OnProgress
@@ -36,6 +39,9 @@ export interface DequantizedModel extends WrittenCheckpoint {
   /** What a person should know of the files beside the weights. */
   readonly notes: readonly string[]
 }
+
+/** What `config.json` calls them: transformers loads weights in the dtype that it says, however they are stored. */
+const dtypeNames: Readonly<Record<PlainDtype, string>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' }
 
 const optionNames: OptionNames<DequantizeModelOptions> = {
   model: true,
@@ -88,7 +94,7 @@ async function dequantizeFolder(options: DequantizeModelOptions): Promise<Dequan
       await copyFiles(checkpoint, writer)
       const card = dequantizedCard(quantization.method, await sourceCard(checkpoint))
       await writer.addFile(CARD_FILE, card)
-      await addConfig(writer, checkpoint, undefined)
+      await addConfig(writer, checkpoint, undefined, dtype && dtypeNames[dtype])
       throwIfAborted(signal)
       onProgress?.({ step: `writing ${options.output}`, done: 1 })
       return { ...(await writer.finish()), notes: checkpoint.notes }

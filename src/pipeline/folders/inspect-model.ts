@@ -44,7 +44,8 @@ export interface Inspection {
 }
 
 /**
- * Lists what a model folder holds, from its headers alone.
+ * Lists what a model folder holds, from its headers; a head that is tied to the embedding and stored too is compared with
+ * it and not listed.
  *
  * @throws CheckpointError naming the file and what is wrong with it
  */

@@ -224,14 +224,24 @@ function sizesOf({ tensors }: Checkpoint): { values: number; bytesBefore: number
 /**
  * Writes `config.json`: that of `checkpoint`, its numbers spelt as they are there, with what was done to the weights, or
  * without it.
+ *
+ * @param dtype of all weights, as transformers calls it; left out: what the file says
  */
 export async function addConfig(
   writer: CheckpointWriter,
   { configText }: Checkpoint,
   quantization: QuantizationConfig | undefined,
+  dtype?: string,
 ): Promise<void> {
   const members = membersOf(configText)
+  if (dtype !== undefined) setDtype(members, dtype)
   members.delete('quantization_config')
   if (quantization !== undefined) members.set('quantization_config', memberOf(quantization))
   await writer.addFile('config.json', joinMembers(members))
+}
+
+/** Under the names that the file has for it, else the one that all releases of transformers know. */
+function setDtype(members: Map<string, string>, dtype: string): void {
+  const names = ['dtype', 'torch_dtype'].filter((name) => members.has(name))
+  for (const name of names.length > 0 ? names : ['torch_dtype']) members.set(name, memberOf(dtype))
 }

@@ -44,7 +44,7 @@ export interface PreparedRun {
 }
 
 /**
- * Opens a model, and checks it and all options; reads no weights. Its checkpoint is to be closed.
+ * Opens a model, and checks it and all options; of the weights it reads nothing more. Its checkpoint is to be closed.
  *
  * @throws OptionError, CheckpointError, UnsupportedError
  */

@@ -5,6 +5,7 @@ import type { CodebookGroup } from '../codebooks/codebook-group.js'
 import type { IndexUsage } from '../codebooks/index-usage.js'
 import type { ConvergenceOptions, Curve } from '../convergence-plot.js'
 import type { RateDistortionOptions, RatePoint } from '../rate-distortion.js'
+import type { ExpertTokens } from './expert-tokens.js'
 
 /** What a report says of one quantized layer. */
 export interface ReportLayer {
@@ -76,6 +77,8 @@ export interface ReportData {
     /** What else is to be said of it, e.g. that the text was short. */
     readonly notes: readonly string[]
   }
+  /** How the tokens of that text fell on experts. */
+  readonly experts?: ExpertTokens
   /** Time that quantizing took, in seconds. */
   readonly seconds?: {
     /** Gathering text and running it through the model. */

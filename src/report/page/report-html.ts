@@ -2,6 +2,7 @@ import { requireObject } from '../../common/check-option.js'
 import { empty, html, type Markup } from '../drawing/markup.js'
 import { formatNumber, formatWhole } from '../drawing/text.js'
 import { formatBytes, formatSeconds } from '../drawing/units.js'
+import { describeExpertTokens } from './expert-tokens.js'
 import { htmlDocument } from './html-document.js'
 import { checkReportData, type ReportData, type ReportLayer } from './report-data.js'
 import {
@@ -109,7 +110,7 @@ function restOf(layers: ReportData['layers']): string {
   return layers.some(isVector) ? 'other' : 'zero points'
 }
 
-function settingsList({ settings, calibration }: ReportData): Markup {
+function settingsList({ settings, calibration, experts }: ReportData): Markup {
   const { training, ...others } = settings
   const ofTraining = Object.entries(training ?? {}).map(
     ([name, value]) => [`training: ${name}`, value] as const,
@@ -122,6 +123,7 @@ function settingsList({ settings, calibration }: ReportData): Markup {
     entries.push(['calibration', `${formatWhole(sequences)} sequences of ${formatWhole(length)} tokens`])
     for (const note of notes) entries.push(['', note])
   }
+  if (experts !== undefined) entries.push(['experts', describeExpertTokens(experts)])
   return html`<dl class="pairs">${entries.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>\n`)}</dl>`
 }
 

@@ -24,7 +24,6 @@ export function describedTensors(description: DecoderDescription): Map<string, r
   }
   tensors.set(embedding.tensor, [vocabSize, hiddenSize])
   tensors.set(head.tensor, [vocabSize, hiddenSize])
-  if (head.bias !== undefined) tensors.set(head.bias, [vocabSize])
   norm(finalNorm)
   for (const { norms, attention, feedForward } of description.blocks) {
     Object.values(norms).forEach(norm)

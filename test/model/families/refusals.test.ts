@@ -78,6 +78,16 @@ describe('fields that change the result', () => {
     ['llama', 'num_local_experts', 8],
     ['llama', 'sliding_window', 64],
     ['llama', 'use_sliding_window', true],
+    ['llama', 'window_size', 128],
+    ['llama', 'layer_rope_theta', [1e4, 1e4, 1e6, 1e4]],
+    ['llama', 'swiglu_alpha', 1.702],
+    ['llama', 'mlp_up_softcap', 3],
+    ['llama', 'qk_l2_clip_threshold', 3],
+    ['llama', 'use_attention_gate', true],
+    ['llama', 'moe_k', 2],
+    ['llama', 'rescale_every', 6],
+    ['qwen2', 'dual_chunk_attention_config', { chunk_size: 262144, local_size: 8192 }],
+    ['qwen3_moe', 'use_expert_bias', true],
     ['llama', 'layer_types', ['full_attention', 'sliding_attention']],
     ['llama', 'rope_interleaved', true],
     ['llama', 'no_rope_layers', [1, 0]],
@@ -117,6 +127,18 @@ describe('fields that change the result', () => {
     ['llama', { sliding_window: 4096, use_sliding_window: false, max_window_layers: 3 }],
     ['llama', { layer_types: ['full_attention', 'full_attention'], partial_rotary_factor: 1 }],
     ['llama', { rms_norm_eps: 1e-5, layer_norm_eps: 1e-3 }],
+    [
+      'llama',
+      {
+        max_position_embeddings: 2048,
+        rope_theta: 500,
+        layer_rope_theta: [500, 500],
+        window_size: 2048,
+        rescale_every: 0,
+        moe_k: 0,
+      },
+    ],
+    ['llama', { use_expert_bias: false, use_attention_gate: false, swiglu_alpha: null }],
     ['llama', { quantization_config: { quant_method: 'gptvq', version: 1 } }],
     [
       'llama',
@@ -130,6 +152,8 @@ describe('fields that change the result', () => {
     ['mixtral', { router_jitter_noise: 0.1, router_aux_loss_coef: 0.02, norm_topk_prob: true }],
     ['gpt_neox', { rotary_pct: 0.5, partial_rotary_factor: 0.5, rotary_emb_base: 700, rope_theta: 700 }],
     ['stablelm', { head_dim: 8 }],
+    ['stablelm', { rope_pct: 0.25 }],
+    ['stablelm', { rope_pct: 0.5, partial_rotary_factor: 0.5 }],
   ])('%s accepts %j, which changes nothing', (family, fields) => {
     expect(() => describeModel(family, fields)).not.toThrow()
   })
@@ -176,7 +200,22 @@ describe('impossible fields', () => {
     ],
     ['gemma2', { layer_types: ['full_attention'] }, 'expected a list of 4 entries'],
     ['gemma2', { sliding_window: null }, 'sliding_window is null'],
-    ['qwen2', { layer_types: Array(4).fill('sliding_attention') }, 'as layer_types asks for windows'],
+    [
+      'qwen2',
+      { layer_types: Array(4).fill('sliding_attention') },
+      'use_sliding_window is missing; expected true, as layer_types asks for windows',
+    ],
+    [
+      'smollm3',
+      { layer_types: Array(4).fill('sliding_attention'), use_sliding_window: false, sliding_window: 5 },
+      'use_sliding_window is false; expected true, as layer_types asks for windows',
+    ],
+    [
+      'smollm3',
+      { layer_types: Array(4).fill('sliding_attention'), use_sliding_window: true },
+      'sliding_window is missing; expected a positive whole number, as layer_types asks for windows',
+    ],
+    ['stablelm', { rope_pct: 0.5 }, 'rope_pct is 0.5; expected what partial_rotary_factor says'],
     ['mixtral', { num_local_experts: 4, num_experts: 5 }, 'num_local_experts is 4'],
     ['mixtral', { num_local_experts: 0 }, 'num_local_experts is 0'],
     ['mixtral', { num_local_experts: 1e9 }, 'num_local_experts is 1000000000; expected at most 32768'],

@@ -35,3 +35,21 @@ it.each([
     expect(config.quant_method).toBe('gptvq')
   },
 )
+
+it.each([
+  ['gemma2-caps', 'dtype'],
+  ['llama-spelling-old', 'torch_dtype'],
+  // the file has none
+  ['gemma-legacy-act', 'torch_dtype'],
+])('the config.json of %s says by %s what dtype dequantizing was told to write', async (name, field) => {
+  const model = join(fixtureFolder, name)
+  const [quantized, plain] = [join(folder, `${name}-told`), join(folder, `${name}-told-plain`)]
+  await quantizeModel({ model, output: quantized, method: 'rtn' })
+  const configOf = async (place: string) => JSON.parse(await readFile(join(place, 'config.json'), 'utf8'))
+  const original = await configOf(model)
+  expect(original[field]).not.toBe('float32')
+  await dequantizeModel({ model: quantized, output: plain, dtype: 'F32' })
+  expect(await configOf(plain)).toEqual({ ...original, [field]: 'float32' })
+  await dequantizeModel({ model: quantized, output: plain, dtype: 'F16', force: true })
+  expect(await configOf(plain)).toEqual({ ...original, [field]: 'float16' })
+})

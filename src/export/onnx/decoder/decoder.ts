@@ -5,7 +5,7 @@ import type {
   NormDescription,
 } from '../../../model/decoder/description.js'
 import { constant, input, node, output, reshape } from '../graph.js'
-import { type GraphWeights, linear, matrixOf, product, rowsOfMatrix, vector } from '../weights/weights.js'
+import { type GraphWeights, linear, matrixOf, product, rowsOfMatrix } from '../weights/weights.js'
 import { attend, type Call } from './attention.js'
 import { fedForward } from './feed-forward.js'
 import { norm, softCapped, times } from './layers.js'
@@ -25,9 +25,8 @@ export async function addDecoder(weights: GraphWeights, decoder: DecoderDescript
   let x = times(graph, rowsOfMatrix(graph, table, reshape(graph, ids, -1)), embedding.scale)
   for (const block of decoder.blocks) x = await addBlock(weights, call, block, x, hiddenSize)
   const last = await norm(weights, finalNorm, x, hiddenSize)
-  const bias = head.bias === undefined ? undefined : await vector(weights, head.bias, vocabSize)
   const projection = await matrixOf(weights, head.tensor, [vocabSize, hiddenSize])
-  const raw = times(graph, product(weights, projection, last, bias), head.scale)
+  const raw = times(graph, product(weights, projection, last, undefined), head.scale)
   const shape = node(graph, 'Concat', [call.shape, constant(graph, 'int64', [vocabSize])], { axis: 0 })
   const logits = node(graph, 'Reshape', [softCapped(graph, raw, head.softCap), shape])
   output(graph, logits, {

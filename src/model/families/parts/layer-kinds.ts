@@ -18,13 +18,20 @@ export interface Window {
   readonly window?: number
 }
 
-/** The window of each layer. Layers with one need a size: `window` undefined is an error then. */
+/** The window of each layer. Layers with one need a size: `window` undefined is an error then, that of what left it out. */
 export function windowsOf(
   read: ConfigReader,
   kinds: readonly LayerKind[],
   window: number | undefined,
 ): readonly Window[] {
   if (window === undefined && kinds.includes('sliding_attention')) {
+    if (read.read.has('use_sliding_window') && read.value('use_sliding_window') !== true) {
+      read.fail(
+        'use_sliding_window',
+        read.value('use_sliding_window'),
+        'true, as layer_types asks for windows, or a layer_types of full_attention alone',
+      )
+    }
     read.fail(
       'sliding_window',
       read.value('sliding_window'),

@@ -15,8 +15,8 @@ const epsilon: Neutral = (_, config, read) =>
 
 /**
  * Fields that change what some model computes, and the values that leave it as it is; null and false do in any case,
- * unless they are left out of `exceptions`. A family that does not read such a field refuses other values: all other
- * fields (names, training, caches, dtypes) change nothing.
+ * unless they are left out of `exceptions`. A family that does not read such a field refuses other values; all other
+ * fields (names, training, caches, dtypes) are taken to change nothing.
  */
 const resultFields: Readonly<Record<string, Neutral>> = {
   // other tools' weights
@@ -44,13 +44,13 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   // what attention sees
   is_causal: [true],
   use_bidirectional_attention: never,
-  sliding_window: (value, config) =>
-    config.use_sliding_window === false ||
-    (isNumber(value) && isNumber(config.max_position_embeddings) && value >= config.max_position_embeddings),
+  sliding_window: (value, config) => config.use_sliding_window === false || spansAll(value, config),
+  window_size: spansAll,
   use_sliding_window: never,
   layer_types: (value) => Array.isArray(value) && value.every((kind) => kind === 'full_attention'),
   sliding_window_pattern: (_, config) => config.sliding_window == null,
   attention_chunk_size: never,
+  dual_chunk_attention_config: emptyList,
   attention_types: emptyList,
   local_attention: never,
   attention_sinks: never,
@@ -89,12 +89,16 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   kv_lora_rank: never,
   q_lora_rank: never,
   attn_output_gate: never,
+  use_attention_gate: never,
+  qk_l2_clip_threshold: never,
   // positions
   alibi: never,
   learned_pos_emb: never,
   use_rotary_embedding: [true],
   position_embedding_type: ['rope', 'rotary', 'absolute'],
   rope_theta: never,
+  layer_rope_theta: (value, config) =>
+    Array.isArray(value) && value.every((theta) => theta === config.rope_theta),
   rope_scaling: emptyList,
   rope_parameters: emptyList,
   rope_interleaved: never,
@@ -129,6 +133,7 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   mup_enabled: never,
   use_mup: never,
   lm_head_multiplier: one,
+  rescale_every: zero,
   key_multiplier: one,
   // norms and order
   rms_norm_eps: epsilon,
@@ -152,12 +157,16 @@ const resultFields: Readonly<Record<string, Neutral>> = {
   hidden_activation: never,
   activation_function: never,
   swiglu_limit: never,
+  swiglu_alpha: never,
+  mlp_up_softcap: never,
   mlp_multipliers: emptyList,
   mlp_layer_types: (value) => Array.isArray(value) && value.every((kind) => kind === 'dense'),
   num_experts: zero,
   num_local_experts: zero,
   n_routed_experts: zero,
   moe_num_experts: zero,
+  moe_k: zero,
+  use_expert_bias: never,
   n_shared_experts: zero,
   num_shared_experts: zero,
   shared_expert_intermediate_size: zero,
@@ -185,6 +194,11 @@ const epsilons = [
   'norm_eps',
   'norm_epsilon',
 ]
+
+/** Whether a window holds all that a model can see. */
+function spansAll(value: unknown, { max_position_embeddings: longest }: Record<string, unknown>): boolean {
+  return isNumber(value) && isNumber(longest) && value >= longest
+}
 
 function emptyList(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Object.keys(value).length === 0
