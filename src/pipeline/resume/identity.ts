@@ -39,8 +39,8 @@ function settingsThatDiffer(before: RunIdentity, now: RunIdentity): string[] {
   return differencesOf(before.settings, now.settings)
 }
 
-function surroundings({ version, node, engine, kernels }: RunRecord) {
-  return { 'gptvq version': version, 'Node version': node, engine: engine ?? undefined, kernels }
+function surroundings({ version, node, engine, kernels, products }: RunRecord) {
+  return { 'gptvq version': version, 'Node version': node, engine: engine ?? undefined, kernels, products }
 }
 
 function inputsThatDiffer(before: RunIdentity, now: RunIdentity): string[] {

@@ -3,7 +3,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { type FileSystem, nodeFileSystem, writeAt } from '../../../src/checkpoint/file-system.js'
-import { CheckpointError } from '../../../src/common/errors.js'
+import { CheckpointError, OptionError } from '../../../src/common/errors.js'
 import { matrix } from '../../../src/common/matrix.js'
 import { describeDecoder } from '../../../src/model.js'
 import { calibrationStream } from '../../../src/pipeline/calibrate/calibration-stream.js'
@@ -95,6 +95,22 @@ describe('a journal', () => {
     }
     await (await open(output, false)).remove()
     expect(await readdir(join(output, '..'))).toEqual([])
+  })
+
+  it('is not gone on with by other products, whichever of them it was begun with', async () => {
+    const blas = { ...identity, run: { ...identity.run, products: 'blas (OpenBLAS 0.3.21 Haswell)' } }
+    for (const [begun, now, words] of [
+      [identity, blas, 'products wasm (now "blas (OpenBLAS 0.3.21 Haswell)")'],
+      [blas, identity, 'products "blas (OpenBLAS 0.3.21 Haswell)" (now wasm)'],
+    ] as const) {
+      const output = join(await temporaryFolder(), 'out')
+      const first = await openJournal(output, begun, { resume: false, blocks: 3 })
+      await first.save({ blocks: ['block-1.layers'] }, { 'block-1.layers': text('one') })
+      await first.keep()
+      const error = await rejectionOf(() => openJournal(output, now, { resume: true, blocks: 3 }))
+      expect(error).toBeInstanceOf(OptionError)
+      expect((error as Error).message).toContain(`was begun with ${words}. Go on with what it was begun with`)
+    }
   })
 
   it('of another form is refused by name', async () => {
