@@ -9,6 +9,7 @@ import {
   writeNewFile,
 } from '../../checkpoint/file-system.js'
 import { readJsonObject } from '../../checkpoint/json-file.js'
+import { isLockFile } from '../../checkpoint/output/folder-lock.js'
 import {
   claimUnfinished,
   folderBytes,
@@ -201,9 +202,10 @@ async function readState(system: FileSystem, folder: string): Promise<JournalSta
 
 /** Files that a run was still writing when it ended. */
 async function removeOthers(system: FileSystem, folder: string, state: JournalState): Promise<void> {
-  const kept = new Set([...filesOf(state), JOURNAL_FILE, 'lock.json'])
+  const kept = new Set([...filesOf(state), JOURNAL_FILE])
   for (const name of await system.readdir(folder)) {
-    if (!kept.has(name)) await system.rm(join(folder, name), { recursive: true, force: true })
+    if (!kept.has(name) && !isLockFile(name))
+      await system.rm(join(folder, name), { recursive: true, force: true })
   }
 }
 
