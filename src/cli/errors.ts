@@ -56,15 +56,17 @@ function nameFailure(
   stoppedBy: unknown,
 ): Failure {
   if (error instanceof UsageError) return usageFailure(error.message, error.command)
-  if (error instanceof OptionError) return usageFailure(inFlags(error, flags), command)
+  if (error instanceof OptionError) return usageFailure(inWordsOfFlags(inFlags(error, flags)), command)
   if (error instanceof AbortedError) {
     const [, left = ''] = /^stopped[^;]*(; .*)$/.exec(error.message) ?? []
     return { message: `gptvq: stopped${inWordsOfFlags(left)}`, exitCode: exitCodeOfSignal(stoppedBy) }
   }
   if (error instanceof GptvqError) return failed(inWordsOfFlags(error.message))
-  if (isSystemError(error)) return failed(error.message)
+  if (isSystemError(error)) return failed(inWordsOfFlags(error.message))
   if (error instanceof RangeError && error.message.includes('allocation failed')) {
-    return failed(`there is not enough memory (${error.message}); use fewer or shorter sequences`)
+    return failed(
+      `there is not enough memory; use fewer or shorter sequences. The reason: ${inWordsOfFlags(error.message)}`,
+    )
   }
   return failed(`this is a bug in gptvq, please report it with the lines below\n${stackOf(error)}`)
 }
@@ -106,5 +108,7 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
 function stackOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const cause = error.cause === undefined ? '' : `\ncaused by ${stackOf(error.cause)}`
-  return `${error.stack ?? error.message}${cause}`
+  // a stack begins with the message as it was when the error was made
+  const stack = error.stack ?? ''
+  return `${stack.includes(error.message) ? stack : `${error.name}: ${error.message}\n${stack}`}${cause}`
 }

@@ -3,7 +3,7 @@ import { openHead } from '../model/decoder/head.js'
 import { type PartProgress, partOf } from '../pipeline/progress.js'
 import type { TrainingCurve } from './loop/report.js'
 import { type LoopState, runTraining, type TrainingWork } from './loop/run-training.js'
-import { readState, trainingDigest, writeState } from './loop/state-file.js'
+import { readState, trainingIdentity, writeState } from './loop/state-file.js'
 import { openStudent } from './loop/student.js'
 import type { TrainingOptions, TrainingSettings } from './options.js'
 import { type FoundModel, openTeacher, type TrainingText } from './prepare.js'
@@ -39,9 +39,9 @@ export async function trainStudent(
   try {
     const work: TrainingWork = { student, head, sequences, split, teacher, pause, onProgress: inLoop }
     if (checkpoint === undefined) return await runTraining(work, loopSettings(settings))
-    const digest = trainingDigest(student, settings, sequences)
-    const from = await readState(checkpoint, digest, student)
-    const keep = (state: LoopState) => writeState(checkpoint, digest, student, state)
+    const identity = trainingIdentity(student, settings, sequences)
+    const from = await readState(checkpoint, identity, student)
+    const keep = (state: LoopState) => writeState(checkpoint, identity, student, state)
     return await runTraining(work, loopSettings(settings), from, keep)
   } finally {
     head.dispose()

@@ -60,6 +60,23 @@ describe('what a failure says', () => {
     expect(describeIn(new RangeError('Invalid array length')).message).toContain('a bug')
   })
 
+  test('what was added to an error is shown, in the words of flags', () => {
+    const kept = 'kept for --resume (option resume): 2 of 4 blocks done'
+    const system = Object.assign(new Error('EIO'), { code: 'EIO', syscall: 'write' })
+    const memory = new RangeError('Array buffer allocation failed')
+    for (const error of [
+      system,
+      memory,
+      new TypeError('x is no function'),
+      new OptionError('resume', 'no'),
+    ]) {
+      error.message += `. What was done is ${kept}`
+      expect(describeIn(error).message).toContain('What was done is kept for --resume')
+    }
+    expect(describeIn(system).message).not.toContain('option')
+    expect(describeIn(memory).message).not.toContain('option')
+  })
+
   test.each([
     ['SIGINT', 130],
     ['SIGTERM', 143],

@@ -24,6 +24,7 @@ import { splitSequences } from '../../src/train/loop/sequences.js'
 import { trainModel } from '../../src/train/train-model.js'
 import type { TrainModelOptions } from '../../src/train/train-model-options.js'
 import { tinyText, writeTinyModel } from '../support/tiny-model.js'
+import { rejectionOf } from '../support/tolerance.js'
 
 const threads = threadCount()
 let place = ''
@@ -291,7 +292,22 @@ describe('trainModel', () => {
     }
     const first = optionsOf({ ...methods.qat, checkpoint })
     await expect(trainModel({ ...first, onProgress, signal: stop.signal })).rejects.toThrow(AbortedError)
-    await expect(trainModel({ ...first, learningRate: 0.03 })).rejects.toThrow(/state of another training/)
+    const changes: [Partial<TrainModelOptions>, string][] = [
+      [{ learningRate: 0.03, seed: 5 }, 'seed 0 (now 5), learningRate 0.02 (now 0.03).'],
+      [{ text: { sequences: sequences.slice(1) } }, 'another text.'],
+      [{ bits: 4 }, 'bits 2 (now 4), other weights to start from.'],
+    ]
+    for (const [change, words] of changes) {
+      const error = await rejectionOf(() => trainModel({ ...first, ...change }))
+      expect(error).toBeInstanceOf(OptionError)
+      expect((error as Error).message).toContain(
+        `checkpoint: ${checkpoint} is the state of another training, begun with ${words} Give the same again`,
+      )
+    }
+    expect(await readdir(place)).toContain('other-state')
+    // not to be read is not the same as not to be there
+    const blocked = trainModel({ ...first, checkpoint: join(checkpoint, 'state') })
+    await expect(blocked).rejects.toThrow(/cannot read the state of the training in .*ENOTDIR/)
     const { folder: teacher } = await writeTinyModel(join(place, 'teacher'), {
       config: { vocab_size: 256 },
       tensors: (tensors) => {

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { batchInMemory, type PlaceBatch } from './calibration-stream.js'
-import { type SpillFolder, spillBatch } from './spilled-batch.js'
+import { type SpillFolder, spillBatch, spillError } from './spilled-batch.js'
 
 /** Where the activations of a run go. */
 export interface ActivationPlace {
@@ -17,20 +17,25 @@ export async function openActivations(
   folder: string | undefined,
 ): Promise<ActivationPlace> {
   let spill: SpillFolder | undefined
-  const openSpill = async (): Promise<SpillFolder> => {
-    if (folder === undefined) return { path: await mkdtemp(join(tmpdir(), 'gptvq-spill-')), files: 0 }
-    const path = join(folder, 'spill')
-    await mkdir(path)
-    return { path, files: 0 }
-  }
   return {
     async place(index, sequences, state) {
       if (index < resident) return batchInMemory(sequences, state)
-      spill ??= await openSpill()
+      spill ??= await openSpill(folder)
       return spillBatch(spill, sequences, state)
     },
     async close() {
       if (spill) await rm(spill.path, { recursive: true, force: true })
     },
+  }
+}
+
+async function openSpill(folder: string | undefined): Promise<SpillFolder> {
+  try {
+    if (folder === undefined) return { path: await mkdtemp(join(tmpdir(), 'gptvq-spill-')), files: 0 }
+    const path = join(folder, 'spill')
+    await mkdir(path)
+    return { path, files: 0 }
+  } catch (error) {
+    throw spillError(folder ?? tmpdir(), error)
   }
 }

@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileError } from '../../checkpoint/file-errors.js'
 import { nodeFileSystem, writeAt } from '../../checkpoint/file-system.js'
 import { createFilePool } from '../../checkpoint/sources/file-pool.js'
 import { type Matrix, matrix } from '../../common/matrix.js'
@@ -25,7 +26,11 @@ interface SpilledMatrix {
 /** The matrices of a state by their field; the shares of experts are among them as `routes`. */
 type Spilled = ReadonlyMap<string, SpilledMatrix>
 
-/** A batch whose matrices lie on the disk. Which tokens each expert gets, which is little, stays in memory. */
+/**
+ * A batch whose matrices lie on the disk. Which tokens each expert gets, which is little, stays in memory.
+ *
+ * @throws CheckpointError when the disk refuses, now and whenever it is written
+ */
 export async function spillBatch(
   folder: SpillFolder,
   sequences: number,
@@ -85,13 +90,25 @@ function batchOnDisk(
 async function writeMatrix(folder: SpillFolder, { rows, cols, data }: Matrix): Promise<SpilledMatrix> {
   const file = join(folder.path, String(folder.files++))
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-  const handle = await nodeFileSystem.open(file, 'wx')
   try {
-    await writeAt(handle, bytes, 0)
-  } finally {
-    await handle.close()
+    const handle = await nodeFileSystem.open(file, 'wx')
+    try {
+      await writeAt(handle, bytes, 0)
+    } finally {
+      await handle.close()
+    }
+  } catch (error) {
+    throw spillError(folder.path, error)
   }
   return { file, rows, cols, holders: 1 }
+}
+
+/** The error for a folder that takes no activations. */
+export function spillError(path: string, error: unknown): unknown {
+  return fileError(
+    `cannot spill activations to ${path}, make room there or raise --memory (option memory)`,
+    error,
+  )
 }
 
 async function readMatrix({ file, rows, cols }: SpilledMatrix): Promise<Matrix> {

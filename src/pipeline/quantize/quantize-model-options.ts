@@ -68,9 +68,9 @@ export interface ResumeOptions {
    */
   resume?: boolean
   /**
-   * What an interrupted run leaves. `'keep'`, the default: layers done and the activations behind the last finished block,
-   * in a folder `.NAME.unfinished` beside `output`, rewritten block by block. `'discard'`: nothing. RTN, which takes
-   * little time, keeps nothing.
+   * What a run that is interrupted or fails leaves. `'keep'`, the default: layers done and the activations behind the
+   * last finished block, in a folder `.NAME.unfinished` beside `output`, rewritten block by block. `'discard'`: nothing.
+   * RTN, which takes little time, keeps nothing.
    */
   unfinished?: 'keep' | 'discard'
 }

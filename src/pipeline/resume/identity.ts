@@ -1,7 +1,6 @@
-import { isDeepStrictEqual } from 'node:util'
 import { OptionError } from '../../common/errors.js'
-import { shownValue } from '../../common/shown-value.js'
 import type { RunRecord } from '../quantize/run-record.js'
+import { differencesOf, isWrittenAlike } from './differences.js'
 
 /** All that the bytes of a run's result depend on. */
 export interface RunIdentity {
@@ -39,14 +38,14 @@ function settingsThatDiffer(before: RunIdentity, now: RunIdentity): string[] {
   return differencesOf(before.settings, now.settings)
 }
 
-function surroundings({ version, node, engine, kernels }: RunRecord) {
-  return { 'gptvq version': version, 'Node version': node, engine: engine ?? undefined, kernels }
+function surroundings({ version, node, engine, kernels, products }: RunRecord) {
+  return { 'gptvq version': version, 'Node version': node, engine: engine ?? undefined, kernels, products }
 }
 
 function inputsThatDiffer(before: RunIdentity, now: RunIdentity): string[] {
   const weights = before.run.weights === now.run.weights ? [] : ['other weights']
   const config = before.config === now.config ? [] : ['another config.json']
-  const calibration = same(before.run.calibration, now.run.calibration)
+  const calibration = isWrittenAlike(before.run.calibration, now.run.calibration)
     ? []
     : [`other calibration (${sourceOf(before.run)}, now ${sourceOf(now.run)})`]
   return [...weights, ...config, ...calibration]
@@ -56,27 +55,4 @@ function sourceOf({ calibration }: RunRecord): string {
   if (calibration === null) return 'none'
   const { kind, file, sha256 } = calibration
   return [kind, file, sha256?.slice(0, 12)].filter((part) => part !== undefined).join(' ')
-}
-
-function differencesOf(
-  before: Readonly<Record<string, unknown>>,
-  now: Readonly<Record<string, unknown>>,
-): string[] {
-  const names = [...new Set([...Object.keys(before), ...Object.keys(now)])]
-  return names
-    .filter((name) => !same(before[name], now[name]))
-    .map((name) => `${name} ${shown(before[name])} (now ${shown(now[name])})`)
-}
-
-function shown(value: unknown): string {
-  return value === undefined ? 'not given' : shownValue(value)
-}
-
-/** Whether two values are written the same: one of them has been in a file. */
-function same(a: unknown, b: unknown): boolean {
-  return isDeepStrictEqual(asWritten(a), asWritten(b))
-}
-
-function asWritten(value: unknown): unknown {
-  return value === undefined ? undefined : JSON.parse(JSON.stringify(value))
 }

@@ -9,6 +9,7 @@ import {
   writeNewFile,
 } from '../../checkpoint/file-system.js'
 import { readJsonObject } from '../../checkpoint/json-file.js'
+import { isLockFile } from '../../checkpoint/output/folder-lock.js'
 import {
   claimUnfinished,
   folderBytes,
@@ -111,23 +112,22 @@ export async function openJournal(
   { resume, blocks, system = nodeFileSystem }: JournalOptions,
 ): Promise<Journal> {
   const folder = await claimUnfinished(system, output)
-  let found: JournalState | undefined
-  try {
-    found = await readState(system, folder.path)
-    if (found !== undefined && isWork(found)) {
-      if (!resume) throw await unasked(system, output, folder.path, found)
-      requireSameRun(folder.path, found.identity, identity)
-    }
-  } catch (error) {
-    await folder.release()
-    throw error
-  }
   const begun = new Date().toISOString()
   const seconds = { ...NO_TIME, total: 0 }
   const fresh: JournalState = { version: 2, begun, identity, blocksOfModel: blocks, blocks: [], seconds }
-  const state = found !== undefined && isWork(found) ? found : fresh
-  await removeOthers(system, folder.path, state)
-  return journalOf(system, folder, state)
+  try {
+    const found = await readState(system, folder.path)
+    const state = found !== undefined && isWork(found) ? found : fresh
+    if (state !== fresh) {
+      if (!resume) throw await unasked(system, output, folder.path, state)
+      requireSameRun(folder.path, state.identity, identity)
+    }
+    await removeOthers(system, folder.path, state)
+    return journalOf(system, folder, state)
+  } catch (error) {
+    await folder.release()
+    throw fileError(`cannot use ${folder.path}, make it writable or choose another output`, error)
+  }
 }
 
 function journalOf(system: FileSystem, folder: UnfinishedFolder, initial: JournalState): Journal {
@@ -155,9 +155,11 @@ function journalOf(system: FileSystem, folder: UnfinishedFolder, initial: Journa
     },
     hasWork: () => isWork(state),
     async keep() {
-      const words = await described(system, path, state)
-      await folder.release()
-      return words
+      try {
+        return await described(system, path, state)
+      } finally {
+        await folder.release()
+      }
     },
     remove: folder.remove,
   }
@@ -200,9 +202,10 @@ async function readState(system: FileSystem, folder: string): Promise<JournalSta
 
 /** Files that a run was still writing when it ended. */
 async function removeOthers(system: FileSystem, folder: string, state: JournalState): Promise<void> {
-  const kept = new Set([...filesOf(state), JOURNAL_FILE, 'lock.json'])
+  const kept = new Set([...filesOf(state), JOURNAL_FILE])
   for (const name of await system.readdir(folder)) {
-    if (!kept.has(name)) await system.rm(join(folder, name), { recursive: true, force: true })
+    if (!kept.has(name) && !isLockFile(name))
+      await system.rm(join(folder, name), { recursive: true, force: true })
   }
 }
 

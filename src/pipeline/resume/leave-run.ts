@@ -1,12 +1,4 @@
-import {
-  AbortedError,
-  GptvqError,
-  NumericError,
-  OptionError,
-  ShapeError,
-  TextError,
-  UnsupportedError,
-} from '../../common/errors.js'
+import { AbortedError, OptionError } from '../../common/errors.js'
 import type { QuantizedOutput } from '../folders/output.js'
 import type { QuantizeModelOptions } from '../quantize/quantize-model-options.js'
 import type { Journal } from './journal.js'
@@ -34,7 +26,8 @@ export function requireResumable({
 }
 
 /**
- * Removes what is temporary after a failure, but for work that another run can go on with.
+ * Removes what is temporary after a failure, but for work that another run can go on with: whatever the error is, since
+ * most can be put right, and hours of work cannot be had back.
  *
  * @returns the error to throw, which says where that is
  */
@@ -45,19 +38,16 @@ export async function leave(
 ): Promise<unknown> {
   await output?.discard()
   if (journal === undefined) return error
-  if (!journal.hasWork() || comesBack(error)) {
+  if (!journal.hasWork()) {
     await journal.remove()
     return error
   }
   const kept = `kept for --resume (option resume): ${await journal.keep()}`
   if (error instanceof AbortedError) return new AbortedError(`${error.message}; ${kept}`, error.reason)
-  if (error instanceof GptvqError) error.message = `${error.message}. What was done is ${kept}`
+  if (error instanceof Error) {
+    const value = `${error.message.replace(/\.$/, '')}. What was done is ${kept}`
+    // an assignment would fail on a DOMException, whose message is its prototype's
+    Reflect.defineProperty(error, 'message', { value, configurable: true, writable: true })
+  }
   return error
-}
-
-/** Whether a run that goes on would only end in the same error. */
-function comesBack(error: unknown): boolean {
-  return [NumericError, OptionError, ShapeError, TextError, UnsupportedError].some(
-    (kind) => error instanceof kind,
-  )
 }

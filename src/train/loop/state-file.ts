@@ -1,20 +1,31 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { dirname, resolve } from 'node:path'
-import { fileError } from '../../checkpoint/file-errors.js'
+import { fileError, systemErrorCode } from '../../checkpoint/file-errors.js'
 import { nodeFileSystem } from '../../checkpoint/file-system.js'
 import { createParents, syncEntry } from '../../checkpoint/output/output-folder.js'
 import type { SafetensorsFile } from '../../checkpoint/safetensors/safetensors-reader.js'
 import { createShardWriter } from '../../checkpoint/safetensors/shard-writer.js'
 import { openSafetensors } from '../../checkpoint/sources/open-safetensors.js'
-import { CheckpointError } from '../../common/errors.js'
+import { CheckpointError, OptionError } from '../../common/errors.js'
+import { differencesOf } from '../../pipeline/resume/differences.js'
 import type { Floats } from '../weights/trainable.js'
 import type { TrainingPoint } from './report.js'
 import type { LoopState } from './run-training.js'
 import { type Snapshot, type Student, takeSnapshot } from './student.js'
 
+/** All that a training comes to depends on. */
+export interface TrainingIdentity {
+  /** Of plain data. */
+  readonly settings: object
+  /** SHA-256 of the tokens. */
+  readonly text: string
+  /** SHA-256 of what the parameters start from. */
+  readonly start: string
+}
+
 /** What a state file says beside its tensors. */
 interface StateRecord {
-  readonly digest: string
+  readonly identity: TrainingIdentity
   readonly step: number
   readonly kept: number
   readonly points: readonly TrainingPoint[]
@@ -24,18 +35,23 @@ interface StateRecord {
 const RECORD_KEY = 'gptvq_training'
 
 /**
- * A hash of a training as it begins: its settings, its text, and what its parameters start from.
+ * What a training is as it begins.
  *
  * @param settings of plain data
  */
-export function trainingDigest(student: Student, settings: object, sequences: readonly Int32Array[]): string {
-  const hash = createHash('sha256').update(JSON.stringify(settings))
-  for (const sequence of sequences) hash.update(bytesOf(sequence))
+export function trainingIdentity(
+  student: Student,
+  settings: object,
+  sequences: readonly Int32Array[],
+): TrainingIdentity {
+  const text = createHash('sha256')
+  for (const sequence of sequences) text.update(bytesOf(sequence))
+  const start = createHash('sha256')
   for (const [name, states] of student.states) {
-    hash.update(name)
-    for (const { values } of states) hash.update(bytesOf(values))
+    start.update(name)
+    for (const { values } of states) start.update(bytesOf(values))
   }
-  return hash.digest('hex')
+  return { settings, text: text.digest('hex'), start: start.digest('hex') }
 }
 
 /**
@@ -45,13 +61,13 @@ export function trainingDigest(student: Student, settings: object, sequences: re
  */
 export async function writeState(
   path: string,
-  digest: string,
+  identity: TrainingIdentity,
   student: Student,
   { step, kept, points, best }: LoopState,
 ): Promise<void> {
   const target = resolve(path)
   const partial = `${target}.partial-${randomBytes(4).toString('hex')}`
-  const record: StateRecord = { digest, step, kept, points }
+  const record: StateRecord = { identity, step, kept, points }
   try {
     const createdParents = await createParents(nodeFileSystem, dirname(target))
     const writer = await createShardWriter(nodeFileSystem, partial)
@@ -77,27 +93,19 @@ export async function writeState(
  * Brings a student to where a state file left it.
  *
  * @returns undefined when there is no such file
- * @throws CheckpointError when it is of another training, or damaged
+ * @throws OptionError when it is of another training, saying in what that differs
+ * @throws CheckpointError when it is damaged, or cannot be read
  */
 export async function readState(
   path: string,
-  digest: string,
+  identity: TrainingIdentity,
   student: Student,
 ): Promise<LoopState | undefined> {
-  try {
-    await nodeFileSystem.stat(path)
-  } catch {
-    return undefined
-  }
+  if (!(await isThere(path))) return undefined
   const file = await openSafetensors(path)
   try {
     const record = recordOf(file)
-    if (record.digest !== digest) {
-      throw new CheckpointError(
-        `${path}: is the state of another training: of another model, text or settings. Give the same again, choose ` +
-          'another place for the state (checkpoint), or remove the file',
-      )
-    }
+    requireSameTraining(path, record.identity, identity)
     const { step, kept, points } = record
     // the student's own arrays, so that what is read goes where it belongs
     for (const { choices } of student.trained.values()) choices?.set(choices.values().slice())
@@ -111,6 +119,31 @@ export async function readState(
   } finally {
     await file.close()
   }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await nodeFileSystem.stat(path)
+    return true
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return false
+    throw fileError(
+      `cannot read the state of the training in ${path}, make it readable or choose another place (option checkpoint)`,
+      error,
+    )
+  }
+}
+
+function requireSameTraining(path: string, before: TrainingIdentity, now: TrainingIdentity): void {
+  const differences = differencesOf({ ...before.settings }, { ...now.settings })
+  if (before.text !== now.text) differences.push('another text')
+  if (before.start !== now.start) differences.push('other weights to start from')
+  if (differences.length === 0) return
+  throw new OptionError(
+    'checkpoint',
+    `${path} is the state of another training, begun with ${differences.join(', ')}. Give the same again, choose ` +
+      'another place for the state, or remove the file',
+  )
 }
 
 /** Removes a state file that is of no more use. */
@@ -137,12 +170,12 @@ function* arraysOf({ states, trained }: Student, best: Snapshot): Generator<read
 
 function recordOf({ metadata, path }: SafetensorsFile): StateRecord {
   try {
-    return JSON.parse(metadata.get(RECORD_KEY) ?? 'none') as StateRecord
-  } catch (cause) {
-    throw new CheckpointError(`${path}: is no state of a training; remove it or choose another place`, {
-      cause,
-    })
-  }
+    const record = JSON.parse(metadata.get(RECORD_KEY) ?? 'none') as StateRecord
+    if (typeof record.identity === 'object') return record
+  } catch {}
+  throw new CheckpointError(
+    `${path}: is no state of a training that this version reads; remove it or choose another place (option checkpoint)`,
+  )
 }
 
 async function readExactly(file: SafetensorsFile, name: string, bytes: number): Promise<Uint8Array> {

@@ -3,7 +3,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { type FileSystem, nodeFileSystem, writeAt } from '../../../src/checkpoint/file-system.js'
-import { CheckpointError } from '../../../src/common/errors.js'
+import { CheckpointError, OptionError } from '../../../src/common/errors.js'
 import { matrix } from '../../../src/common/matrix.js'
 import { describeDecoder } from '../../../src/model.js'
 import { calibrationStream } from '../../../src/pipeline/calibrate/calibration-stream.js'
@@ -60,13 +60,13 @@ describe('a journal', () => {
         expect(error).toBeInstanceOf(CheckpointError)
         expect((error as Error).message).toMatch(/no space left/)
         // as after a crash: what held the lock is gone
-        await nodeFileSystem.rm(join(output, '..', '.out.unfinished', 'lock.json'), { force: true })
+        await nodeFileSystem.rm(join(output, '..', '.out.unfinished', 'lock-1.json'), { force: true })
       }
       const again = await openAfterCrash(output)
       const { blocks } = again.state
       expect([1, 2]).toContain(blocks.length)
       expect(await readFile(join(again.folder, blocks[0]), 'utf8')).toBe('one')
-      const expected = ['journal.json', 'lock.json', ...blocks, ...(blocks[1] ? ['block-2.present'] : [])]
+      const expected = ['journal.json', 'lock-1.json', ...blocks, ...(blocks[1] ? ['block-2.present'] : [])]
       expect((await readdir(again.folder)).sort()).toEqual(expected.sort())
       if (error === undefined) expect(blocks.length).toBe(2)
       await again.remove()
@@ -82,9 +82,9 @@ describe('a journal', () => {
     expect(error).toBeInstanceOf(CheckpointError)
     expect((error as Error).message).toMatch(new RegExp(`the process ${process.pid} is writing it`))
     await first.keep()
-    const lock = join(first.folder, 'lock.json')
+    const lock = join(first.folder, 'lock-1.json')
     await writeFile(lock, JSON.stringify({ pid: process.ppid, host: hostname() }))
-    expect(((await rejectionOf(() => open(output, false))) as Error).message).toMatch(/remove .*lock\.json/)
+    expect(((await rejectionOf(() => open(output, false))) as Error).message).toMatch(/remove .*lock-1\.json/)
     for (const gone of [
       { pid: 2 ** 22 + 1, host: hostname() },
       { pid: process.ppid, host: 'another' },
@@ -95,6 +95,42 @@ describe('a journal', () => {
     }
     await (await open(output, false)).remove()
     expect(await readdir(join(output, '..'))).toEqual([])
+  })
+
+  it('is given back when what a killed run left cannot be removed, and the error says where that is', async () => {
+    const output = join(await temporaryFolder(), 'out')
+    const first = await open(output, false)
+    await first.save({ blocks: ['block-1.layers'] }, { 'block-1.layers': text('one') })
+    await writeFile(join(first.folder, 'half-written'), '')
+    await first.keep()
+    const rm: FileSystem['rm'] = async (path, options) => {
+      if (!String(path).endsWith('half-written')) return nodeFileSystem.rm(path, options)
+      throw Object.assign(new Error('EACCES'), { code: 'EACCES', syscall: 'unlink' })
+    }
+    const error = await rejectionOf(() => open(output, true, { ...nodeFileSystem, rm }))
+    expect(error).toBeInstanceOf(CheckpointError)
+    expect((error as Error).message).toMatch(
+      /cannot use .*unfinished, make it writable .*: permission denied/,
+    )
+    const again = await open(output, true)
+    expect(again.state.blocks).toEqual(['block-1.layers'])
+    await again.remove()
+  })
+
+  it('is not gone on with by other products, whichever of them it was begun with', async () => {
+    const blas = { ...identity, run: { ...identity.run, products: 'blas (OpenBLAS 0.3.21 Haswell)' } }
+    for (const [begun, now, words] of [
+      [identity, blas, 'products wasm (now "blas (OpenBLAS 0.3.21 Haswell)")'],
+      [blas, identity, 'products "blas (OpenBLAS 0.3.21 Haswell)" (now wasm)'],
+    ] as const) {
+      const output = join(await temporaryFolder(), 'out')
+      const first = await openJournal(output, begun, { resume: false, blocks: 3 })
+      await first.save({ blocks: ['block-1.layers'] }, { 'block-1.layers': text('one') })
+      await first.keep()
+      const error = await rejectionOf(() => openJournal(output, now, { resume: true, blocks: 3 }))
+      expect(error).toBeInstanceOf(OptionError)
+      expect((error as Error).message).toContain(`was begun with ${words}. Go on with what it was begun with`)
+    }
   })
 
   it('of another form is refused by name', async () => {

@@ -2,11 +2,20 @@ import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { AbortedError, CheckpointError, NumericError, OptionError } from '../../../src/common/errors.js'
+import {
+  AbortedError,
+  CheckpointError,
+  NumericError,
+  OptionError,
+  UnsupportedError,
+} from '../../../src/common/errors.js'
 import { type QuantizeModelOptions, quantizeModel } from '../../../src/model.js'
-import { tinyText } from '../../support/tiny-model.js'
+import { availableBlas } from '../../support/blas.js'
+import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
 import { rejectionOf } from '../../support/tolerance.js'
 import { baseOptions, filesOf, writeFourBlocks } from './models.js'
+
+const blas = await availableBlas()
 
 let folder: string
 let model: string
@@ -22,6 +31,9 @@ afterAll(() => rm(folder, { recursive: true, force: true }))
 /** A place of its own for an output. */
 const place = () => join(folder, `case-${next++}`, 'out')
 const leftOf = (output: string) => join(output, '..', '.out.unfinished')
+
+/** What is kept of an unfinished run, by name. */
+const workOf = (output: string) => filesOf(leftOf(output))
 
 type Options = Partial<QuantizeModelOptions>
 
@@ -217,9 +229,11 @@ describe('what an interrupted run leaves', () => {
       /other calibration \(text \w{12}, now text \w{12}\)/,
     ],
     ['the engine', { engine: 'cpu' }, /name 'wasm' \(now 'cpu'\)|engine/],
+    ['the products', { products: 'auto' }, /begun with products wasm \(now "blas \(.+\)"\)\./],
   ]
 
-  it.each(changes)(
+  // where no BLAS is there, auto are the same products
+  it.each(changes.filter(([of]) => blas || of !== 'the products'))(
     'is not gone on with after a change of %s, and the error says which',
     async (_, options, words) => {
       const output = place()
@@ -247,10 +261,18 @@ describe('what an interrupted run leaves', () => {
     const output = place()
     await runUntil(output, 'block 2 of 4', { model: changed })
     const path = join(changed, name)
-    await writeFile(path, change(await readFile(path)))
+    const original = await readFile(path)
+    await writeFile(path, change(Buffer.from(original)))
+    const before = await workOf(output)
     const error = await rejectionOf(() => run(output, { model: changed, resume: true }))
     expect(error).toBeInstanceOf(OptionError)
     expect((error as Error).message).toMatch(words)
+    expect(await workOf(output)).toEqual(before)
+    await writeFile(path, original)
+    await run(output, { model: changed, resume: true })
+    const whole = place()
+    await run(whole, { model: changed })
+    expect(await filesOf(output)).toEqual(await filesOf(whole))
   })
 
   it('can be gone on with on another number of threads', async () => {
@@ -261,22 +283,49 @@ describe('what an interrupted run leaves', () => {
     expect(await filesOf(output)).toEqual(await filesOf(whole))
   })
 
-  it('is nothing after an error that would only come back', async () => {
-    const damaged = join(folder, 'damaged')
-    await writeFourBlocks(damaged)
-    await rm(join(damaged, 'model.safetensors'))
-    const { writeTinyModel } = await import('../../support/tiny-model.js')
-    await writeTinyModel(damaged, {
-      tensors(tensors) {
-        tensors.get('model.layers.1.mlp.down_proj.weight')!.values.fill(3e38)
-      },
-    })
+  it.each([
+    ['the engine', () => new UnsupportedError('no worker for 10 minutes'), UnsupportedError],
+    ['the numbers', () => new NumericError('NaN'), NumericError],
+    ['the memory', () => new RangeError('Array buffer allocation failed'), RangeError],
+    ['the system', () => Object.assign(new Error('EMFILE'), { code: 'EMFILE', syscall: 'open' }), Error],
+    ['the platform', () => new DOMException('refused', 'DataError'), DOMException],
+  ] as const)('stays after an error of %s, which says where it is', async (_, make, kind) => {
     const output = place()
-    const error = await rejectionOf(() => run(output, { model: damaged }))
-    expect(error).toBeInstanceOf(NumericError)
-    expect((error as Error).message).toMatch(/down_proj/)
-    expect((error as Error).message).not.toContain('--resume')
-    expect(await readdir(join(output, '..')).catch(() => [])).toEqual([])
+    const failing = (step: string) => {
+      if (step.includes('block 3 of 4')) throw make()
+    }
+    const error = await rejectionOf(() => run(output, { onProgress: ({ step }) => failing(step) }))
+    expect(error).toBeInstanceOf(kind)
+    expect((error as Error).message).toMatch(
+      /\. What was done is kept for --resume \(option resume\): 2 of 4 blocks done, .*\.out\.unfinished$/,
+    )
+    const before = await workOf(output)
+    const again = await rejectionOf(() =>
+      run(output, { resume: true, onProgress: ({ step }) => failing(step) }),
+    )
+    expect(again).toBeInstanceOf(kind)
+    expect(await workOf(output)).toEqual(before)
+    await run(output, { resume: true })
+    const whole = place()
+    await run(whole)
+    expect(await filesOf(output)).toEqual(await filesOf(whole))
+  })
+
+  it('stays after a NaN behind the first block, and is nothing after one in it', async () => {
+    for (const [layer, left] of [
+      ['model.layers.1.mlp.down_proj', ['.out.unfinished']],
+      ['model.layers.0.mlp.down_proj', []],
+    ] as const) {
+      const damaged = join(folder, `damaged-${layer}`)
+      await writeTinyModel(damaged, {
+        tensors: (tensors) => void tensors.get(`${layer}.weight`)!.values.fill(3e38),
+      })
+      const output = place()
+      const error = await rejectionOf(() => run(output, { model: damaged }))
+      expect(error).toBeInstanceOf(NumericError)
+      expect((error as Error).message).toMatch(/down_proj/)
+      expect(await readdir(join(output, '..')).catch(() => [])).toEqual(left)
+    }
   })
 
   it('is refused where nothing would be written or kept', async () => {
