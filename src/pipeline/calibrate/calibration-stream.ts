@@ -103,12 +103,18 @@ export async function passStage(
 ): Promise<void> {
   const { length, batches } = stream
   const isSpilled = batches.some((batch) => batch.isSpilled)
+  // one batch is written while the next is computed
+  let written: Promise<void> = Promise.resolve()
   const pass = async (tokens: StoredTokens, index: number) => {
     const state = runStored(block, stage, tokens, length, (cols) => !isSpilled && gatedFits(stream, cols))
     if (state.residual) assertFiniteHidden(state.residual.data, block, length)
-    await batches[index].write(state, stage.reads)
+    await written
+    written = batches[index].write(state, stage.reads)
+    written.catch(() => {})
   }
-  await withLinears(block, stage.uses, () => forEachBatch(stream, signal, pass, { fields: stage.reads }))
+  await withLinears(block, stage.uses, () =>
+    forEachBatch(stream, signal, pass, { fields: stage.reads }).finally(() => written),
+  )
 }
 
 /** Tokens, and the block that they pass. */

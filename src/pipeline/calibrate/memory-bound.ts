@@ -6,7 +6,7 @@ import type { PreparedRun } from '../quantize/prepare-run.js'
 import type { MemoryOptions } from '../quantize/quantize-model-options.js'
 import { TOKENS_PER_BATCH } from './calibration-stream.js'
 
-/** Batches that are in work at a time: one of each stream, and the one that is read ahead. */
+/** Batches of each stream that are in work at a time: one that is computed, one that is read and one that is written. */
 const BATCHES_IN_WORK = 3
 
 /**

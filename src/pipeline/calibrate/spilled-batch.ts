@@ -1,11 +1,18 @@
+import { closeSync, openSync, read } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { fileError } from '../../checkpoint/file-errors.js'
 import { nodeFileSystem, writeAt } from '../../checkpoint/file-system.js'
-import { createFilePool } from '../../checkpoint/sources/file-pool.js'
+import { CheckpointError } from '../../common/errors.js'
 import { type Matrix, matrix } from '../../common/matrix.js'
 import type { StateFields, TokenBatch } from './calibration-stream.js'
 import type { StoredState } from './stored-state.js'
+
+const readBytes = promisify(read)
+
+/** The system limit of one read is 2^31 - 1 bytes. */
+const MAX_READ_BYTES = 2 ** 30
 
 /** Where activations lie that have no room in memory; goes with the run. */
 export interface SpillFolder {
@@ -55,15 +62,15 @@ function batchOnDisk(
     sequences,
     isSpilled: true,
     async read(wanted) {
-      const state: Record<string, unknown> = {}
       seen = new WeakMap()
-      for (const [field, spilled] of fields) {
-        if (wanted && !wanted.includes(field as StateFields[number])) continue
-        const values = await readMatrix(spilled)
-        seen.set(values, spilled)
-        state[field] = field === 'routes' ? { tokens, weights: values } : values
-      }
-      return state as StoredState
+      const reading = Array.from(fields)
+        .filter(([field]) => !wanted || wanted.includes(field as StateFields[number]))
+        .map(async ([field, spilled]) => {
+          const values = await readMatrix(spilled)
+          seen.set(values, spilled)
+          return [field, field === 'routes' ? { tokens, weights: values } : values] as const
+        })
+      return Object.fromEntries(await Promise.all(reading)) as StoredState
     },
     async write(state, replaced) {
       const next = new Map<string, SpilledMatrix>()
@@ -111,14 +118,29 @@ export function spillError(path: string, error: unknown): unknown {
   )
 }
 
+/** The file is opened and asked for before anything is awaited: so it is read while the caller computes. */
 async function readMatrix({ file, rows, cols }: SpilledMatrix): Promise<Matrix> {
-  const pool = createFilePool(1)
+  const values = matrix(rows, cols)
+  const bytes = new Uint8Array(values.data.buffer)
+  let descriptor: number | undefined
   try {
-    const bytes = await (await pool.open(file)).readAt(0, 4 * rows * cols)
-    return matrix(rows, cols, new Float32Array(bytes.buffer, bytes.byteOffset, rows * cols))
+    descriptor = openSync(file, 'r')
+    for (let position = 0; position < bytes.length; ) {
+      const wanted = Math.min(bytes.length - position, MAX_READ_BYTES)
+      const { bytesRead } = await readBytes(descriptor, bytes, position, wanted, position)
+      if (bytesRead === 0) {
+        throw new CheckpointError(
+          `${file}: ends at byte ${position}, ${bytes.length} were written. Something cut it short; start again`,
+        )
+      }
+      position += bytesRead
+    }
+  } catch (error) {
+    throw fileError(`cannot read ${file}`, error)
   } finally {
-    await pool.close()
+    if (descriptor !== undefined) closeSync(descriptor)
   }
+  return values
 }
 
 async function letGo(spilled: SpilledMatrix): Promise<void> {

@@ -12,7 +12,7 @@ const length = 64
 // of more than there are at work the bound would have room left
 setThreads(1)
 if (!existsSync(folder)) await writeTinyModel(folder)
-const sequences = Array.from({ length: 6000 }, (_, s) =>
+const sequences = Array.from({ length: 8000 }, (_, s) =>
   Int32Array.from({ length }, (_, i) => (31 * s + i * i + (s % 7) * i) % 256),
 )
 const options = { model: folder, calibration: { sequences }, method: 'gptq', groupSize: 16 } as const
