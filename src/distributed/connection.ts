@@ -27,9 +27,14 @@ export interface Redis {
 /** What is used of a job of BullMQ. */
 export interface QueuedJob {
   readonly id?: string
+  readonly queueName: string
+  /** Whose its lock is. */
+  readonly token?: string
   readonly data: JobData
   readonly returnvalue: unknown
   readonly failedReason?: string
+  /** Workers that had it and let its lock expire. */
+  readonly stalledCounter: number
   readonly progress: unknown
   getState(): Promise<string>
   remove(): Promise<void>

@@ -4,7 +4,7 @@ import { AbortedError, OptionError, UnsupportedError } from '../common/errors.js
 import { folderBlobs, redisBlobs, sweepFolder } from './blobs.js'
 import { connectOrThrow, loadQueue, type Redis, shownUrl } from './connection.js'
 import { type Arithmetic, fingerprint } from './fingerprint.js'
-import type { JobKind } from './jobs.js'
+import type { JobInput, JobKind } from './jobs.js'
 import { type CoordinatorState, finishJob, type Pending, pollJob, submit } from './pending-jobs.js'
 import {
   lifetime,
@@ -36,7 +36,7 @@ export interface Coordinator {
    * @throws the error that the work ended with; UnsupportedError when no worker or no Redis could be had for long;
    *   AbortedError
    */
-  run(kind: JobKind, input: unknown, watch: JobWatch): Promise<unknown>
+  run(kind: JobKind, input: JobInput, watch: JobWatch): Promise<unknown>
   /** Workers that can take the jobs, as last seen. */
   workers(): number
   /** Bytes of tensors that jobs may have at a time. */

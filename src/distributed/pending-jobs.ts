@@ -3,13 +3,13 @@ import { fromJson, toJson } from './arrays-in-json.js'
 import { BLOB_SECONDS, BlobError, type Blobs } from './blobs.js'
 import { unpackError } from './carried-errors.js'
 import type { BullMq, QueuedJob } from './connection.js'
-import type { JobKind } from './jobs.js'
-import type { JobResult } from './protocol.js'
+import { type JobInput, type JobKind, jobName } from './jobs.js'
+import { type JobResult, MOST_STALLED } from './protocol.js'
 
 /** A job that waits for its result. All of its input stays here until then, so that it can be sent again. */
 export interface Pending {
   readonly kind: JobKind
-  readonly input: unknown
+  readonly input: JobInput
   /** How often it has failed by no fault of the work. */
   attempts: number
   /** What its input lies in. */
@@ -134,7 +134,10 @@ export async function pollJob(state: CoordinatorState, job: Pending): Promise<vo
     return again(state, job)
   }
   if (typeof found.progress === 'number') job.progress = found.progress
-  if (current === 'failed') return retry(state, job, found.failedReason ?? 'for no reason given')
+  if (current === 'failed') {
+    if (found.stalledCounter > MOST_STALLED) return finishJob(state, job, () => job.reject(stalled(job)))
+    return retry(state, job, found.failedReason ?? 'for no reason given')
+  }
   if (current !== 'completed' || !job.isDue()) return
   const result = found.returnvalue as JobResult
   if (result.status === 'dropped') return again(state, job)
@@ -158,9 +161,17 @@ async function retry(state: CoordinatorState, job: Pending, reason: string): Pro
   job.attempts++
   if (job.attempts < MOST_ATTEMPTS) return again(state, job)
   const error = new UnsupportedError(
-    `a job (${job.kind}) failed ${MOST_ATTEMPTS} times; the reason given last: ${reason}`,
+    `the job '${job.kind}' of ${jobName(job.input)} failed ${MOST_ATTEMPTS} times; the reason given last: ${reason}`,
   )
   finishJob(state, job, () => job.reject(error))
+}
+
+function stalled({ kind, input }: Pending): UnsupportedError {
+  return new UnsupportedError(
+    `the job '${kind}' of ${jobName(input)} was lost by ${MOST_STALLED + 1} workers, each of which ended or did not answer ` +
+      'while it had it. See why on their machines: one that is short of memory is killed (start workers where there ' +
+      'is more), one that takes ten minutes for a step counts as hung (start faster ones, or with more threads)',
+  )
 }
 
 /** Sends everything a job needs once more, tensors too: they may be gone or damaged. */

@@ -13,7 +13,7 @@ export interface Timing {
   readonly heartbeat: number
   /** How often the coordinator looks at its jobs. */
   readonly poll: number
-  /** How long the coordinator waits for a worker, or for Redis to come back. */
+  /** How long the coordinator waits for a worker, or for Redis to come back; how long a step of a job may take. */
   readonly patience: number
 }
 
@@ -24,6 +24,9 @@ export const usualTiming: Timing = {
   poll: 200,
   patience: 600_000,
 }
+
+/** Workers that may have lost one job before it is given up: it may be what ends them. */
+export const MOST_STALLED = 10
 
 /** Heartbeats that may be missed. */
 const MISSED = 8

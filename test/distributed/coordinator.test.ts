@@ -8,7 +8,6 @@ import { type Coordinator, openCoordinator } from '../../src/distributed/coordin
 import { type Arithmetic, fingerprint } from '../../src/distributed/fingerprint.js'
 import { queueName } from '../../src/distributed/protocol.js'
 import { startWorker } from '../../src/distributed/worker.js'
-import { HessianAccumulator } from '../../src/hessian/hessian.js'
 import { bestBuild } from '../../src/kernels/wasm/runtime/runtime.js'
 import {
   type LayerResult,
@@ -16,25 +15,11 @@ import {
   quantizeHere,
 } from '../../src/pipeline/quantize/layers/layer-work.js'
 import { teamRunner } from '../../src/pipeline/quantize/layers/team-runner.js'
-import { resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
 import { contentOf } from '../support/layer-content.js'
-import { gaussianMatrix } from '../support/random-matrix.js'
 import { hasRedis, type RedisServer, startRedis } from '../support/redis-server.js'
-import { highLayer, shortTiming, type WorkerProcess, workerProcess } from './support.js'
+import { highLayer, layerWork, shortTiming, type WorkerProcess, workerProcess } from './support.js'
 
 const arithmetic: Arithmetic = { build: bestBuild(), products: 'wasm' }
-
-function layerWork(name: string, size: number, seed: number): LayerWork {
-  const inputs = new HessianAccumulator(size)
-  inputs.add(gaussianMatrix(2 * size, size, seed))
-  return {
-    name,
-    weight: gaussianMatrix(size, size, seed + 1),
-    inputs: { hessian: inputs.hessian(), tokens: inputs.tokens },
-    settings: resolveMethod('gptvq', { bits: 2 }),
-    driftShare: 1,
-  }
-}
 
 const withoutTime = ({ seconds: _, ...result }: LayerResult) => result
 

@@ -1,0 +1,61 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { UnsupportedError } from '../../src/common/errors.js'
+import { openCoordinator } from '../../src/distributed/coordinator.js'
+import type { Timing } from '../../src/distributed/protocol.js'
+import { bestBuild } from '../../src/kernels/wasm/runtime/runtime.js'
+import { type LayerResult, quantizeHere } from '../../src/pipeline/quantize/layers/layer-work.js'
+import { contentOf } from '../support/layer-content.js'
+import { hasRedis, type RedisServer, startRedis } from '../support/redis-server.js'
+import { layerWork, shortTiming, type WorkerProcess, workerProcess } from './support.js'
+
+/** A lock that lasts for less than a step. */
+const shortLock: Timing = { ...shortTiming, lock: 400, stalled: 100 }
+const STEP = 1500
+
+let server: RedisServer
+const open: { close?(): Promise<void>; kill?(): Promise<void> }[] = []
+
+async function coordinator(timing: Timing = shortTiming) {
+  const arithmetic = { build: bestBuild(), products: 'wasm' } as const
+  const opened = await openCoordinator({ redis: server.url, arithmetic, timing })
+  open.push(opened)
+  return opened
+}
+
+async function worker(timing: Timing = shortTiming, step = 0): Promise<WorkerProcess> {
+  const started = await workerProcess({ redis: server.url, timing, threads: 1 }, step)
+  open.push(started)
+  return started
+}
+
+describe.skipIf(!hasRedis())('a job', { timeout: 120_000 }, () => {
+  beforeAll(async () => {
+    server = await startRedis()
+  })
+  afterEach(async () => {
+    for (const { close, kill } of open.splice(0)) await (close ?? kill)!()
+  })
+  afterAll(() => server.close())
+
+  it('with a step that takes longer than its lock is done once', async () => {
+    const work = layerWork('long', 64, 1)
+    const [team, ...both] = [
+      await coordinator(),
+      await worker(shortLock, STEP),
+      await worker(shortLock, STEP),
+    ]
+    const result = (await team.run('layer', work, {})) as LayerResult
+    expect(contentOf(result)).toEqual(contentOf(await quantizeHere(work, {})))
+    expect(both.flatMap((one) => one.jobs())).toEqual(['long begun', 'long done'])
+  })
+
+  it('that each worker loses ends with an error that names it', async () => {
+    const team = await coordinator()
+    // a step longer than their patience counts as hung
+    const impatient = { ...shortLock, patience: 100 }
+    await Promise.all([worker(impatient, STEP), worker(impatient, STEP)])
+    const lost = team.run('layer', layerWork('endless', 64, 1), {})
+    await expect(lost).rejects.toThrow(UnsupportedError)
+    await expect(lost).rejects.toThrow(/'layer' of endless was lost by 11 workers/)
+  })
+})
