@@ -155,16 +155,26 @@ export async function connectOrThrow({ connect }: QueuePackages, url: string): P
 }
 
 function requireRedisUrl(url: unknown): asserts url is string {
-  try {
-    if (typeof url === 'string' && /^rediss?:$/.test(new URL(url).protocol)) return
-  } catch {
-    // said below
+  if (typeof url === 'string' && URL.canParse(url) && /^rediss?:$/.test(new URL(url).protocol)) {
+    return requirePercents(new URL(url))
   }
   const shown = typeof url === 'string' && !url.includes('@') ? JSON.stringify(url) : 'another value'
   throw new OptionError(
     'redis',
     `found ${shown}; expected the URL of a Redis server, e.g. redis://localhost:6379`,
   )
+}
+
+function requirePercents({ username, password }: URL): void {
+  try {
+    decodeURIComponent(username)
+    decodeURIComponent(password)
+  } catch {
+    throw new OptionError(
+      'redis',
+      'found a % in the user or password that begins no such code as %20; expected %25 where a % is meant',
+    )
+  }
 }
 
 /** A URL as messages show it: without user and password. */

@@ -196,6 +196,16 @@ describe('a Redis that cannot be had', () => {
     await expect(startWorker({ redis })).rejects.toThrow(OptionError)
   })
 
+  it.each(['redis://:s3%cret@127.0.0.1:1', 'redis://s3%cret:a@127.0.0.1:1'])(
+    'a stray % in %s is refused by the name of the option, without the password',
+    async (redis) => {
+      const refused = startWorker({ redis })
+      await expect(refused).rejects.toThrow(OptionError)
+      await expect(refused).rejects.toThrow(/^redis: .*%25/)
+      await expect(refused).rejects.not.toThrow(/cret/)
+    },
+  )
+
   it('a shared folder that is not there is refused', async () => {
     await expect(startWorker({ redis: 'redis://127.0.0.1:1', shared: '/nowhere' })).rejects.toThrow(
       /\/nowhere/,
