@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { UnsupportedError } from '../../src/common/errors.js'
 import { openCoordinator } from '../../src/distributed/coordinator.js'
@@ -47,6 +49,48 @@ describe.skipIf(!hasRedis())('a job', { timeout: 120_000 }, () => {
     const result = (await team.run('layer', work, {})) as LayerResult
     expect(contentOf(result)).toEqual(contentOf(await quantizeHere(work, {})))
     expect(both.flatMap((one) => one.jobs())).toEqual(['long begun', 'long done'])
+  })
+
+  it('of a worker that is stopped is done by another, and those after it once each when it goes on', async () => {
+    const work = layerWork('stopped', 256, 1)
+    const [team, first] = [await coordinator(), await worker()]
+    const result = team.run('layer', work, {}) as Promise<LayerResult>
+    await first.says('stopped begun')
+    first.child.kill('SIGSTOP')
+    const second = await worker()
+    expect(contentOf(await result)).toEqual(contentOf(await quantizeHere(work, {})))
+    first.child.kill('SIGCONT')
+    await Promise.all(['x', 'y'].map((name) => team.run('layer', { ...layerWork(name, 64, 2) }, {})))
+    const done = [...first.jobs(), ...second.jobs()].filter((line) => line.endsWith('done'))
+    expect(done.filter((line) => /^[xy]/.test(line)).sort()).toEqual(['x done', 'y done'])
+  })
+
+  it('of a gptvq worker that gets SIGTERM is given back at once', async () => {
+    const work = layerWork('given', 256, 1)
+    const team = await coordinator()
+    const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+    const flags = ['worker', '--redis', server.url, '--threads', '1']
+    const child = spawn(process.execPath, ['--import', 'tsx', main, ...flags])
+    let said = ''
+    child.stderr.on('data', (text) => {
+      said += text
+      if (said.includes('given: begun')) child.kill('SIGTERM')
+    })
+    const ended = new Promise<number | null>((resolve) => child.once('exit', resolve))
+    const result = team.run('layer', work, {}) as Promise<LayerResult>
+    await ended
+    expect(said).toContain('given: dropped')
+    const second = await worker()
+    expect(contentOf(await result)).toEqual(contentOf(await quantizeHere(work, {})))
+    expect(second.jobs()).toEqual(['given begun', 'given done'])
+  })
+
+  it('whose Redis does not come back ends with an error', async () => {
+    const team = await coordinator({ ...shortTiming, patience: 1500 })
+    const lost = team.run('layer', layerWork('alone', 64, 1), {})
+    await server.stop()
+    await expect(lost).rejects.toThrow(/Redis at redis:\/\/127.* has not answered for .*is it running/)
+    await server.start()
   })
 
   it('that each worker loses ends with an error that names it', async () => {

@@ -7,15 +7,11 @@ import { startWorker, type WorkerOptions } from '../../src/distributed/worker.js
 const options = JSON.parse(process.argv[2]) as WorkerOptions
 const milliseconds = Number(process.argv[3] ?? 0)
 const forever = new Int32Array(new SharedArrayBuffer(4))
-const worker = await startWorker({
+await startWorker({
   ...options,
   onJob({ job, state }) {
     console.log(`${job} ${state}`)
     if (state === 'begun') Atomics.wait(forever, 0, 0, milliseconds)
   },
-})
-process.once('SIGTERM', async () => {
-  await worker.close()
-  process.exit()
 })
 console.log('ready')
