@@ -161,7 +161,8 @@ function watchJobs(state: CoordinatorState, timing: Timing, redis: Redis, name: 
     }
   }
   const look = async () => {
-    for (const job of [...pending.values()]) await pollJob(state, job)
+    // those behind one that cannot be looked at have their turn all the same
+    for (const job of [...pending.values()]) await pollJob(state, job).catch(() => {})
   }
   const fail = (error: Error) => {
     for (const job of [...open]) finishJob(state, job, () => job.reject(error))

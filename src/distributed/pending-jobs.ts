@@ -4,7 +4,7 @@ import { BLOB_SECONDS, BlobError, type Blobs } from './blobs.js'
 import { unpackError } from './carried-errors.js'
 import type { BullMq, QueuedJob } from './connection.js'
 import { type JobInput, type JobKind, jobName } from './jobs.js'
-import { type JobResult, MOST_STALLED } from './protocol.js'
+import { isJobResult, MOST_STALLED } from './protocol.js'
 
 /** A job that waits for its result. All of its input stays here until then, so that it can be sent again. */
 export interface Pending {
@@ -139,15 +139,19 @@ export async function pollJob(state: CoordinatorState, job: Pending): Promise<vo
     return retry(state, job, found.failedReason ?? 'for no reason given')
   }
   if (current !== 'completed' || !job.isDue()) return
-  const result = found.returnvalue as JobResult
+  const result = found.returnvalue
+  if (!isJobResult(result)) return retry(state, job, `its result cannot be read: ${shown(result)}`)
   if (result.status === 'dropped') return again(state, job)
   if (result.status === 'error') return finishJob(state, job, () => job.reject(unpackError(result)))
   let value: unknown
   try {
     value = await fromJson(result.output, (name) => state.blobs.get(name))
   } catch (error) {
-    if (!(error instanceof BlobError)) throw error
-    return retry(state, job, error.message)
+    if (error instanceof BlobError) return retry(state, job, error.message)
+    // of the JSON; all else is Redis, which is asked again
+    if (!(error instanceof SyntaxError || error instanceof TypeError || error instanceof RangeError))
+      throw error
+    return retry(state, job, `its result cannot be read: ${error.message}`)
   }
   for (const name of result.blobs) await state.blobs.remove(name)
   // what comes next may need the room
@@ -156,6 +160,8 @@ export async function pollJob(state: CoordinatorState, job: Pending): Promise<vo
   await release(state, blobs)
   finishJob(state, job, () => job.resolve(value))
 }
+
+const shown = (value: unknown) => String(JSON.stringify(value)).slice(0, 100)
 
 async function retry(state: CoordinatorState, job: Pending, reason: string): Promise<void> {
   job.attempts++

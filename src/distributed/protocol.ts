@@ -1,3 +1,4 @@
+import { isBlobName } from './blobs.js'
 import type { Redis } from './connection.js'
 
 /** What coordinator and workers agree on. Keys and queues of Redis all begin with {@link PREFIX}. */
@@ -64,6 +65,14 @@ export async function presentWorkers(redis: Redis): Promise<WorkerRecord[]> {
   if (keys.length === 0) return []
   const records = await redis.mget(...new Set(keys))
   return records.flatMap((record) => (record === null ? [] : [JSON.parse(record) as WorkerRecord]))
+}
+
+/** Whether that is a {@link JobResult}: in Redis others may write. */
+export function isJobResult(value: unknown): value is JobResult {
+  if (typeof value !== 'object' || value === null) return false
+  const { status, output, blobs, message } = value as Record<string, unknown>
+  if (status === 'done') return typeof output === 'string' && Array.isArray(blobs) && blobs.every(isBlobName)
+  return status === 'dropped' || (status === 'error' && typeof message === 'string')
 }
 
 /** What a job returns. */

@@ -153,6 +153,28 @@ describe.skipIf(!hasRedis())('jobs', { timeout: 120_000 }, () => {
     redis.disconnect()
   })
 
+  it.each([
+    null,
+    'nonsense',
+    { status: 'done', output: '{', blobs: [] },
+    { status: 'done', output: '{"$gptvq":"Nothing","base64":""}', blobs: [] },
+    { status: 'done', output: '1', blobs: ['../../etc/passwd'] },
+  ])('with a result that cannot be read, %j, fail after a few tries and hold up no others', async (bad) => {
+    const { Worker } = await import('bullmq')
+    const connection = new Redis(server.url, { maxRetriesPerRequest: null })
+    const queue = queueName(await fingerprint(arithmetic), 'redis')
+    const answer = async ({ data }: { data: { input: string } }) =>
+      data.input.includes('"bad"') ? bad : { status: 'done', output: '7', blobs: [] }
+    const answering = new Worker(queue, answer, { connection, prefix: 'gptvq' })
+    const team = await coordinator()
+    const refused = team.run('layer', { name: 'bad' }, {})
+    const good = team.run('layer', { name: 'good' }, {})
+    await expect(refused).rejects.toThrow(/of bad failed 5 times.*its result cannot be read/)
+    expect(await good).toBe(7)
+    await answering.close()
+    connection.disconnect()
+  })
+
   it('of a coordinator that died are dropped, not done', async () => {
     const { Queue } = await import('bullmq')
     const connection = new Redis(server.url, { maxRetriesPerRequest: null })
