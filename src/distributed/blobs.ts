@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'n
 import { join } from 'node:path'
 import { systemErrorCode } from '../checkpoint/file-errors.js'
 import { UnsupportedError } from '../common/errors.js'
-import type { Redis } from './connection.js'
+import { type Redis, scanKeys } from './connection.js'
 
 /** Bytes by names that begin with their SHA-256, for all machines of a run. */
 export interface Blobs {
@@ -101,12 +101,8 @@ export function redisBlobs(redis: Redis, prefix: string, run: string, most = RED
       for (const name of names) for (const part of keys(name)) await redis.expire(part, BLOB_SECONDS)
     },
     async clear() {
-      let cursor = '0'
-      do {
-        const [next, found] = await redis.scan(cursor, 'MATCH', `${prefix}:blob:${run}:*`, 'COUNT', 1000)
-        if (found.length > 0) await redis.unlink(...found)
-        cursor = next
-      } while (cursor !== '0')
+      const left = await scanKeys(redis, `${prefix}:blob:${run}:*`)
+      if (left.length > 0) await redis.unlink(...left)
     },
     capacity: most,
   }

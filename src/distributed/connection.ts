@@ -31,6 +31,7 @@ export interface QueuedJob {
   /** Whose its lock is. */
   readonly token?: string
   readonly data: JobData
+  readonly opts: { removeOnComplete?: unknown }
   readonly returnvalue: unknown
   readonly failedReason?: string
   /** Workers that had it and let its lock expire. */
@@ -58,10 +59,12 @@ interface QueueOptions {
 export interface BullMq {
   readonly Queue: new (
     name: string,
-    options: QueueOptions & { readonly skipVersionCheck?: boolean },
+    options: QueueOptions & { readonly skipVersionCheck?: boolean; readonly skipMetasUpdate?: boolean },
   ) => {
     add(name: string, data: JobData, options: object): Promise<QueuedJob>
     getJob(id: string): Promise<QueuedJob | undefined>
+    getJobs(states: readonly string[]): Promise<(QueuedJob | undefined)[]>
+    getJobCounts(...states: string[]): Promise<Record<string, number>>
     on(event: 'error', listener: (error: Error) => void): void
     close(): Promise<void>
   }
@@ -187,4 +190,16 @@ function withoutPassword(message: string, url: string): string {
   const { password } = new URL(url)
   if (password === '') return message
   return message.replaceAll(password, '***').replaceAll(decodeURIComponent(password), '***')
+}
+
+/** All keys like a pattern. */
+export async function scanKeys(redis: Redis, pattern: string): Promise<string[]> {
+  const keys = new Set<string>()
+  let cursor = '0'
+  do {
+    const [next, found] = await redis.scan(cursor, 'MATCH', pattern, 'COUNT', 1000)
+    cursor = next
+    for (const key of found) keys.add(key)
+  } while (cursor !== '0')
+  return [...keys]
 }

@@ -17,6 +17,7 @@ import {
   type WorkerRecord,
 } from './protocol.js'
 import { repeat } from './repeat.js'
+import { sweepQueue, sweepQueues } from './sweep.js'
 
 /** Where the queue is and how tensors travel. */
 export interface CoordinatorOptions {
@@ -68,6 +69,8 @@ export async function openCoordinator(options: CoordinatorOptions): Promise<Coor
   if (shared !== undefined) await requireFolder(shared)
   const name = queueName(await fingerprint(options.arithmetic), shared === undefined ? 'redis' : 'shared')
   const redis = await connectOrThrow(packages, options.redis)
+  // what others left is no reason to fail
+  await sweepQueues(packages, redis).catch(() => {})
   const id = randomUUID()
   const queue = new packages.bullmq.Queue(name, { connection: redis, prefix: PREFIX, skipVersionCheck: true })
   queue.on('error', () => {})
@@ -118,7 +121,7 @@ export async function openCoordinator(options: CoordinatorOptions): Promise<Coor
     async close() {
       watch.stop()
       const patience = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_MILLISECONDS).unref())
-      await Promise.race([cleanUp(state, redis), patience])
+      await Promise.race([cleanUp(state, name, redis), patience])
       redis.disconnect()
     },
   }
@@ -133,12 +136,17 @@ async function requireFolder(folder: string): Promise<void> {
   }
 }
 
-async function cleanUp({ id, queue, blobs, pending }: CoordinatorState, redis: Redis): Promise<void> {
+async function cleanUp(
+  { id, queue, blobs, pending }: CoordinatorState,
+  name: string,
+  redis: Redis,
+): Promise<void> {
   // workers stop what they do for a run that is gone
   await redis.unlink(runKey(id)).catch(() => {})
   const jobs = Array.from(pending.values(), ({ job }) => job?.remove().catch(() => {}))
   await Promise.all(jobs)
   await blobs.clear().catch(() => {})
+  await sweepQueue(name, queue, redis).catch(() => {})
   await queue.close().catch(() => {})
 }
 

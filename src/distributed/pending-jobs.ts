@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { GptvqError, UnsupportedError } from '../common/errors.js'
 import { fromJson, toJson } from './arrays-in-json.js'
 import { BLOB_SECONDS, BlobError, type Blobs } from './blobs.js'
@@ -58,7 +59,8 @@ export async function submit(state: CoordinatorState, job: Pending, anew = false
       return hash
     })
     const data = { run: id, kind: job.kind, input }
-    const added = await queue.add(job.kind, data, { removeOnComplete: EXPIRES, removeOnFail: EXPIRES })
+    const options = { jobId: randomUUID(), removeOnComplete: EXPIRES, removeOnFail: EXPIRES }
+    const added = await queue.add(job.kind, data, options)
     const before = job.blobs
     Object.assign(job, { blobs: [...blobs], job: added })
     if (job.ended) finishJob(state, job, () => {})

@@ -1,5 +1,5 @@
 import { isBlobName } from './blobs.js'
-import type { Redis } from './connection.js'
+import { type Redis, scanKeys } from './connection.js'
 
 /** What coordinator and workers agree on. Keys and queues of Redis all begin with {@link PREFIX}. */
 export const PREFIX = 'gptvq'
@@ -55,15 +55,9 @@ export interface WorkerRecord {
 
 /** All workers that are there. */
 export async function presentWorkers(redis: Redis): Promise<WorkerRecord[]> {
-  const keys: string[] = []
-  let cursor = '0'
-  do {
-    const [next, found] = await redis.scan(cursor, 'MATCH', workerKey('*'), 'COUNT', 1000)
-    cursor = next
-    keys.push(...found)
-  } while (cursor !== '0')
+  const keys = await scanKeys(redis, workerKey('*'))
   if (keys.length === 0) return []
-  const records = await redis.mget(...new Set(keys))
+  const records = await redis.mget(...keys)
   return records.flatMap((record) => (record === null ? [] : [JSON.parse(record) as WorkerRecord]))
 }
 

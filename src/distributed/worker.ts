@@ -195,12 +195,15 @@ async function inTurn(
   const { redis, shared, timing, onJob } = taking
   const { run } = job.data
   const lives = async () => (await redis.get(runKey(run))) !== null
-  if (taking.ended || !(await lives())) return { status: 'dropped' }
+  if (taking.ended) return { status: 'dropped' }
+  if (!(await lives())) return droppedForGood(job)
   const blobs: Blobs = place === 'redis' ? redisBlobs(redis, PREFIX, run) : folderBlobs(shared!, run)
   const stopping = new AbortController()
   taking.busy = stopping
   const stopWatch = repeat(timing.heartbeat, async () => {
-    if (!(await lives())) stopping.abort()
+    if (await lives()) return
+    droppedForGood(job)
+    stopping.abort()
   })
   const start = performance.now()
   const tell = (what: string, state: WorkerEvent['state']) => {
@@ -219,4 +222,10 @@ async function inTurn(
     taking.busy = undefined
     taking.forgetting = setTimeout(() => taking.cache.clear(), FORGET_MILLISECONDS).unref()
   }
+}
+
+/** Of a run that is gone: nobody removes the job if not its queue. */
+function droppedForGood({ opts }: QueuedJob): JobResult {
+  opts.removeOnComplete = true
+  return { status: 'dropped' }
 }

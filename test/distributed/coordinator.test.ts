@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { OptionError, UnsupportedError } from '../../src/common/errors.js'
+import { AbortedError, OptionError, UnsupportedError } from '../../src/common/errors.js'
 import { type Coordinator, openCoordinator } from '../../src/distributed/coordinator.js'
 import { type Arithmetic, fingerprint } from '../../src/distributed/fingerprint.js'
 import { queueName } from '../../src/distributed/protocol.js'
@@ -185,12 +185,38 @@ describe.skipIf(!hasRedis())('jobs', { timeout: 120_000 }, () => {
     const job = await queue.add('layer', { run: 'dead', kind: 'layer', input: '{}' })
     const events: string[] = []
     const taking = await startWorker({ redis: server.url, onJob: ({ job }) => events.push(job) })
-    await expect.poll(() => job.getState(), { timeout: 10_000 }).toBe('completed')
-    expect((await queue.getJob(job.id!))?.returnvalue).toEqual({ status: 'dropped' })
+    await expect.poll(() => job.getState(), { timeout: 10_000 }).toBe('unknown')
     expect(events).toEqual([])
     await taking.close()
     await queue.close()
     connection.disconnect()
+  })
+
+  it('of runs that are gone are removed by the next, which leaves no key but those of others', async () => {
+    const { Queue } = await import('bullmq')
+    const redis = new Redis(server.url, { maxRetriesPerRequest: null })
+    await redis.flushall()
+    const own = queueName(await fingerprint(arithmetic), 'redis')
+    const queues = [own, 'other'].map((name) => new Queue(name, { connection: redis, prefix: 'gptvq' }))
+    await redis.set('gptvq:run:alive', '1', 'EX', 60)
+    const data = (run: string) => ({ run, kind: 'layer', input: '{}' })
+    for (const queue of queues) await queue.add('layer', data('dead'))
+    const kept = await queues[1].add('layer', data('alive'))
+    const team = await coordinator()
+    expect(await Promise.all(queues.map((queue) => queue.getJobCounts('waiting')))).toEqual([
+      { waiting: 0 },
+      { waiting: 1 },
+    ])
+    const stop = new AbortController()
+    const refused = team.run('layer', { name: 'unwanted' }, { signal: stop.signal })
+    stop.abort()
+    await expect(refused).rejects.toThrow(AbortedError)
+    await team.close()
+    const left = await redis.keys('gptvq:*')
+    expect(left.filter((key) => !key.startsWith('gptvq:other:'))).toEqual(['gptvq:run:alive'])
+    expect(await kept.getState()).toBe('waiting')
+    for (const queue of queues) await queue.close()
+    redis.disconnect()
   })
 
   it('larger than Redis is given are refused with what to do', async () => {
