@@ -50,10 +50,21 @@ export interface WorkerProcess {
   kill(): Promise<void>
 }
 
-/** Starts a worker in a process of its own. @param step milliseconds of each job that let nothing else have its turn */
-export async function workerProcess(options: WorkerOptions, step = 0): Promise<WorkerProcess> {
+/**
+ * Starts a worker in a process of its own.
+ *
+ * @param step milliseconds of each job that let nothing else have its turn
+ * @param within what its command begins with, such as that it runs in a network namespace
+ */
+export async function workerProcess(
+  options: WorkerOptions,
+  step = 0,
+  within: readonly string[] = [],
+): Promise<WorkerProcess> {
   const script = fileURLToPath(new URL('run-worker.ts', import.meta.url))
-  const child = spawn(process.execPath, ['--import', 'tsx', script, JSON.stringify(options), `${step}`], {
+  const own = [process.execPath, '--import', 'tsx', script, JSON.stringify(options), `${step}`]
+  const [program, ...words] = [...within, ...own]
+  const child = spawn(program, words, {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   let output = ''
