@@ -3,7 +3,8 @@
  * `npm run bench:machines [-- --size 384] [-- --batches 16] [-- --kills 50]`. Some layers are jobs as a whole, some in
  * panels of rows; calibration takes batches of 2048 tokens through the first block of the embedded model. With `--kills`,
  * workers are killed at random times while all of it is done again and again, and every result is compared with that of
- * one machine. How it goes on to more machines: `machines-model.ts`.
+ * one machine. With `--namespaces`, workers are in network namespaces of their own (Linux, as root), and one loses its
+ * network in the end; `--workers 2` is how many there are at most. How it goes on to more machines: `machines-model.ts`.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -37,6 +38,7 @@ import { highLayer, shortTiming, type WorkerProcess, workerProcess } from '../..
 import { startRedis } from '../../test/support/redis-server.js'
 import { modelFolder } from '../common/real-layers.js'
 import { correlatedHessian, heavyTailedWeight } from '../common/synthetic.js'
+import { openNetwork } from './namespaces.js'
 
 const { values } = parseArgs({
   options: {
@@ -44,6 +46,8 @@ const { values } = parseArgs({
     jobs: { type: 'string', default: '4' },
     batches: { type: 'string', default: '16' },
     kills: { type: 'string', default: '0' },
+    workers: { type: 'string', default: '4' },
+    namespaces: { type: 'boolean', default: false },
   },
 })
 const [size, jobs, batches, kills] = [values.size, values.jobs, values.batches, values.kills].map(Number)
@@ -66,14 +70,16 @@ const whole = Array.from(
 const works = [...whole, highLayer()]
 await startEngine('wasm')
 const model = await openModel(modelFolder)
-const server = await startRedis()
+const network = values.namespaces ? openNetwork() : undefined
+// a server that others can reach wants a password
+const server = await (network ? startRedis('namespaces', undefined, network.host) : startRedis())
 const redis = server.url
 const team = await openCoordinator({ redis, arithmetic: { build: bestBuild(), products: 'wasm' }, timing })
 const away = (work: LayerWork) => teamRunner(team, true)(work, {})
 const stepAway = chunkTeam(team)
 const workers: WorkerProcess[] = []
 const addWorker = async () => {
-  workers.push(await workerProcess({ redis, timing, threads: 1 }))
+  workers.push(await workerProcess({ redis, timing, threads: 1 }, 0, network?.add()))
 }
 
 try {
@@ -89,11 +95,13 @@ try {
   console.log(`calibration: ${tokens} through a block of ${model.config.hiddenSize} features`)
   if (kills > 0) await killAtRandom([...layers.result, calibration.result])
   else await scale(layers, calibration)
+  if (network) await loseNetwork(layers.result)
 } finally {
   for (const worker of workers) await worker.kill()
   await model.close()
   await team.close()
   await server.close()
+  network?.close()
 }
 
 /** What came of some work without a queue, and in how many processor seconds. */
@@ -157,7 +165,7 @@ async function scale(layers: Alone<string[]>, calibration: Alone<string>): Promi
   ] as const) {
     console.log(`| ${work} | no queue | ${seconds.toFixed(1)} | ${seconds.toFixed(1)} | 1 | |`)
   }
-  for (const count of [1, 2, 4]) {
+  for (const count of [1, 2, 4].filter((count) => count <= Number(values.workers))) {
     while (workers.length < count) await addWorker()
     // what a worker compiles at its first job belongs to its start
     await Promise.all(workers.map(() => away({ ...works[0], weight: heavyTailedWeight(64, size, 99) })))
@@ -177,6 +185,20 @@ async function row(what: string, alone: number, expected: string, work: () => Pr
   const [all, busiest] = [taken.reduce((sum, own) => sum + own, 0), Math.max(...taken)]
   const figures = [all.toFixed(1), busiest.toFixed(1), (alone / busiest).toFixed(2)]
   console.log(`| ${what} | ${workers.length} | ${figures.join(' | ')} | ${same ? 'yes' : 'NO'} |`)
+}
+
+/** Layers while the first worker has one and is cut off: the others do it once its lock has expired. */
+async function loseNetwork(expected: readonly string[]): Promise<void> {
+  const before = workers[0].jobs().length
+  const results = Promise.all(works.map(async (work) => digestOf(await away(work))))
+  while (workers[0].jobs().length === before) await new Promise((resolve) => setTimeout(resolve, 10))
+  network!.cut()
+  const start = performance.now()
+  const same = (await results).join() === expected.join()
+  const seconds = ((performance.now() - start) / 1000).toFixed(0)
+  console.log(
+    `\na worker without its network: layers done ${seconds} s after that, same bytes: ${same ? 'yes' : 'NO'}`,
+  )
 }
 
 async function killAtRandom(expected: readonly string[]): Promise<void> {

@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'n
 import { join } from 'node:path'
 import { systemErrorCode } from '../checkpoint/file-errors.js'
 import { UnsupportedError } from '../common/errors.js'
-import type { Redis } from './connection.js'
+import { type Redis, scanKeys } from './connection.js'
 
 /** Bytes by names that begin with their SHA-256, for all machines of a run. */
 export interface Blobs {
@@ -41,6 +41,10 @@ const PART_BYTES = 2 ** 24
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
 const nameOf = (bytes: Uint8Array, owner?: string) => [sha256(bytes), ...(owner ? [owner] : [])].join('.')
+
+/** Whether that is a name as {@link Blobs.put} gives: no other becomes a path. */
+export const isBlobName = (name: unknown) =>
+  typeof name === 'string' && /^[0-9a-f]{64}(\.[\w-]+)?$/.test(name)
 
 function checked(name: string, bytes: Uint8Array, where: string): Uint8Array {
   if (sha256(bytes) === name.split('.')[0]) return bytes
@@ -86,21 +90,19 @@ export function redisBlobs(redis: Redis, prefix: string, run: string, most = RED
       return checked(name, Buffer.concat(pieces), `blob ${name.slice(0, 12)} in Redis`)
     },
     async remove(name) {
+      const gone = keys(name)
+      // before anything else has its turn, such as another removal, or bytes of that name that are put again
       total -= sizes.get(name) ?? 0
-      await redis.unlink(...keys(name))
       sizes.delete(name)
       parts.delete(name)
+      await redis.unlink(...gone)
     },
     async keepAlive(names) {
       for (const name of names) for (const part of keys(name)) await redis.expire(part, BLOB_SECONDS)
     },
     async clear() {
-      let cursor = '0'
-      do {
-        const [next, found] = await redis.scan(cursor, 'MATCH', `${prefix}:blob:${run}:*`, 'COUNT', 1000)
-        if (found.length > 0) await redis.unlink(...found)
-        cursor = next
-      } while (cursor !== '0')
+      const left = await scanKeys(redis, `${prefix}:blob:${run}:*`)
+      if (left.length > 0) await redis.unlink(...left)
     },
     capacity: most,
   }
@@ -116,8 +118,13 @@ function tooLarge(bytes: number, most: number): UnsupportedError {
 
 /** Blobs as files of a folder that all machines share, which each may see under a path of its own. */
 export function folderBlobs(folder: string, run: string): Blobs {
+  // both come from Redis, where others may write
+  if (!/^[\w-]+$/.test(run)) throw new BlobError(`${JSON.stringify(run)} is no name of a run`)
   const own = join(folder, `${FOLDER_PREFIX}${run}`)
-  const place = (name: string) => join(own, name)
+  const place = (name: string) => {
+    if (isBlobName(name)) return join(own, name)
+    throw new BlobError(`${JSON.stringify(name)} is no name of a blob`)
+  }
   return {
     async put(bytes, { anew = false, owner } = {}) {
       const name = nameOf(bytes, owner)
@@ -140,7 +147,9 @@ export function folderBlobs(folder: string, run: string): Blobs {
         throw new BlobError(`${place(name)} cannot be read (${systemErrorCode(error) ?? error})`)
       }
     },
-    remove: (name) => rm(place(name), { force: true }),
+    async remove(name) {
+      await rm(place(name), { force: true })
+    },
     async keepAlive() {
       const now = new Date()
       await utimes(own, now, now).catch(() => {})

@@ -27,9 +27,15 @@ export interface Redis {
 /** What is used of a job of BullMQ. */
 export interface QueuedJob {
   readonly id?: string
+  readonly queueName: string
+  /** Whose its lock is. */
+  readonly token?: string
   readonly data: JobData
+  readonly opts: { removeOnComplete?: unknown }
   readonly returnvalue: unknown
   readonly failedReason?: string
+  /** Workers that had it and let its lock expire. */
+  readonly stalledCounter: number
   readonly progress: unknown
   getState(): Promise<string>
   remove(): Promise<void>
@@ -53,10 +59,12 @@ interface QueueOptions {
 export interface BullMq {
   readonly Queue: new (
     name: string,
-    options: QueueOptions & { readonly skipVersionCheck?: boolean },
+    options: QueueOptions & { readonly skipVersionCheck?: boolean; readonly skipMetasUpdate?: boolean },
   ) => {
     add(name: string, data: JobData, options: object): Promise<QueuedJob>
     getJob(id: string): Promise<QueuedJob | undefined>
+    getJobs(states: readonly string[]): Promise<(QueuedJob | undefined)[]>
+    getJobCounts(...states: string[]): Promise<Record<string, number>>
     on(event: 'error', listener: (error: Error) => void): void
     close(): Promise<void>
   }
@@ -150,16 +158,26 @@ export async function connectOrThrow({ connect }: QueuePackages, url: string): P
 }
 
 function requireRedisUrl(url: unknown): asserts url is string {
-  try {
-    if (typeof url === 'string' && /^rediss?:$/.test(new URL(url).protocol)) return
-  } catch {
-    // said below
+  if (typeof url === 'string' && URL.canParse(url) && /^rediss?:$/.test(new URL(url).protocol)) {
+    return requirePercents(new URL(url))
   }
   const shown = typeof url === 'string' && !url.includes('@') ? JSON.stringify(url) : 'another value'
   throw new OptionError(
     'redis',
     `found ${shown}; expected the URL of a Redis server, e.g. redis://localhost:6379`,
   )
+}
+
+function requirePercents({ username, password }: URL): void {
+  try {
+    decodeURIComponent(username)
+    decodeURIComponent(password)
+  } catch {
+    throw new OptionError(
+      'redis',
+      'found a % in the user or password that begins no such code as %20; expected %25 where a % is meant',
+    )
+  }
 }
 
 /** A URL as messages show it: without user and password. */
@@ -172,4 +190,16 @@ function withoutPassword(message: string, url: string): string {
   const { password } = new URL(url)
   if (password === '') return message
   return message.replaceAll(password, '***').replaceAll(decodeURIComponent(password), '***')
+}
+
+/** All keys like a pattern. */
+export async function scanKeys(redis: Redis, pattern: string): Promise<string[]> {
+  const keys = new Set<string>()
+  let cursor = '0'
+  do {
+    const [next, found] = await redis.scan(cursor, 'MATCH', pattern, 'COUNT', 1000)
+    cursor = next
+    for (const key of found) keys.add(key)
+  } while (cursor !== '0')
+  return [...keys]
 }

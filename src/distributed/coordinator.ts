@@ -4,7 +4,7 @@ import { AbortedError, OptionError, UnsupportedError } from '../common/errors.js
 import { folderBlobs, redisBlobs, sweepFolder } from './blobs.js'
 import { connectOrThrow, loadQueue, type Redis, shownUrl } from './connection.js'
 import { type Arithmetic, fingerprint } from './fingerprint.js'
-import type { JobKind } from './jobs.js'
+import type { JobInput, JobKind } from './jobs.js'
 import { type CoordinatorState, finishJob, type Pending, pollJob, submit } from './pending-jobs.js'
 import {
   lifetime,
@@ -17,6 +17,7 @@ import {
   type WorkerRecord,
 } from './protocol.js'
 import { repeat } from './repeat.js'
+import { sweepQueue, sweepQueues } from './sweep.js'
 
 /** Where the queue is and how tensors travel. */
 export interface CoordinatorOptions {
@@ -36,7 +37,7 @@ export interface Coordinator {
    * @throws the error that the work ended with; UnsupportedError when no worker or no Redis could be had for long;
    *   AbortedError
    */
-  run(kind: JobKind, input: unknown, watch: JobWatch): Promise<unknown>
+  run(kind: JobKind, input: JobInput, watch: JobWatch): Promise<unknown>
   /** Workers that can take the jobs, as last seen. */
   workers(): number
   /** Bytes of tensors that jobs may have at a time. */
@@ -68,6 +69,8 @@ export async function openCoordinator(options: CoordinatorOptions): Promise<Coor
   if (shared !== undefined) await requireFolder(shared)
   const name = queueName(await fingerprint(options.arithmetic), shared === undefined ? 'redis' : 'shared')
   const redis = await connectOrThrow(packages, options.redis)
+  // what others left is no reason to fail
+  await sweepQueues(packages, redis).catch(() => {})
   const id = randomUUID()
   const queue = new packages.bullmq.Queue(name, { connection: redis, prefix: PREFIX, skipVersionCheck: true })
   queue.on('error', () => {})
@@ -118,7 +121,7 @@ export async function openCoordinator(options: CoordinatorOptions): Promise<Coor
     async close() {
       watch.stop()
       const patience = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_MILLISECONDS).unref())
-      await Promise.race([cleanUp(state, redis), patience])
+      await Promise.race([cleanUp(state, name, redis), patience])
       redis.disconnect()
     },
   }
@@ -133,12 +136,17 @@ async function requireFolder(folder: string): Promise<void> {
   }
 }
 
-async function cleanUp({ id, queue, blobs, pending }: CoordinatorState, redis: Redis): Promise<void> {
+async function cleanUp(
+  { id, queue, blobs, pending }: CoordinatorState,
+  name: string,
+  redis: Redis,
+): Promise<void> {
   // workers stop what they do for a run that is gone
   await redis.unlink(runKey(id)).catch(() => {})
   const jobs = Array.from(pending.values(), ({ job }) => job?.remove().catch(() => {}))
   await Promise.all(jobs)
   await blobs.clear().catch(() => {})
+  await sweepQueue(name, queue, redis).catch(() => {})
   await queue.close().catch(() => {})
 }
 
@@ -161,7 +169,8 @@ function watchJobs(state: CoordinatorState, timing: Timing, redis: Redis, name: 
     }
   }
   const look = async () => {
-    for (const job of [...pending.values()]) await pollJob(state, job)
+    // those behind one that cannot be looked at have their turn all the same
+    for (const job of [...pending.values()]) await pollJob(state, job).catch(() => {})
   }
   const fail = (error: Error) => {
     for (const job of [...open]) finishJob(state, job, () => job.reject(error))

@@ -13,31 +13,33 @@ export interface Arithmetic {
 }
 
 /** Of what goes between coordinator and workers; another number, other jobs. */
-const PROTOCOL = 3
+const PROTOCOL = 4
 
 /** The builds that this engine runs. */
 export function possibleBuilds(): readonly KernelBuild[] {
   return bestBuild() === 'relaxed' ? ['relaxed', 'baseline'] : ['baseline']
 }
 
-/** Has this process compute like that. */
-export async function useArithmetic({ build, products }: Arithmetic): Promise<void> {
+/** Has this process compute like that. @returns what multiplies, a library as it calls itself */
+export async function useArithmetic({ build, products }: Arithmetic): Promise<string> {
   if (kernels().name !== build) useKernels(build)
-  await startProducts(products satisfies ProductsName)
+  return startProducts(products satisfies ProductsName)
 }
 
 /**
  * A name for how this process computes: where it is the same, so are the bytes of layers. It is made of the versions of
- * this package and of Node, and of the bits of products and functions, since fused multiply-adds and libraries differ
- * from processor to processor.
+ * this package and of Node, of what multiplies, and of the bits of products and functions, since fused multiply-adds and
+ * libraries differ from processor to processor.
  */
 export async function fingerprint(arithmetic: Arithmetic): Promise<string> {
-  await useArithmetic(arithmetic)
+  const multiplier = await useArithmetic(arithmetic)
   const major = process.versions.node.split('.')[0]
-  const digest = createHash('sha256').update(`${PROTOCOL} ${await packageVersion()} ${major}`)
+  const digest = createHash('sha256').update(`${PROTOCOL} ${await packageVersion()} ${major} ${multiplier}`)
+  // libraries that cut long sums at other places agree on short ones
   for (const [m, n, k] of [
     [7, 33, 50],
     [70, 90, 300],
+    [40, 70, 5000],
   ]) {
     digest.update(bytesOf(product(m, n, k)))
   }

@@ -1,15 +1,16 @@
+import { randomUUID } from 'node:crypto'
 import { GptvqError, UnsupportedError } from '../common/errors.js'
 import { fromJson, toJson } from './arrays-in-json.js'
 import { BLOB_SECONDS, BlobError, type Blobs } from './blobs.js'
 import { unpackError } from './carried-errors.js'
 import type { BullMq, QueuedJob } from './connection.js'
-import type { JobKind } from './jobs.js'
-import type { JobResult } from './protocol.js'
+import { type JobInput, type JobKind, jobName } from './jobs.js'
+import { isJobResult, MOST_STALLED } from './protocol.js'
 
 /** A job that waits for its result. All of its input stays here until then, so that it can be sent again. */
 export interface Pending {
   readonly kind: JobKind
-  readonly input: unknown
+  readonly input: JobInput
   /** How often it has failed by no fault of the work. */
   attempts: number
   /** What its input lies in. */
@@ -58,7 +59,8 @@ export async function submit(state: CoordinatorState, job: Pending, anew = false
       return hash
     })
     const data = { run: id, kind: job.kind, input }
-    const added = await queue.add(job.kind, data, { removeOnComplete: EXPIRES, removeOnFail: EXPIRES })
+    const options = { jobId: randomUUID(), removeOnComplete: EXPIRES, removeOnFail: EXPIRES }
+    const added = await queue.add(job.kind, data, options)
     const before = job.blobs
     Object.assign(job, { blobs: [...blobs], job: added })
     if (job.ended) finishJob(state, job, () => {})
@@ -134,17 +136,24 @@ export async function pollJob(state: CoordinatorState, job: Pending): Promise<vo
     return again(state, job)
   }
   if (typeof found.progress === 'number') job.progress = found.progress
-  if (current === 'failed') return retry(state, job, found.failedReason ?? 'for no reason given')
+  if (current === 'failed') {
+    if (found.stalledCounter > MOST_STALLED) return finishJob(state, job, () => job.reject(stalled(job)))
+    return retry(state, job, found.failedReason ?? 'for no reason given')
+  }
   if (current !== 'completed' || !job.isDue()) return
-  const result = found.returnvalue as JobResult
+  const result = found.returnvalue
+  if (!isJobResult(result)) return retry(state, job, `its result cannot be read: ${shown(result)}`)
   if (result.status === 'dropped') return again(state, job)
   if (result.status === 'error') return finishJob(state, job, () => job.reject(unpackError(result)))
   let value: unknown
   try {
     value = await fromJson(result.output, (name) => state.blobs.get(name))
   } catch (error) {
-    if (!(error instanceof BlobError)) throw error
-    return retry(state, job, error.message)
+    if (error instanceof BlobError) return retry(state, job, error.message)
+    // of the JSON; all else is Redis, which is asked again
+    if (!(error instanceof SyntaxError || error instanceof TypeError || error instanceof RangeError))
+      throw error
+    return retry(state, job, `its result cannot be read: ${error.message}`)
   }
   for (const name of result.blobs) await state.blobs.remove(name)
   // what comes next may need the room
@@ -154,13 +163,23 @@ export async function pollJob(state: CoordinatorState, job: Pending): Promise<vo
   finishJob(state, job, () => job.resolve(value))
 }
 
+const shown = (value: unknown) => String(JSON.stringify(value)).slice(0, 100)
+
 async function retry(state: CoordinatorState, job: Pending, reason: string): Promise<void> {
   job.attempts++
   if (job.attempts < MOST_ATTEMPTS) return again(state, job)
   const error = new UnsupportedError(
-    `a job (${job.kind}) failed ${MOST_ATTEMPTS} times; the reason given last: ${reason}`,
+    `the job '${job.kind}' of ${jobName(job.input)} failed ${MOST_ATTEMPTS} times; the reason given last: ${reason}`,
   )
   finishJob(state, job, () => job.reject(error))
+}
+
+function stalled({ kind, input }: Pending): UnsupportedError {
+  return new UnsupportedError(
+    `the job '${kind}' of ${jobName(input)} was lost by ${MOST_STALLED + 1} workers, each of which ended or did not answer ` +
+      'while it had it. See why on their machines: one that is short of memory is killed (start workers where there ' +
+      'is more), one that takes ten minutes for a step counts as hung (start faster ones, or with more threads)',
+  )
 }
 
 /** Sends everything a job needs once more, tensors too: they may be gone or damaged. */

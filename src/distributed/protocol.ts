@@ -1,4 +1,5 @@
-import type { Redis } from './connection.js'
+import { isBlobName } from './blobs.js'
+import { type Redis, scanKeys } from './connection.js'
 
 /** What coordinator and workers agree on. Keys and queues of Redis all begin with {@link PREFIX}. */
 export const PREFIX = 'gptvq'
@@ -13,7 +14,7 @@ export interface Timing {
   readonly heartbeat: number
   /** How often the coordinator looks at its jobs. */
   readonly poll: number
-  /** How long the coordinator waits for a worker, or for Redis to come back. */
+  /** How long the coordinator waits for a worker, or for Redis to come back; how long a step of a job may take. */
   readonly patience: number
 }
 
@@ -24,6 +25,9 @@ export const usualTiming: Timing = {
   poll: 200,
   patience: 600_000,
 }
+
+/** Workers that may have lost one job before it is given up: it may be what ends them. */
+export const MOST_STALLED = 10
 
 /** Heartbeats that may be missed. */
 const MISSED = 8
@@ -51,16 +55,18 @@ export interface WorkerRecord {
 
 /** All workers that are there. */
 export async function presentWorkers(redis: Redis): Promise<WorkerRecord[]> {
-  const keys: string[] = []
-  let cursor = '0'
-  do {
-    const [next, found] = await redis.scan(cursor, 'MATCH', workerKey('*'), 'COUNT', 1000)
-    cursor = next
-    keys.push(...found)
-  } while (cursor !== '0')
+  const keys = await scanKeys(redis, workerKey('*'))
   if (keys.length === 0) return []
-  const records = await redis.mget(...new Set(keys))
+  const records = await redis.mget(...keys)
   return records.flatMap((record) => (record === null ? [] : [JSON.parse(record) as WorkerRecord]))
+}
+
+/** Whether that is a {@link JobResult}: in Redis others may write. */
+export function isJobResult(value: unknown): value is JobResult {
+  if (typeof value !== 'object' || value === null) return false
+  const { status, output, blobs, message } = value as Record<string, unknown>
+  if (status === 'done') return typeof output === 'string' && Array.isArray(blobs) && blobs.every(isBlobName)
+  return status === 'dropped' || (status === 'error' && typeof message === 'string')
 }
 
 /** What a job returns. */

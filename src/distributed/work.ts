@@ -1,6 +1,5 @@
 import { AbortedError } from '../common/errors.js'
 import type { Matrix } from '../common/matrix.js'
-import type { PanelRows } from '../gptvq/layer-panels.js'
 import { ownFactors } from '../hessian/inverse-factor.js'
 import { chunkHere } from '../pipeline/calibrate/chunk-work.js'
 import { panelsHere } from '../pipeline/quantize/layers/layer-panels.js'
@@ -10,7 +9,7 @@ import type { Blobs } from './blobs.js'
 import { packError } from './carried-errors.js'
 import type { QueuedJob } from './connection.js'
 import type { InputCache } from './input-cache.js'
-import type { JobKind, WorkerEvent } from './jobs.js'
+import { type JobInput, type JobKind, jobName, type WorkerEvent } from './jobs.js'
 import type { JobResult } from './protocol.js'
 
 /** Progress is sent when it has moved by so much. */
@@ -25,11 +24,8 @@ const doers: Readonly<Record<JobKind, Doer>> = {
   chunk: chunkHere,
 }
 
-/** What the inputs of all kinds of jobs have. */
-interface JobInput {
-  /** What is worked on. */
-  readonly name: string
-  readonly part?: PanelRows
+/** An input that may come with a Hessian. */
+interface Work extends JobInput {
   readonly hessian?: Matrix
   readonly inputs?: { readonly hessian: Matrix }
 }
@@ -42,10 +38,10 @@ export async function doJob(
   signal: AbortSignal,
   tell: (what: string, state: WorkerEvent['state']) => void,
 ): Promise<JobResult> {
-  const work = (await cache.read(job.data.input, blobs)) as JobInput
+  const work = (await cache.read(job.data.input, blobs)) as Work
   const hessian = work.hessian ?? work.inputs?.hessian
   const factors = hessian ? cache.factorsOf(hessian) : ownFactors
-  const what = work.part ? `${work.name}, rows ${work.part.firstRow + 1} to ${work.part.lastRow}` : work.name
+  const what = jobName(work)
   tell(what, 'begun')
   let shown = 0
   const onProgress = (done: number) => {

@@ -11,9 +11,11 @@ import { connectOrThrow, loadQueue, type QueuedJob, type Redis } from './connect
 import { type Arithmetic, fingerprint, possibleBuilds, useArithmetic } from './fingerprint.js'
 import { type InputCache, inputCache } from './input-cache.js'
 import type { WorkerEvent } from './jobs.js'
+import { type LockKeeper, startLockKeeper } from './lock-keeper.js'
 import {
   type JobResult,
   lifetime,
+  MOST_STALLED,
   PREFIX,
   queueName,
   runKey,
@@ -60,9 +62,6 @@ const optionNames: OptionNames<WorkerOptions> = {
 /** What jobs had in common is kept for so long after the last. */
 const FORGET_MILLISECONDS = 60_000
 
-/** Bad luck that one job may have before it is given up: BullMQ counts a killed worker's jobs. */
-const MOST_STALLED = 1000
-
 /**
  * Takes jobs of `quantizeModel({ redis })` from a Redis server, one at a time, until it is closed. Only jobs of runs that
  * compute alike are taken: the same version of this package and major version of Node, and the same bits of products,
@@ -79,8 +78,10 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
   const arithmetics = await possibleArithmetics(options.products)
   const redis = await connectOrThrow(packages, options.redis)
   const id = randomUUID()
+  const keeper = await startLockKeeper(options.redis, workerKey(id), timing)
   const taking: Taking = {
     redis,
+    keeper,
     shared,
     timing,
     onJob: options.onJob,
@@ -127,6 +128,7 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
       taking.ended = true
       taking.busy?.abort()
       await Promise.all(workers.map((worker) => worker.close().catch(() => {})))
+      await keeper.close()
       await redis.unlink(workerKey(id)).catch(() => {})
       for (const connection of connections) connection.disconnect()
     },
@@ -156,6 +158,7 @@ async function possibleArithmetics(asked: ProductsName | undefined): Promise<[st
 /** What the jobs of a worker share. */
 interface Taking {
   readonly redis: Redis
+  readonly keeper: LockKeeper
   readonly shared: string | undefined
   readonly timing: Timing
   readonly onJob: WorkerOptions['onJob']
@@ -177,7 +180,8 @@ function takeJob(
   place: 'redis' | 'shared',
   job: QueuedJob,
 ): Promise<JobResult> {
-  const done = taking.turn.then(() => inTurn(taking, arithmetic, place, job))
+  const release = taking.keeper.hold(job)
+  const done = taking.turn.then(() => inTurn(taking, arithmetic, place, job)).finally(release)
   taking.turn = done.catch(() => {})
   return done
 }
@@ -191,12 +195,15 @@ async function inTurn(
   const { redis, shared, timing, onJob } = taking
   const { run } = job.data
   const lives = async () => (await redis.get(runKey(run))) !== null
-  if (taking.ended || !(await lives())) return { status: 'dropped' }
+  if (taking.ended) return { status: 'dropped' }
+  if (!(await lives())) return droppedForGood(job)
   const blobs: Blobs = place === 'redis' ? redisBlobs(redis, PREFIX, run) : folderBlobs(shared!, run)
   const stopping = new AbortController()
   taking.busy = stopping
   const stopWatch = repeat(timing.heartbeat, async () => {
-    if (!(await lives())) stopping.abort()
+    if (await lives()) return
+    droppedForGood(job)
+    stopping.abort()
   })
   const start = performance.now()
   const tell = (what: string, state: WorkerEvent['state']) => {
@@ -215,4 +222,10 @@ async function inTurn(
     taking.busy = undefined
     taking.forgetting = setTimeout(() => taking.cache.clear(), FORGET_MILLISECONDS).unref()
   }
+}
+
+/** Of a run that is gone: nobody removes the job if not its queue. */
+function droppedForGood({ opts }: QueuedJob): JobResult {
+  opts.removeOnComplete = true
+  return { status: 'dropped' }
 }

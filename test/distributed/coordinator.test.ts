@@ -3,12 +3,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { OptionError, UnsupportedError } from '../../src/common/errors.js'
+import { AbortedError, OptionError, UnsupportedError } from '../../src/common/errors.js'
 import { type Coordinator, openCoordinator } from '../../src/distributed/coordinator.js'
 import { type Arithmetic, fingerprint } from '../../src/distributed/fingerprint.js'
 import { queueName } from '../../src/distributed/protocol.js'
 import { startWorker } from '../../src/distributed/worker.js'
-import { HessianAccumulator } from '../../src/hessian/hessian.js'
 import { bestBuild } from '../../src/kernels/wasm/runtime/runtime.js'
 import {
   type LayerResult,
@@ -16,25 +15,11 @@ import {
   quantizeHere,
 } from '../../src/pipeline/quantize/layers/layer-work.js'
 import { teamRunner } from '../../src/pipeline/quantize/layers/team-runner.js'
-import { resolveMethod } from '../../src/pipeline/quantize/quantize-options.js'
 import { contentOf } from '../support/layer-content.js'
-import { gaussianMatrix } from '../support/random-matrix.js'
 import { hasRedis, type RedisServer, startRedis } from '../support/redis-server.js'
-import { highLayer, shortTiming, type WorkerProcess, workerProcess } from './support.js'
+import { highLayer, layerWork, shortTiming, type WorkerProcess, workerProcess } from './support.js'
 
 const arithmetic: Arithmetic = { build: bestBuild(), products: 'wasm' }
-
-function layerWork(name: string, size: number, seed: number): LayerWork {
-  const inputs = new HessianAccumulator(size)
-  inputs.add(gaussianMatrix(2 * size, size, seed))
-  return {
-    name,
-    weight: gaussianMatrix(size, size, seed + 1),
-    inputs: { hessian: inputs.hessian(), tokens: inputs.tokens },
-    settings: resolveMethod('gptvq', { bits: 2 }),
-    driftShare: 1,
-  }
-}
 
 const withoutTime = ({ seconds: _, ...result }: LayerResult) => result
 
@@ -168,6 +153,28 @@ describe.skipIf(!hasRedis())('jobs', { timeout: 120_000 }, () => {
     redis.disconnect()
   })
 
+  it.each([
+    null,
+    'nonsense',
+    { status: 'done', output: '{', blobs: [] },
+    { status: 'done', output: '{"$gptvq":"Nothing","base64":""}', blobs: [] },
+    { status: 'done', output: '1', blobs: ['../../etc/passwd'] },
+  ])('with a result that cannot be read, %j, fail after a few tries and hold up no others', async (bad) => {
+    const { Worker } = await import('bullmq')
+    const connection = new Redis(server.url, { maxRetriesPerRequest: null })
+    const queue = queueName(await fingerprint(arithmetic), 'redis')
+    const answer = async ({ data }: { data: { input: string } }) =>
+      data.input.includes('"bad"') ? bad : { status: 'done', output: '7', blobs: [] }
+    const answering = new Worker(queue, answer, { connection, prefix: 'gptvq' })
+    const team = await coordinator()
+    const refused = team.run('layer', { name: 'bad' }, {})
+    const good = team.run('layer', { name: 'good' }, {})
+    await expect(refused).rejects.toThrow(/of bad failed 5 times.*its result cannot be read/)
+    expect(await good).toBe(7)
+    await answering.close()
+    connection.disconnect()
+  })
+
   it('of a coordinator that died are dropped, not done', async () => {
     const { Queue } = await import('bullmq')
     const connection = new Redis(server.url, { maxRetriesPerRequest: null })
@@ -178,12 +185,38 @@ describe.skipIf(!hasRedis())('jobs', { timeout: 120_000 }, () => {
     const job = await queue.add('layer', { run: 'dead', kind: 'layer', input: '{}' })
     const events: string[] = []
     const taking = await startWorker({ redis: server.url, onJob: ({ job }) => events.push(job) })
-    await expect.poll(() => job.getState(), { timeout: 10_000 }).toBe('completed')
-    expect((await queue.getJob(job.id!))?.returnvalue).toEqual({ status: 'dropped' })
+    await expect.poll(() => job.getState(), { timeout: 10_000 }).toBe('unknown')
     expect(events).toEqual([])
     await taking.close()
     await queue.close()
     connection.disconnect()
+  })
+
+  it('of runs that are gone are removed by the next, which leaves no key but those of others', async () => {
+    const { Queue } = await import('bullmq')
+    const redis = new Redis(server.url, { maxRetriesPerRequest: null })
+    await redis.flushall()
+    const own = queueName(await fingerprint(arithmetic), 'redis')
+    const queues = [own, 'other'].map((name) => new Queue(name, { connection: redis, prefix: 'gptvq' }))
+    await redis.set('gptvq:run:alive', '1', 'EX', 60)
+    const data = (run: string) => ({ run, kind: 'layer', input: '{}' })
+    for (const queue of queues) await queue.add('layer', data('dead'))
+    const kept = await queues[1].add('layer', data('alive'))
+    const team = await coordinator()
+    expect(await Promise.all(queues.map((queue) => queue.getJobCounts('waiting')))).toEqual([
+      { waiting: 0 },
+      { waiting: 1 },
+    ])
+    const stop = new AbortController()
+    const refused = team.run('layer', { name: 'unwanted' }, { signal: stop.signal })
+    stop.abort()
+    await expect(refused).rejects.toThrow(AbortedError)
+    await team.close()
+    const left = await redis.keys('gptvq:*')
+    expect(left.filter((key) => !key.startsWith('gptvq:other:'))).toEqual(['gptvq:run:alive'])
+    expect(await kept.getState()).toBe('waiting')
+    for (const queue of queues) await queue.close()
+    redis.disconnect()
   })
 
   it('larger than Redis is given are refused with what to do', async () => {
@@ -210,6 +243,16 @@ describe('a Redis that cannot be had', () => {
   it.each(['localhost:6379', 'http://localhost', 'x@y'])('%s is no URL of Redis', async (redis) => {
     await expect(startWorker({ redis })).rejects.toThrow(OptionError)
   })
+
+  it.each(['redis://:s3%cret@127.0.0.1:1', 'redis://s3%cret:a@127.0.0.1:1'])(
+    'a stray % in %s is refused by the name of the option, without the password',
+    async (redis) => {
+      const refused = startWorker({ redis })
+      await expect(refused).rejects.toThrow(OptionError)
+      await expect(refused).rejects.toThrow(/^redis: .*%25/)
+      await expect(refused).rejects.not.toThrow(/cret/)
+    },
+  )
 
   it('a shared folder that is not there is refused', async () => {
     await expect(startWorker({ redis: 'redis://127.0.0.1:1', shared: '/nowhere' })).rejects.toThrow(

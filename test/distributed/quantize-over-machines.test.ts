@@ -124,7 +124,7 @@ describe.skipIf(!hasRedis())('quantizing over machines', { timeout: 120_000 }, (
     const redis = new Redis(server.url)
     const keys = await redis.keys('gptvq:*')
     redis.disconnect()
-    expect(keys.filter((key) => /:run:|:blob:/.test(key))).toEqual([])
-    expect(keys.filter((key) => /:wait$|:active$/.test(key))).toEqual([])
+    // of workers that were there before; it expires
+    expect(keys.filter((key) => !key.endsWith(':stalled-check'))).toEqual([])
   })
 })

@@ -12,6 +12,19 @@ import { gaussianMatrix } from '../support/random-matrix.js'
 /** So short that lost jobs are found within a test. */
 export const shortTiming: Timing = { lock: 2000, stalled: 500, heartbeat: 300, poll: 50, patience: 60_000 }
 
+/** A layer as a whole, with a Hessian of its own. */
+export function layerWork(name: string, size: number, seed: number): LayerWork {
+  const inputs = new HessianAccumulator(size)
+  inputs.add(gaussianMatrix(2 * size, size, seed))
+  return {
+    name,
+    weight: gaussianMatrix(size, size, seed + 1),
+    inputs: { hessian: inputs.hessian(), tokens: inputs.tokens },
+    settings: resolveMethod('gptvq', { bits: 2 }),
+    driftShare: 1,
+  }
+}
+
 /** Of two panels, and quickly done: it is high, its columns are few. */
 export function highLayer(): LayerWork {
   const [rows, cols] = [66_000, 48]
@@ -37,10 +50,21 @@ export interface WorkerProcess {
   kill(): Promise<void>
 }
 
-/** Starts a worker in a process of its own. */
-export async function workerProcess(options: WorkerOptions): Promise<WorkerProcess> {
+/**
+ * Starts a worker in a process of its own.
+ *
+ * @param step milliseconds of each job that let nothing else have its turn
+ * @param within what its command begins with, such as that it runs in a network namespace
+ */
+export async function workerProcess(
+  options: WorkerOptions,
+  step = 0,
+  within: readonly string[] = [],
+): Promise<WorkerProcess> {
   const script = fileURLToPath(new URL('run-worker.ts', import.meta.url))
-  const child = spawn(process.execPath, ['--import', 'tsx', script, JSON.stringify(options)], {
+  const own = [process.execPath, '--import', 'tsx', script, JSON.stringify(options), `${step}`]
+  const [program, ...words] = [...within, ...own]
+  const child = spawn(program, words, {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   let output = ''

@@ -34,16 +34,21 @@ export interface TlsFiles {
  * Starts a server of its own, which writes nothing but to a temporary folder.
  *
  * @param tls it then takes connections by TLS only
+ * @param host the address that it listens at; one that other machines reach wants a password
  */
-export async function startRedis(password?: string, tls?: TlsFiles): Promise<RedisServer> {
+export async function startRedis(
+  password?: string,
+  tls?: TlsFiles,
+  host = '127.0.0.1',
+): Promise<RedisServer> {
   const folder = await mkdtemp(join(tmpdir(), 'gptvq-redis-'))
-  const port = await freePort()
+  const port = await freePort(host)
   let child: ChildProcess | undefined
   const start = async () => {
     const flags = [
       ...(tls ? tlsFlags(port, tls) : ['--port', String(port)]),
       '--bind',
-      '127.0.0.1',
+      host,
       '--dir',
       folder,
       '--save',
@@ -67,7 +72,7 @@ export async function startRedis(password?: string, tls?: TlsFiles): Promise<Red
   }
   await start()
   return {
-    url: `${tls ? 'rediss' : 'redis'}://${password === undefined ? '' : `:${password}@`}127.0.0.1:${port}`,
+    url: `${tls ? 'rediss' : 'redis'}://${password === undefined ? '' : `:${password}@`}${host}:${port}`,
     start,
     stop,
     async close() {
@@ -82,11 +87,11 @@ function tlsFlags(port: number, { cert, key, ca }: TlsFiles): string[] {
   return ['--port', '0', '--tls-port', String(port), ...files, '--tls-auth-clients', 'no']
 }
 
-function freePort(): Promise<number> {
+function freePort(host: string): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer()
     server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
+    server.listen(0, host, () => {
       const { port } = server.address() as { port: number }
       server.close(() => resolve(port))
     })

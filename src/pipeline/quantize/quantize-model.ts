@@ -63,7 +63,7 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
   try {
     const resident = batchesInMemory(prepared, options)
     const engine = prepared.looksAtText ? await startEngine(options.engine) : null
-    team = await openTeam(options, products, engine)
+    team = await openTeam(options, products, engine, prepared)
     const { model, output: folder, onLayer, signal } = options
     const onProgress = withTeam(options.onProgress, team)
     const equalized = await equalizedModel(options, prepared)

@@ -1,5 +1,5 @@
 import type { Coordinator } from '../../../distributed/coordinator.js'
-import type { JobKind } from '../../../distributed/jobs.js'
+import type { JobInput, JobKind } from '../../../distributed/jobs.js'
 import { hasPanels, type PanelRunner, quantizeInPanels } from './layer-panels.js'
 import type { LayerRunner, LayerWatch } from './layer-work.js'
 
@@ -9,7 +9,7 @@ import type { LayerRunner, LayerWatch } from './layer-work.js'
  * @param cuts whether large layers go out in panels: a library's product may round a row by how many rows there are
  */
 export function teamRunner(coordinator: Pick<Coordinator, 'run'>, cuts: boolean): LayerRunner {
-  const run = <T>(kind: JobKind, work: unknown, { onProgress, signal }: LayerWatch) =>
+  const run = <T>(kind: JobKind, work: JobInput, { onProgress, signal }: LayerWatch) =>
     coordinator.run(kind, work, { ...(onProgress && { onProgress }), signal }) as Promise<T>
   const parts: PanelRunner = {
     pull: (work, watch) => run('pull', work, watch),
