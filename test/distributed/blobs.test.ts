@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
-import { expect, it } from 'vitest'
+import { expect, it, onTestFinished } from 'vitest'
 import { BLOB_SECONDS, BlobError, folderBlobs, redisBlobs, sweepFolder } from '../../src/distributed/blobs.js'
 import { hasRedis, startRedis } from '../support/redis-server.js'
 
@@ -44,12 +44,14 @@ it('names that lead out of the shared folder are refused: they come from Redis',
 it.skipIf(!hasRedis())('bytes in Redis count while they are there, however they come and go', async () => {
   const server = await startRedis()
   const redis = new Redis(server.url)
+  onTestFinished(() => {
+    redis.disconnect()
+    return server.close()
+  })
   const blobs = redisBlobs(redis, 'gptvq', 'run', 1000)
   const bytes = new Uint8Array(900)
   const name = await blobs.put(bytes)
   await Promise.all([blobs.remove(name), blobs.put(bytes), blobs.remove(name), blobs.put(bytes)])
   expect(await blobs.get(name)).toEqual(Buffer.from(bytes))
   await expect(blobs.put(new Uint8Array(200).fill(1))).rejects.toThrow(/at most/)
-  redis.disconnect()
-  await server.close()
 })
