@@ -270,7 +270,7 @@ function describeCalibration({ calibration, method }: QuantizationReport): strin
 /** How the calibration text fell on experts. */
 function describeExperts({ layers }: QuantizationReport): string[][] {
   const experts = expertTokens(layers)
-  return experts === undefined ? [] : [['experts', describeExpertTokens(experts)]]
+  return experts === undefined ? [] : labelled('experts', wrapText(describeExpertTokens(experts), 63))
 }
 
 function describeTuning({ tuning }: QuantizationReport): string[][] {
