@@ -5,6 +5,7 @@ import { folderBlobs, redisBlobs, sweepFolder } from './blobs.js'
 import { connectOrThrow, loadQueue, type Redis, shownUrl } from './connection.js'
 import { type Arithmetic, fingerprint } from './fingerprint.js'
 import type { JobInput, JobKind } from './jobs.js'
+import { startLockKeeper } from './lock-keeper.js'
 import { type CoordinatorState, finishJob, type Pending, pollJob, submit } from './pending-jobs.js'
 import {
   lifetime,
@@ -87,6 +88,7 @@ export async function openCoordinator(options: CoordinatorOptions): Promise<Coor
   }
   const watch = watchJobs(state, timing, redis, name, shownUrl(options.redis))
   await watch.announce()
+  const keeper = await startLockKeeper(options.redis, runKey(id), timing)
   return {
     run: (kind, input, { onProgress, signal, isDue = () => true }) =>
       new Promise((resolve, reject) => {
@@ -120,6 +122,7 @@ export async function openCoordinator(options: CoordinatorOptions): Promise<Coor
     describe: () => watch.describe(),
     async close() {
       watch.stop()
+      await keeper.close()
       const patience = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_MILLISECONDS).unref())
       await Promise.race([cleanUp(state, name, redis), patience])
       redis.disconnect()

@@ -5,8 +5,8 @@ import { lifetime, PREFIX, type Timing } from './protocol.js'
 import { repeat } from './repeat.js'
 
 /**
- * Renews the locks of a worker's jobs, and the worker's own record, on a thread with a connection of its own. BullMQ renews
- * them on the thread that computes, where a step may take longer than a lock lasts and lets nothing else have its turn.
+ * Renews the record that a worker or a run is there by, and the locks of a worker's jobs, on a thread with a connection of
+ * its own: on the thread that computes a step may take longer than they last and lets nothing else have its turn.
  */
 export interface LockKeeper {
   /** Keeps the lock of a job until the function that it returns is called. */
@@ -40,7 +40,7 @@ function queueOf(name) {
 }
 async function renew() {
   if (Date.now() - heard > patience) return
-  if (jobs.length > 0) await connection.expire(record, lifetime)
+  await connection.expire(record, lifetime)
   for (const { queueName, id, token } of jobs) await (await queueOf(queueName).getJob(id))?.extendLock(token, lock)
 }
 async function next() {
@@ -50,7 +50,7 @@ async function next() {
 next()
 parentPort.postMessage('ready')`
 
-/** @param record the key of what the worker says of itself */
+/** @param record its key, which whoever starts this has set */
 export async function startLockKeeper(url: string, record: string, timing: Timing): Promise<LockKeeper> {
   const { resolve } = createRequire(import.meta.url)
   const { lock, patience } = timing

@@ -201,9 +201,7 @@ async function inTurn(
   const stopping = new AbortController()
   taking.busy = stopping
   const stopWatch = repeat(timing.heartbeat, async () => {
-    if (await lives()) return
-    droppedForGood(job)
-    stopping.abort()
+    if (!(await lives())) stopping.abort()
   })
   const start = performance.now()
   const tell = (what: string, state: WorkerEvent['state']) => {
@@ -216,7 +214,8 @@ async function inTurn(
     // factors are those of the build that made them
     if (taking.arithmetic !== arithmetic) taking.cache.clear()
     taking.arithmetic = arithmetic
-    return await doJob(job, blobs, taking.cache, stopping.signal, tell)
+    const result = await doJob(job, blobs, taking.cache, stopping.signal, tell)
+    return result.status === 'dropped' && !taking.ended ? droppedForGood(job) : result
   } finally {
     stopWatch()
     taking.busy = undefined

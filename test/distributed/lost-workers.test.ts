@@ -51,6 +51,17 @@ describe.skipIf(!hasRedis())('a job', { timeout: 120_000 }, () => {
     expect(both.flatMap((one) => one.jobs())).toEqual(['long begun', 'long done'])
   })
 
+  it('of a run that computes for longer than it counts as there is not dropped', async () => {
+    const work = layerWork('patient', 256, 1)
+    const timing = { ...shortTiming, heartbeat: 100 }
+    const [team, one] = [await coordinator(timing), await worker(timing, STEP)]
+    const result = team.run('layer', work, {}) as Promise<LayerResult>
+    await one.says('patient begun')
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2 * STEP)
+    expect(contentOf(await result)).toEqual(contentOf(await quantizeHere(work, {})))
+    expect(one.jobs()).toEqual(['patient begun', 'patient done'])
+  })
+
   it('of a worker that is stopped is done by another, and those after it once each when it goes on', async () => {
     const work = layerWork('stopped', 256, 1)
     const [team, first] = [await coordinator(), await worker()]
