@@ -1,6 +1,6 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,6 +34,14 @@ afterAll(() => {
 })
 
 describe('an unfinished folder', () => {
+  it('that someone else has removed can be let go', async () => {
+    for (const end of ['remove', 'release'] as const) {
+      const claimed = await claim(join(await temporaryFolder(), 'out'))
+      await rm(claimed.path, { recursive: true })
+      await claimed[end]()
+    }
+  })
+
   it('is had by one of many runs that start at the same moment, and the others are told of it', async () => {
     for (let round = 0; round < 20; round++) {
       // every other time one that is gone has left its lock behind

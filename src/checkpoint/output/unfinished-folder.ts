@@ -40,9 +40,9 @@ export async function claimUnfinished(system: FileSystem, output: string): Promi
     const release = await lockFolder(system, output, path)
     await syncEntry(system, path, createdParents)
     const remove = async () => {
-      const work = (await system.readdir(path)).filter((name) => !isLockFile(name))
-      for (const name of work) {
-        await system.rm(join(path, name), { recursive: true, force: true, maxRetries: 3 })
+      for (const name of await namesIn(system, path)) {
+        if (!isLockFile(name))
+          await system.rm(join(path, name), { recursive: true, force: true, maxRetries: 3 })
       }
       // the lock last, and the folder only if it is empty: from here on it may be another's
       await release()
@@ -59,6 +59,16 @@ async function makeFolder(system: FileSystem, path: string): Promise<void> {
     await system.mkdir(path)
   } catch (error) {
     if (systemErrorCode(error) !== 'EEXIST') throw error
+  }
+}
+
+/** None where someone else has removed the folder. */
+async function namesIn(system: FileSystem, path: string): Promise<string[]> {
+  try {
+    return await system.readdir(path)
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return []
+    throw error
   }
 }
 
