@@ -4,14 +4,14 @@
  * CHECKOUT is built too (`git worktree add ../before COMMIT; cd ../before; npm ci; npm run build`). On one thread, so that
  * seconds are the processor's; calibration is scaled to 16 sequences of 2048 tokens, as it grows with them. Prints Markdown.
  */
-import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
-import { parseArgs, promisify } from 'node:util'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import { setThreads } from '../../src/kernels/kernels.js'
 import { describe, environment } from '../common/environment.js'
+import { lastLineIn } from '../common/in-checkout.js'
 import type { ModelSizes } from '../common/random-model.js'
 import { randomSequences, writeRandomModel } from '../common/write-random-model.js'
 
@@ -79,16 +79,11 @@ try {
 /** Seconds of the phases, calibration scaled to all sequences. */
 async function secondsOf(checkout: string, options: object): Promise<Phases> {
   const tokens = randomSequences(sizes, sequences, length).map((ids) => [...ids])
-  const library = pathToFileURL(join(resolve(checkout), 'dist/model.js')).href
   const program = `
-    import { quantizeModel } from ${JSON.stringify(library)}
     const { options, tokens } = ${JSON.stringify({ options, tokens })}
     const sequences = tokens.map((ids) => Int32Array.from(ids))
     const { seconds } = await quantizeModel({ ...options, calibration: { sequences } })
     console.log(JSON.stringify(seconds))`
-  const running = promisify(execFile)(process.execPath, ['--input-type=module', '-'])
-  running.child.stdin!.end(program)
-  const { stdout } = await running
-  const { calibration, quantization }: Phases = JSON.parse(stdout.trim().split('\n').at(-1)!)
+  const { calibration, quantization }: Phases = JSON.parse(await lastLineIn(checkout, program))
   return { calibration: (calibration * ALL_SEQUENCES) / sequences, quantization }
 }

@@ -3,12 +3,11 @@
  * package and by this one, in turns: `npm run build && npx tsx benchmarks/running/sampling.ts CHECKOUT [--rounds 3]`.
  * CHECKOUT is built too (`git worktree add ../before COMMIT; cd ../before; npm ci; npm run build`). Prints Markdown.
  */
-import { execFile } from 'node:child_process'
-import { join, resolve } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
-import { parseArgs, promisify } from 'node:util'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import { describe, environment } from '../common/environment.js'
 import { medianOf } from '../common/harness.js'
+import { lastLineIn } from '../common/in-checkout.js'
 import { modelFolder } from '../common/real-layers.js'
 
 const { values, positionals } = parseArgs({
@@ -36,10 +35,8 @@ console.log(`\n${from}`)
 
 /** From the first position to the last: what is loaded and compiled before does not count. */
 async function tokensPerSecond(checkout: string, sequences: number): Promise<number> {
-  const library = pathToFileURL(join(resolve(checkout), 'dist/model.js')).href
   const options = { model: modelFolder, method: 'gptq', bits: 4, sequences, sequenceLength: length }
   const program = `
-    import { quantizeModel } from ${JSON.stringify(library)}
     const [times, written] = [[], new AbortController()]
     const onProgress = ({ step }) => {
       if (step.startsWith('writing calibration text')) times.push(performance.now())
@@ -51,7 +48,5 @@ async function tokensPerSecond(checkout: string, sequences: number): Promise<num
     })
     console.log((times.at(-1) - times[0]) / (times.length - 1) / 1000)
     process.exit()`
-  const running = promisify(execFile)(process.execPath, ['--input-type=module', '-'])
-  running.child.stdin!.end(program)
-  return sequences / Number((await running).stdout)
+  return sequences / Number(await lastLineIn(checkout, program))
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { CheckpointError } from '../../common/errors.js'
 import { systemErrorCode } from '../file-errors.js'
@@ -83,7 +83,7 @@ async function locksOf(system: FileSystem, folder: string): Promise<string[]> {
 }
 
 function numberOf(lock: string): number {
-  return Number(/-(\d+)\.json$/.exec(lock)![1])
+  return Number(LOCK_FILE.exec(basename(lock))![1])
 }
 
 async function requireLeftBehind(

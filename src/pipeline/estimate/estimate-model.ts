@@ -226,10 +226,10 @@ async function calibrationPlan(
 
 /** Embedding and head by GPTVQ; rounding them takes no time to speak of. */
 async function endsSeconds({ weights, ends }: PreparedRun): Promise<number> {
+  const most = enoughOfLayer()
   let seconds = 0
   for (const { name, rows, cols, bits, method } of ends) {
     if (method === 'rtn') continue
-    const most = enoughOfLayer()
     const count = Math.min(rows, most.rows)
     const weight = matrix(count, cols, await readRows(weights, name, 0, count))
     const linear = { kind: name, name, biasName: undefined, rows, cols }
