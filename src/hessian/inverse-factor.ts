@@ -39,7 +39,7 @@ export const ownFactors: SharedFactors = (_, make) => make()
 /**
  * Damps a Hessian (n x n, left untouched) and factors its inverse, in units in which the mean
  * of its diagonal is 1: the scale of the activations changes nothing. Dead columns and the columns that pad the matrix
- * to `paddedSize` get a diagonal of 1 and no tie to others.
+ * to `paddedSize` have the damping alone (without damping 1) and no tie to others.
  *
  * @param layer how errors name the layer
  * @throws NumericError naming the layer and the damping when the damped Hessian is not positive definite
@@ -62,9 +62,10 @@ export async function dampedInverseFactor(
   }
   const unit = trace > 0 ? n / trace : 1
   const factor = matrix(paddedSize, paddedSize)
+  const untied = damping || 1
   for (let i = 0; i < paddedSize; i++) {
     if (i >= n || dead[i]) {
-      factor.data[i * paddedSize + i] = 1
+      factor.data[i * paddedSize + i] = untied
       continue
     }
     for (let j = i; j < n; j++) {

@@ -253,6 +253,15 @@ describe('quantizeLayer', () => {
     expect(reconstructionError(weight, values, hessian).relative).toBeLessThan(0.1)
   })
 
+  it('gives rows of zeros next to nothing, beside others of one size', async () => {
+    const weight = gaussianMatrix(64, 64, 18)
+    const isPruned = (i: number) => Math.floor(i / 64) % 4 === 0
+    for (let i = 0; i < weight.data.length; i++) if (isPruned(i)) weight.data[i] = 0
+    const values = dequantizeLayer(await quantizeLayer(weight, randomHessian(64, 200, 19)))
+    const squares = values.data.filter((_, i) => isPruned(i)).reduce((sum, value) => sum + value * value, 0)
+    expect(Math.sqrt(squares / (16 * 64))).toBeLessThan(0.02)
+  })
+
   it('takes all-zero weights and all-zero inputs', async () => {
     const zeros = matrix(8, 16)
     const layer = await quantizeLayer(zeros, randomHessian(16, 50, 14))

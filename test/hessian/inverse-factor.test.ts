@@ -45,7 +45,7 @@ describe('a column whose diagonal underflowed to 0', () => {
     const plain = (await dampedInverseFactor(h, 0.01, 3, 'layer')).factor.data
     expect(plain[1]).toBe(0)
     expect(plain[5]).toBe(0)
-    expect(plain[4]).toBe(1)
+    expect(plain[4]).toBe(10)
   })
 })
 
@@ -85,7 +85,7 @@ describe('dampedInverseFactor', () => {
     }
   })
 
-  it('gives dead columns a diagonal of 1 and no tie to others, and the others what they have without them', async () => {
+  it('gives dead columns the damping alone and no tie to others, and the others what they have without them', async () => {
     const n = 12
     const dead = [0, 5, 11]
     const alive = [...Array(n).keys()].filter((i) => !dead.includes(i))
@@ -95,8 +95,8 @@ describe('dampedInverseFactor', () => {
     const u = dense(result.factor)
     for (const i of dead) {
       for (let j = 0; j < n; j++) {
-        expect(u.get(i, j)).toBe(i === j ? 1 : 0)
-        expect(u.get(j, i)).toBe(i === j ? 1 : 0)
+        expect(u.get(i, j)).toBeCloseTo(i === j ? Math.sqrt(1 / 0.05) : 0, 5)
+        expect(u.get(j, i)).toBeCloseTo(i === j ? Math.sqrt(1 / 0.05) : 0, 5)
       }
     }
     const damped = dampedInUnits(h, 0.05)
@@ -106,13 +106,18 @@ describe('dampedInverseFactor', () => {
     )
   })
 
-  it('gives the identity when every column is dead', async () => {
-    const { factor, dead } = await dampedInverseFactor(matrix(3, 3), 0.01, 3, 'layer')
-    expect([...factor.data]).toEqual([1, 0, 0, 0, 1, 0, 0, 0, 1])
-    expect([...dead]).toEqual([1, 1, 1])
+  it('takes a Hessian in which every column is dead: the identity over the root of the damping, without it the identity', async () => {
+    for (const [damping, value] of [
+      [0.25, 2],
+      [0, 1],
+    ]) {
+      const { factor, dead } = await dampedInverseFactor(matrix(3, 3), damping, 3, 'layer')
+      expect([...factor.data]).toEqual([value, 0, 0, 0, value, 0, 0, 0, value])
+      expect([...dead]).toEqual([1, 1, 1])
+    }
   })
 
-  it('pads with columns of the identity that change nothing else', async () => {
+  it('pads with columns of the damping alone that change nothing else', async () => {
     const h = randomHessian(13, 60, 5)
     const plain = (await dampedInverseFactor(h, 0.01, 13, 'layer')).factor
     const { factor, dead } = await dampedInverseFactor(h, 0.01, 16, 'layer')
@@ -120,7 +125,7 @@ describe('dampedInverseFactor', () => {
     for (let i = 0; i < 13; i++) {
       expected.data.set(plain.data.subarray(i * 13, (i + 1) * 13), i * 16)
     }
-    for (let i = 13; i < 16; i++) expected.data[i * 16 + i] = 1
+    for (let i = 13; i < 16; i++) expected.data[i * 16 + i] = 10
     expect(factor.data).toEqual(expected.data)
     expect([...dead]).toEqual(Array(16).fill(0))
   })

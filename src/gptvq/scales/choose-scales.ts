@@ -7,6 +7,11 @@ import type { ColumnWalk } from '../walk/column-walk.js'
 
 /** Share of the blocks that may be smaller than the smallest scale: the few near 0 would spread the scales too far. */
 const SMALLER_BLOCKS = 0.01
+/**
+ * With a trellis a block of zeros counts as one of this share of the largest: no constant centroid is 0, and so small ones are
+ * next to nothing.
+ */
+const SHARE_OF_ZEROS = 0.005
 /** The smallest scale is then 2^-30 at least and 0.63 at most. */
 const LEAST_RATIO = 0.25
 const MOST_RATIO = 0.97
@@ -27,6 +32,7 @@ export function scaleRatio(layout: VqLayout, work: Matrix): number | undefined {
       const end = Math.min(start + layout.columnsPerGroup, work.cols)
       for (const share of blockShares(layout, work, rowGroup, start, end)) {
         if (share > 0) shares[count++] = share
+        else if (layout.trellis) shares[count++] = SHARE_OF_ZEROS
       }
     }
   }
