@@ -26,7 +26,7 @@ export async function openGgufModel(model: ModelSource): Promise<GgufModel> {
   try {
     const config = await configOfGguf(file)
     const decoder = describeDecoder(config, model.place)
-    const named = ggufTensors(decoder, readArchitecture(file).neighbours)
+    const named = ggufTensors(decoder, { ...readArchitecture(file), ownHead: false })
     let files: TokenizerFiles | undefined
     return {
       ...ggufTensorSource(file, named),

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gguf } from '@huggingface/gguf'
@@ -217,7 +217,30 @@ describe('tokens that end an answer', () => {
   })
 })
 
+it('a model whose activations are rounded is written with a note that they are not in llama.cpp', async () => {
+  const model = await quantized('rounded', { scheme: 'w8a8', method: 'rtn' })
+  const { notes } = await exportGguf({ model, output: join(root, 'rounded.gguf') })
+  expect(notes).toEqual(['its activations are rounded here, as config.json says, but not in llama.cpp'])
+})
+
+it('what is found odd about a model is noted as elsewhere', async () => {
+  const model = join(root, 'odd')
+  await writeTinyModel(model)
+  await symlink('nowhere', join(model, 'added.json'))
+  const { notes } = await exportGguf({ model, output: join(root, 'odd.gguf') })
+  expect(notes).toEqual([expect.stringContaining('added.json')])
+})
+
 describe('a file is complete or absent', () => {
+  it('a model of which config.json tells only a part is refused', async () => {
+    const model = join(root, 'part')
+    await writeTinyModel(model, { config: { num_hidden_layers: 1 } })
+    await expect(exportGguf({ model, output: join(root, 'part.gguf') })).rejects.toThrow(
+      /says that there are 1 blocks, but the weights hold another/,
+    )
+    await expect(stat(join(root, 'part.gguf'))).rejects.toThrow('ENOENT')
+  })
+
   it('an existing file is kept unless told otherwise, and one of another kind always', async () => {
     const output = join(root, 'there.gguf')
     await writeFile(output, 'something else')

@@ -30,6 +30,7 @@ import { CARD_FILE, onnxCard, sourceCard } from '../../pipeline/folders/model-ca
 import { packageVersion } from '../../pipeline/folders/package-version.js'
 import { requireWholeModel } from '../../pipeline/folders/whole-model.js'
 import type { OnProgress } from '../../pipeline/progress.js'
+import { roundingNotes } from '../rounding-notes.js'
 import { companionFiles, exportedConfig, missingFiles } from './companion-files.js'
 import { createDataFiles } from './data-files.js'
 import { addDecoder } from './decoder/decoder.js'
@@ -277,10 +278,7 @@ function progress(
 
 /** What a graph does not do as the model does. */
 function notesOn({ blocks }: DecoderDescription, { quantization }: CheckpointWeights): string[] {
-  const notes = new Set<string>()
-  if (quantization?.activations) {
-    notes.add('its activations are rounded here, as config.json says, but not in the graph')
-  }
+  const notes = new Set(roundingNotes(quantization, 'the graph'))
   for (const { attention } of blocks) {
     const scaling = attention.rotary?.scaling
     if (scaling?.kind !== 'dynamic' && scaling?.kind !== 'longrope') continue
