@@ -16,6 +16,16 @@ export interface GgufModel extends TensorSource {
 }
 
 /**
+ * One of the small files of a model folder, made of the metadata of a GGUF file; undefined when there is none of that name.
+ *
+ * @throws CheckpointError when the file is missing or damaged; UnsupportedError when its tokenizer is of a kind that is not
+ *   read
+ */
+export async function ggufModelText(model: ModelSource, name: string): Promise<string | undefined> {
+  return tokenizerOfGguf((await openGguf(model)).metadata).get(name)
+}
+
+/**
  * Opens a GGUF file as a model: the configuration and the names of the tensors as the hub has them, weights dequantized
  * when they are read.
  *
