@@ -5,13 +5,11 @@ import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openGgufModel } from '../src/gguf/open-gguf-model-browser.js'
 import { bestBuild } from '../src/kernels/wasm/runtime/runtime.js'
 import { startBrowser, withoutBrowser } from './support/browser.js'
 import { type ModelInPage, modelInPage } from './support/model-in-page.js'
 import { writeTinyModel } from './support/tiny-model.js'
-
-/** Kernels in two builds for layers and for forward passes are 225 KB of it, ml-matrix 70 KB, chat templates 53 KB. */
-const MOST_BYTES = { model: 800 * 1024, generate: 640 * 1024 }
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -38,20 +36,51 @@ async function bundle(contents: string) {
     code: outputFiles[0].text,
     bytes: output.bytes,
     files: Object.keys(metafile.inputs),
+    kernelBytes: Object.entries(output.inputs)
+      .filter(([file]) => /wasm\/runtime\/(forward-)?binaries\.ts$/.test(file))
+      .reduce((sum, [, { bytesInOutput }]) => sum + bytesInOutput, 0),
     external: parts.flatMap(({ imports }) => imports.filter(({ external }) => external)),
   }
 }
 
+/** How far a size may be from the one that the guide states: a bundle that grows by more is looked at, or the guide changed. */
+const ROOM = 0.02
+
+/** The sizes in the guide, in bytes. */
+async function statedSizes() {
+  const guide = await readFile(join(root, 'docs', 'browser.md'), 'utf8')
+  const sentence =
+    /(\d+) KB for all of `gptvq\/model`, (\d+) KB for `gptvq\/generate`, of which (\d+) KB are the kernels/
+  const [model, generate, kernels] = (sentence.exec(guide)?.slice(1) ?? []).map((size) => Number(size) * 1000)
+  return { model, generate, kernels }
+}
+
 describe.each(['model', 'generate'] as const)('gptvq/%s bundled for a browser', (entry) => {
-  it('brings along nothing of Node, no tfjs, no hub, and nothing that writes files', async () => {
-    const { bytes, files, external } = await bundle(`export * from 'gptvq/${entry}'`)
+  it('brings along nothing of Node, no tfjs, no hub, no reader of GGUF, and nothing that writes files', async () => {
+    const { files, external } = await bundle(`export * from 'gptvq/${entry}'`)
     expect(external).toEqual([])
     expect(
-      files.filter((file) => /tensorflow|@huggingface\/(hub|gguf)|\(disabled\)|src\/(hub|cli)\//.test(file)),
+      files.filter((file) =>
+        /tensorflow|@huggingface\/(hub|gguf)|\(disabled\)|src\/(hub|cli)\/|src\/gguf\/(?!open-gguf-model-browser)/.test(
+          file,
+        ),
+      ),
     ).toEqual([])
     expect(files.filter((file) => /checkpoint\/output|generate\/server/.test(file))).toEqual([])
-    expect(bytes).toBeLessThan(MOST_BYTES[entry])
   })
+
+  it('is as large as the guide says, and so are the kernels in it', async () => {
+    const { bytes, kernelBytes } = await bundle(`export * from 'gptvq/${entry}'`)
+    const stated = await statedSizes()
+    expect(Math.abs(bytes / stated[entry] - 1)).toBeLessThan(ROOM)
+    expect(Math.abs(kernelBytes / stated.kernels - 1)).toBeLessThan(ROOM)
+  })
+})
+
+it('a GGUF file is refused by name in a browser', async () => {
+  await expect(openGgufModel({ place: 'model.gguf' })).rejects.toThrow(
+    /^model\.gguf: GGUF files are read in Node only/,
+  )
 })
 
 it('every file that stands in for another in a browser is there, in the sources and in what is published', async () => {

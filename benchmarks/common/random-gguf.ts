@@ -29,7 +29,7 @@ export async function writeRandomGguf(
   const decoder = describeSizes(sizes)
   const architecture = architectureOfFamily('llama')!
   let offset = 0
-  const tensors = ggufTensors(decoder, architecture.neighbours).map(({ name, shape }) => {
+  const tensors = ggufTensors(decoder, architecture).map(({ name, shape }) => {
     const own = shape.length === 1 ? ggufType('F32') : typeOf(/^blk/.test(name) ? type : headType)
     const bytes = bytesOfType(
       own,

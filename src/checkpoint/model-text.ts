@@ -1,6 +1,5 @@
 import { CheckpointError } from '../common/errors.js'
-import { openGguf } from '../gguf/read-gguf.js'
-import { tokenizerOfGguf } from '../gguf/tokenizer/tokenizer-of-gguf.js'
+import { ggufModelText } from '../gguf/open-gguf-model.js'
 import { systemErrorCode } from './file-errors.js'
 import { locateModel } from './locate-model.js'
 import { fileIn, type ModelPlace, type ModelSource, readSmallFile } from './model-source.js'
@@ -16,7 +15,7 @@ import { fileIn, type ModelPlace, type ModelSource, readSmallFile } from './mode
 export async function readModelText(model: ModelPlace, name: string): Promise<string | undefined> {
   const source = await locateModel(model)
   try {
-    if (source.main !== undefined) return tokenizerOfGguf((await openGguf(source)).metadata).get(name)
+    if (source.main !== undefined) return await ggufModelText(source, name)
     const bytes = await readIfThere(source, name)
     return bytes && decodeText(bytes, fileIn(source, name))
   } finally {

@@ -14,10 +14,12 @@ import { requireKnownRule } from '../gguf/tokenizer/vocabulary-of-tokenizer.js'
 import { aligned, ggufHeader } from '../gguf/write-header.js'
 import { assertTensorShape } from '../model/decoder/weights.js'
 import { describeDecoder } from '../model/families/index.js'
+import { requireWholeModel } from '../pipeline/folders/whole-model.js'
 import type { OnProgress } from '../pipeline/progress.js'
 import { exportMetadata } from './gguf-metadata.js'
 import { type ExportSource, type Loss, tensorData } from './gguf-tensor-data.js'
 import { type GgufExportType, requireExportType, typeOfTensor } from './gguf-types.js'
+import { roundingNotes } from './rounding-notes.js'
 
 /** What to export, and where to. */
 export interface ExportGgufOptions {
@@ -118,7 +120,8 @@ async function exportModel(options: ExportGgufOptions): Promise<ExportedGguf> {
     const decoder = describeDecoder(checkpoint.config, `${model}: config.json`)
     const { architecture, notes } = requireRepresentable(decoder, model)
     const source = exportSource(checkpoint)
-    const named = ggufTensors(decoder, architecture.neighbours)
+    requireWholeModel(checkpoint, decoder, source.weights.quantization)
+    const named = ggufTensors(decoder, architecture)
     requireTensors(source, named)
     const metadata = await exportMetadata(checkpoint, decoder, architecture, { type, preTokenizer })
     const chosen = (one: NamedTensor) => typeOfTensor(one, type, checkpoint, source.records)
@@ -132,7 +135,13 @@ async function exportModel(options: ExportGgufOptions): Promise<ExportedGguf> {
       writeFile(handle, ggufHeader(metadata.values, planned), planned, source, options),
     )
     onProgress?.({ step: `writing ${output}`, done: 1 })
-    return { output, architecture: architecture.name, ...written, notes: [...notes, ...metadata.notes] }
+    const rounding = roundingNotes(source.weights.quantization, 'llama.cpp')
+    return {
+      output,
+      architecture: architecture.name,
+      ...written,
+      notes: [...checkpoint.notes, ...notes, ...metadata.notes, ...rounding],
+    }
   } finally {
     await checkpoint.close()
   }

@@ -32,7 +32,7 @@ export async function exportMetadata(
   const { folder, config } = checkpoint
   const files = await readFiles(folder)
   const where = join(folder, 'tokenizer.json')
-  const { values: vocabulary, notes } = vocabularyOfTokenizer(
+  const { values, notes, vocabulary } = vocabularyOfTokenizer(
     files.tokenizer as unknown as TokenizerDefinition,
     { where, vocabSize: decoder.vocabSize, preTokenizer },
   )
@@ -45,8 +45,11 @@ export async function exportMetadata(
   ]
   const width = config.intermediate_size ?? 2048
   const model = metadataOfModel(decoder, architecture, Number(width))
-  const values = new Map([...general, ...model, ...vocabulary, ...specialTokens(files, config, decoder)])
-  return { values, notes }
+  const special = specialTokens(files, config, decoder, vocabulary)
+  return {
+    values: new Map([...general, ...model, ...values, ...special.values]),
+    notes: [...notes, ...special.notes],
+  }
 }
 
 async function readFiles(model: string): Promise<ModelFiles> {

@@ -8,13 +8,15 @@ export interface GgufArchitecture {
   readonly neighbours: boolean
   /** A norm's epsilon is that of LayerNorm. */
   readonly layerNorm: boolean
+  /** A file has an output projection though it is the embedding. */
+  readonly ownHead: boolean
 }
 
 const architecture = (
   name: string,
   families: readonly string[],
-  traits: Partial<Pick<GgufArchitecture, 'neighbours' | 'layerNorm'>> = {},
-): GgufArchitecture => ({ name, families, neighbours: false, layerNorm: false, ...traits })
+  traits: Partial<Omit<GgufArchitecture, 'name' | 'families'>> = {},
+): GgufArchitecture => ({ name, families, neighbours: false, layerNorm: false, ownHead: false, ...traits })
 
 /** The architectures that are read and written. */
 export const ggufArchitectures: readonly GgufArchitecture[] = [
@@ -25,14 +27,14 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
   architecture('gemma', ['gemma']),
   architecture('gemma2', ['gemma2']),
   architecture('gemma3', ['gemma3_text']),
-  architecture('olmo2', ['olmo2', 'olmo3']),
+  architecture('olmo2', ['olmo2', 'olmo3'], { ownHead: true }),
   architecture('smollm3', ['smollm3'], { neighbours: true }),
   architecture('granite', ['granite'], { neighbours: true }),
-  architecture('stablelm', ['stablelm'], { layerNorm: true }),
-  architecture('gptneox', ['gpt_neox'], { layerNorm: true }),
-  architecture('qwen2moe', ['qwen2_moe']),
+  architecture('stablelm', ['stablelm'], { layerNorm: true, ownHead: true }),
+  architecture('gptneox', ['gpt_neox'], { layerNorm: true, ownHead: true }),
+  architecture('qwen2moe', ['qwen2_moe'], { ownHead: true }),
   architecture('qwen3moe', ['qwen3_moe']),
-  architecture('olmoe', ['olmoe']),
+  architecture('olmoe', ['olmoe'], { ownHead: true }),
 ]
 
 /** The architecture that a family is written as. */

@@ -4,6 +4,7 @@ import { type GgufArchitecture, ggufArchitectures } from './architectures.js'
 import { factsOf, type GgufFacts } from './facts.js'
 import type { GgufFile } from './read-gguf.js'
 import { rotaryOfGguf } from './rotary/rotary-of-gguf.js'
+import { specialIds } from './tokenizer/tokenizer-of-gguf.js'
 
 /** The architecture of a file. @throws UnsupportedError when it is none of those that are read */
 export function readArchitecture(file: GgufFile): GgufArchitecture {
@@ -46,7 +47,7 @@ export async function configOfGguf(file: GgufFile): Promise<Record<string, unkno
     vocab_size: embedding.shape[0],
     [facts.architecture.layerNorm ? 'layer_norm_eps' : 'rms_norm_eps']: epsilon,
     tie_word_embeddings: !facts.has('output.weight'),
-    ...tokenIds(file),
+    ...specialIds(file.metadata),
     ...(await rotaryOfGguf(facts, family)),
     ...(familyFields[family]?.(facts) ?? {}),
     torch_dtype: 'float32',
@@ -76,18 +77,6 @@ function sameForAll({ file, architecture }: GgufFacts, name: string, fallback?: 
   throw new UnsupportedError(
     `${file.path}: ${key} differs between layers (${[...new Set(values)].join(', ')}); only models whose layers are alike are read`,
   )
-}
-
-function tokenIds({ metadata }: GgufFile): Record<string, unknown> {
-  const id = (name: string) => metadata.optionalNumber(`tokenizer.ggml.${name}_token_id`)
-  const ends = [...new Set([id('eos'), id('eot')])].filter((end) => end !== undefined)
-  const bos = id('bos')
-  const padding = id('padding')
-  return {
-    ...(bos !== undefined && { bos_token_id: bos }),
-    ...(ends.length > 0 && { eos_token_id: ends.length === 1 ? ends[0] : ends }),
-    ...(padding !== undefined && { pad_token_id: padding }),
-  }
 }
 
 const llamaBiases = ({ has }: GgufFacts) => ({

@@ -16,6 +16,16 @@ export interface GgufModel extends TensorSource {
 }
 
 /**
+ * One of the small files of a model folder, made of the metadata of a GGUF file; undefined when there is none of that name.
+ *
+ * @throws CheckpointError when the file is missing or damaged; UnsupportedError when its tokenizer is of a kind that is not
+ *   read
+ */
+export async function ggufModelText(model: ModelSource, name: string): Promise<string | undefined> {
+  return tokenizerOfGguf((await openGguf(model)).metadata).get(name)
+}
+
+/**
  * Opens a GGUF file as a model: the configuration and the names of the tensors as the hub has them, weights dequantized
  * when they are read.
  *
@@ -26,7 +36,7 @@ export async function openGgufModel(model: ModelSource): Promise<GgufModel> {
   try {
     const config = await configOfGguf(file)
     const decoder = describeDecoder(config, model.place)
-    const named = ggufTensors(decoder, readArchitecture(file).neighbours)
+    const named = ggufTensors(decoder, { ...readArchitecture(file), ownHead: false })
     let files: TokenizerFiles | undefined
     return {
       ...ggufTensorSource(file, named),

@@ -7,6 +7,7 @@ import type {
   LinearDescription,
   NormDescription,
 } from '../model/decoder/description.js'
+import type { GgufArchitecture } from './architectures.js'
 import { neighbourOrder, partsOfHeads, type RowOrder } from './row-order.js'
 
 /** One tensor of a GGUF file, and what of the model it holds. */
@@ -35,16 +36,19 @@ export interface NamedTensor {
  * The tensors that llama.cpp expects of a model, from the description of its decoder: families differ only in what their
  * descriptions say.
  *
- * @param neighbours whether rows of queries and keys are ordered for a rotation of neighbours
+ * @param ownHead of a file that is read false: one that has no output projection is read as well
  */
-export function ggufTensors(decoder: DecoderDescription, neighbours: boolean): NamedTensor[] {
+export function ggufTensors(
+  decoder: DecoderDescription,
+  { neighbours, ownHead }: Pick<GgufArchitecture, 'neighbours' | 'ownHead'>,
+): NamedTensor[] {
   const { embedding, head, vocabSize, hiddenSize } = decoder
   const whole = (name: string, tensor: string) => matrixOf(name, [tensor], [vocabSize, hiddenSize])
   return [
     whole('token_embd.weight', embedding.tensor),
     ...decoder.blocks.flatMap((block) => blockTensors(block, neighbours)),
     ...normTensors('output_norm', decoder.finalNorm),
-    ...(head.tensor === embedding.tensor ? [] : [whole('output.weight', head.tensor)]),
+    ...(head.tensor === embedding.tensor && !ownHead ? [] : [whole('output.weight', head.tensor)]),
   ]
 }
 

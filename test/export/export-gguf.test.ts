@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gguf } from '@huggingface/gguf'
@@ -171,7 +171,76 @@ describe('a plain model', () => {
   })
 })
 
+describe('tokens that end an answer', () => {
+  /** A copy of the plain model with control tokens of these texts at its last ids, and these settings. */
+  async function withEnds(name: string, texts: readonly string[], settings: object, ends: readonly number[]) {
+    const model = join(root, name)
+    await writeTinyModel(model)
+    const file = join(model, 'tokenizer.json')
+    const tokenizer = JSON.parse(await readFile(file, 'utf8'))
+    const first = 258 - texts.length
+    const added = texts.map((content, i) => ({ id: first + i, content, special: true, normalized: false }))
+    const vocab = Object.entries(tokenizer.model.vocab).filter(([, id]) => Number(id) < first)
+    const changed = { ...tokenizer, added_tokens: added, model: { ...tokenizer.model } }
+    changed.model.vocab = Object.fromEntries(vocab)
+    await writeFile(file, JSON.stringify(changed))
+    await writeFile(join(model, 'tokenizer_config.json'), JSON.stringify(settings))
+    await writeFile(join(model, 'generation_config.json'), JSON.stringify({ eos_token_id: ends }))
+    return model
+  }
+
+  const read = async (model: string) => {
+    const output = `${model}.gguf`
+    const { notes } = await exportGguf({ model, output, type: 'f32' })
+    const { metadata } = await gguf(output, { allowLocalFile: true })
+    const opened = await openModel(output)
+    const ends = opened.config.eosTokenIds
+    await opened.close()
+    return { metadata, notes, ends }
+  }
+
+  it('of a Llama 3 are all kept, and the one of its tokenizer is that of a text', async () => {
+    const texts = ['<|end_of_text|>', '<|eom_id|>', '<|eot_id|>']
+    const settings = { eos_token: '<|eot_id|>' }
+    const { metadata, notes, ends } = await read(await withEnds('llama3', texts, settings, [255, 256, 257]))
+    expect(metadata).toMatchObject({ 'tokenizer.ggml.eos_token_id': 257, 'tokenizer.ggml.eom_token_id': 256 })
+    expect(metadata).not.toHaveProperty('tokenizer.ggml.eot_token_id')
+    expect(notes).toEqual([])
+    expect([...ends].sort()).toEqual([255, 256, 257])
+  })
+
+  it('beyond the three that a file names are noted', async () => {
+    const { notes, ends } = await read(await withEnds('many', [], {}, [5, 6, 7]))
+    // config.json names 257 too
+    expect(ends).toEqual([5, 6, 7])
+    expect(notes).toEqual([expect.stringMatching(/three tokens that end an answer.*: 257 \(".*"\)/)])
+  })
+})
+
+it('a model whose activations are rounded is written with a note that they are not in llama.cpp', async () => {
+  const model = await quantized('rounded', { scheme: 'w8a8', method: 'rtn' })
+  const { notes } = await exportGguf({ model, output: join(root, 'rounded.gguf') })
+  expect(notes).toEqual(['its activations are rounded here, as config.json says, but not in llama.cpp'])
+})
+
+it('what is found odd about a model is noted as elsewhere', async () => {
+  const model = join(root, 'odd')
+  await writeTinyModel(model)
+  await symlink('nowhere', join(model, 'added.json'))
+  const { notes } = await exportGguf({ model, output: join(root, 'odd.gguf') })
+  expect(notes).toEqual([expect.stringContaining('added.json')])
+})
+
 describe('a file is complete or absent', () => {
+  it('a model of which config.json tells only a part is refused', async () => {
+    const model = join(root, 'part')
+    await writeTinyModel(model, { config: { num_hidden_layers: 1 } })
+    await expect(exportGguf({ model, output: join(root, 'part.gguf') })).rejects.toThrow(
+      /says that there are 1 blocks, but the weights hold another/,
+    )
+    await expect(stat(join(root, 'part.gguf'))).rejects.toThrow('ENOENT')
+  })
+
   it('an existing file is kept unless told otherwise, and one of another kind always', async () => {
     const output = join(root, 'there.gguf')
     await writeFile(output, 'something else')

@@ -30,6 +30,7 @@ import { CARD_FILE, onnxCard, sourceCard } from '../../pipeline/folders/model-ca
 import { packageVersion } from '../../pipeline/folders/package-version.js'
 import { requireWholeModel } from '../../pipeline/folders/whole-model.js'
 import type { OnProgress } from '../../pipeline/progress.js'
+import { roundingNotes } from '../rounding-notes.js'
 import { companionFiles, exportedConfig, missingFiles } from './companion-files.js'
 import { createDataFiles } from './data-files.js'
 import { addDecoder } from './decoder/decoder.js'
@@ -96,7 +97,7 @@ export interface ExportedOnnx {
 
 const FOLDER = 'onnx'
 const MODEL_FILE = 'model.onnx'
-/** What a data file holds at most; browsers have no larger buffers. */
+/** What a data file holds at most, unless a single constant is larger: browsers have no larger buffers. */
 const DATA_FILE_BYTES = 2 ** 31 - 2 ** 20
 const MOST_INLINE_BYTES = 2 ** 31 - 2 ** 20
 
@@ -109,7 +110,15 @@ const MOST_INLINE_BYTES = 2 ** 31 - 2 ** 20
  * @throws CheckpointError when the model is damaged or the folder cannot be written; AbortedError when `signal` fires.
  *   What was at the place before is kept then
  */
-export async function exportOnnx(options: ExportOnnxOptions): Promise<ExportedOnnx> {
+export function exportOnnx(options: ExportOnnxOptions): Promise<ExportedOnnx> {
+  return exportOnnxInFiles(options, DATA_FILE_BYTES)
+}
+
+/** {@link exportOnnx} with data files of another size. */
+export async function exportOnnxInFiles(
+  options: ExportOnnxOptions,
+  fileBytes: number,
+): Promise<ExportedOnnx> {
   refuseUnknown(options, optionNames)
   requirePath('model', options.model)
   requirePath('output', options.output)
@@ -125,7 +134,7 @@ export async function exportOnnx(options: ExportOnnxOptions): Promise<ExportedOn
   return orNothingWritten(async () => {
     const checkpoint = await openCheckpoint(options.model)
     try {
-      return await exportFolder(checkpoint, options, weights, inlineBytes)
+      return await exportFolder(checkpoint, options, weights, { inlineBytes, fileBytes })
     } finally {
       await checkpoint.close()
     }
@@ -136,7 +145,7 @@ async function exportFolder(
   checkpoint: Checkpoint,
   options: ExportOnnxOptions,
   form: OnnxWeights,
-  inlineBytes: number,
+  placing: Placing,
 ): Promise<ExportedOnnx> {
   const { model, output, force = false, onProgress, signal } = options
   const decoder = describeDecoder(checkpoint.config, join(model, 'config.json'))
@@ -164,14 +173,7 @@ async function exportFolder(
       onWeight: progress(decoder, options),
     }
     await system.mkdir(join(folder.partial, FOLDER))
-    const { nodes, dataFiles } = await writeModel(
-      system,
-      folder.partial,
-      decoder,
-      weights,
-      inlineBytes,
-      sizes,
-    )
+    const { nodes, dataFiles } = await writeModel(system, folder.partial, decoder, weights, placing, sizes)
     if (options.encodings) {
       const encodings = await encodingsOf(source, weights.inputs, await packageVersion())
       await add(`${FOLDER}/model.encodings`, `${JSON.stringify(encodings, null, 1)}\n`)
@@ -183,12 +185,21 @@ async function exportFolder(
     onProgress?.({ step: `writing ${output}`, done: 1 })
     await syncFolder(system, join(folder.partial, FOLDER))
     await folder.place()
-    return written(output, sizes, nodes, [...checkpoint.notes, ...notesOn(decoder, source)])
+    const notes = [...checkpoint.notes, ...notesOn(decoder, source), ...largeFileNotes(sizes, placing)]
+    return written(output, sizes, nodes, notes)
   } catch (error) {
     throw fileError(`cannot write ${output}, choose another output`, error)
   } finally {
     await folder.discard()
   }
+}
+
+/** Where constants lie, by their bytes. */
+interface Placing {
+  /** In all: up to so many lie in the model's file. */
+  readonly inlineBytes: number
+  /** Of a data file at most, unless a single constant is larger. */
+  readonly fileBytes: number
 }
 
 /** Weights before there is a graph to put them in. */
@@ -200,10 +211,10 @@ async function writeModel(
   folder: string,
   decoder: DecoderDescription,
   weights: UnplacedWeights,
-  inlineBytes: number,
+  { inlineBytes, fileBytes }: Placing,
   sizes: Map<string, number>,
 ): Promise<{ nodes: number; dataFiles: number }> {
-  const data = createDataFiles(system, join(folder, FOLDER), MODEL_FILE, DATA_FILE_BYTES)
+  const data = createDataFiles(system, join(folder, FOLDER), MODEL_FILE, fileBytes)
   let isKept = false
   try {
     const graph = createGraph(data.store)
@@ -277,10 +288,7 @@ function progress(
 
 /** What a graph does not do as the model does. */
 function notesOn({ blocks }: DecoderDescription, { quantization }: CheckpointWeights): string[] {
-  const notes = new Set<string>()
-  if (quantization?.activations) {
-    notes.add('its activations are rounded here, as config.json says, but not in the graph')
-  }
+  const notes = new Set(roundingNotes(quantization, 'the graph'))
   for (const { attention } of blocks) {
     const scaling = attention.rotary?.scaling
     if (scaling?.kind !== 'dynamic' && scaling?.kind !== 'longrope') continue
@@ -290,6 +298,15 @@ function notesOn({ blocks }: DecoderDescription, { quantization }: CheckpointWei
     )
   }
   return [...notes]
+}
+
+/** A constant lies in one file, so a file of more than its bound holds one that is larger than that. */
+function largeFileNotes(sizes: ReadonlyMap<string, number>, { fileBytes }: Placing): string[] {
+  return [...sizes]
+    .filter(([name, size]) => name.startsWith(`${FOLDER}/${MODEL_FILE}_data`) && size > fileBytes)
+    .map(([name, size]) => {
+      return `${name} has ${size} bytes, for one of its weights is larger than ${fileBytes}: browsers have no such buffers, Node has`
+    })
 }
 
 function written(

@@ -16,6 +16,30 @@ const largestGemma: Readonly<Record<string, number>> = { gemma2: 46, gemma3_text
 /** Families whose queries, keys and values may have biases there. */
 const withBiases = new Set(['llama', 'granite', 'qwen2', 'qwen2_moe', 'stablelm', 'gpt_neox'])
 
+/** Families whose feed-forward parts may have biases there. */
+const withFeedForwardBiases = new Set(['llama', 'granite', 'gpt_neox'])
+
+/** Families of which llama.cpp takes all heads together to be as wide as the hidden states. */
+const withSquareHeads = new Set([
+  'qwen2',
+  'qwen2_moe',
+  'phi3',
+  'olmo2',
+  'olmo3',
+  'olmoe',
+  'stablelm',
+  'gpt_neox',
+])
+
+/** Families that llama.cpp reads the factors of rotary frequencies of, which these kinds of scaling have. */
+const withFactors: Readonly<Record<string, ReadonlySet<string>>> = {
+  llama3: new Set(['llama', 'mistral', 'mixtral', 'granite']),
+  longrope: new Set(['llama', 'mistral', 'mixtral', 'granite', 'phi3']),
+}
+
+/** Families that llama.cpp reads no output projection of. */
+const alwaysTied = new Set(['gemma', 'gemma2'])
+
 /** Whether llama.cpp divides the weights of a token's experts by their sum. */
 const sumsToOne: Readonly<Record<string, boolean>> = {
   mixtral: true,
@@ -48,8 +72,9 @@ export function requireRepresentable(
     )
   }
   checkRotary(decoder, refuse)
+  checkWidths(decoder, refuse)
   for (const block of blocks) checkBlock(decoder, block, refuse)
-  return { architecture, notes: [...windowNotes(decoder), ...activationNotes(decoder)] }
+  return { architecture, notes: notesOn(decoder) }
 }
 
 type Refuse = (what: string) => never
@@ -64,10 +89,29 @@ function checkRotary({ family, blocks }: DecoderDescription, refuse: Refuse): vo
     if (rotary === undefined) continue
     const { kind } = rotary.scaling
     if (kind === 'dynamic') refuse('rotary positions are scaled dynamically')
+    if (withFactors[kind]?.has(family) === false) refuse(`rotary positions are scaled as ${kind}`)
     if (rotary.scaling.kind === 'yarn' && !rotary.scaling.truncate) refuse('yarn has truncate false')
-    if (window !== undefined && family === 'gemma3_text' && kind !== 'default') {
+    if (window === undefined) continue
+    if ((family === 'gemma3_text' || family === 'olmo3') && kind !== 'default') {
       refuse(`block ${index} sees a window and scales its rotary positions`)
     }
+    const full = blocks.find((block) => block.attention.window === undefined)?.attention.rotary
+    if (family === 'olmo3' && full !== undefined && full.theta !== rotary.theta) {
+      refuse(`block ${index} sees a window and has rotary positions of another base than those that see all`)
+    }
+  }
+}
+
+function checkWidths(
+  { family, blocks, embedding, head, hiddenSize }: DecoderDescription,
+  refuse: Refuse,
+): void {
+  const { heads, headDim } = blocks[0].attention
+  if (withSquareHeads.has(family) && heads * headDim !== hiddenSize) {
+    refuse(`${heads} heads of ${headDim} values are not as wide as the hidden states of ${hiddenSize}`)
+  }
+  if (alwaysTied.has(family) && head.tensor !== embedding.tensor) {
+    refuse('the output projection is not the embedding')
   }
 }
 
@@ -96,12 +140,29 @@ function checkBlock(decoder: DecoderDescription, block: BlockDescription, refuse
   const biased = projectionsOf(attention.projections).some(({ bias }) => bias)
   if (biased && !withBiases.has(family)) refuse(`block ${index} has biases of queries, keys or values`)
   if (!biased && family === 'gpt_neox') refuse(`block ${index} has no biases of queries, keys and values`)
-  checkActivation(decoder, feedForward.kind === 'routed' ? feedForward.experts[0] : feedForward, refuse)
+  const part = feedForward.kind === 'routed' ? feedForward.experts[0] : feedForward
+  if (part.down.bias && !withFeedForwardBiases.has(family)) {
+    refuse(`block ${index} has biases of its feed-forward part`)
+  }
+  checkActivation(decoder, part, refuse)
 }
 
 function checkActivation({ family }: DecoderDescription, part: DenseFeedForward, refuse: Refuse): void {
   const wanted = family.startsWith('gemma') || family === 'gpt_neox' ? ['gelu-tanh', 'gelu'] : ['silu']
   if (!wanted.includes(part.activation)) refuse(`the activation is ${part.activation}, not ${wanted[0]}`)
+}
+
+function notesOn(decoder: DecoderDescription): string[] {
+  return [...windowNotes(decoder), ...longropeNotes(decoder), ...activationNotes(decoder)]
+}
+
+function longropeNotes({ blocks }: DecoderDescription): string[] {
+  const scaling = blocks[0].attention.rotary?.scaling
+  if (scaling?.kind !== 'longrope') return []
+  return [
+    `llama.cpp turns all texts by the long factors where its context (-c) is beyond ${scaling.originalMaxPositions} ` +
+      'tokens, and by the short ones elsewhere; here the length of a text decides',
+  ]
 }
 
 function windowNotes({ family, blocks, maxPositions }: DecoderDescription): string[] {

@@ -1,6 +1,9 @@
 import { isObject } from '../../checkpoint/json-file.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import type { GgufValue } from '../write-header.js'
+import { endsAsKeys } from './end-tokens.js'
+import type { Vocabulary } from './vocabulary.js'
+import type { NotedValues } from './vocabulary-of-tokenizer.js'
 
 /** The small files of a model folder, parsed; undefined where there is none. */
 export interface ModelFiles {
@@ -16,7 +19,8 @@ export function specialTokens(
   files: ModelFiles,
   config: Readonly<Record<string, unknown>>,
   { bosTokenId, eosTokenIds, vocabSize }: DecoderDescription,
-): Map<string, GgufValue> {
+  vocabulary: Vocabulary,
+): NotedValues {
   const values = new Map<string, GgufValue>()
   const id = (name: string, value: number | undefined) => {
     if (value !== undefined && value < vocabSize) {
@@ -24,23 +28,30 @@ export function specialTokens(
     }
   }
   const named = (field: string) => idOf(files, field)
-  const [firstEnd, ...otherEnds] = endsOf(files.generation) ?? eosTokenIds
-  id('bos', bosTokenId ?? named('bos_token'))
-  id('eos', firstEnd ?? named('eos_token'))
-  if (otherEnds.length > 0) id('eot', otherEnds[0])
+  // the tokenizer's own comes first, as where text is written here and in the converter of llama.cpp
+  const ends = new Set([named('eos_token'), ...endsOf(files.generation), ...eosTokenIds])
+  const known = [...ends].filter((end) => end !== undefined && end < vocabSize) as number[]
+  const { keys, untold } = endsAsKeys(known, vocabulary)
+  id('bos', named('bos_token') ?? bosTokenId)
+  for (const [name, end] of keys) id(name, end)
   id('unknown', named('unk_token'))
   const padding = config.pad_token_id
   id('padding', typeof padding === 'number' ? padding : named('pad_token'))
-  values.set('tokenizer.ggml.add_bos_token', { kind: 'bool', value: addsBos(files) })
+  const begins = addsBos(files) && values.has('tokenizer.ggml.bos_token_id')
+  values.set('tokenizer.ggml.add_bos_token', { kind: 'bool', value: begins })
   const template = templateOf(files)
   if (template !== undefined) values.set('tokenizer.chat_template', { kind: 'text', value: template })
-  return values
+  return { values, notes: untoldNotes(untold, vocabulary) }
 }
 
-function endsOf(generation: ModelFiles['generation']): readonly number[] | undefined {
-  const found = generation?.eos_token_id
-  const list = Array.isArray(found) ? found : [found]
-  return list.every((one) => typeof one === 'number') ? (list as number[]) : undefined
+function untoldNotes(untold: readonly number[], { tokens }: Vocabulary): string[] {
+  if (untold.length === 0) return []
+  const list = untold.map((id) => `${id} (${JSON.stringify(tokens[id])})`).join(', ')
+  return [`a GGUF file names three tokens that end an answer; at these llama.cpp writes on: ${list}`]
+}
+
+function endsOf(generation: ModelFiles['generation']): readonly number[] {
+  return [generation?.eos_token_id].flat().filter((id) => Number.isSafeInteger(id)) as number[]
 }
 
 function idOf({ settings, tokenizer }: ModelFiles, field: string): number | undefined {

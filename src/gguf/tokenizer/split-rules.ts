@@ -10,6 +10,8 @@ export interface SplitRule {
   readonly normalizer: Readonly<Record<string, unknown>> | null
   /** A word that is a token is not merged. */
   readonly ignoreMerges: boolean
+  /** A text begins with the token for that, unless a file says otherwise. */
+  readonly addsBos: boolean
 }
 
 const byPattern = (pattern: string) => [
@@ -28,8 +30,16 @@ const cased = (ending: string, digits: string) =>
 const rule = (
   names: readonly string[],
   splits: SplitRule['splits'],
-  traits: Partial<Pick<SplitRule, 'byteLevelSplits' | 'normalizer' | 'ignoreMerges'>> = {},
-): SplitRule => ({ names, splits, byteLevelSplits: false, normalizer: null, ignoreMerges: false, ...traits })
+  traits: Partial<Omit<SplitRule, 'names' | 'splits'>> = {},
+): SplitRule => ({
+  names,
+  splits,
+  byteLevelSplits: false,
+  normalizer: null,
+  ignoreMerges: false,
+  addsBos: false,
+  ...traits,
+})
 
 const byGpt2 = { byteLevelSplits: true } as const
 
@@ -46,14 +56,15 @@ export const splitRules: readonly SplitRule[] = [
     [{ type: 'Digits', individual_digits: true }],
     byGpt2,
   ),
-  rule(['llama-bpe', 'llama3', 'llama-v3', 'falcon3', 'pixtral-llama'], byPattern(cl100k('{1,3}')), {
+  rule(['llama-bpe', 'llama3', 'llama-v3', 'falcon3', 'pixtral'], byPattern(cl100k('{1,3}')), {
     ignoreMerges: true,
+    addsBos: true,
   }),
   rule(['dbrx', 'smaug-bpe'], byPattern(cl100k('{1,3}'))),
   rule(['qwen2', 'deepseek-r1-qwen', 'megrez', 'kormo'], byPattern(cl100k('')), {
     normalizer: { type: 'NFC' },
   }),
-  rule(['tekken'], byPattern(cased('', '')), { ignoreMerges: true }),
+  rule(['tekken'], byPattern(cased('', '')), { ignoreMerges: true, addsBos: true }),
   rule(['gpt-4o', 'llama4'], byPattern(cased(`${contractions}?`, '{1,3}'))),
 ]
 

@@ -1,17 +1,9 @@
-import { CheckpointError, UnsupportedError } from '../../common/errors.js'
+import { UnsupportedError } from '../../common/errors.js'
 import type { GgufMetadata } from '../metadata.js'
+import { endsOfGguf } from './end-tokens.js'
 import { mergesOfScores } from './merges-of-scores.js'
 import { type SplitRule, splitRule, splitRules } from './split-rules.js'
-
-/** Kinds of tokens in `tokenizer.ggml.token_type`. */
-export const TokenKind = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
-
-/** The vocabulary of a GGUF file. */
-interface Vocabulary {
-  readonly tokens: readonly string[]
-  /** Of {@link TokenKind}, one for each token. */
-  readonly kinds: readonly number[]
-}
+import { readVocabulary, TokenKind, type Vocabulary } from './vocabulary.js'
 
 /** The files of a model folder that come from a GGUF file's tokenizer, by name. */
 export type TokenizerFiles = ReadonlyMap<string, string>
@@ -30,7 +22,7 @@ export function tokenizerOfGguf(metadata: GgufMetadata): TokenizerFiles {
   return new Map([
     ['tokenizer.json', json(definitionOf(metadata, model, vocabulary))],
     ['tokenizer_config.json', json(settingsOf(metadata, vocabulary))],
-    ['generation_config.json', json(generationOf(metadata))],
+    ['generation_config.json', json(specialIds(metadata))],
   ])
 }
 
@@ -48,17 +40,6 @@ function definitionOf(metadata: GgufMetadata, model: string, vocabulary: Vocabul
     `${metadata.where}: a tokenizer of the kind ${JSON.stringify(model)} is not read; supported: gpt2 (byte-level BPE) and ` +
       'llama (SentencePiece BPE). Put the model’s own tokenizer.json into a folder with its weights, and use that',
   )
-}
-
-function readVocabulary(metadata: GgufMetadata): Vocabulary {
-  const tokens = metadata.texts('tokenizer.ggml.tokens')
-  const kinds = metadata.optionalNumbers('tokenizer.ggml.token_type') ?? tokens.map(() => TokenKind.normal)
-  if (kinds.length !== tokens.length) {
-    throw new CheckpointError(
-      `${metadata.where}: "tokenizer.ggml.token_type" has ${kinds.length} entries, expected ${tokens.length}, one for each token. Fetch the file again`,
-    )
-  }
-  return { tokens, kinds }
 }
 
 function addedTokens({ tokens, kinds }: Vocabulary): object[] {
@@ -166,10 +147,12 @@ function bosOf(metadata: GgufMetadata, tokens: readonly string[]): { id: number;
   return { id, token: tokens[id] }
 }
 
-/** Whether a text begins with the token for that. SentencePiece files that do not say mean yes. */
+/** Whether a text begins with the token for that. Files that do not say mean what is usual for their tokenizer. */
 function addsBos(metadata: GgufMetadata): boolean {
   if (!metadata.has('tokenizer.ggml.bos_token_id')) return false
-  return metadata.flag('tokenizer.ggml.add_bos_token', metadata.text('tokenizer.ggml.model') === 'llama')
+  const rule = splitRule(metadata.optionalText('tokenizer.ggml.pre') ?? '')
+  const usual = metadata.text('tokenizer.ggml.model') === 'llama' || rule?.addsBos === true
+  return metadata.flag('tokenizer.ggml.add_bos_token', usual)
 }
 
 function beginsWith({ id, token }: { readonly id: number; readonly token: string }): object {
@@ -199,9 +182,10 @@ function settingsOf(metadata: GgufMetadata, { tokens }: Vocabulary): object {
   return settings
 }
 
-function generationOf(metadata: GgufMetadata): object {
+/** The ids of special tokens, as `config.json` and `generation_config.json` have them. */
+export function specialIds(metadata: GgufMetadata): Record<string, unknown> {
   const id = (name: string) => metadata.optionalNumber(`tokenizer.ggml.${name}_token_id`)
-  const ends = [...new Set([id('eos'), id('eot')])].filter((end) => end !== undefined)
+  const ends = endsOfGguf(metadata)
   return {
     ...(id('bos') !== undefined && { bos_token_id: id('bos') }),
     ...(ends.length > 0 && { eos_token_id: ends.length === 1 ? ends[0] : ends }),

@@ -2,7 +2,7 @@ import { UnsupportedError } from '../../common/errors.js'
 import type { GgufValue } from '../write-header.js'
 import { mergesOfScores } from './merges-of-scores.js'
 import { type SplitRule, splitRule, splitRules } from './split-rules.js'
-import { TokenKind } from './tokenizer-of-gguf.js'
+import { TokenKind, type Vocabulary } from './vocabulary.js'
 
 /** What is read of a `tokenizer.json` that `loadTokenizer` accepts. */
 export interface TokenizerDefinition {
@@ -30,10 +30,15 @@ interface Part {
   readonly [field: string]: unknown
 }
 
-/** A vocabulary as metadata, and what will be different in llama.cpp, in words. */
-export interface GgufVocabulary {
+/** Metadata, and what will be different in llama.cpp, in words. */
+export interface NotedValues {
   readonly values: ReadonlyMap<string, GgufValue>
   readonly notes: readonly string[]
+}
+
+/** A vocabulary as metadata, and its tokens by their ids. */
+export interface GgufVocabulary extends NotedValues {
+  readonly vocabulary: Vocabulary
 }
 
 /** What the caller knows better than the file. */
@@ -75,7 +80,11 @@ export function vocabularyOfTokenizer(
     : sentencePieceValues(definition, tokens, kinds, where)
   const cutNote =
     cut > 0 ? [`${cut} added tokens beyond the model's vocabulary of ${options.vocabSize} are left out`] : []
-  return { values: new Map([...common, ...values]), notes: [...cutNote, ...notes] }
+  return {
+    values: new Map([...common, ...values]),
+    notes: [...cutNote, ...notes],
+    vocabulary: { tokens, kinds },
+  }
 }
 
 function tokensOf(
@@ -129,7 +138,7 @@ function mergesOf({ model }: TokenizerDefinition): readonly (readonly [string, s
   })
 }
 
-function byteLevelValues(definition: TokenizerDefinition, options: VocabularyOptions): GgufVocabulary {
+function byteLevelValues(definition: TokenizerDefinition, options: VocabularyOptions): NotedValues {
   const byteLevel = pretokenizersOf(definition).find(({ type }) => type === 'ByteLevel')
   const pre = options.preTokenizer ?? recognised(definition, options.where)
   return {
@@ -187,7 +196,7 @@ function sentencePieceValues(
   tokens: readonly string[],
   kinds: readonly number[],
   where: string,
-): GgufVocabulary {
+): NotedValues {
   const merges = mergesOf(definition)
   const normalizers = normalizersOf(definition)
   const metaspace = pretokenizersOf(definition).find(({ type }) => type === 'Metaspace')

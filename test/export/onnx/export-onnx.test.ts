@@ -4,7 +4,11 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { AbortedError } from '../../../src/common/errors.js'
 import { exportGguf } from '../../../src/export/export-gguf.js'
-import { type ExportOnnxOptions, exportOnnx } from '../../../src/export/onnx/export-onnx.js'
+import {
+  type ExportOnnxOptions,
+  exportOnnx,
+  exportOnnxInFiles,
+} from '../../../src/export/onnx/export-onnx.js'
 import { quantizeModel } from '../../../src/pipeline/quantize/quantize-model.js'
 import { worstDifference } from '../../model/families/fixture.js'
 import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
@@ -119,6 +123,27 @@ describe('a plain model', () => {
     expect(await worstShareOf(tokens, output, plain)).toBeLessThan(1e-5)
     const config = JSON.parse(await readFile(join(output, 'config.json'), 'utf8'))
     expect(config['transformers.js_config']).toEqual({ dtype: 'fp32', use_external_data_format: 1 })
+  })
+
+  it('whose weights lie in several files gives the same, and says to transformers.js how many', async () => {
+    const output = join(root, 'many files')
+    // embedding and head have 33024 bytes each, all layers of a block 36864 bytes
+    const { files, notes } = await exportOnnxInFiles({ model: plain, output, inlineBytes: 0 }, 60_000)
+    const parts = files.filter((name) => name.startsWith('onnx/model.onnx_data'))
+    expect(parts).toEqual(['onnx/model.onnx_data', 'onnx/model.onnx_data_1', 'onnx/model.onnx_data_2'])
+    for (const name of parts) expect((await stat(join(output, name))).size).toBeLessThanOrEqual(60_000)
+    expect(notes).toEqual([])
+    expect(await worstShareOf(tokens, output, plain)).toBeLessThan(1e-5)
+    const config = JSON.parse(await readFile(join(output, 'config.json'), 'utf8'))
+    expect(config['transformers.js_config']).toEqual({ dtype: 'fp32', use_external_data_format: 3 })
+  })
+
+  it('with a weight that is larger than a file may be has it in one of its own, and a note', async () => {
+    const output = join(root, 'large weight')
+    const { notes } = await exportOnnxInFiles({ model: plain, output, inlineBytes: 0 }, 20_000)
+    expect(notes).toHaveLength(2)
+    expect(notes[0]).toMatch(/^onnx\/model\.onnx_data\S* has 33024 bytes, .* larger than 20000: browsers/)
+    expect(await worstShareOf(tokens, output, plain)).toBeLessThan(1e-5)
   })
 
   it('pads sequences on the left without a trace in their logits', async () => {
