@@ -34,6 +34,8 @@ export interface PushModelOptions {
   onProgress?: OnProgress
   /** Stops the work with an AbortedError; nothing is added to the hub then. */
   signal?: AbortSignal
+  /** Milliseconds before a failed request is tried again, default 500; each further time twice as long. */
+  patience?: number
 }
 
 const optionNames: OptionNames<PushModelOptions> = {
@@ -47,6 +49,7 @@ const optionNames: OptionNames<PushModelOptions> = {
   message: true,
   onProgress: true,
   signal: true,
+  patience: true,
 }
 
 /** A model that is on the hub now. */
@@ -55,6 +58,8 @@ export interface PushedModel {
   readonly url: string
   /** The commit that added the files. */
   readonly commit: string
+  /** Names of weights that were there before and are not among the files: the commit removed them. Sorted. */
+  readonly removed: readonly string[]
   /** Names of the files, sorted. */
   readonly files: readonly string[]
   /** Bytes of the folder's files. */
@@ -67,14 +72,15 @@ const DEPTH = 2
 
 /**
  * Uploads a model folder to the Hugging Face hub in one commit, with a model card: what it was made of, licence, method,
- * bits, sizes, scores, and how to load it in each runtime. The token is `HF_TOKEN`, the hub `HF_ENDPOINT`.
+ * bits, sizes, scores, and how to load it in each runtime. Where the folder has safetensors weights, those that were there
+ * under other names (one file, shards, their index) are removed. The token is `HF_TOKEN`, the hub `HF_ENDPOINT`.
  *
  * @throws OptionError; CheckpointError when the folder is no model, without a token, or when the hub refuses
  */
 export async function pushModel(options: PushModelOptions): Promise<PushedModel> {
   refuseUnknown(options, optionNames)
   requirePath('model', options.model)
-  const { model, message = 'Upload with gptvq', onProgress, signal } = options
+  const { model, message = 'Upload with gptvq', onProgress, signal, patience } = options
   const name = requireHubName('repo', options.repo)
   if (options.baseModel !== undefined) requireHubName('baseModel', options.baseModel)
   const found = await filesOf(model)
@@ -89,7 +95,7 @@ export async function pushModel(options: PushModelOptions): Promise<PushedModel>
   for (const path of found.keys()) files.set(path, { path: join(model, path) })
   files.set(CARD, await cardOf(options, name, new Set(found.keys()), bytes))
   const upload = { name, files, isPrivate: options.private ?? false, message }
-  const uploaded = await uploadFiles(upload, hubSettings(process.env), { onProgress, signal })
+  const uploaded = await uploadFiles(upload, hubSettings(process.env), { onProgress, signal, patience })
   return { ...uploaded, files: [...files.keys()].sort(), bytes }
 }
 

@@ -17,4 +17,4 @@ export const pushFlags = {
   card: { kind: 'path', value: 'FILE', help: 'a file to be the model card', default: 'one is generated' },
   private: { kind: 'switch', help: 'a model that is made is private' },
   message: { kind: 'text', help: 'of the commit', default: 'Upload with gptvq' },
-} as const satisfies FlagsOf<Omit<PushModelOptions, 'repo'>>
+} as const satisfies FlagsOf<Omit<PushModelOptions, 'repo' | 'patience'>>
