@@ -7,6 +7,7 @@ import { type OptionNames, refuseUnknown, requirePath } from '../common/check-op
 import { CheckpointError, OptionError } from '../common/errors.js'
 import { type HubName, hubSettings, parseHubName } from '../hub/hub-settings.js'
 import { type UploadedFile, uploadFiles } from '../hub/upload-files.js'
+import { readCard } from '../pipeline/folders/card-matter.js'
 import { inspectModel } from '../pipeline/folders/inspect-model.js'
 import { madeSection } from '../pipeline/folders/model-card.js'
 import type { OnProgress } from '../pipeline/progress.js'
@@ -18,9 +19,9 @@ export interface PushModelOptions {
   model: string
   /** `org/name`, or `org/name@branch` of a branch that is there. The model is made where there is none. */
   repo: string
-  /** The model it was made of, `org/name`; for the model card. */
+  /** The model it was made of, `org/name`; for the model card. Default: what the folder's own README.md says. */
   baseModel?: string
-  /** As the hub spells it, e.g. `'apache-2.0'`. Default: that of the folder's own README.md, if it says one. */
+  /** As the hub spells it, e.g. `'apache-2.0'`. Default: what the folder's own README.md says. */
   license?: string
   /** A JSON file that `gptvq eval --json` wrote: its figures go into the model card. */
   scores?: string
@@ -112,7 +113,8 @@ async function cardOf(
   const text = modelCard({
     repo,
     baseModel,
-    license: options.license ?? licenseOf(own),
+    license: options.license,
+    matter: readCard(own).matter,
     inspection: isOnnx ? undefined : await inspectModel(model),
     bytes,
     isOnnx,
@@ -120,12 +122,6 @@ async function cardOf(
     made: madeSection(own),
   })
   return { text }
-}
-
-/** The licence that a model card states. */
-function licenseOf(card: string): string | undefined {
-  const [, matter = ''] = /^---\r?\n([\s\S]*?)\r?\n---/.exec(card) ?? []
-  return /^license:\s*["']?([\w.-]+)["']?\s*$/m.exec(matter)?.[1]
 }
 
 async function readScores(path: string): Promise<CardScores> {

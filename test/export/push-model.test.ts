@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { exportOnnx, pushModel } from 'gptvq/export'
@@ -63,8 +63,16 @@ describe('a quantized folder', () => {
       expect(Buffer.compare(await readFile(join(quantized, name)), hub.files.get(name)!), name).toBe(0)
     }
     const card = text('README.md')
-    expect(card).toMatch(
-      /^---\nbase_model: "org\/original"\nbase_model_relation: "quantized"\nlicense: "mit"\n/,
+    const lines = card.split('---\n')[1].split('\n')
+    expect(lines).toEqual(
+      expect.arrayContaining([
+        'license: mit',
+        'base_model: "org/original"',
+        'base_model_relation: "quantized"',
+        'library_name: "gptvq"',
+        '- rtn',
+        '- x',
+      ]),
     )
     expect(card).toContain('| method | rtn |')
     expect(card).toContain('scalar, 4 bits, group 16')
@@ -92,8 +100,7 @@ describe('a quantized folder', () => {
 })
 
 describe('a model that is there', () => {
-  const push = (more: object = {}) =>
-    pushModel({ model: quantized, repo: 'org/tiny', patience: 1, ...more })
+  const push = (more: object = {}) => pushModel({ model: quantized, repo: 'org/tiny', patience: 1, ...more })
   const shards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors']
   const old = [...shards, 'model.safetensors.index.json']
 
@@ -106,9 +113,7 @@ describe('a model that is there', () => {
   it('loses the weights that the new ones replace, in the same commit, and nothing else', async () => {
     const { removed, files } = await push()
     expect(removed).toEqual(old)
-    expect([...hub.files.keys()].sort()).toEqual(
-      [...files, 'adapter_model.safetensors', 'notes.txt'].sort(),
-    )
+    expect([...hub.files.keys()].sort()).toEqual([...files, 'adapter_model.safetensors', 'notes.txt'].sort())
     expect(hub.messages).toHaveLength(1)
   })
 
@@ -142,6 +147,42 @@ describe('a model that is there', () => {
   )
 })
 
+describe("the folder's own card", () => {
+  const own = [
+    'license: other',
+    'license_name: llama3.2',
+    'base_model: org/first',
+    'base_model_relation: finetune',
+    'language:',
+    '- en',
+    '- fr',
+  ]
+  const pushed = async (more: object = {}) => {
+    const model = join(root, 'with-card')
+    await cp(join(root, 'plain'), model, { recursive: true })
+    await writeFile(join(model, 'README.md'), `---\n${own.join('\n')}\n---\n# Own\n`)
+    await pushModel({ model, repo: 'org/tiny', ...more })
+    return text('README.md').split('---\n')[1].split('\n')
+  }
+
+  it('keeps what its front matter says', async () => {
+    expect(await pushed()).toEqual([
+      ...own,
+      'pipeline_tag: "text-generation"',
+      'library_name: "transformers"',
+      '',
+    ])
+  })
+
+  it('gives way to what is asked for', async () => {
+    const lines = await pushed({ license: 'mit', baseModel: 'org/second' })
+    expect(lines).toContain('license: "mit"')
+    expect(lines).toContain('base_model: "org/second"')
+    expect(lines).toContain('- fr')
+    expect(lines.join()).not.toMatch(/llama3\.2|org\/first|finetune/)
+  })
+})
+
 it('an exported folder is there with its graph, and a card that shows it in transformers.js', async () => {
   const { stdout, code, stderr } = await cli([
     'push',
@@ -164,8 +205,7 @@ it('an exported folder is there with its graph, and a card that shows it in tran
 })
 
 describe('what goes wrong is said by name, and nothing is added', () => {
-  const push = (more: object = {}) =>
-    pushModel({ model: quantized, repo: 'org/tiny', patience: 1, ...more })
+  const push = (more: object = {}) => pushModel({ model: quantized, repo: 'org/tiny', patience: 1, ...more })
   afterEach(() => expect(hub.files.size).toBe(0))
 
   it('no token, another one, none while offline', async () => {
