@@ -20,9 +20,9 @@ import { type HubName, type HubSettings, hubSettings, parseHubName, repoFolder }
 /** Options of {@link resolveModel}. */
 export interface ResolveOptions {
   /** Receives which file is fetched and the share of all bytes that is there, 0 to 1. */
-  readonly onProgress?: (progress: { readonly step: string; readonly done: number }) => void
+  readonly onProgress?: ((progress: { readonly step: string; readonly done: number }) => void) | undefined
   /** Stops the work; what was fetched stays and is gone on from. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
   /** Default: those of the process. */
   readonly env?: Readonly<Record<string, string | undefined>>
   /** Milliseconds before a failed request is tried again, default 500; each further time twice as long. */

@@ -4,12 +4,16 @@ import { copyFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { inspectModel, openCheckpoint, resolveModel } from 'gptvq/model'
+import { gguf } from '@huggingface/gguf'
+import { exportGguf, exportOnnx } from 'gptvq/export'
+import { openGenerator, startServer } from 'gptvq/generate'
+import { evaluateModel, inspectModel, openCheckpoint, quantizeModel, resolveModel } from 'gptvq/model'
+import { trainModel } from 'gptvq/train'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createCheckpointWriter } from '../../src/checkpoint/output/checkpoint-writer.js'
 import { TRIES } from '../../src/hub/hub-fetch.js'
 import { hubSettings, parseHubName } from '../../src/hub/hub-settings.js'
-import { writeTinyModel } from '../support/tiny-model.js'
+import { tinyText, writeTinyModel } from '../support/tiny-model.js'
 import { commit, type HubServer, startHub } from './hub-server.js'
 
 let root: string
@@ -102,6 +106,42 @@ describe('a model is fetched into the cache that other tools use', () => {
     const checkpoint = await openCheckpoint('org/tiny')
     await checkpoint.close()
     expect((await inspectModel('org/tiny')).architecture).toBe('LlamaForCausalLM')
+  })
+
+  it('as far as a library call is told: its steps name what is fetched, and a stop keeps it from asking', async () => {
+    for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value)
+    const signal = AbortSignal.abort()
+    const model = join(root, 'model')
+    const output = join(root, 'out')
+    const text = tinyText(600)
+    const calls: (() => Promise<unknown>)[] = [
+      () => openCheckpoint('org/tiny', { signal }),
+      () => openGenerator({ model: 'org/tiny', signal }),
+      () => evaluateModel({ model, reference: 'org/tiny', text, signal }),
+      () => quantizeModel({ model: 'org/tiny', output, method: 'rtn', signal }),
+      () => exportGguf({ model: 'org/tiny', output, signal }),
+      () => exportOnnx({ model: 'org/tiny', output, signal }),
+      () => trainModel({ model, method: 'qat', teacher: 'org/tiny', output, text, signal }),
+    ]
+    for (const call of calls) await expect(call(), call.toString()).rejects.toMatchObject({ code: 'ABORTED' })
+    expect(hub.log).toEqual([])
+    const told: { step: string; done: number }[] = []
+    const checkpoint = await openCheckpoint('org/tiny', { onProgress: (one) => told.push(one) })
+    await checkpoint.close()
+    expect(told.at(-1)).toEqual({ step: `fetching org/tiny ${weights} (100 %)`, done: 0 })
+    expect(told.map(({ step }) => step)).toContain('fetching org/tiny config.json (0 %)')
+    expect(told.every(({ done }) => done === 0)).toBe(true)
+  })
+
+  it('and served and exported by its name, not by that of its snapshot', async () => {
+    const snapshot = await resolve()
+    const server = await startServer({ model: snapshot, port: 0, threads: 1 })
+    await server.close()
+    expect(server.model).toBe('tiny')
+    const output = join(root, 'tiny.gguf')
+    await exportGguf({ model: snapshot, output })
+    const { metadata } = await gguf(output, { allowLocalFile: true })
+    expect(metadata).toMatchObject({ 'general.name': 'tiny' })
   })
 
   it('is not fetched again, and is found without a network', async () => {

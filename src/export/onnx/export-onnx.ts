@@ -123,7 +123,7 @@ export async function exportOnnx(options: ExportOnnxOptions): Promise<ExportedOn
     )
   }
   return orNothingWritten(async () => {
-    const checkpoint = await openCheckpoint(options.model)
+    const checkpoint = await openCheckpoint(options.model, options)
     try {
       return await exportFolder(checkpoint, options, weights, inlineBytes)
     } finally {
