@@ -8,7 +8,7 @@ export type { RangeSearch } from './activations/find-range.js'
 export type { ByteSource } from './checkpoint/byte-source.js'
 export { type Checkpoint, openCheckpoint } from './checkpoint/checkpoint.js'
 export type { Dtype, FloatDtype } from './checkpoint/dtype.js'
-export type { ModelPlace, ModelSource, OutwardLink } from './checkpoint/model-source.js'
+export type { FetchOptions, ModelPlace, ModelSource, OutwardLink } from './checkpoint/model-source.js'
 export {
   type CheckpointWriter,
   type CheckpointWriterOptions,

@@ -141,7 +141,9 @@ async function score(rows: Record<string, Row>, names: readonly string[]): Promi
   if (names.length === 0) return
   await startEngine('wasm')
   await startProducts(products)
-  const [full, ...opened] = await Promise.all([model!, ...names.map(outputOf)].map(openModel))
+  const [full, ...opened] = await Promise.all(
+    [model!, ...names.map(outputOf)].map((folder) => openModel(folder)),
+  )
   const tokens = await readTokens(text!, model!, full.config)
   const windows = cutWindows(tokens, 2048, Number(values.windows))
   const { reference, candidates } = await scoreModels({ reference: full, candidates: opened, windows })

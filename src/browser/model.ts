@@ -4,7 +4,7 @@
  * @module gptvq/model
  */
 export { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
-export type { ModelPlace, ModelSource } from '../checkpoint/model-source.js'
+export type { FetchOptions, ModelPlace, ModelSource } from '../checkpoint/model-source.js'
 export { blobSource } from '../checkpoint/sources/blob-source.js'
 export { cachedSource } from '../checkpoint/sources/cached-source.js'
 export { directorySource } from '../checkpoint/sources/directory-source.js'

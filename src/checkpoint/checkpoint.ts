@@ -1,7 +1,7 @@
 import { openGgufModel } from '../gguf/open-gguf-model.js'
 import { locateModel } from './locate-model.js'
 import { type Checkpoint, openModelFolder } from './model-folder.js'
-import { type ModelPlace, type ModelSource, requireModel } from './model-source.js'
+import { type FetchOptions, type ModelPlace, type ModelSource, requireModel } from './model-source.js'
 import { withTiedHead } from './tied-head.js'
 
 export type { Checkpoint } from './model-folder.js'
@@ -18,11 +18,12 @@ export type { Checkpoint } from './model-folder.js'
  *   shards; or of a `.gguf` file; or the name of a model on the hub, `org/name` or `org/name@revision`; or such files
  *   wherever they lie. In a browser a string is a URL
  * @throws CheckpointError when one of these is missing, damaged, or they contradict each other
- * @throws UnsupportedError for a GGUF file of a kind that is not read
+ * @param options for a model that has to be fetched from the hub: receives how far that is, and stops it
+ * @throws UnsupportedError for a GGUF file of a kind that is not read; AbortedError
  */
-export async function openCheckpoint(name: ModelPlace): Promise<Checkpoint> {
+export async function openCheckpoint(name: ModelPlace, options: FetchOptions = {}): Promise<Checkpoint> {
   requireModel('folder', name)
-  const files = await locateModel(name)
+  const files = await locateModel(name, options)
   try {
     if (files.main !== undefined) return await openModelFile(files)
     return await withTiedHead(await openModelFolder(files))

@@ -9,6 +9,11 @@ export function shardFile(shard: number, shards: number): string {
   return `model-${padded(shard)}-of-${padded(shards)}.safetensors`
 }
 
+/** Whether `name` is one that the weights of a model go by, or their index; adapters and the like have other names. */
+export function isWeightsFile(name: string): boolean {
+  return name === WEIGHTS_INDEX_FILE || /^model(-\d+-of-\d+)?\.safetensors$/.test(name)
+}
+
 /** Whether `name` names a file directly inside a folder, on every operating system: no path, no drive, no `..`. */
 export function isPlainFileName(name: string): boolean {
   if (name === '' || name === '.' || name === '..' || name.includes('\0')) return false

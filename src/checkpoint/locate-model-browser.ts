@@ -1,5 +1,5 @@
 import { OptionError } from '../common/errors.js'
-import { isModelSource, type ModelPlace, type ModelSource } from './model-source.js'
+import { type FetchOptions, isModelSource, type ModelPlace, type ModelSource } from './model-source.js'
 import { httpSource } from './sources/http-source.js'
 
 /**
@@ -7,7 +7,7 @@ import { httpSource } from './sources/http-source.js'
  *
  * @throws OptionError for a path: a page sees no disk
  */
-export async function locateModel(model: ModelPlace): Promise<ModelSource> {
+export async function locateModel(model: ModelPlace, _: FetchOptions = {}): Promise<ModelSource> {
   if (isModelSource(model)) return model
   if (/^https?:\/\//i.test(model)) return httpSource(model)
   throw new OptionError(

@@ -34,6 +34,14 @@ export interface OutwardLink {
 /** A model: its path, its name on the hub, in a browser its URL; or its files, wherever they lie. */
 export type ModelPlace = string | ModelSource
 
+/** For a model that has to be fetched from the hub first; one on this machine needs neither. */
+export interface FetchOptions {
+  /** Receives which file is fetched, as a step of which nothing of the work itself is done. */
+  readonly onProgress?: ((progress: { readonly step: string; readonly done: number }) => void) | undefined
+  /** Stops the fetch with an AbortedError; what was fetched is kept. */
+  readonly signal?: AbortSignal | undefined
+}
+
 /** Checks what is given as a model. @throws OptionError */
 export function requireModel(option: string, model: ModelPlace): void {
   if (!isModelSource(model)) requirePath(option, model)

@@ -186,10 +186,15 @@ function asksForHelp(args: readonly string[]): boolean {
   return flags.includes('--help') || flags.includes('-h')
 }
 
-/** Flags for the log: a URL of Redis may hold a password. */
+/** Flags for the log: a URL of Redis may hold a password, and others read logs. */
 function withoutSecrets(values: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const { redis, ...others } = values
-  return { ...others, ...(redis !== undefined && { redis: String(redis).replace(/\/\/[^/]*@/, '//***@') }) }
+  const { redis, apiKey, ...others } = values
+  const key = apiKey === undefined ? {} : { apiKey: '***' }
+  return {
+    ...others,
+    ...key,
+    ...(redis !== undefined && { redis: String(redis).replace(/\/\/[^/]*@/, '//***@') }),
+  }
 }
 
 function onlyArguments(command: Command, positionals: readonly string[]): [path: string, second?: string] {

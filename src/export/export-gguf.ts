@@ -115,7 +115,7 @@ async function exportModel(options: ExportGgufOptions): Promise<ExportedGguf> {
   requireExportType(type)
   requireKnownRule(preTokenizer)
   await requireOutputPlace(output, { ...GGUF_FILE, force })
-  const checkpoint = await openCheckpoint(model)
+  const checkpoint = await openCheckpoint(model, options)
   try {
     const decoder = describeDecoder(checkpoint.config, `${model}: config.json`)
     const { architecture, notes } = requireRepresentable(decoder, model)

@@ -1,4 +1,4 @@
-import { basename, join, resolve } from 'node:path'
+import { join } from 'node:path'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { isObject } from '../checkpoint/json-file.js'
 import { readModelText } from '../checkpoint/model-text.js'
@@ -8,6 +8,7 @@ import { metadataOfModel } from '../gguf/metadata-of-model.js'
 import { type ModelFiles, specialTokens } from '../gguf/tokenizer/special-tokens.js'
 import { type TokenizerDefinition, vocabularyOfTokenizer } from '../gguf/tokenizer/vocabulary-of-tokenizer.js'
 import type { GgufValue } from '../gguf/write-header.js'
+import { modelName } from '../hub/snapshot-name.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
 import { loadTokenizer } from '../model/tokenizer.js'
 import { fileTypes, type GgufExportType } from './gguf-types.js'
@@ -39,7 +40,7 @@ export async function exportMetadata(
   const general: [string, GgufValue][] = [
     ['general.architecture', { kind: 'text', value: architecture.name }],
     ['general.type', { kind: 'text', value: 'model' }],
-    ['general.name', { kind: 'text', value: basename(resolve(folder)).replace(/\.gguf$/i, '') }],
+    ['general.name', { kind: 'text', value: modelName(folder).replace(/\.gguf$/i, '') }],
     ['general.file_type', { kind: 'u32', value: fileTypes[type] }],
     ['general.quantization_version', { kind: 'u32', value: 2 }],
   ]

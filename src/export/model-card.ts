@@ -1,3 +1,4 @@
+import { withMembers, withTags, writeCard } from '../pipeline/folders/card-matter.js'
 import type { Inspection } from '../pipeline/folders/inspect-model.js'
 
 /** What was measured of a model: what `gptvq eval --json` prints. */
@@ -19,9 +20,9 @@ export interface CardScores {
 export interface CardFacts {
   /** On the hub, `org/name`. */
   readonly repo: string
-  /** The model it was made of, on the hub. */
+  /** The model it was made of, on the hub; left out: what the folder's own card says. */
   readonly baseModel?: string | undefined
-  /** As the hub spells it, e.g. `'apache-2.0'`. */
+  /** As the hub spells it, e.g. `'apache-2.0'`; left out: what the folder's own card says. */
   readonly license?: string | undefined
   /** What the folder holds; undefined for one with an ONNX graph alone. */
   readonly inspection?: Inspection | undefined
@@ -30,6 +31,8 @@ export interface CardFacts {
   /** Whether there is an ONNX graph. */
   readonly isOnnx: boolean
   readonly scores?: CardScores | undefined
+  /** The front matter of the folder's own card. */
+  readonly matter: ReadonlyMap<string, string>
   /** A section on how it was made, empty where that is not known. */
   readonly made?: string
 }
@@ -38,8 +41,7 @@ export interface CardFacts {
 export function modelCard(facts: CardFacts): string {
   const { repo, baseModel } = facts
   const source = baseModel === undefined ? '' : ` of [${baseModel}](https://huggingface.co/${baseModel})`
-  return [
-    frontMatter(facts),
+  const text = [
     '',
     `# ${repo.split('/')[1]}`,
     '',
@@ -53,20 +55,25 @@ export function modelCard(facts: CardFacts): string {
     ...(facts.made ? ['', facts.made] : []),
     '',
   ].join('\n')
+  return writeCard({ matter: frontMatter(facts), text })
 }
 
-function frontMatter({ baseModel, license, inspection, isOnnx }: CardFacts): string {
-  // JSON strings are strings of YAML too
-  const lines = Object.entries({
-    base_model: baseModel,
-    base_model_relation: baseModel !== undefined && inspection?.method ? 'quantized' : undefined,
-    license,
-    pipeline_tag: 'text-generation',
-    library_name: isOnnx ? 'transformers.js' : inspection?.method ? 'gptvq' : 'transformers',
-  }).flatMap(([key, value]) => (value === undefined ? [] : [`${key}: ${JSON.stringify(value)}`]))
-  const tags = [...(inspection?.method ? ['gptvq', inspection.method] : []), ...(isOnnx ? ['onnx'] : [])]
-  const unique = [...new Set(tags)].map((tag) => `- ${tag}`)
-  return ['---', ...lines, ...(unique.length > 0 ? ['tags:', ...unique] : []), '---'].join('\n')
+/** What the folder's own card says, but for what is known better here. */
+function frontMatter({ baseModel, license, inspection, isOnnx, matter }: CardFacts): Map<string, string> {
+  const method = inspection?.method
+  const isOther = license !== undefined && license !== 'other'
+  const library = isOnnx ? 'transformers.js' : method ? 'gptvq' : 'transformers'
+  const members = withMembers(matter, {
+    ...(baseModel !== undefined && { base_model: baseModel, base_model_relation: undefined }),
+    ...(method &&
+      (baseModel !== undefined || matter.has('base_model')) && { base_model_relation: 'quantized' }),
+    ...(license !== undefined && { license }),
+    // names of a licence that this one is not
+    ...(isOther && { license_name: undefined, license_link: undefined }),
+    ...(!matter.has('pipeline_tag') && { pipeline_tag: 'text-generation' }),
+    library_name: library,
+  })
+  return withTags(members, [...(method ? ['gptvq', method] : []), ...(isOnnx ? ['onnx'] : [])])
 }
 
 function figures({ inspection, bytes, scores }: CardFacts): string[] {

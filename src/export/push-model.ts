@@ -7,6 +7,7 @@ import { type OptionNames, refuseUnknown, requirePath } from '../common/check-op
 import { CheckpointError, OptionError } from '../common/errors.js'
 import { type HubName, hubSettings, parseHubName } from '../hub/hub-settings.js'
 import { type UploadedFile, uploadFiles } from '../hub/upload-files.js'
+import { readCard } from '../pipeline/folders/card-matter.js'
 import { inspectModel } from '../pipeline/folders/inspect-model.js'
 import { madeSection } from '../pipeline/folders/model-card.js'
 import type { OnProgress } from '../pipeline/progress.js'
@@ -18,9 +19,9 @@ export interface PushModelOptions {
   model: string
   /** `org/name`, or `org/name@branch` of a branch that is there. The model is made where there is none. */
   repo: string
-  /** The model it was made of, `org/name`; for the model card. */
+  /** The model it was made of, `org/name`; for the model card. Default: what the folder's own README.md says. */
   baseModel?: string
-  /** As the hub spells it, e.g. `'apache-2.0'`. Default: that of the folder's own README.md, if it says one. */
+  /** As the hub spells it, e.g. `'apache-2.0'`. Default: what the folder's own README.md says. */
   license?: string
   /** A JSON file that `gptvq eval --json` wrote: its figures go into the model card. */
   scores?: string
@@ -34,6 +35,8 @@ export interface PushModelOptions {
   onProgress?: OnProgress
   /** Stops the work with an AbortedError; nothing is added to the hub then. */
   signal?: AbortSignal
+  /** Milliseconds before a failed request is tried again, default 500; each further time twice as long. */
+  patience?: number
 }
 
 const optionNames: OptionNames<PushModelOptions> = {
@@ -47,6 +50,7 @@ const optionNames: OptionNames<PushModelOptions> = {
   message: true,
   onProgress: true,
   signal: true,
+  patience: true,
 }
 
 /** A model that is on the hub now. */
@@ -55,6 +59,8 @@ export interface PushedModel {
   readonly url: string
   /** The commit that added the files. */
   readonly commit: string
+  /** Names of weights that were there before and are not among the files: the commit removed them. Sorted. */
+  readonly removed: readonly string[]
   /** Names of the files, sorted. */
   readonly files: readonly string[]
   /** Bytes of the folder's files. */
@@ -67,14 +73,15 @@ const DEPTH = 2
 
 /**
  * Uploads a model folder to the Hugging Face hub in one commit, with a model card: what it was made of, licence, method,
- * bits, sizes, scores, and how to load it in each runtime. The token is `HF_TOKEN`, the hub `HF_ENDPOINT`.
+ * bits, sizes, scores, and how to load it in each runtime. Where the folder has safetensors weights, those that were there
+ * under other names (one file, shards, their index) are removed. The token is `HF_TOKEN`, the hub `HF_ENDPOINT`.
  *
  * @throws OptionError; CheckpointError when the folder is no model, without a token, or when the hub refuses
  */
 export async function pushModel(options: PushModelOptions): Promise<PushedModel> {
   refuseUnknown(options, optionNames)
   requirePath('model', options.model)
-  const { model, message = 'Upload with gptvq', onProgress, signal } = options
+  const { model, message = 'Upload with gptvq', onProgress, signal, patience } = options
   const name = requireHubName('repo', options.repo)
   if (options.baseModel !== undefined) requireHubName('baseModel', options.baseModel)
   const found = await filesOf(model)
@@ -89,7 +96,7 @@ export async function pushModel(options: PushModelOptions): Promise<PushedModel>
   for (const path of found.keys()) files.set(path, { path: join(model, path) })
   files.set(CARD, await cardOf(options, name, new Set(found.keys()), bytes))
   const upload = { name, files, isPrivate: options.private ?? false, message }
-  const uploaded = await uploadFiles(upload, hubSettings(process.env), { onProgress, signal })
+  const uploaded = await uploadFiles(upload, hubSettings(process.env), { onProgress, signal, patience })
   return { ...uploaded, files: [...files.keys()].sort(), bytes }
 }
 
@@ -106,7 +113,8 @@ async function cardOf(
   const text = modelCard({
     repo,
     baseModel,
-    license: options.license ?? licenseOf(own),
+    license: options.license,
+    matter: readCard(own).matter,
     inspection: isOnnx ? undefined : await inspectModel(model),
     bytes,
     isOnnx,
@@ -114,12 +122,6 @@ async function cardOf(
     made: madeSection(own),
   })
   return { text }
-}
-
-/** The licence that a model card states. */
-function licenseOf(card: string): string | undefined {
-  const [, matter = ''] = /^---\r?\n([\s\S]*?)\r?\n---/.exec(card) ?? []
-  return /^license:\s*["']?([\w.-]+)["']?\s*$/m.exec(matter)?.[1]
 }
 
 async function readScores(path: string): Promise<CardScores> {

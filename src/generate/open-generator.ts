@@ -130,7 +130,7 @@ export async function openGenerator(options: OpenGeneratorOptions): Promise<Gene
   requireOneOf('activations', activations, packedActivations)
   requireOneOf('cache', cache, cachePrecisions)
   if (options.threads !== undefined) setThreads(options.threads)
-  const model = await openModel(options.model)
+  const model = await openModel(options.model, options)
   try {
     const context = contextOf(model.config, options.context, budget, cache)
     const tokenizer = await loadTokenizer(options.model)

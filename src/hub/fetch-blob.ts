@@ -1,10 +1,13 @@
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { writeAt } from '../checkpoint/file-system.js'
 import { CheckpointError, throwIfAborted } from '../common/errors.js'
+import { aloneWithBlob } from './blob-lock.js'
+import { inCache, sizeOf } from './cache-files.js'
 import { networkError, statusError } from './hub-errors.js'
+import { isTooLong, mayPass, retryAfter, TRIES, waitFor } from './hub-fetch.js'
 import type { HubName, HubSettings } from './hub-settings.js'
 
 /** A file of a model on the hub. */
@@ -25,6 +28,8 @@ export interface BlobRequest {
   readonly url: string
   /** Its place; beside it `.incomplete` holds what an interrupted fetch got. */
   readonly blob: string
+  /** The folder of its locks. */
+  readonly lock: string
   /** Is told the bytes that are there. */
   readonly onBytes: (bytes: number) => void
   readonly signal: AbortSignal | undefined
@@ -32,38 +37,51 @@ export interface BlobRequest {
   readonly patience: number
 }
 
-const TRIES = 5
-
 /**
- * Fetches one file into the cache, going on where an earlier fetch was interrupted, and checks size and hash.
+ * Fetches one file into the cache, going on where an earlier fetch was interrupted, and checks size and hash. What another
+ * call or process fetches meanwhile is waited for.
  *
- * @throws CheckpointError for an answer that is an error, a connection that is lost again and again, or other content
+ * @throws CheckpointError for an answer that is an error, a connection that is lost again and again, other content, or a
+ *   disk that does not take it
  */
 export async function fetchBlob(request: BlobRequest): Promise<void> {
-  const { blob, file, name, settings, signal, patience } = request
+  const { blob, lock, file, onBytes, signal, patience } = request
   const partial = `${blob}.incomplete`
-  await mkdir(dirname(blob), { recursive: true })
+  await inCache(blob, () => mkdir(dirname(blob), { recursive: true }))
+  const taken = { folder: lock, blob, partial, bytes: file.size, onBytes, signal, patience }
+  await aloneWithBlob(taken, async () => {
+    await fetchWhole(request, partial)
+    // a process of another machine, which locks do not keep out, may have been quicker
+    if ((await sizeOf(partial)) === undefined && (await sizeOf(blob)) === file.size) return
+    await requireContent(request, partial)
+    await inCache(blob, () => rename(partial, blob))
+  })
+}
+
+/** Tries until all bytes are there; only tries that bring none count. */
+async function fetchWhole(request: BlobRequest, partial: string): Promise<void> {
+  const { name, settings, signal, patience } = request
+  let most = (await sizeOf(partial)) ?? 0
   for (let attempt = 1; ; attempt++) {
     throwIfAborted(signal)
-    let wait = patience * 2 ** (attempt - 1)
+    let asked = 0
     try {
       const failure = await fetchRest(request, partial)
-      if (failure === undefined) break
-      if (attempt === TRIES || !mayPass(failure.status)) throw statusError(failure, name, settings)
-      wait = Math.max(wait, failure.retryAfter)
+      if (failure === undefined) return
+      asked = failure.retryAfter
+      if (attempt >= TRIES || !mayPass(failure.status) || isTooLong(asked)) {
+        throw statusError(failure, name, settings)
+      }
     } catch (error) {
-      if (attempt === TRIES || error instanceof CheckpointError || signal?.aborted) {
+      const have = (await sizeOf(partial)) ?? 0
+      if (have > most) attempt = 1
+      most = Math.max(most, have)
+      if (attempt >= TRIES || error instanceof CheckpointError || signal?.aborted) {
         throw networkError(error, name, settings, signal)
       }
     }
-    await sleep(wait, undefined, { signal }).catch(() => throwIfAborted(signal))
+    await waitFor(attempt, asked, { signal, patience })
   }
-  await requireContent(file, name, partial)
-  await rename(partial, blob)
-}
-
-function mayPass(status: number): boolean {
-  return status === 429 || status >= 500
 }
 
 interface Failure {
@@ -73,12 +91,12 @@ interface Failure {
   readonly retryAfter: number
 }
 
-/** Appends what is missing. @returns the answer where it is an error */
+/** Adds what is missing. @returns the answer where it is an error */
 async function fetchRest(request: BlobRequest, partial: string): Promise<Failure | undefined> {
-  const { file, url, settings, signal, onBytes } = request
-  let have = await sizeOf(partial)
+  const { file, url, settings, signal } = request
+  let have = (await sizeOf(partial)) ?? 0
   if (have > file.size) {
-    await rm(partial)
+    await inCache(partial, () => rm(partial))
     have = 0
   }
   if (have === file.size && have > 0) return undefined
@@ -87,56 +105,50 @@ async function fetchRest(request: BlobRequest, partial: string): Promise<Failure
   const response = await fetch(url, { headers, ...(signal && { signal }) })
   if (!response.ok) {
     await response.body?.cancel()
-    const retryAfter = Number(response.headers.get('Retry-After') ?? 0) * 1000 || 0
-    return { status: response.status, code: response.headers.get('X-Error-Code'), retryAfter }
+    const code = response.headers.get('X-Error-Code')
+    return { status: response.status, code, retryAfter: retryAfter(response) }
   }
-  // a server that knows no ranges begins anew
-  const goesOn = response.status === 206
-  const handle = await open(partial, goesOn ? 'a' : 'w')
-  try {
-    await append(handle, response, goesOn ? have : 0, onBytes)
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
-  const got = await sizeOf(partial)
+  await write(request, partial, response, have)
+  const got = (await sizeOf(partial)) ?? 0
   if (got < file.size) throw new Error(`the connection ended after ${got} of ${file.size} bytes`)
   return undefined
 }
 
-async function append(
-  handle: FileHandle,
+async function write(
+  { onBytes }: BlobRequest,
+  partial: string,
   response: Response,
   have: number,
-  onBytes: (bytes: number) => void,
 ): Promise<void> {
-  let bytes = have
-  if (response.body === null) return
-  for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
-    await handle.write(chunk)
-    bytes += chunk.length
-    onBytes(bytes)
-  }
-}
-
-async function sizeOf(path: string): Promise<number> {
+  // a server that knows no ranges begins anew
+  const goesOn = response.status === 206
+  const handle = await inCache(partial, () => open(partial, goesOn ? 'r+' : 'w'))
   try {
-    return (await stat(path)).size
-  } catch {
-    return 0
+    let position = goesOn ? have : 0
+    if (response.body !== null) {
+      for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+        // at its place, not at the end: a process of another machine may write the same bytes
+        await inCache(partial, () => writeAt(handle, chunk, position))
+        position += chunk.length
+        onBytes(position)
+      }
+    }
+    await inCache(partial, () => handle.sync())
+  } finally {
+    await handle.close()
   }
 }
 
 /** Checks size and hash; a file of other content is removed, so that the next fetch begins anew. */
-async function requireContent(file: HubFile, { repo, revision }: HubName, partial: string): Promise<void> {
-  const size = await sizeOf(partial)
+async function requireContent({ file, name }: BlobRequest, partial: string): Promise<void> {
+  const size = (await sizeOf(partial)) ?? 0
   const hash = size === file.size ? await hashOf(file, partial) : ''
   if (hash === file.etag) return
-  await rm(partial, { force: true })
+  await inCache(partial, () => rm(partial, { force: true }))
   const found =
     size === file.size ? `the hash ${hash}, expected ${file.etag}` : `${size} bytes, expected ${file.size}`
   throw new CheckpointError(
-    `${repo}@${revision}: ${file.path} was fetched with ${found}. It was removed; try again, and if it happens again something between here and the hub changes files`,
+    `${name.repo}@${name.revision}: ${file.path} was fetched with ${found}. It was removed; try again, and if it happens again something between here and the hub changes files`,
   )
 }
 

@@ -44,13 +44,17 @@ export function networkError(
   { endpoint }: HubSettings,
   signal: AbortSignal | undefined,
 ): unknown {
-  if (signal?.aborted) return new AbortedError()
+  if (signal?.aborted) return new AbortedError(undefined, signal.reason)
   if (error instanceof GptvqError) return error
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : undefined
-  const reason = cause || (error instanceof Error ? error.message : String(error))
   return new CheckpointError(
-    `${repo}@${revision}: there is no folder of this name, so it is taken for a model on the hub, and ${endpoint} cannot be reached (${reason}). ` +
+    `${repo}@${revision}: there is no folder of this name, so it is taken for a model on the hub, and ${endpoint} cannot be reached (${reasonOf(error)}). ` +
       'Check the connection; what was fetched before is used with HF_HUB_OFFLINE=1',
     { cause: error },
   )
+}
+
+/** What lies behind a `fetch failed`. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return (error.cause instanceof Error && error.cause.message) || error.message
 }

@@ -1,5 +1,6 @@
-import { access, mkdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
-import { dirname, join, relative } from 'node:path'
+import { randomBytes } from 'node:crypto'
+import { access, mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises'
+import { basename, dirname, join, relative } from 'node:path'
 import {
   CONFIG_FILE,
   isCompanionFile,
@@ -9,17 +10,19 @@ import {
 import { isObject, readJsonObject } from '../checkpoint/json-file.js'
 import { folderSource } from '../checkpoint/sources/folder-source.js'
 import { requirePath } from '../common/check-option.js'
-import { CheckpointError, UnsupportedError } from '../common/errors.js'
+import { CheckpointError, throwIfAborted, UnsupportedError } from '../common/errors.js'
+import { inCache, sizeOf } from './cache-files.js'
 import { fetchBlob, type HubFile } from './fetch-blob.js'
 import { networkError, statusError } from './hub-errors.js'
+import { hubFetch, STAND_IN_TOKEN } from './hub-fetch.js'
 import { type HubName, type HubSettings, hubSettings, parseHubName, repoFolder } from './hub-settings.js'
 
 /** Options of {@link resolveModel}. */
 export interface ResolveOptions {
   /** Receives which file is fetched and the share of all bytes that is there, 0 to 1. */
-  readonly onProgress?: (progress: { readonly step: string; readonly done: number }) => void
+  readonly onProgress?: ((progress: { readonly step: string; readonly done: number }) => void) | undefined
   /** Stops the work; what was fetched stays and is gone on from. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
   /** Default: those of the process. */
   readonly env?: Readonly<Record<string, string | undefined>>
   /** Milliseconds before a failed request is tried again, default 500; each further time twice as long. */
@@ -34,7 +37,8 @@ const known = new Map<string, string>()
  * machine the snapshot of that model in the hub's cache, fetched as far as it is not there. Only the files that are
  * needed are fetched, and each is checked by size and hash.
  *
- * @throws CheckpointError when the hub refuses, cannot be reached, or gives something else than it promised
+ * @throws CheckpointError when the hub refuses, cannot be reached, or gives something else than it promised, or when the
+ *   cache cannot be written; AbortedError
  * @throws UnsupportedError when the model has no safetensors weights
  */
 export async function resolveModel(model: string, options: ResolveOptions = {}): Promise<string> {
@@ -73,7 +77,8 @@ async function cachedSnapshot(settings: HubSettings, name: HubName): Promise<str
 }
 
 async function fetchSnapshot(settings: HubSettings, name: HubName, options: ResolveOptions): Promise<string> {
-  const { commit, files } = await listModel(settings, name, options.signal)
+  throwIfAborted(options.signal)
+  const { commit, files } = await listModel(settings, name, options)
   const folder = repoFolder(settings, name)
   const snapshot = join(folder, 'snapshots', commit)
   const one = (file: HubFile) => fetchFile(settings, { ...name, revision: commit }, folder, snapshot, file)
@@ -100,17 +105,16 @@ async function fetchSnapshot(settings: HubSettings, name: HubName, options: Reso
 async function listModel(
   settings: HubSettings,
   name: HubName,
-  signal: AbortSignal | undefined,
+  { signal, patience }: ResolveOptions,
 ): Promise<{ readonly commit: string; readonly files: readonly HubFile[] }> {
   const { HubApiError, listFiles, modelInfo } = await import('@huggingface/hub')
   let code: string | null = null
+  const retrying = hubFetch(settings, { signal, patience })
   const request = {
     hubUrl: settings.endpoint,
-    // tokens of other endpoints need not look like those of the hub, which its package insists on
+    ...(settings.token !== undefined && { accessToken: STAND_IN_TOKEN }),
     fetch: async (input: string | URL | Request, init?: RequestInit) => {
-      const headers = new Headers(init?.headers)
-      if (settings.token !== undefined) headers.set('Authorization', `Bearer ${settings.token}`)
-      const response = await fetch(input, { ...init, headers, ...(signal && { signal }) })
+      const response = await retrying(input, init)
       code = response.headers.get('X-Error-Code')
       return response
     },
@@ -180,28 +184,26 @@ function fetchFile(
     if ((await sizeOf(blob)) !== file.size) {
       const path = file.path.split('/').map(encodeURIComponent).join('/')
       const url = `${settings.endpoint}/${name.repo}/resolve/${name.revision}/${path}`
-      await fetchBlob({ settings, name, file, url, blob, onBytes, signal, patience })
+      const lock = join(settings.cache, '.locks', basename(folder), `${file.etag}.gptvq`)
+      await fetchBlob({ settings, name, file, url, blob, lock, onBytes, signal, patience })
     }
     await link(blob, pointer)
   }
 }
 
-async function sizeOf(path: string): Promise<number | undefined> {
-  return stat(path).then(
-    ({ size }) => size,
-    () => undefined,
-  )
-}
-
-/** A relative link, as other tools make it; put in place by a rename, so that two processes do not disturb each other. */
+/** A relative link, as other tools make it; put in place by a rename, so that two fetches do not disturb each other. */
 async function link(blob: string, pointer: string): Promise<void> {
-  await mkdir(dirname(pointer), { recursive: true })
-  const temporary = `${pointer}.${process.pid}.link`
-  await symlink(relative(dirname(pointer), blob), temporary)
-  await rename(temporary, pointer)
+  const temporary = `${pointer}.${randomBytes(6).toString('hex')}.link`
+  await inCache(pointer, async () => {
+    await mkdir(dirname(pointer), { recursive: true })
+    await symlink(relative(dirname(pointer), blob), temporary)
+    await rename(temporary, pointer)
+  })
 }
 
 async function writeReference(path: string, commit: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true })
-  await writeFile(path, commit)
+  await inCache(path, async () => {
+    await mkdir(dirname(path), { recursive: true })
+    await writeFile(path, commit)
+  })
 }

@@ -115,8 +115,8 @@ async function distill(
   const { teacher: teacherFolder, output, checkpoint: state } = options
   await requireDistinctFolders(teacherFolder, output)
   if (options.student !== undefined) await requireDistinctFolders(options.student, output)
-  const teacher = await openModel(teacherFolder)
-  const opened = options.student === undefined ? undefined : await openCheckpoint(options.student)
+  const teacher = await openModel(teacherFolder, options)
+  const opened = options.student === undefined ? undefined : await openCheckpoint(options.student, options)
   try {
     const checkpoint = opened ?? cutTeacher(teacher, options.keepBlocks ?? [])
     const student = plainModel(checkpoint)

@@ -79,12 +79,12 @@ async function train(options: TrainModelOptions, settings: TrainModelSettings): 
   const seconds = stopwatch()
   const { model, output } = options
   await requireDistinctFolders(model, output)
-  const checkpoint = await openCheckpoint(model)
+  const checkpoint = await openCheckpoint(model, options)
   let other: OpenModel | undefined
   try {
     const full = fullModel(checkpoint, model)
     if (options.teacher !== undefined) {
-      other = await openModel(options.teacher)
+      other = await openModel(options.teacher, options)
       requireOneVocabulary(other, full)
     }
     const needsTeacher = settings.distillation > 0 || settings.hiddenWeight > 0

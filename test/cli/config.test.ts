@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -75,6 +75,23 @@ describe('--log-file', () => {
     expect(done).toEqual(done.toSorted((a, b) => a - b))
     expect(rest.at(-1).result.method).toBe('rtn')
   })
+
+  test.skipIf(process.platform === 'win32')(
+    "holds no keys and no passwords, and is its owner's alone",
+    async () => {
+      const log = join(await folderOfFile(), 'run.log')
+      // fails on a flag, so that nothing is served
+      const secrets = ['--api-key', 'TOPSECRET', '--port', '70000']
+      expect((await cli(['serve', tinyLlamaFolder, ...secrets, '--log-file', log])).code).toBe(2)
+      const redis = ['--redis', 'redis://user:TOPSECRET@127.0.0.1:1', '--bits', '9', '--out', `${log}.out`]
+      expect((await cli(['quantize', tinyLlamaFolder, ...redis, '--log-file', log])).code).not.toBe(0)
+      const text = await readFile(log, 'utf8')
+      expect(text).toContain('"apiKey":"***"')
+      expect(text).toContain('redis://***@127.0.0.1:1')
+      expect(text).not.toContain('TOPSECRET')
+      expect((await stat(log)).mode & 0o777).toBe(0o600)
+    },
+  )
 
   test('tells a failure, and one that cannot be opened is refused before the work', async () => {
     const folder = await folderOfFile()

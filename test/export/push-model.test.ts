@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { exportOnnx, pushModel } from 'gptvq/export'
@@ -26,10 +26,10 @@ beforeAll(async () => {
 
 afterAll(() => rm(root, { recursive: true, force: true }))
 
-async function useHub(isThere = false): Promise<void> {
-  hub = await startUploadHub(isThere)
+async function useHub(isThere = false, token = uploadToken): Promise<void> {
+  hub = await startUploadHub(isThere, token)
   vi.stubEnv('HF_ENDPOINT', hub.url)
-  vi.stubEnv('HF_TOKEN', uploadToken)
+  vi.stubEnv('HF_TOKEN', token)
 }
 
 beforeEach(() => useHub())
@@ -63,8 +63,16 @@ describe('a quantized folder', () => {
       expect(Buffer.compare(await readFile(join(quantized, name)), hub.files.get(name)!), name).toBe(0)
     }
     const card = text('README.md')
-    expect(card).toMatch(
-      /^---\nbase_model: "org\/original"\nbase_model_relation: "quantized"\nlicense: "mit"\n/,
+    const lines = card.split('---\n')[1].split('\n')
+    expect(lines).toEqual(
+      expect.arrayContaining([
+        'license: mit',
+        'base_model: "org/original"',
+        'base_model_relation: "quantized"',
+        'library_name: "gptvq"',
+        '- rtn',
+        '- x',
+      ]),
     )
     expect(card).toContain('| method | rtn |')
     expect(card).toContain('scalar, 4 bits, group 16')
@@ -91,6 +99,90 @@ describe('a quantized folder', () => {
   })
 })
 
+describe('a model that is there', () => {
+  const push = (more: object = {}) => pushModel({ model: quantized, repo: 'org/tiny', patience: 1, ...more })
+  const shards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors']
+  const old = [...shards, 'model.safetensors.index.json']
+
+  beforeEach(async () => {
+    await hub.close()
+    await useHub(true)
+    for (const name of [...old, 'adapter_model.safetensors', 'notes.txt']) hub.files.set(name, Buffer.of(1))
+  })
+
+  it('loses the weights that the new ones replace, in the same commit, and nothing else', async () => {
+    const { removed, files } = await push()
+    expect(removed).toEqual(old)
+    expect([...hub.files.keys()].sort()).toEqual([...files, 'adapter_model.safetensors', 'notes.txt'].sort())
+    expect(hub.messages).toHaveLength(1)
+  })
+
+  it('keeps its weights where the folder brings none', async () => {
+    const { removed } = await push({ model: exported })
+    expect(removed).toEqual([])
+    expect([...hub.files.keys()]).toEqual(expect.arrayContaining(old))
+  })
+
+  it('takes files by a token that may write to it and make none', async () => {
+    hub.refuse = (path) => (path === '/api/repos/create' ? 403 : undefined)
+    await push()
+    expect(hub.files.has('model.safetensors')).toBe(true)
+  })
+
+  it('takes files by a token that looks otherwise than those of the hub', async () => {
+    await hub.close()
+    await useHub(true, 'my-own')
+    await push()
+    expect(hub.files.has('model.safetensors')).toBe(true)
+  })
+
+  it.each(['/api/repos/create', 'tree', 'preupload', 'objects/batch', '/store/', 'commit'])(
+    'takes files where %s is answered with 503 at first',
+    async (place) => {
+      hub.refuse = (path, count) => (path.includes(place) && count === 1 ? 503 : undefined)
+      await push()
+      expect(hub.messages).toHaveLength(1)
+      expect(hub.files.has('model.safetensors')).toBe(true)
+    },
+  )
+})
+
+describe("the folder's own card", () => {
+  const own = [
+    'license: other',
+    'license_name: llama3.2',
+    'base_model: org/first',
+    'base_model_relation: finetune',
+    'language:',
+    '- en',
+    '- fr',
+  ]
+  const pushed = async (more: object = {}) => {
+    const model = join(root, 'with-card')
+    await cp(join(root, 'plain'), model, { recursive: true })
+    await writeFile(join(model, 'README.md'), `---\n${own.join('\n')}\n---\n# Own\n`)
+    await pushModel({ model, repo: 'org/tiny', ...more })
+    return text('README.md').split('---\n')[1].split('\n')
+  }
+
+  it('keeps what its front matter says', async () => {
+    expect(await pushed()).toEqual([
+      ...own,
+      'pipeline_tag: "text-generation"',
+      'library_name: "transformers"',
+      '',
+    ])
+  })
+
+  it('gives way to what is asked for', async () => {
+    const lines = await pushed({ license: 'mit', baseModel: 'org/second' })
+    expect(lines).toContain('license: "mit"')
+    expect(lines).toContain('base_model: "org/second"')
+    expect(lines).toContain('- fr')
+    expect(lines.join()).not.toMatch(/llama3\.2|org\/first|finetune/)
+  })
+})
+
 it('an exported folder is there with its graph, and a card that shows it in transformers.js', async () => {
   const { stdout, code, stderr } = await cli([
     'push',
@@ -113,7 +205,7 @@ it('an exported folder is there with its graph, and a card that shows it in tran
 })
 
 describe('what goes wrong is said by name, and nothing is added', () => {
-  const push = (more: object = {}) => pushModel({ model: quantized, repo: 'org/tiny', ...more })
+  const push = (more: object = {}) => pushModel({ model: quantized, repo: 'org/tiny', patience: 1, ...more })
   afterEach(() => expect(hub.files.size).toBe(0))
 
   it('no token, another one, none while offline', async () => {
@@ -129,9 +221,16 @@ describe('what goes wrong is said by name, and nothing is added', () => {
     ['preupload', 404, /no such place \(404\).*branch/],
     ['store', 500, /./],
     ['commit', 403, /refuses \(403\)/],
+    ['create', 403, /refuses \(403\)/],
   ])('%s answered with %i', async (place, status, message) => {
     hub.refuse = (path) => (path.includes(place) ? status : undefined)
     await expect(push()).rejects.toThrow(message)
+  })
+
+  it('a commit that may have been made is not sent again', async () => {
+    hub.refuse = (path) => (path.includes('commit') ? 504 : undefined)
+    await expect(push()).rejects.toThrow(/answers with an error \(504/)
+    expect(hub.log.filter((line) => line.includes('/commit/'))).toHaveLength(1)
   })
 
   it('a folder without a model, a name that is none, scores that are none', async () => {

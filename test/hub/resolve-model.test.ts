@@ -1,11 +1,19 @@
-import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { copyFileSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises'
+import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { inspectModel, openCheckpoint, resolveModel } from 'gptvq/model'
+import { gguf } from '@huggingface/gguf'
+import { exportGguf, exportOnnx } from 'gptvq/export'
+import { openGenerator, startServer } from 'gptvq/generate'
+import { evaluateModel, inspectModel, openCheckpoint, quantizeModel, resolveModel } from 'gptvq/model'
+import { trainModel } from 'gptvq/train'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createCheckpointWriter } from '../../src/checkpoint/output/checkpoint-writer.js'
+import { TRIES } from '../../src/hub/hub-fetch.js'
 import { hubSettings, parseHubName } from '../../src/hub/hub-settings.js'
-import { writeTinyModel } from '../support/tiny-model.js'
+import { tinyText, writeTinyModel } from '../support/tiny-model.js'
 import { commit, type HubServer, startHub } from './hub-server.js'
 
 let root: string
@@ -100,6 +108,42 @@ describe('a model is fetched into the cache that other tools use', () => {
     expect((await inspectModel('org/tiny')).architecture).toBe('LlamaForCausalLM')
   })
 
+  it('as far as a library call is told: its steps name what is fetched, and a stop keeps it from asking', async () => {
+    for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value)
+    const signal = AbortSignal.abort()
+    const model = join(root, 'model')
+    const output = join(root, 'out')
+    const text = tinyText(600)
+    const calls: (() => Promise<unknown>)[] = [
+      () => openCheckpoint('org/tiny', { signal }),
+      () => openGenerator({ model: 'org/tiny', signal }),
+      () => evaluateModel({ model, reference: 'org/tiny', text, signal }),
+      () => quantizeModel({ model: 'org/tiny', output, method: 'rtn', signal }),
+      () => exportGguf({ model: 'org/tiny', output, signal }),
+      () => exportOnnx({ model: 'org/tiny', output, signal }),
+      () => trainModel({ model, method: 'qat', teacher: 'org/tiny', output, text, signal }),
+    ]
+    for (const call of calls) await expect(call(), call.toString()).rejects.toMatchObject({ code: 'ABORTED' })
+    expect(hub.log).toEqual([])
+    const told: { step: string; done: number }[] = []
+    const checkpoint = await openCheckpoint('org/tiny', { onProgress: (one) => told.push(one) })
+    await checkpoint.close()
+    expect(told.at(-1)).toEqual({ step: `fetching org/tiny ${weights} (100 %)`, done: 0 })
+    expect(told.map(({ step }) => step)).toContain('fetching org/tiny config.json (0 %)')
+    expect(told.every(({ done }) => done === 0)).toBe(true)
+  })
+
+  it('and served and exported by its name, not by that of its snapshot', async () => {
+    const snapshot = await resolve()
+    const server = await startServer({ model: snapshot, port: 0, threads: 1 })
+    await server.close()
+    expect(server.model).toBe('tiny')
+    const output = join(root, 'tiny.gguf')
+    await exportGguf({ model: snapshot, output })
+    const { metadata } = await gguf(output, { allowLocalFile: true })
+    expect(metadata).toMatchObject({ 'general.name': 'tiny' })
+  })
+
   it('is not fetched again, and is found without a network', async () => {
     const snapshot = await resolve()
     const requests = hub.log.filter((line) => line.includes('/resolve/')).length
@@ -111,10 +155,17 @@ describe('a model is fetched into the cache that other tools use', () => {
   })
 
   it('with a token, which does not follow to another host', async () => {
+    const store = await startHub(await filesOf(join(root, 'model')))
+    const elsewhere = `${store.url.replace('127.0.0.1', 'localhost')}/store/${weights}`
+    hub.trouble = (path) =>
+      path.endsWith(`resolve/${commit}/${weights}`)
+        ? { status: 302, headers: { Location: elsewhere } }
+        : undefined
     await resolve('org/tiny', { env: { ...env, HF_TOKEN: 'secret' } })
-    expect(
-      hub.log.filter((line) => line.startsWith('/org/')).every((line) => line.endsWith('Bearer secret')),
-    ).toBe(true)
+    await store.close()
+    const asked = hub.log.filter((line) => !line.startsWith('/store/'))
+    expect(asked.filter((line) => !line.endsWith(' Bearer secret'))).toEqual([])
+    expect(store.log).toEqual([`/store/${weights} - -`])
   })
 })
 
@@ -132,19 +183,58 @@ describe('what goes wrong on the way', () => {
   })
 
   it('a fetch that failed is gone on from by the next one', async () => {
-    hub.trouble = (path) => (path.startsWith('/store/model') ? { cutAfter: 100 } : undefined)
+    hub.trouble = (path, count) =>
+      path.startsWith('/store/model') ? { cutAfter: count === 1 ? 5000 : 0 } : undefined
     await expect(resolve()).rejects.toThrow(/cannot be reached/)
     hub.trouble = () => undefined
     await resolve()
     expect(hub.log.at(-1)).toMatch(/^\/store\/model\.safetensors bytes=\d+- -$/)
   })
 
-  it('answers of 429 and 5xx are tried again', async () => {
-    hub.trouble = (path, count) => {
-      if (!path.endsWith(`resolve/${commit}/config.json`)) return undefined
-      return count === 1 ? { status: 429 } : count === 2 ? { status: 503 } : undefined
-    }
+  it('a connection that is cut more often than tries are made, each time later in the file', async () => {
+    hub.trouble = (path, count) =>
+      path === `/store/${weights}` && count <= TRIES + 1 ? { cutAfter: 15_000 } : undefined
     await expect(resolve()).resolves.toContain(commit)
+    expect(hub.log.filter((line) => line.startsWith('/store/model')).length).toBeGreaterThan(TRIES)
+  })
+
+  it.each([`resolve/${commit}/config.json`, `revision/main`, `tree/${commit}`])(
+    'answers of 429 and 5xx to %s are tried again',
+    async (asked) => {
+      hub.trouble = (path, count) => {
+        if (!path.endsWith(asked)) return undefined
+        return count === 1
+          ? { status: 429, headers: { 'Retry-After': '0' } }
+          : count === 2
+            ? { status: 503 }
+            : undefined
+      }
+      await expect(resolve()).resolves.toContain(commit)
+    },
+  )
+
+  it('a wait that is asked for and longer than the hub counts requests is not waited for', async () => {
+    const headers = { 'Retry-After': '86400' }
+    for (const asked of ['/api/', '/store/']) {
+      hub.trouble = (path) => (path.startsWith(asked) ? { status: 429, headers } : undefined)
+      await expect(resolve()).rejects.toThrow(/asks for fewer requests \(429\)/)
+    }
+  })
+
+  it('a cache that cannot be made is an error of the disk, and told in words', async () => {
+    await writeFile(join(root, 'file'), '')
+    const below = { ...env, HF_HUB_CACHE: join(root, 'file', 'cache') }
+    await expect(resolve('org/tiny', { env: below })).rejects.toThrow(
+      /cannot write .*HF_HUB_CACHE names another place.*\(ENOTDIR\)/,
+    )
+  })
+
+  it.skipIf(process.platform !== 'linux')('a full disk is no fault of the network', async () => {
+    const sha256 = createHash('sha256').update(await readFile(join(root, 'model', weights)))
+    await mkdir(join(repo(), 'blobs'), { recursive: true })
+    await symlink('/dev/full', join(repo(), 'blobs', `${sha256.digest('hex')}.incomplete`))
+    await expect(resolve()).rejects.toThrow(/cannot write .*no space left on the disk \(ENOSPC\)/)
+    expect(hub.log.filter((line) => line.startsWith('/store/model'))).toHaveLength(1)
   })
 
   it('content of another hash is refused and removed', async () => {
@@ -194,6 +284,55 @@ describe('what goes wrong on the way', () => {
     await expect(resolve('org/tiny', { signal: controller.signal, onProgress })).rejects.toMatchObject({
       code: 'ABORTED',
     })
+  })
+})
+
+describe('two that fetch the same', () => {
+  const blobOf = async (name: string) =>
+    createHash('sha256')
+      .update(await readFile(join(root, 'model', name)))
+      .digest('hex')
+
+  /** What a process that fetches a file has in the cache meanwhile. */
+  async function lockBlob(blob: string, pid: number): Promise<string> {
+    const folder = join(root, 'cache', '.locks', 'models--org--tiny', `${blob}.gptvq`)
+    await mkdir(folder, { recursive: true })
+    await writeFile(join(folder, 'lock-1.json'), JSON.stringify({ pid, host: hostname(), id: 'other' }))
+    return folder
+  }
+
+  it('calls of one process: each has the model, and each file is fetched once', async () => {
+    const snapshots = await Promise.all([1, 2, 3].map(() => resolve('org/tiny', { patience: 100 })))
+    expect(new Set(snapshots).size).toBe(1)
+    expect(hub.log.filter((line) => line.startsWith('/store/model'))).toHaveLength(1)
+    expect((await readdir(snapshots[0])).filter((name) => name.includes('.link'))).toEqual([])
+    const original = await readFile(join(root, 'model', weights))
+    expect((await readFile(join(snapshots[0], weights))).equals(original)).toBe(true)
+  })
+
+  it('another process: what it has fetched is not fetched again', async () => {
+    const blob = await blobOf(weights)
+    await lockBlob(blob, process.ppid)
+    const onProgress = ({ step }: { step: string }) => {
+      if (!step.endsWith(weights)) return
+      copyFileSync(join(root, 'model', weights), join(repo(), 'blobs', blob))
+    }
+    await expect(resolve('org/tiny', { patience: 100, onProgress })).resolves.toContain(commit)
+    expect(hub.log.filter((line) => line.startsWith('/store/model'))).toEqual([])
+  })
+
+  it('a process that was killed while it fetched holds nothing, and leaves no lock', async () => {
+    const { pid } = spawnSync(process.execPath, ['--version'])
+    const folder = await lockBlob(await blobOf(weights), pid)
+    await expect(resolve()).resolves.toContain(commit)
+    await expect(readdir(folder)).rejects.toThrow(/ENOENT/)
+  })
+
+  it('a process that holds a file and brings nothing is waited for no longer than long', async () => {
+    const folder = await lockBlob(await blobOf(weights), process.ppid)
+    const error: Error = await resolve('org/tiny', { patience: 0 }).catch((one) => one)
+    expect(error.message).toContain('another process holds it and brings nothing')
+    expect(error.message).toContain(`remove the folder ${folder}`)
   })
 })
 

@@ -13,8 +13,8 @@ export interface UploadServer {
   readonly made: Record<string, unknown>[]
   /** Messages of the commits. */
   readonly messages: string[]
-  /** The status that a request is answered with in place of what it asks for. */
-  refuse: (path: string) => number | undefined
+  /** The status that a request is answered with in place of what it asks for; it comes for the `count`-th time. */
+  refuse: (path: string, count: number) => number | undefined
   close(): Promise<void>
 }
 
@@ -23,8 +23,8 @@ const LARGE = 1000
 export const uploadToken = 'hf_write'
 const commitId = 'c0ffee'.padEnd(40, '0')
 
-/** Starts it. @param isThere whether the model exists already */
-export async function startUploadHub(isThere = false): Promise<UploadServer> {
+/** Starts it. @param isThere whether the model exists already @param token what may write */
+export async function startUploadHub(isThere = false, token = uploadToken): Promise<UploadServer> {
   const store = new Map<string, Uint8Array>()
   const hub: UploadServer = {
     url: '',
@@ -36,7 +36,7 @@ export async function startUploadHub(isThere = false): Promise<UploadServer> {
     close: async () => {},
   }
   const server = createServer((request, response) => {
-    answer(hub, store, isThere, request, response).catch((error) => {
+    answer(hub, store, { isThere, token }, request, response).catch((error) => {
       // the client hangs up on requests beside one that was refused
       if (request.errored === null) throw error
     })
@@ -53,7 +53,7 @@ export async function startUploadHub(isThere = false): Promise<UploadServer> {
 async function answer(
   hub: UploadServer,
   store: Map<string, Uint8Array>,
-  isThere: boolean,
+  { isThere, token }: { readonly isThere: boolean; readonly token: string },
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -64,15 +64,19 @@ async function answer(
     response.writeHead(status, { 'Content-Type': 'application/json' })
     response.end(JSON.stringify(value))
   }
-  const refused = hub.refuse(path)
+  const line = `${request.method} ${path}`
+  const refused = hub.refuse(path, hub.log.filter((one) => one === line).length)
   if (refused !== undefined) json({ error: 'trouble' }, refused)
   else if (path.startsWith('/store/')) {
     store.set(path.slice('/store/'.length), body)
     response.end()
-  } else if (request.headers.authorization !== `Bearer ${uploadToken}`) json({ error: 'Unauthorized' }, 401)
+  } else if (request.headers.authorization !== `Bearer ${token}`) json({ error: 'Unauthorized' }, 401)
   else if (path === '/api/repos/create') {
     hub.made.push(JSON.parse(body.toString()))
     json(isThere ? { error: 'exists' } : { url: `${hub.url}/org/tiny`, id: '1' }, isThere ? 409 : 200)
+  } else if (path === '/api/models/org/tiny') json({}, isThere ? 200 : 404)
+  else if (path.startsWith('/api/models/org/tiny/tree/')) {
+    json(Array.from(hub.files, ([name, { length }]) => ({ type: 'file', path: name, size: length })))
   } else if (path.startsWith('/api/models/org/tiny/preupload/')) {
     const { files }: { files: { path: string; size: number }[] } = JSON.parse(body.toString())
     json({
@@ -93,6 +97,7 @@ function addCommit(hub: UploadServer, store: ReadonlyMap<string, Uint8Array>, li
   for (const line of lines.split('\n').filter((text) => text !== '')) {
     const { key, value } = JSON.parse(line)
     if (key === 'header') hub.messages.push(value.summary)
+    if (key === 'deletedFile' && !hub.files.delete(value.path)) throw new Error(`${value.path}: is not there`)
     if (key === 'file') hub.files.set(value.path, Buffer.from(value.content, value.encoding))
     if (key !== 'lfsFile') continue
     const bytes = store.get(value.oid)

@@ -10,7 +10,7 @@ export const pushCommand = defineCommand({
   summary: 'upload a model folder to the Hugging Face hub, with a model card',
   about:
     'Adds the files of a model folder (quantized, plain, or exported as ONNX) to org/name in one commit, and makes the ' +
-    'model where there is none. The model card tells what it was made of, licence, method, bits, sizes, scores, and how ' +
+    'model where there is none; weights that were there under other names are removed by the same commit. The model card tells what it was made of, licence, method, bits, sizes, scores, and how ' +
     'to load it in each runtime. HF_TOKEN must be a token that may write; HF_ENDPOINT is the hub.',
   examples: [
     'push ./my-model-2bit org/my-model-gptvq --base-model org/my-model --license apache-2.0',
@@ -20,10 +20,9 @@ export const pushCommand = defineCommand({
   async run(model, options, { second, onProgress, signal }) {
     const { pushModel } = await import('../../export/push-model.js')
     const pushed = await pushModel({ model, repo: second ?? '', ...options, onProgress, signal })
-    const { url, commit, files, bytes } = pushed
-    return {
-      json: { model, ...pushed },
-      text: `${model} is on ${url}: ${formatCount(files.length, 'file')}, ${formatBytes(bytes)}, commit ${commit}.`,
-    }
+    const { url, commit, files, bytes, removed } = pushed
+    const what = `${formatCount(files.length, 'file')}, ${formatBytes(bytes)}, commit ${commit}`
+    const gone = removed.length === 0 ? '' : ` Old weights were removed: ${removed.join(', ')}.`
+    return { json: { model, ...pushed }, text: `${model} is on ${url}: ${what}.${gone}` }
   },
 })

@@ -11,6 +11,9 @@ export interface LogFile {
   close(): void
 }
 
+/** Who may read and write a log that is made: paths and texts of a run are its owner's. */
+const OWNER_ALONE = 0o600
+
 /** Writes nothing. */
 const noLog: LogFile = { report: () => {}, add: () => {}, close: () => {} }
 
@@ -24,7 +27,7 @@ export function openLog(path: string | undefined, now: () => number): LogFile {
   if (path === undefined) return noLog
   let file: number
   try {
-    file = openSync(path, 'a')
+    file = openSync(path, 'a', OWNER_ALONE)
   } catch (cause) {
     throw new UsageError(
       `--log-file: ${path} cannot be written (${cause instanceof Error ? cause.message : cause})`,

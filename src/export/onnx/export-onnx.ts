@@ -132,7 +132,7 @@ export async function exportOnnxInFiles(
     )
   }
   return orNothingWritten(async () => {
-    const checkpoint = await openCheckpoint(options.model)
+    const checkpoint = await openCheckpoint(options.model, options)
     try {
       return await exportFolder(checkpoint, options, weights, { inlineBytes, fileBytes })
     } finally {

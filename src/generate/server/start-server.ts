@@ -1,9 +1,9 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { basename, resolve } from 'node:path'
 import { lastPart, type ModelPlace } from '../../checkpoint/model-source.js'
 import { type OptionNames, refuseUnknown, requireWhole } from '../../common/check-option.js'
 import { OptionError, UnsupportedError } from '../../common/errors.js'
+import { modelName } from '../../hub/snapshot-name.js'
 import { generatorOptionNames, type OpenGeneratorOptions, openGenerator } from '../open-generator.js'
 import type { AnsweredRequest } from './answered-request.js'
 import { createHandler } from './handler.js'
@@ -41,7 +41,7 @@ const optionNames: OptionNames<StartServerOptions> = {
 export interface RunningServer {
   /** Where it listens, e.g. `'http://127.0.0.1:8080'`; clients of OpenAI's interface take it with `/v1` behind it. */
   readonly url: string
-  /** The name that clients call the model by: that of its folder. */
+  /** The name that clients call the model by: that of its folder, or on the hub, without its owner. */
   readonly model: string
   /**
    * Takes no further requests, waits for those under way, and frees the memory. Can be called again.
@@ -130,5 +130,5 @@ function urlOf(server: Server, host: string): string {
 }
 
 function nameOf(model: ModelPlace): string {
-  return typeof model === 'string' ? basename(resolve(model)) : lastPart(model.place)
+  return typeof model === 'string' ? modelName(model) : lastPart(model.place)
 }

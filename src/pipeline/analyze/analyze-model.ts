@@ -74,7 +74,7 @@ export async function analyzeModel(options: AnalyzeModelOptions): Promise<ModelA
   requireModel('model', options.model)
   const trial = resolveTrial(options)
   if (options.threads !== undefined) setThreads(options.threads)
-  const model = await openModel(options.model)
+  const model = await openModel(options.model, options)
   try {
     if (model.quantization !== undefined) {
       throw new CheckpointError(

@@ -87,10 +87,10 @@ export async function evaluateModel(options: EvaluateModelOptions): Promise<Eval
   if (options.reference !== undefined) requireModel('reference', options.reference)
   if (options.threads !== undefined) setThreads(options.threads)
   await startProducts(options.products)
-  const model = await openModel(options.model)
+  const model = await openModel(options.model, options)
   let reference: OpenModel | undefined
   try {
-    if (options.reference !== undefined) reference = await openModel(options.reference)
+    if (options.reference !== undefined) reference = await openModel(options.reference, options)
     const context = options.context ?? Math.min(2048, model.config.maxPositions)
     const tokens = await readTokens(options.text, options.model, model.config, options.signal)
     const windows = cutWindows(tokens, context, options.windows)

@@ -68,7 +68,7 @@ export async function dequantizeModel(options: DequantizeModelOptions): Promise<
 async function dequantizeFolder(options: DequantizeModelOptions): Promise<DequantizedModel> {
   const { dtype, onProgress, signal } = options
   if (dtype !== undefined) requireOneOf('dtype', dtype, plainDtypes)
-  const checkpoint = await openCheckpoint(options.model)
+  const checkpoint = await openCheckpoint(options.model, options)
   try {
     const quantization = readQuantization(checkpoint)
     if (quantization === undefined) {

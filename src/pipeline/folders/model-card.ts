@@ -1,7 +1,7 @@
-import { basename, dirname } from 'node:path'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import { readSmallFile } from '../../checkpoint/model-source.js'
 import type { QuantizationConfig } from '../../checkpoint/quantized/quantized-config.js'
+import { hubName } from '../../hub/snapshot-name.js'
 import { reproduceCommand } from '../../report/page/reproduce-command.js'
 import { type Card, readCard, withMembers, withTags, writeCard } from './card-matter.js'
 
@@ -47,14 +47,6 @@ export async function sourceCard({ files, otherFiles, folder }: Checkpoint): Pro
 /** Whether a companion is the model card; some file systems take names that differ only in case for the same. */
 export function isCard(name: string): boolean {
   return name.toLowerCase() === CARD_FILE.toLowerCase()
-}
-
-/** `org/name` of `.../models--org--name/snapshots/COMMIT`. */
-function hubName(folder: string): string | undefined {
-  const snapshots = dirname(folder)
-  if (basename(snapshots) !== 'snapshots') return undefined
-  const [, org, name] = /^models--(.+?)--(.+)$/.exec(basename(dirname(snapshots))) ?? []
-  return name === undefined ? undefined : `${org}/${name}`
 }
 
 /** The card of a quantized folder: what was done, what it came to, how to run it and to make it again. */

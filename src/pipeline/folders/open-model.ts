@@ -1,5 +1,5 @@
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
-import { fileIn, type ModelPlace, placeOf } from '../../checkpoint/model-source.js'
+import { type FetchOptions, fileIn, type ModelPlace, placeOf } from '../../checkpoint/model-source.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import type { QuantizationConfig } from '../../checkpoint/quantized/quantized-config.js'
 import { requireFields } from '../../common/check-option.js'
@@ -28,10 +28,10 @@ export interface OpenModel {
 /**
  * Opens a model folder.
  *
- * @throws CheckpointError, UnsupportedError naming the file and what is wrong with it
+ * @throws CheckpointError, UnsupportedError naming the file and what is wrong with it; AbortedError
  */
-export async function openModel(model: ModelPlace): Promise<OpenModel> {
-  const checkpoint = await openCheckpoint(model)
+export async function openModel(model: ModelPlace, options: FetchOptions = {}): Promise<OpenModel> {
+  const checkpoint = await openCheckpoint(model, options)
   try {
     const config = describeDecoder(checkpoint.config, fileIn(checkpoint.files, 'config.json'))
     const weights = checkpointWeights(checkpoint)

@@ -55,7 +55,7 @@ export async function prepareRun(given: QuantizeModelOptions): Promise<PreparedR
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
   const activations = resolveActivations(options)
   const equalizing = resolveEqualization(options)
-  const checkpoint = await openCheckpoint(options.model)
+  const checkpoint = await openCheckpoint(options.model, options)
   try {
     const notes = [...checkpoint.notes]
     const config = describeDecoder(

@@ -122,7 +122,7 @@ async function quantizeAll(
   { method, settings, quantize }: TensorMethod,
 ): Promise<TensorsReport> {
   const { model, output, onProgress, signal } = options
-  const checkpoint = await openCheckpoint(model)
+  const checkpoint = await openCheckpoint(model, options)
   try {
     const weights = checkpointWeights(checkpoint)
     if (weights.quantization !== undefined) {

@@ -48,11 +48,11 @@ export async function reportData(options: ReportDataOptions): Promise<ReportData
   const { model, reference, codebooks: shownCodebooks = 3, run, onProgress, signal } = options
   requireWhole('codebooks', shownCodebooks, 0, 100)
   const pause = pacer(signal)
-  const checkpoint = await openCheckpoint(model)
+  const checkpoint = await openCheckpoint(model, options)
   let original: Checkpoint | undefined
   try {
     const quantization = quantizationOf(checkpoint)
-    original = reference === undefined ? undefined : await openCheckpoint(reference)
+    original = reference === undefined ? undefined : await openCheckpoint(reference, options)
     const weights = original && plainWeights(original)
     const modules = Object.entries(quantization.modules)
     const shown = layersToShow(modules, shownCodebooks)
