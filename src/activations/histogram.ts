@@ -23,13 +23,15 @@ export interface HistogramCounter {
 }
 
 /**
- * Counts values in `bins` bins over the span of the first part. Where a later part goes beyond, bins are doubled in width
+ * Counts values in `bins` bins over the span of the first part that is not all one value. Where a later part goes beyond, bins are doubled in width
  * until all fits, so that no value is lost and no part is seen twice.
  *
  * @param bins an even number
  */
 export function histogramCounter(bins: number): HistogramCounter {
   let counts = new Float64Array(bins)
+  // values that are all alike say nothing of how wide bins should be: they wait for another
+  let alike = 0
   let start = 0
   let width = 0
   let low = Number.POSITIVE_INFINITY
@@ -42,26 +44,39 @@ export function histogramCounter(bins: number): HistogramCounter {
     counts = halved
     width *= 2
   }
+  const binOf = (value: number) => Math.max(0, Math.min(bins - 1, Math.floor((value - start) / width)))
   return {
     add(values) {
       if (values.length === 0) return
       const [least, most] = extremes(values)
-      const isFirst = width === 0
+      const before = low
       low = Math.min(low, least)
       high = Math.max(high, most)
-      if (isFirst) {
-        // values that are all alike get a bin in the middle
-        start = least === most ? least - 0.5 : least
-        width = (least === most ? 1 : most - least) / bins
+      if (low === high) {
+        alike += values.length
+        return
+      }
+      if (width === 0) {
+        start = low
+        width = (high - low) / bins
+        if (alike > 0) counts[binOf(before)] += alike
       }
       while (high > start + bins * width * (1 + 1e-9)) widen(true)
       while (low < start) widen(false)
-      for (const value of values) {
-        counts[Math.max(0, Math.min(bins - 1, Math.floor((value - start) / width)))]++
-      }
+      for (const value of values) counts[binOf(value)]++
     },
-    histogram: () => (width === 0 ? undefined : { counts, start, width, low, high }),
+    histogram() {
+      if (width > 0) return { counts, start, width, low, high }
+      return alike > 0 ? histogramOfOne(low, alike, bins) : undefined
+    },
   }
+}
+
+/** Values that are all alike, in the bin in the middle. */
+function histogramOfOne(value: number, count: number, bins: number): Histogram {
+  const counts = new Float64Array(bins)
+  counts[bins / 2] = count
+  return { counts, start: value - 0.5, width: 1 / bins, low: value, high: value }
 }
 
 function extremes(values: Float32Array): [number, number] {

@@ -19,12 +19,15 @@ import {
   copyTensors,
   type OutputOptions,
 } from '../pipeline/folders/output.js'
+import { requireUsableOutput } from '../pipeline/folders/usable-output.js'
 import { requireWholeModel } from '../pipeline/folders/whole-model.js'
+import { digestOfWeights } from '../pipeline/quantize/run-record.js'
 import { stopwatch } from '../pipeline/stopwatch.js'
 import { comparedBlocks } from './compared-blocks.js'
 import { keepBlocks } from './keep-blocks.js'
 import type { TrainingCurve } from './loop/report.js'
 import { removeState } from './loop/state-file.js'
+import { orStateKept, requireStatePlace } from './loop/state-place.js'
 import { resolveTraining, type TrainingOptions, trainingOptionNames } from './options.js'
 import { type FoundModel, prepareText, requireOneVocabulary } from './prepare.js'
 import { trainStudent } from './train-student.js'
@@ -104,7 +107,7 @@ export async function distillModel(options: DistillModelOptions): Promise<Distil
   if (student !== undefined) requirePath('student', student)
   const settings = resolveTraining(options, LEARNING_RATE)
   if (options.threads !== undefined) setThreads(options.threads)
-  return orNothingWritten(() => distill(options, settings))
+  return orNothingWritten(() => orStateKept(options.checkpoint, () => distill(options, settings)))
 }
 
 async function distill(
@@ -113,8 +116,7 @@ async function distill(
 ): Promise<DistillModelReport> {
   const seconds = stopwatch()
   const { teacher: teacherFolder, output, checkpoint: state } = options
-  await requireDistinctFolders(teacherFolder, output)
-  if (options.student !== undefined) await requireDistinctFolders(options.student, output)
+  await requirePlaces(options)
   const teacher = await openModel(teacherFolder, options)
   const opened = options.student === undefined ? undefined : await openCheckpoint(options.student, options)
   try {
@@ -125,7 +127,11 @@ async function distill(
     await startEngine(options.engine)
     const text = await prepareText(options, student, settings.heldOut)
     const trained = await plainTrainables(checkpoint, student)
-    const work = { student, trained, teacher, compared, text, settings, progressFrom: 0 }
+    const origins = async () => ({
+      model: await digestOfWeights(checkpoint, options.signal),
+      teacher: await digestOfWeights(teacher.checkpoint, options.signal),
+    })
+    const work = { student, trained, teacher, compared, text, settings, origins, progressFrom: 0 }
     const curve = await trainStudent(work, options)
     const outputBytes = await writeStudent(checkpoint, options, trained)
     if (state !== undefined) await removeState(state)
@@ -146,6 +152,16 @@ async function distill(
     await opened?.close()
     await teacher.close()
   }
+}
+
+/** Finds out before any work that a result or a state could not be written. */
+async function requirePlaces(options: DistillModelOptions): Promise<void> {
+  const { teacher, student, output, checkpoint } = options
+  await requireDistinctFolders(teacher, output)
+  if (student !== undefined) await requireDistinctFolders(student, output)
+  await requireUsableOutput(output, options)
+  const apart = { 'the teacher': teacher, 'the student': student, 'the output': output }
+  if (checkpoint !== undefined) await requireStatePlace(checkpoint, apart)
 }
 
 function cutTeacher(

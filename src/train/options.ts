@@ -1,4 +1,4 @@
-import { requireOneOf, requirePositive, requireShare, requireWhole } from '../common/check-option.js'
+import { requirePath, requireShare, requireWhole } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
 import { shownValue } from '../common/shown-value.js'
 import type { EngineName } from '../model/ops/engine.js'
@@ -34,7 +34,10 @@ export interface TrainingOptions {
   learningRate?: number
   /** Share of the steps in which the learning rate rises, default 0.05; afterwards it falls as half a cosine. */
   warmup?: number
-  /** Share of a weight that a step takes off, at the learning rate 1 (AdamW); default 0. */
+  /**
+   * Share of a weight that a step takes off, at the learning rate 1 (AdamW), below `1 / learningRate`; default 0. Not for
+   * `'codebooks'`, where nothing decays.
+   */
   weightDecay?: number
   /** Norm above which the gradients of a step are scaled down, all together; default 1. */
   clip?: number
@@ -46,7 +49,7 @@ export interface TrainingOptions {
   seed?: number
   /**
    * A file that the state is written to after each measurement and from which a training that was stopped goes on: the
-   * same call again. It is removed once the output is written. Default: none.
+   * same call again. It is removed once the output is written, and lies in none of the folders given. Default: none.
    */
   checkpoint?: string
   /** What runs the passes, default `'auto'`. */
@@ -105,7 +108,9 @@ export function resolveTraining(options: TrainingOptions, learningRateDefault: n
   requireWhole('seed', seed, 0)
   requireShare('distillation', distillation)
   requireShare('warmup', warmup)
-  requirePositive('clip', clip)
+  if (!(clip > 0 && clip < Number.POSITIVE_INFINITY)) {
+    throw new OptionError('clip', `expected a finite number above 0, got ${shownValue(clip)}`)
+  }
   if (!(heldOut > 0 && heldOut < 1)) {
     throw new OptionError('heldOut', `expected a number between 0 and 1, got ${heldOut}`)
   }
@@ -113,12 +118,16 @@ export function resolveTraining(options: TrainingOptions, learningRateDefault: n
     throw new OptionError('learningRate', `expected a number between 0 and 1, got ${learningRate}`)
   }
   if (!(weightDecay >= 0 && weightDecay * learningRate < 1)) {
-    throw new OptionError('weightDecay', `expected a number from 0 on, got ${weightDecay}`)
+    throw new OptionError(
+      'weightDecay',
+      `expected a number from 0 to below 1 / learningRate, here ${1 / learningRate}: a step takes off weightDecay * ` +
+        `learningRate of a weight; got ${shownValue(weightDecay)}`,
+    )
   }
   if (!(hiddenWeight >= 0 && hiddenWeight <= 1e6)) {
     throw new OptionError('hiddenWeight', `expected a number from 0 to 1e6, got ${shownValue(hiddenWeight)}`)
   }
-  if (options.checkpoint !== undefined) requireOneOf('checkpoint', typeof options.checkpoint, ['string'])
+  if (options.checkpoint !== undefined) requirePath('checkpoint', options.checkpoint)
   return {
     ...{ epochs, batch, accumulation, patience, seed, measureEvery, heldOut, distillation, warmup },
     ...{ hiddenWeight, weightDecay, clip, learningRate },

@@ -23,7 +23,7 @@ export interface TrainModelOptions extends TrainingOptions, OutputOptions {
    */
   method: TrainingMethod
   /**
-   * A quantized folder of `model` to start from. Default: `model` is quantized now, calibrated on the training sequences:
+   * A quantized folder of `model` to start from, one that was trained too; of other weights it is refused. Default: `model` is quantized now, calibrated on the training sequences:
    * by GPTQ, for `'codebooks'` by GPTVQ.
    */
   start?: string
@@ -44,9 +44,9 @@ export interface TrainModelOptions extends TrainingOptions, OutputOptions {
    * Learning rate of the norms of the blocks, counted as that of scales; default 1, for `'codebooks'` 0.4. 0: they stay.
    */
   normRate?: number
-  /** For `'lr-qat'`: columns of the left factor and rows of the right one, default 16. */
+  /** For `'lr-qat'`: columns of the left factor and rows of the right one, at most the smaller side of a layer; default 16. */
   rank?: number
-  /** For `'lr-qat'`: bits of a frozen weight, 8 or 16; default 8 for up to 4 bits, else 16. */
+  /** For `'lr-qat'`: bits of a frozen weight, 8 or 16; default 8 where all layers have up to 4 bits, else 16. */
   frozenBits?: 8 | 16
   /**
    * For `'codebooks'`: learning rate of the weights for which indices are chosen anew, as a share of that of codebooks;
@@ -96,6 +96,7 @@ const OWN_OPTIONS = {
   groupSize: ['qat', 'lr-qat'],
   startMethod: ['qat', 'lr-qat'],
   scaleRate: ['qat', 'lr-qat'],
+  weightDecay: ['qat', 'lr-qat'],
   rank: ['lr-qat'],
   frozenBits: ['lr-qat'],
   indexRate: ['codebooks'],
@@ -111,7 +112,7 @@ export type TrainModelSettings = ReturnType<typeof resolveTrainModel>
  * @throws OptionError also for an option that the method has no use for
  */
 export function resolveTrainModel(options: TrainModelOptions) {
-  const { method, start } = options
+  const { method } = options
   requirePath('model', options.model)
   requirePath('output', options.output)
   for (const option of ['start', 'teacher'] as const) {
@@ -128,12 +129,12 @@ export function resolveTrainModel(options: TrainModelOptions) {
     indexRate = 0,
     rechooseEvery,
   } = options
-  const { frozenBits = bits <= 4 && start === undefined ? 8 : 16 } = options
+  const { frozenBits } = options
   requireWhole('bits', bits, 2, 8)
   requireWhole('groupSize', groupSize, 1)
   requireOneOf('startMethod', startMethod, ['gptq', 'rtn'])
   requireWhole('rank', rank, 1)
-  requireOneOf('frozenBits', frozenBits, [8, 16])
+  if (frozenBits !== undefined) requireOneOf('frozenBits', frozenBits, [8, 16])
   for (const [option, value] of Object.entries({ scaleRate, normRate, indexRate })) {
     if (value >= 0 && value <= 100) continue
     throw new OptionError(option, `expected a number from 0 to 100, got ${shownValue(value)}`)
@@ -147,6 +148,24 @@ export function resolveTrainModel(options: TrainModelOptions) {
     ...{ method, bits, groupSize, startMethod, scaleRate, normRate, rank, frozenBits, indexRate },
     rechooseEvery,
   }
+}
+
+/** The settings of a training whose start is there. */
+export type SettledTraining = ReturnType<typeof settleTraining>
+
+/**
+ * Fills in what follows from the start, and leaves out what only says how to make one where one was given.
+ *
+ * @param layerBits of the layers that are trained
+ */
+export function settleTraining(
+  { bits, groupSize, startMethod, ...others }: TrainModelSettings,
+  start: string | undefined,
+  layerBits: readonly number[],
+) {
+  const { frozenBits = layerBits.every((own) => own <= 4) ? 8 : 16 } = others
+  const making = start === undefined ? { bits, groupSize, startMethod } : {}
+  return { ...others, ...making, frozenBits }
 }
 
 function refuseUseless(options: TrainModelOptions): void {

@@ -4,6 +4,7 @@ import { checkpointWeights } from '../checkpoint/model-weights.js'
 import { refuseUnknown } from '../common/check-option.js'
 import { CheckpointError, orNothingWritten } from '../common/errors.js'
 import { setThreads } from '../kernels/kernels.js'
+import { allLinearLayers } from '../model/decoder/linears.js'
 import { describeDecoder } from '../model/families/index.js'
 import { startEngine } from '../model/ops/engine.js'
 import { packedBytes } from '../packing/bits-per-value.js'
@@ -11,24 +12,27 @@ import { pack, type QuantizedLayer } from '../packing/quantized-layer.js'
 import { requireDistinctFolders } from '../pipeline/folders/distinct-folders.js'
 import { type OpenModel, openModel } from '../pipeline/folders/open-model.js'
 import { createQuantizedOutput } from '../pipeline/folders/output.js'
+import { requireUsableOutput } from '../pipeline/folders/usable-output.js'
 import { requireWholeModel } from '../pipeline/folders/whole-model.js'
 import { partOf } from '../pipeline/progress.js'
-import { type RunRecord, runRecord } from '../pipeline/quantize/run-record.js'
+import { digestOfWeights, type RunRecord, runRecord } from '../pipeline/quantize/run-record.js'
 import { stopwatch } from '../pipeline/stopwatch.js'
 import { comparedBlocks } from './compared-blocks.js'
 import type { TrainingCurve } from './loop/report.js'
 import { removeState } from './loop/state-file.js'
+import { orStateKept, requireStatePlace } from './loop/state-place.js'
 import { type FoundModel, prepareText, requireOneVocabulary, type TrainingText } from './prepare.js'
-import { asStarted, quantizedStart, type StartLayers, storedStart } from './start-layers.js'
+import { asStarted, digestOfStart, quantizedStart, type StartLayers, storedStart } from './start-layers.js'
 import {
   resolveTrainModel,
+  settleTraining,
   type TrainingMethod,
   type TrainModelOptions,
   type TrainModelSettings,
   trainModelOptionNames,
 } from './train-model-options.js'
 import { trainStudent } from './train-student.js'
-import { quantizedTrainables } from './trainables.js'
+import { quantizedTrainables, requireThin } from './trainables.js'
 import type { Trainable } from './weights/trainable.js'
 
 /** What {@link trainModel} did. */
@@ -72,13 +76,13 @@ export async function trainModel(options: TrainModelOptions): Promise<TrainModel
   refuseUnknown(options, trainModelOptionNames)
   const settings = resolveTrainModel(options)
   if (options.threads !== undefined) setThreads(options.threads)
-  return orNothingWritten(() => train(options, settings))
+  return orNothingWritten(() => orStateKept(options.checkpoint, () => train(options, settings)))
 }
 
-async function train(options: TrainModelOptions, settings: TrainModelSettings): Promise<TrainModelReport> {
+async function train(options: TrainModelOptions, given: TrainModelSettings): Promise<TrainModelReport> {
   const seconds = stopwatch()
   const { model, output } = options
-  await requireDistinctFolders(model, output)
+  await requirePlaces(options)
   const checkpoint = await openCheckpoint(model, options)
   let other: OpenModel | undefined
   try {
@@ -87,30 +91,47 @@ async function train(options: TrainModelOptions, settings: TrainModelSettings): 
       other = await openModel(options.teacher, options)
       requireOneVocabulary(other, full)
     }
-    const needsTeacher = settings.distillation > 0 || settings.hiddenWeight > 0
+    const needsTeacher = given.distillation > 0 || given.hiddenWeight > 0
     const teacher = other ?? (needsTeacher ? full : undefined)
-    const compared = settings.hiddenWeight > 0 ? comparedBlocks(other ?? full, full, undefined) : []
+    const compared = given.hiddenWeight > 0 ? comparedBlocks(other ?? full, full, undefined) : []
     await startEngine(options.engine)
-    const text = await prepareText(options, full, settings.heldOut)
-    const start = await startOf(options, settings, full, text)
+    const text = await prepareText(options, full, given.heldOut)
+    const made = await trainingRecord(checkpoint, options, other)
+    const start = await startOf(options, given, full, text, made.weights)
+    const settings = settleTraining(given, options.start, trainedBits(full, start))
     const student = asStarted(full, start)
     const trained = await quantizedTrainables(checkpoint, student, start, settings)
-    const work = { student, trained, teacher, compared, text, settings, progressFrom: START_SHARE }
+    const origins = async () => ({
+      ...{ model: made.weights, start: digestOfStart(start) },
+      teacher: teacher && (made.teacher ?? made.weights),
+    })
+    const work = { student, trained, teacher, compared, text, settings, origins, progressFrom: START_SHARE }
     const curve = await trainStudent(work, options)
     const layers = trainedLayers(start, trained, curve)
     const stated = { ...start.settings, training: settings }
-    const outputBytes = await write(checkpoint, options, { ...start, settings: stated }, layers, trained)
+    const run = { ...made, ...(start.weights !== undefined && { start: start.weights }) }
+    const outputBytes = await write(checkpoint, options, { ...start, settings: stated }, layers, trained, run)
     const { method } = settings
     const bitsPerValue = bitsOf(layers)
     return {
       ...{ model, output, method, settings: stated, bitsPerValue, curve, outputBytes },
-      notes: [...checkpoint.notes, ...text.notes],
+      notes: [...checkpoint.notes, ...start.notes, ...text.notes],
       seconds: seconds(),
     }
   } finally {
     await other?.close()
     await checkpoint.close()
   }
+}
+
+/** Finds out before any work that a result or a state could not be written. */
+async function requirePlaces(options: TrainModelOptions): Promise<void> {
+  const { model, start, teacher, output, checkpoint } = options
+  await requireDistinctFolders(model, output)
+  if (teacher !== undefined) await requireDistinctFolders(teacher, output)
+  await requireUsableOutput(output, options)
+  const apart = { 'the model': model, 'the start': start, 'the teacher': teacher, 'the output': output }
+  if (checkpoint !== undefined) await requireStatePlace(checkpoint, apart)
 }
 
 function fullModel(checkpoint: Checkpoint, folder: string): FoundModel {
@@ -126,19 +147,33 @@ function fullModel(checkpoint: Checkpoint, folder: string): FoundModel {
   return { folder, source, config }
 }
 
-function startOf(
-  { model, start, engine, onProgress, signal }: TrainModelOptions,
-  { method, bits, groupSize, startMethod, seed }: TrainModelSettings,
+async function startOf(
+  { model, start: folder, engine, onProgress, signal }: TrainModelOptions,
+  { method, rank, bits, groupSize, startMethod, seed }: TrainModelSettings,
   full: FoundModel,
   { sequences, split }: TrainingText,
+  weights: string,
 ): Promise<StartLayers> {
-  if (start !== undefined) return storedStart(start, full)
+  if (folder !== undefined) {
+    const start = await storedStart(folder, full, weights, signal)
+    requireThin({ method, rank }, full.config, (name) => start.layers.has(name))
+    return start
+  }
+  requireThin({ method, rank }, full.config, () => true)
   const calibration = { sequences: split.training.map((i) => sequences[i]) }
   const common = { model, bits, ...(engine && { engine }), ...(signal && { signal }) }
   const part = partOf(onProgress, 0, START_SHARE)
   if (method === 'codebooks') return quantizedStart({ ...common, calibration, seed }, part)
   const scalar = { ...common, groupSize, method: startMethod }
   return quantizedStart(startMethod === 'rtn' ? scalar : { ...scalar, calibration, seed }, part)
+}
+
+/** Bits of the layers that are trained. */
+function trainedBits({ config }: FoundModel, { layers }: StartLayers): number[] {
+  return allLinearLayers(config).flatMap(({ name }) => {
+    const layer = layers.get(name)
+    return layer === undefined || 'layout' in layer ? [] : [layer.bits]
+  })
 }
 
 /** The layers as they are written: to the bit those of the start where that did best. */
@@ -163,7 +198,11 @@ function bitsOf(layers: ReadonlyMap<string, QuantizedLayer>): number {
 }
 
 /** Of other models that were given it keeps the names, without their folders. */
-async function trainingRecord(model: Checkpoint, options: TrainModelOptions): Promise<RunRecord> {
+async function trainingRecord(
+  model: Checkpoint,
+  options: TrainModelOptions,
+  other: OpenModel | undefined,
+): Promise<RunRecord> {
   const { text, start, teacher, engine, signal, ...others } = options
   const given = {
     ...others,
@@ -172,24 +211,24 @@ async function trainingRecord(model: Checkpoint, options: TrainModelOptions): Pr
     ...(teacher !== undefined && { teacher: basename(teacher) }),
   }
   const means = { engine: await startEngine(engine), products: 'wasm', command: 'train' } as const
-  return runRecord(model, given, means, signal)
+  const record = await runRecord(model, given, means, signal)
+  return other === undefined
+    ? record
+    : { ...record, teacher: await digestOfWeights(other.checkpoint, signal) }
 }
 
 /** @returns the bytes of all files */
 async function write(
   model: Checkpoint,
   options: TrainModelOptions,
-  { method, settings: stated, activations, equalized }: StartLayers,
+  { method, settings: stated, activations, plain }: StartLayers,
   layers: ReadonlyMap<string, QuantizedLayer>,
   trained: ReadonlyMap<string, Trainable>,
+  run: RunRecord,
 ): Promise<number> {
   const { output, onProgress, checkpoint } = options
   const replaced = new Set([...layers.keys(), ...trained.keys()])
-  const run = await trainingRecord(model, options)
-  const changed = equalized && {
-    names: new Set(equalized.keys()),
-    floats: async (name: string) => equalized.get(name)!,
-  }
+  const changed = { names: new Set(plain.keys()), floats: async (name: string) => plain.get(name)! }
   const made = { method, stated, run, changed }
   const writer = await createQuantizedOutput(output, model, replaced, made, options)
   try {

@@ -1,7 +1,7 @@
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { type FloatDtype, isFloatDtype } from '../checkpoint/dtype.js'
 import { findTensor } from '../checkpoint/tensor-source.js'
-import { UnsupportedError } from '../common/errors.js'
+import { OptionError, UnsupportedError } from '../common/errors.js'
 import { matrix } from '../common/matrix.js'
 import { deriveSeed } from '../common/random.js'
 import { normsOf } from '../model/decoder/block.js'
@@ -9,9 +9,10 @@ import type { DecoderDescription } from '../model/decoder/description.js'
 import { allLinearLayers } from '../model/decoder/linears.js'
 import { dequantize, type QuantizedLayer } from '../packing/quantized-layer.js'
 import { isTrellis } from '../packing/vq-layer.js'
+import { dtypeThatHolds } from '../pipeline/folders/output.js'
 import type { FoundModel } from './prepare.js'
 import type { StartLayers } from './start-layers.js'
-import type { TrainModelSettings } from './train-model-options.js'
+import type { SettledTraining } from './train-model-options.js'
 import { trainableCodebooks } from './weights/codebooks.js'
 import { outermostRate } from './weights/grid.js'
 import { trainableLowRank } from './weights/low-rank.js'
@@ -28,22 +29,23 @@ import { trainableTrellis } from './weights/trellis.js'
 export async function quantizedTrainables(
   checkpoint: Checkpoint,
   { source, config }: FoundModel,
-  { layers, equalized }: StartLayers,
-  settings: TrainModelSettings,
+  { layers, plain, isEqualized }: StartLayers,
+  settings: SettledTraining,
 ): Promise<Map<string, Trainable>> {
   const trained = new Map<string, Trainable>()
   for (const [index, { name, rows, cols }] of allLinearLayers(config).entries()) {
     const layer = layers.get(name)
     if (layer === undefined) continue
     // the full weights say nothing of where those of an equalized model lie within their cells
-    const full = async () => (equalized ? dequantize(layer) : matrix(rows, cols, await source.floats(name)))
+    const full = async () => (isEqualized ? dequantize(layer) : matrix(rows, cols, await source.floats(name)))
     trained.set(name, await trainableLayer(name, layer, full, settings, index))
   }
   if (settings.normRate === 0) return trained
   const rate = outermostRate(settings.normRate, meanBits(layers))
   for (const name of normNames(config)) {
     const values = await source.floats(name)
-    trained.set(name, trainablePlain(values, dtypeOf(checkpoint, name), rate))
+    const dtype = dtypeOf(checkpoint, name)
+    trained.set(name, trainablePlain(values, plain.has(name) ? dtypeThatHolds(values, dtype) : dtype, rate))
   }
   return trained
 }
@@ -73,11 +75,30 @@ export function dtypeOf({ tensors, folder }: Checkpoint, name: string): FloatDty
   return isFloatDtype(dtype) ? dtype : 'F32'
 }
 
+/** Refuses factors that are thicker than a layer. @throws OptionError naming the layer that bounds them */
+export function requireThin(
+  { method, rank }: Pick<SettledTraining, 'method' | 'rank'>,
+  config: DecoderDescription,
+  isTrained: (name: string) => boolean,
+): void {
+  if (method !== 'lr-qat') return
+  const sideOf = ({ rows, cols }: { rows: number; cols: number }) => Math.min(rows, cols)
+  const [least] = allLinearLayers(config)
+    .filter(({ name }) => isTrained(name))
+    .sort((a, b) => sideOf(a) - sideOf(b))
+  if (least === undefined || rank <= sideOf(least)) return
+  const { name, rows, cols } = least
+  throw new OptionError(
+    'rank',
+    `expected at most ${sideOf(least)}, the smaller side of ${name} (${rows} x ${cols}), got ${rank}`,
+  )
+}
+
 async function trainableLayer(
   name: string,
   layer: QuantizedLayer,
   full: () => Promise<ReturnType<typeof matrix>>,
-  { method, scaleRate, rank, frozenBits, indexRate, seed }: TrainModelSettings,
+  { method, scaleRate, rank, frozenBits, indexRate, seed }: SettledTraining,
   index: number,
 ): Promise<Trainable> {
   const isVector = 'layout' in layer

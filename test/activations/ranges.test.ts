@@ -61,6 +61,25 @@ describe('ranges of activations', () => {
     expect(() => counter.add(Float32Array.of(1, Number.NaN))).toThrow(/activation is NaN/)
   })
 
+  it('are those of all values at once where the first parts are all one value', () => {
+    const small = normals(500, 1e-4, 5)
+    const parts = [new Float32Array(300), new Float32Array(200), small]
+    const [whole, parted] = [histogramCounter(2048), histogramCounter(2048)]
+    whole.add(Float32Array.from(parts.flatMap((part) => [...part])))
+    for (const part of parts) parted.add(part)
+    expect(parted.histogram()).toEqual(whole.histogram())
+    const rounding = { bits: 8, symmetric: false }
+    const [low, high] = findRange(parted.histogram()!, rounding, 'percentile', 99.9)
+    expect(low).toBeLessThan(-1e-4)
+    expect(high).toBeGreaterThan(1e-4)
+    // a constant other than 0, and the second value in a part of its own
+    const one = histogramCounter(64)
+    for (const value of [3, 3, 5]) one.add(Float32Array.of(value))
+    const { counts, ...seen } = one.histogram()!
+    expect(seen).toEqual({ start: 3, width: 2 / 64, low: 3, high: 5 })
+    expect([counts[0], counts[63]]).toEqual([2, 1])
+  })
+
   it('hold a constant, and 0 alone', () => {
     for (const value of [3, -2, 0]) {
       const counter = histogramCounter(512)

@@ -29,6 +29,7 @@ it('train says what it gained, and writes what eval reads', async () => {
   expect(trained.stdout).toMatch(/trained on +10 sequences of 16 tokens, 2 more held out/)
   const evaluated = await cli(['eval', out, '--reference', model, '--text', text, '--quiet', '--json'])
   expect(JSON.parse(evaluated.stdout).klDivergence).toBeGreaterThan(0)
+  expect((await cli(['inspect', out])).stdout).toMatch(/rtn, bits 2,[\s\S]*then trained: qat/)
 })
 
 it('train writes a page with the curves beside the folder, and refuses a place that is taken before it works', async () => {

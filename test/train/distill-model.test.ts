@@ -70,6 +70,14 @@ describe('distillModel', () => {
     expect(without.curve.points.map(({ heldOut }) => heldOut.hidden)).toEqual([0, 0])
   })
 
+  it('lets the weights of the student decay', async () => {
+    const last = async (weightDecay: number) => {
+      const { curve } = await distillModel(optionsOf({ keepBlocks: [1], epochs: 1, weightDecay }))
+      return curve.points.at(-1)!.training.loss
+    }
+    expect(await last(100)).not.toBe(await last(0))
+  })
+
   it('gives the same bytes by the same seed', async () => {
     const run = async () => {
       const options = optionsOf({ keepBlocks: [0], epochs: 1 })

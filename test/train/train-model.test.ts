@@ -12,19 +12,14 @@ import {
   UnsupportedError,
 } from '../../src/common/errors.js'
 import { setThreads, threadCount } from '../../src/kernels/kernels.js'
-import { openEmbedding } from '../../src/model/decoder/embedding.js'
-import { openHead } from '../../src/model/decoder/head.js'
 import { startEngine } from '../../src/model/ops/engine.js'
-import { predictionLoss } from '../../src/model/passes/prediction-loss.js'
 import { openModel } from '../../src/pipeline/folders/open-model.js'
 import { quantizeModel } from '../../src/pipeline/quantize/quantize-model.js'
-import { forwardBlocks } from '../../src/train/loop/passes.js'
-import { joinTokens } from '../../src/train/loop/run-training.js'
-import { splitSequences } from '../../src/train/loop/sequences.js'
 import { trainModel } from '../../src/train/train-model.js'
 import type { TrainModelOptions } from '../../src/train/train-model-options.js'
-import { tinyText, writeTinyModel } from '../support/tiny-model.js'
+import { writeTinyModel } from '../support/tiny-model.js'
 import { rejectionOf } from '../support/tolerance.js'
+import { heldOutOf, lossesOf, trainingSequences } from '../support/training.js'
 
 const threads = threadCount()
 let place = ''
@@ -45,14 +40,7 @@ afterAll(async () => {
   await rm(place, { recursive: true, force: true })
 })
 
-const sequences = text(24, 16, 3)
-
-function text(count: number, length: number, seed: number): Int32Array[] {
-  const bytes = Buffer.from(tinyText(count * length, seed))
-  return Array.from({ length: count }, (_, i) =>
-    Int32Array.from(bytes.subarray(i * length, (i + 1) * length)),
-  )
-}
+const sequences = trainingSequences()
 
 type Changes = Partial<TrainModelOptions> & Pick<TrainModelOptions, 'method'>
 
@@ -96,29 +84,6 @@ async function bytesOf(folder: string): Promise<Record<string, string>> {
   return files
 }
 
-/** The mean losses of a folder on some sequences. */
-async function lossesOf(folder: string, chosen: readonly Int32Array[]) {
-  const run = async (from: string) => {
-    const { source, config, close } = await openModel(from)
-    const embed = await openEmbedding(source, config)
-    const noPause = async () => {}
-    const hidden = await forwardBlocks({ source, config }, await embed(joinTokens(chosen)), 16, noPause)
-    return { hidden, head: await openHead(source, config), close }
-  }
-  const [student, teacher] = [await run(folder), await run(model)]
-  const tokens = joinTokens(chosen)
-  const next = tokens.map((_, i) => (i % 16 === 15 ? -1 : tokens[i + 1]))
-  const sums = await predictionLoss(student.head, student.hidden, { next, teacher })
-  for (const { head, close } of [student, teacher]) {
-    head.dispose()
-    await close()
-  }
-  return {
-    divergence: sums.divergence / tokens.length,
-    crossEntropy: sums.crossEntropy / (tokens.length - chosen.length),
-  }
-}
-
 describe.each(Object.entries<Changes>(methods))('trainModel: %s', (method, changes) => {
   it('lowers the divergence on text held out, and writes what it measured', async () => {
     const before = tf.memory().numTensors
@@ -129,11 +94,7 @@ describe.each(Object.entries<Changes>(methods))('trainModel: %s', (method, chang
     const heldOut = curve.points.map((point) => point.heldOut.loss)
     expect(curve.kept).toBe(heldOut.indexOf(Math.min(...heldOut)))
     expect(heldOut[curve.kept]).toBeLessThan(leaves[method as keyof typeof leaves] * heldOut[0])
-    const split = splitSequences(sequences, 1 / 8)
-    const found = await lossesOf(
-      options.output,
-      split.heldOut.map((i) => sequences[i]),
-    )
+    const found = await lossesOf(options.output, model, heldOutOf(sequences))
     const { divergence, crossEntropy } = curve.points[curve.kept].heldOut
     expect(found.divergence).toBeCloseTo(divergence, 5)
     expect(found.crossEntropy).toBeCloseTo(crossEntropy, 5)
@@ -224,9 +185,9 @@ describe('trainModel', () => {
     const { curve } = await trainModel(options)
     const [first, kept] = [curve.points[0].heldOut, curve.points[curve.kept].heldOut]
     expect(kept.divergence).toBeLessThan(0.9 * first.divergence)
-    const heldOut = splitSequences(sequences, 1 / 8).heldOut.map((i) => sequences[i])
-    expect((await lossesOf(start, heldOut)).divergence).toBeCloseTo(first.divergence, 4)
-    expect((await lossesOf(options.output, heldOut)).divergence).toBeCloseTo(kept.divergence, 4)
+    const heldOut = heldOutOf(sequences)
+    expect((await lossesOf(start, model, heldOut)).divergence).toBeCloseTo(first.divergence, 4)
+    expect((await lossesOf(options.output, model, heldOut)).divergence).toBeCloseTo(kept.divergence, 4)
     const activationsOf = async (folder: string) => {
       const { checkpoint, close } = await openModel(folder)
       await close()

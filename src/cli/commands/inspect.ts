@@ -1,5 +1,6 @@
 import { safeLine, shortened } from '../../common/safe-text.js'
 import type { InspectedWeight, Inspection } from '../../pipeline/folders/inspect-model.js'
+import { trainedBy } from '../../pipeline/folders/trained-by.js'
 import { inspectFlags } from '../flags/flags.js'
 import { defineCommand } from '../parse/command.js'
 import { formatBits, formatBytes, formatCount, formatError } from '../terminal/format.js'
@@ -24,7 +25,9 @@ export const inspectCommand = defineCommand({
 })
 
 function weightTable({ model, architecture, method, settings, weights, notes }: Inspection): string {
-  const state = method === null ? 'not quantized' : `${method}, ${describeSettings(settings)}`
+  const training = trainedBy(settings)
+  const trained = training === undefined ? '' : `, then trained: ${training}`
+  const state = method === null ? 'not quantized' : `${method}, ${describeSettings(settings)}${trained}`
   const quantized = weights.filter((weight) => weight.quantized)
   const plain = weights.filter((weight) => !weight.quantized)
   const prefix = commonPrefix(weights.map(({ name }) => name).filter((name) => /\.\d+\./.test(name)))

@@ -43,7 +43,7 @@ const loopFlags = {
   warmup: { kind: 'number', help: 'share of the steps in which the learning rate rises', default: '0.05' },
   weightDecay: {
     kind: 'number',
-    help: 'share of a weight that a step takes off, at the learning rate 1',
+    help: 'share of a weight that a step takes off, at the learning rate 1; not for codebooks',
     default: '0',
   },
   clip: { kind: 'number', help: 'norm above which the gradients of a step are scaled down', default: '1' },
@@ -112,12 +112,16 @@ export const trainFlags = {
     help: 'learning rate of norms, counted as that of scales; 0: they stay',
     default: '1; 0.4 for codebooks',
   },
-  rank: { kind: 'whole', help: 'for lr-qat: rank of the factors', default: '16' },
+  rank: {
+    kind: 'whole',
+    help: 'for lr-qat: rank of the factors, at most the smaller side of a layer',
+    default: '16',
+  },
   frozenBits: {
     kind: 'choice',
     choices: [8, 16] satisfies readonly TrainModelOptions['frozenBits'][],
     help: 'for lr-qat: bits of a frozen weight',
-    default: '8 for up to 4 bits, else 16',
+    default: '8 where all layers have up to 4 bits, else 16',
   },
   indexRate: {
     kind: 'number',

@@ -8,13 +8,18 @@ import { OptionError } from '../../common/errors.js'
  * @throws OptionError when `output` is the model's folder or contains it
  */
 export async function requireDistinctFolders(model: string, output: string): Promise<void> {
-  const inside = relative(await realFolder(output), await realFolder(model))
-  if (inside === '' || (inside !== '..' && !inside.startsWith(`..${sep}`) && resolve(inside) !== inside)) {
+  if (await isWithin(output, model)) {
     throw new OptionError(
       'output',
       `${output} is the folder of the model ${model}, or contains it; choose another place, the model would be lost`,
     )
   }
+}
+
+/** Whether a path is a folder or lies in it, links followed; neither has to be there. */
+export async function isWithin(folder: string, path: string): Promise<boolean> {
+  const inside = relative(await realFolder(folder), await realFolder(path))
+  return inside === '' || (inside !== '..' && !inside.startsWith(`..${sep}`) && resolve(inside) !== inside)
 }
 
 /** The path without links; what does not exist yet is looked up as far as it does. */

@@ -4,6 +4,7 @@ import type { QuantizationConfig } from '../../checkpoint/quantized/quantized-co
 import { hubName } from '../../hub/snapshot-name.js'
 import { reproduceCommand } from '../../report/page/reproduce-command.js'
 import { type Card, readCard, withMembers, withTags, writeCard } from './card-matter.js'
+import { trainedBy } from './trained-by.js'
 
 /** The name of a model card. */
 export const CARD_FILE = 'README.md'
@@ -27,6 +28,8 @@ export interface CardLayer {
 export interface QuantizedFacts {
   readonly quantization: Omit<QuantizationConfig, 'modules'>
   readonly layers: readonly CardLayer[]
+  /** How many other tensors have new values. */
+  readonly changed: number
   /** Of all tensors. */
   readonly whole: { readonly values: number; readonly bytes: number; readonly bytesBefore: number }
 }
@@ -64,7 +67,7 @@ export function quantizedCard(facts: QuantizedFacts, source: SourceCard): string
   return joined(matter, own.text, [
     `# ${base === undefined ? 'A quantized model' : `${base.split('/')[1]}, quantized`}`,
     '',
-    `The linear layers of ${of}, quantized with gptvq. All other tensors are as they were.`,
+    whatWasDone(facts, of),
     '',
     ...table(figures(facts)),
     '',
@@ -82,6 +85,16 @@ export function quantizedCard(facts: QuantizedFacts, source: SourceCard): string
     '',
     ...howItWasMade(facts.quantization),
   ])
+}
+
+function whatWasDone({ quantization, layers, changed }: QuantizedFacts, of: string): string {
+  const training = trainedBy(quantization.settings)
+  const trained = training === undefined ? '' : `, then trained (\`${training}\`)`
+  const others =
+    changed === 0
+      ? 'All other tensors are as they were.'
+      : `Of the other tensors ${changed} have new values to go with them, the rest are as they were.`
+  return `${layers.length} weight matrices of ${of}, quantized with gptvq${trained}. ${others}`
 }
 
 /** What the card of a quantized folder says of how it was made, with its heading; empty for any other. */
@@ -148,8 +161,12 @@ function figures({ quantization, layers, whole }: QuantizedFacts): [string, stri
   for (const { format } of layers) formats.set(format, (formats.get(format) ?? 0) + 1)
   const errors = layers.flatMap(({ relativeError }) => (relativeError === null ? [] : [relativeError]))
   const bits = (bytes: number, values: number) => ((8 * bytes) / Math.max(1, values)).toFixed(3)
+  const training = trainedBy(quantization.settings)
   const rows: [string, string][] = [
-    ['method', quantization.method],
+    [
+      'method',
+      [quantization.method, ...(training === undefined ? [] : [`then trained: ${training}`])].join(', '),
+    ],
     ['stored as', describeFormats(formats)],
     [
       'bits per quantized weight, counted from the bytes',
@@ -197,11 +214,13 @@ function howItWasMade({ method, settings, run }: Omit<QuantizationConfig, 'modul
 }
 
 function sources(run: Readonly<Record<string, unknown>>): string[] {
-  const { version, node, engine, kernels, products, weights, calibration } = run
+  const { version, node, engine, kernels, products, weights, start, teacher, calibration } = run
   const text = calibration as { kind?: unknown; file?: unknown; sha256?: unknown } | null | undefined
   const made = [
     `gptvq ${version}, Node ${node}, engine ${engine ?? 'none'}, kernels ${kernels}, products ${products}`,
     `weights: SHA-256 \`${weights}\``,
+    ...(start === undefined ? [] : [`quantized weights that training began with: SHA-256 \`${start}\``]),
+    ...(teacher === undefined ? [] : [`weights of the teacher: SHA-256 \`${teacher}\``]),
   ]
   if (text) {
     const file = text.file === undefined ? '' : ` \`${text.file}\``

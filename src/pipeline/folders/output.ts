@@ -5,6 +5,7 @@ import {
   type Dtype,
   decodeFloats,
   encodeFloats,
+  type FloatDtype,
   firstNonFinite,
   isFloatDtype,
 } from '../../checkpoint/dtype.js'
@@ -41,7 +42,7 @@ export interface QuantizedOutput {
   readonly folder: string
   /** @param module the weight's name less `.weight` */
   addLayer(module: string, layer: QuantizedLayer, measured: Measured): Promise<void>
-  /** A plain tensor among those replaced, in the dtype it has in the model. */
+  /** A plain tensor among those replaced, in the dtype it has in the model where that holds it exactly, else as float32. */
   addTensor(name: string, values: Float32Array): Promise<void>
   /** Writes `config.json` and moves the folder to its place. */
   finish(activations?: StoredActivations): Promise<WrittenCheckpoint>
@@ -97,16 +98,20 @@ export async function createQuantizedOutput(
   const writer = await createCheckpointWriter(folder, { force, maxShardBytes, metadata, ...place })
   const layers: CardLayer[] = []
   let bytesNow = 0
+  let changed = 0
   const add: CheckpointWriter['add'] = (name, dtype, shape, bytes) => {
     bytesNow += bytes.length
     return writer.add(name, dtype, shape, bytes)
+  }
+  const addOther = async (name: string, values: Float32Array) => {
+    if (await addChanged(checkpoint, { add }, name, values)) changed++
   }
   try {
     const isChanged = (name: string) => made.changed?.names.has(name) ?? false
     const isCopied = (name: string) => !replaced.has(name) && !isChanged(name)
     await copyTensors(checkpoint, { add }, isCopied, options.signal)
     for (const name of made.changed?.names ?? []) {
-      if (!replaced.has(name)) await addChanged(checkpoint, { add }, name, await made.changed!.floats(name))
+      if (!replaced.has(name)) await addOther(name, await made.changed!.floats(name))
     }
     await copyFiles(checkpoint, writer)
   } catch (error) {
@@ -129,13 +134,7 @@ export async function createQuantizedOutput(
       const format = recordFormat(record)
       layers.push({ format, values: rows * cols, bytes: bytesNow - before, relativeError })
     },
-    async addTensor(name, values) {
-      const { dtype, shape } = findTensor(checkpoint.tensors, name, checkpoint.folder)
-      const own = isFloatDtype(dtype) ? dtype : 'F32'
-      const bytes = encodeFloats(own, values)
-      assertFiniteBytes(name, own, shape, bytes)
-      await add(name, own, shape, bytes)
-    },
+    addTensor: addOther,
     async finish(activations) {
       const quantization: QuantizationConfig = {
         quant_method: QUANT_METHOD,
@@ -147,7 +146,7 @@ export async function createQuantizedOutput(
         modules: Object.fromEntries(modules),
       }
       const whole = { ...sizesOf(checkpoint), bytes: bytesNow }
-      await writer.addFile(CARD_FILE, quantizedCard({ quantization, layers, whole }, source))
+      await writer.addFile(CARD_FILE, quantizedCard({ quantization, layers, changed, whole }, source))
       await addConfig(writer, checkpoint, quantization)
       return writer.finish()
     },
@@ -155,20 +154,31 @@ export async function createQuantizedOutput(
   }
 }
 
-/** Writes the new values of a tensor in its own dtype where that holds them exactly, else as float32. */
+/**
+ * Writes the new values of a tensor in its own dtype where that holds them exactly, else as float32.
+ *
+ * @returns whether they are other ones
+ */
 async function addChanged(
-  { tensors, folder }: Checkpoint,
+  checkpoint: Checkpoint,
   writer: Pick<CheckpointWriter, 'add'>,
   name: string,
   values: Float32Array,
-): Promise<void> {
-  const { dtype: own, shape } = findTensor(tensors, name, folder)
-  const before = isFloatDtype(own) ? own : 'F32'
-  const kept = decodeFloats(before, encodeFloats(before, values)).every((value, i) => value === values[i])
-  const dtype = kept ? before : 'F32'
+): Promise<boolean> {
+  const { dtype: own, shape } = findTensor(checkpoint.tensors, name, checkpoint.folder)
+  const dtype = dtypeThatHolds(values, isFloatDtype(own) ? own : 'F32')
   const bytes = encodeFloats(dtype, values)
   assertFiniteBytes(name, dtype, shape, bytes)
   await writer.add(name, dtype, shape, bytes)
+  if (dtype !== own) return true
+  const before = await checkpoint.readBytes(name)
+  return bytes.some((byte, i) => byte !== before[i])
+}
+
+/** A dtype where it holds all of the values exactly, else float32. */
+export function dtypeThatHolds(values: Float32Array, dtype: FloatDtype): FloatDtype {
+  const kept = decodeFloats(dtype, encodeFloats(dtype, values))
+  return values.every((value, i) => value === kept[i]) ? dtype : 'F32'
 }
 
 /** Copies tensors as they are stored. @throws NumericError naming a tensor that holds NaN or infinity */

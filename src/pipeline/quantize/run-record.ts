@@ -29,6 +29,10 @@ export type RunRecord = {
   readonly products: string
   /** SHA-256 of the weights files that were quantized, one after the other by name. */
   readonly weights: string
+  /** SHA-256 of the weights files of the quantized folder that training began with, where there was one. */
+  readonly start?: string
+  /** SHA-256 of the weights files of the model that was learned from, where it was another. */
+  readonly teacher?: string
   /** Where calibration came from, null for a method without. */
   readonly calibration: {
     /** A text, token ids, sequences of token ids, or text that the model wrote. */
@@ -97,8 +101,9 @@ async function digestOfFiles(paths: readonly string[], signal: AbortSignal | und
   return hash.digest('hex')
 }
 
-async function digestOfWeights(
-  { tensors, folder }: Checkpoint,
+/** SHA-256 of the files that the tensors of a checkpoint are in, one after the other by name. */
+export async function digestOfWeights(
+  { tensors, folder }: Pick<Checkpoint, 'tensors' | 'folder'>,
   signal: AbortSignal | undefined,
 ): Promise<string> {
   const files = new Set(Array.from(tensors.values(), ({ file }) => file))

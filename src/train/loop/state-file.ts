@@ -1,58 +1,17 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { dirname, resolve } from 'node:path'
-import { fileError, systemErrorCode } from '../../checkpoint/file-errors.js'
+import { fileError } from '../../checkpoint/file-errors.js'
 import { nodeFileSystem } from '../../checkpoint/file-system.js'
 import { createParents, syncEntry } from '../../checkpoint/output/output-folder.js'
 import type { SafetensorsFile } from '../../checkpoint/safetensors/safetensors-reader.js'
 import { createShardWriter } from '../../checkpoint/safetensors/shard-writer.js'
 import { openSafetensors } from '../../checkpoint/sources/open-safetensors.js'
-import { CheckpointError, OptionError } from '../../common/errors.js'
-import { differencesOf } from '../../pipeline/resume/differences.js'
+import { CheckpointError } from '../../common/errors.js'
 import type { Floats } from '../weights/trainable.js'
-import type { TrainingPoint } from './report.js'
 import type { LoopState } from './run-training.js'
+import { isThere, RECORD_KEY, recordOf, type StateRecord } from './state-record.js'
 import { type Snapshot, type Student, takeSnapshot } from './student.js'
-
-/** All that a training comes to depends on. */
-export interface TrainingIdentity {
-  /** Of plain data. */
-  readonly settings: object
-  /** SHA-256 of the tokens. */
-  readonly text: string
-  /** SHA-256 of what the parameters start from. */
-  readonly start: string
-}
-
-/** What a state file says beside its tensors. */
-interface StateRecord {
-  readonly identity: TrainingIdentity
-  readonly step: number
-  readonly kept: number
-  readonly points: readonly TrainingPoint[]
-}
-
-/** The key of the record in the file's metadata. */
-const RECORD_KEY = 'gptvq_training'
-
-/**
- * What a training is as it begins.
- *
- * @param settings of plain data
- */
-export function trainingIdentity(
-  student: Student,
-  settings: object,
-  sequences: readonly Int32Array[],
-): TrainingIdentity {
-  const text = createHash('sha256')
-  for (const sequence of sequences) text.update(bytesOf(sequence))
-  const start = createHash('sha256')
-  for (const [name, states] of student.states) {
-    start.update(name)
-    for (const { values } of states) start.update(bytesOf(values))
-  }
-  return { settings, text: text.digest('hex'), start: start.digest('hex') }
-}
+import { requireSameTraining, type TrainingIdentity } from './training-identity.js'
 
 /**
  * Writes where a training stands; the file that was there before is replaced when the new one is whole.
@@ -121,31 +80,6 @@ export async function readState(
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await nodeFileSystem.stat(path)
-    return true
-  } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return false
-    throw fileError(
-      `cannot read the state of the training in ${path}, make it readable or choose another place (option checkpoint)`,
-      error,
-    )
-  }
-}
-
-function requireSameTraining(path: string, before: TrainingIdentity, now: TrainingIdentity): void {
-  const differences = differencesOf({ ...before.settings }, { ...now.settings })
-  if (before.text !== now.text) differences.push('another text')
-  if (before.start !== now.start) differences.push('other weights to start from')
-  if (differences.length === 0) return
-  throw new OptionError(
-    'checkpoint',
-    `${path} is the state of another training, begun with ${differences.join(', ')}. Give the same again, choose ` +
-      'another place for the state, or remove the file',
-  )
-}
-
 /** Removes a state file that is of no more use. */
 export async function removeState(path: string): Promise<void> {
   await nodeFileSystem.rm(path, { force: true })
@@ -168,16 +102,6 @@ function* arraysOf({ states, trained }: Student, best: Snapshot): Generator<read
   }
 }
 
-function recordOf({ metadata, path }: SafetensorsFile): StateRecord {
-  try {
-    const record = JSON.parse(metadata.get(RECORD_KEY) ?? 'none') as StateRecord
-    if (typeof record.identity === 'object') return record
-  } catch {}
-  throw new CheckpointError(
-    `${path}: is no state of a training that this version reads; remove it or choose another place (option checkpoint)`,
-  )
-}
-
 async function readExactly(file: SafetensorsFile, name: string, bytes: number): Promise<Uint8Array> {
   const found = await file.read(name)
   if (found.length === bytes) return found
@@ -191,6 +115,6 @@ function dtypeOf(array: Stored): 'F32' | 'F64' | 'U16' {
   return array instanceof Float32Array ? 'F32' : 'F64'
 }
 
-function bytesOf({ buffer, byteOffset, byteLength }: Stored | Int32Array): Uint8Array {
+function bytesOf({ buffer, byteOffset, byteLength }: Stored): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength)
 }

@@ -2,10 +2,11 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { openCheckpoint } from '../../../src/checkpoint/checkpoint.js'
 import { exportOnnx } from '../../../src/export.js'
 import { dequantizeModel, type QuantizationReport, quantizeModel } from '../../../src/model.js'
 import { readCard, withMembers, withTags, writeCard } from '../../../src/pipeline/folders/card-matter.js'
-import { distillModel } from '../../../src/train.js'
+import { distillModel, trainModel } from '../../../src/train.js'
 import { cli, folderOfFile } from '../../cli/support.js'
 import { tinyText, writeTinyModel } from '../../support/tiny-model.js'
 
@@ -127,6 +128,42 @@ describe('the card of what is made of a quantized folder', () => {
     await distillModel({ teacher: model, keepBlocks: [0], output, text, sequenceLength: 16, epochs: 1 })
     expect(await cardOf(output)).toMatch(/# A distilled model[\s\S]*# Little model/)
   })
+})
+
+it('the card says how many other tensors have new values, and whether the layers were trained', async () => {
+  const text = { text: tinyText(400) }
+  const folders = [join(work, 'plain-rtn'), join(work, 'equalized'), join(work, 'trained')]
+  const rtn = { model, method: 'rtn', bits: 2 } as const
+  await quantizeModel({ ...rtn, output: folders[0] })
+  await quantizeModel({
+    ...{ ...rtn, output: folders[1], equalization: 'smoothquant' },
+    ...{ calibration: text, sequences: 2, sequenceLength: 16 },
+  })
+  const fast = { normRate: 8, learningRate: 0.05, patience: 9, batch: 2 } as const
+  const { curve } = await trainModel({
+    ...{ model, output: folders[2], method: 'qat', text, sequenceLength: 16, epochs: 2 },
+    ...{ bits: 2, startMethod: 'rtn', ...fast },
+  })
+  expect(curve.kept).toBeGreaterThan(0)
+  const before = await openCheckpoint(model)
+  for (const folder of folders) {
+    const after = await openCheckpoint(folder)
+    let changed = 0
+    for (const name of before.tensors.keys()) {
+      const bytes = after.tensors.has(name) ? await after.readBytes(name) : await before.readBytes(name)
+      if (Buffer.compare(bytes, await before.readBytes(name)) !== 0) changed++
+    }
+    await after.close()
+    expect(changed > 0).toBe(folder !== folders[0])
+    expect(await cardOf(folder)).toContain(
+      `14 weight matrices of a model, quantized with gptvq${folder === folders[2] ? ', then trained (`qat`)' : ''}. ` +
+        (changed === 0
+          ? 'All other tensors are as they were.'
+          : `Of the other tensors ${changed} have new values to go with them, the rest are as they were.`),
+    )
+  }
+  await before.close()
+  expect(await cardOf(folders[2])).toContain('| method | rtn, then trained: qat |')
 })
 
 it('a model without a card gets one, without front matter of others', async () => {
