@@ -38,6 +38,11 @@ export interface Tokenizer {
    * @throws AbortedError when `signal` fires
    */
   encodeInTurns(text: string, signal?: AbortSignal): Promise<Int32Array>
+  /**
+   * The same for texts that may be far too long: undefined where there are more than `most` ids, as soon as that is
+   * certain.
+   */
+  encodeAtMost(text: string, most: number, signal?: AbortSignal): Promise<Int32Array | undefined>
   /** The text of some ids. @throws TextError for an id that is not in the vocabulary */
   decode(ids: Int32Array): string
 }
@@ -116,6 +121,21 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
     else for (const id of model.encode(word)) ids.push(id)
   }
 
+  const encodeAtMost = async (text: string, most: number, signal?: AbortSignal) => {
+    const ids: number[] = []
+    const pause = pacer(signal)
+    let count = 0
+    for (const word of words(text)) {
+      if (count++ % WORDS_PER_TURN === 0) await pause()
+      const room = most - ids.length
+      // one word can be megabytes, whose merging no other work comes through
+      if (typeof word === 'string' && word.length > room && model.surelyExceeds(word, room)) return undefined
+      pushIds(ids, word)
+      if (ids.length > most) return undefined
+    }
+    return Int32Array.from(ids)
+  }
+
   return {
     file,
     vocabSize: tokens.length,
@@ -127,16 +147,8 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
       for (const word of words(text)) pushIds(ids, word)
       return Int32Array.from(ids)
     },
-    encodeInTurns: async (text, signal) => {
-      const ids: number[] = []
-      const pause = pacer(signal)
-      let count = 0
-      for (const word of words(text)) {
-        if (count++ % WORDS_PER_TURN === 0) await pause()
-        pushIds(ids, word)
-      }
-      return Int32Array.from(ids)
-    },
+    encodeInTurns: async (text, signal) => (await encodeAtMost(text, Number.POSITIVE_INFINITY, signal))!,
+    encodeAtMost,
     decode: (ids) => {
       const found = Array.from(ids, (id) => {
         const token = tokens[id]

@@ -1,4 +1,4 @@
-import type { GenerateOptions } from '../../generate/generate-options.js'
+import type { GenerateOptions, PromptOptions } from '../../generate/generate-options.js'
 import type { OpenGeneratorOptions } from '../../generate/open-generator.js'
 import type { StartServerOptions } from '../../generate/server/start-server.js'
 import { packedActivations } from '../../kernels/packed-contract.js'
@@ -40,7 +40,7 @@ const samplingFlags = {
   stop: { kind: 'texts', help: 'text that ends an answer; can be given several times', default: 'none' },
   seed: { kind: 'whole', help: 'the same seed gives the same answer', default: 'another one each time' },
 } as const satisfies Record<
-  keyof Omit<GenerateOptions, 'prompt' | 'messages' | 'topLogprobs' | CallerOnly>,
+  keyof Omit<GenerateOptions, keyof PromptOptions | 'topLogprobs' | CallerOnly>,
   Flag
 >
 

@@ -40,7 +40,7 @@ export async function complete(
     )
   }
   const own = new AbortController()
-  const tasks = tasksOf(generator, request, AbortSignal.any([signal, own.signal]), counts)
+  const tasks = await tasksOf(generator, request, AbortSignal.any([signal, own.signal]), counts)
   const answers = tasks.map((task) => generator.generate(task))
   const prefix = request.kind === 'chat' ? 'chatcmpl' : 'cmpl'
   const head = { id: `${prefix}-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model }
@@ -73,28 +73,27 @@ async function sendAnswers(
   sendJson(response, 200, format.whole(written, usageOf(counts.promptTokens, counts.completionTokens)))
 }
 
-/** One task per answer: those to the first prompt, then those to the second. */
-function tasksOf(
-  { encode, context }: Generator,
+/** One task per answer: those to the first prompt, then those to the second. Each prompt is encoded once. */
+async function tasksOf(
+  { encodeToFit, context }: Generator,
   { kind, prompts, count, options }: CompletionRequest,
   signal: AbortSignal,
   counts: TokenCounts,
-): GenerateOptions[] {
-  const param = kind === 'chat' ? 'messages' : 'prompt'
-  return prompts.flatMap((prompt) => {
-    const ids = encode(prompt)
-    counts.promptTokens += ids.length
-    if (ids.length >= context) {
-      const message = `has ${ids.length} tokens; expected fewer than the ${context} of the context. Shorten it`
-      throw badField(param, message, 'context_length_exceeded')
+): Promise<GenerateOptions[]> {
+  const tasks: GenerateOptions[] = []
+  for (const given of prompts) {
+    const prompt = await encodeToFit(given, signal)
+    if (prompt === undefined) {
+      const message = `has more than ${context - 1} tokens; expected fewer than the ${context} of the context. Shorten it`
+      throw badField(kind === 'chat' ? 'messages' : 'prompt', message, 'context_length_exceeded')
     }
-    return Array.from({ length: count }, (_, i): GenerateOptions => {
+    counts.promptTokens += prompt.length
+    for (let i = 0; i < count; i++) {
       const seed = options.seed === undefined ? undefined : options.seed + i
-      // a chat's answer begins a text of its own, whose first space a tokenizer may drop
-      const given = kind === 'chat' ? prompt : { prompt: ids }
-      return { ...options, ...given, seed, signal }
-    })
-  })
+      tasks.push({ ...options, prompt, separate: kind === 'chat', seed, signal })
+    }
+  }
+  return tasks
 }
 
 async function streamAnswers(

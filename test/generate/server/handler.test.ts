@@ -19,7 +19,7 @@ async function serve(write: Write, own: Partial<HandlerOptions> = {}) {
   const generator = {
     sequences: 1,
     context: 100,
-    encode: () => [1, 2, 3],
+    encodeToFit: async () => [1, 2, 3],
     generate: write,
     load: () => ({ active: 0, waiting: 0, cacheBytes: 0 }),
   } as unknown as Generator
@@ -42,9 +42,14 @@ async function serve(write: Write, own: Partial<HandlerOptions> = {}) {
   return { handler, log, port: (server.address() as AddressInfo).port }
 }
 
-function post(port: number, body: object, onResponse?: (response: IncomingMessage) => void) {
+function post(
+  port: number,
+  body: object,
+  onResponse?: (response: IncomingMessage) => void,
+  path = '/v1/completions',
+) {
   const request = sendRequest({
-    ...{ port, path: '/v1/completions', method: 'POST', headers: { 'content-type': 'application/json' } },
+    ...{ port, path, method: 'POST', headers: { 'content-type': 'application/json' } },
   })
   const response = new Promise<{ status: number | undefined; text: string }>((resolve, reject) => {
     request.on('error', reject)
@@ -198,4 +203,32 @@ it('stops all answers when it is told to', async () => {
   handler.stopAll()
   expect((await response).status).toBe(503)
   await handler.idle()
+})
+
+it('encodes the prompt of several answers once, and a prompt that is too long to its limit only', async () => {
+  const encoded: unknown[] = []
+  const prompts: unknown[] = []
+  const generator = {
+    ...{ sequences: 4, context: 100, load: () => ({ active: 0, waiting: 0, cacheBytes: 0 }) },
+    async encodeToFit(options: object) {
+      encoded.push(options)
+      return encoded.length > 1 ? undefined : [7, 8]
+    },
+    async *generate({ prompt, messages, separate }: GenerateOptions) {
+      prompts.push({ prompt, messages, separate })
+      yield { text: 'x', token: 1, logprob: 0, finishReason: 'end' }
+    },
+  } as unknown as Generator
+  const { port } = await serve(endless, { generator })
+  const messages = [{ role: 'user', content: 'hello' }]
+  const path = '/v1/chat/completions'
+  expect((await post(port, { messages, n: 3 }, undefined, path).response).status).toBe(200)
+  expect(encoded).toEqual([{ messages }])
+  expect(prompts).toEqual(Array(3).fill({ prompt: [7, 8], separate: true }))
+  const { status, text } = await post(port, { messages, n: 3 }, undefined, path).response
+  expect({ status, ...JSON.parse(text).error }).toMatchObject({
+    ...{ status: 400, param: 'messages', code: 'context_length_exceeded' },
+    message: 'messages: has more than 99 tokens; expected fewer than the 100 of the context. Shorten it',
+  })
+  expect(prompts).toHaveLength(3)
 })
