@@ -1,7 +1,6 @@
 import {
   type OptionNames,
   refuseUnknown,
-  requirePositive,
   requireShare,
   requireWhole,
 } from '../common/check-option.js'
@@ -32,7 +31,7 @@ export interface GenerateOptions extends PromptOptions {
   readonly temperature?: number
   /** Draws from so many of the likeliest tokens; default 0: all. */
   readonly topK?: number
-  /** Draws from the fewest likeliest tokens whose probabilities sum to it, above 0 and at most 1; default 1: all. */
+  /** Draws from the fewest likeliest tokens whose probabilities sum to it, 0 (only the likeliest) to 1; default 1: all. */
   readonly topP?: number
   /** Draws from tokens that are at least this share as likely as the likeliest, 0 to 1; default 0: all. */
   readonly minP?: number
@@ -119,7 +118,6 @@ function resolveSampling(
     throw new OptionError('temperature', `expected a number from 0 to 100, got ${temperature}`)
   }
   requireWhole('topK', topK, 0)
-  requirePositive('topP', topP)
   requireShare('topP', topP)
   requireShare('minP', minP)
   if (!(repetitionPenalty > 0 && repetitionPenalty <= 100)) {

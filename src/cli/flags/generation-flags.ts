@@ -24,7 +24,7 @@ const samplingFlags = {
   },
   topP: {
     kind: 'number',
-    help: 'draw from the fewest likeliest tokens whose probabilities sum to it',
+    help: 'draw from the fewest likeliest tokens whose probabilities sum to it; 0: only the likeliest',
     default: 'likewise, else 1',
   },
   minP: {

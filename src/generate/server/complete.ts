@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
+import { OptionError } from '../../common/errors.js'
 import type { GeneratedToken } from '../answer.js'
 import type { GenerateOptions } from '../generate-options.js'
 import type { Generator } from '../open-generator.js'
@@ -41,7 +42,7 @@ export async function complete(
   }
   const own = new AbortController()
   const tasks = await tasksOf(generator, request, AbortSignal.any([signal, own.signal]), counts)
-  const answers = tasks.map((task) => generator.generate(task))
+  const answers = tasks.map((task) => begin(generator, task, request.maxTokensField))
   const prefix = request.kind === 'chat' ? 'chatcmpl' : 'cmpl'
   const head = { id: `${prefix}-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model }
   const format = answerFormat(request, head, generator.tokenizer)
@@ -51,6 +52,20 @@ export async function complete(
   } finally {
     // of several answers one may have failed
     own.abort()
+  }
+}
+
+/** Begins an answer; where the context has no room for it, the field that asks for its length is to blame. */
+function begin(
+  generator: Generator,
+  task: GenerateOptions,
+  maxTokensField: string,
+): AsyncIterable<GeneratedToken> {
+  try {
+    return generator.generate(task)
+  } catch (error) {
+    if (!(error instanceof OptionError) || error.option !== 'maxTokens') throw error
+    throw badField(maxTokensField, error.message.slice('maxTokens: '.length), 'context_length_exceeded')
   }
 }
 

@@ -107,6 +107,13 @@ describe('the official client', () => {
     }
   })
 
+  it('gets the likeliest tokens with top_p 0', async () => {
+    const own = await written({ messages, temperature: 0, maxTokens: 8 })
+    const asked = { model: server.model, messages, temperature: 1, max_tokens: 8 }
+    const { choices } = await client.chat.completions.create({ ...asked, top_p: 0 })
+    expect(choices[0].message.content).toBe(own.text)
+  })
+
   it('gets several texts to several prompts, in their order', async () => {
     const prompts = ['one', 'two', 'three']
     const { choices, usage } = await client.completions.create({
@@ -191,6 +198,18 @@ describe('errors', () => {
     expect(error.type).toBe('invalid_request_error')
     expect(error.message).toMatch(message)
   })
+
+  it.each(['max_tokens', 'max_completion_tokens'])(
+    '%s beyond the context is told by that name, and by its code',
+    async (field) => {
+      const error: APIError = await chat({ [field]: 9999 }).then(
+        () => expect.fail('no error'),
+        (failure) => failure,
+      )
+      expect(error).toMatchObject({ status: 400, param: field, code: 'context_length_exceeded' })
+      expect(error.message).toMatch(/found 9999; the prompt has \d+ of the 512 tokens/)
+    },
+  )
 
   it('a chat that the template refuses, and a model that is not there', async () => {
     await expect(chat({ messages: [...messages, ...messages] })).rejects.toThrow(/roles must take turns/)
