@@ -49,7 +49,7 @@ const generatorFlags = {
   context: {
     kind: 'whole',
     help: 'tokens of a prompt and its answer together at most',
-    default: "the model's context, as far as 512 MiB of cached keys and values allow it",
+    default: "the model's context, as far as --cache-bytes allow it",
   },
   engine: { ...engine, default: 'wasm' },
   activations: {
@@ -63,6 +63,11 @@ const generatorFlags = {
     choices: cachePrecisions,
     help: 'how finely keys and values are cached; int8 takes about a quarter of the memory',
     default: 'float32',
+  },
+  cacheBytes: {
+    kind: 'bytes',
+    help: 'bytes of cached keys and values, of prompts that may come again too',
+    default: '512MiB',
   },
   threads,
 } as const satisfies Partial<Record<keyof OpenGeneratorOptions, Flag>>
@@ -85,12 +90,7 @@ export const serveFlags = {
   },
   ...generatorFlags,
   sequences: { kind: 'whole', help: 'answers that are computed together at most', default: '8' },
-  cacheBytes: {
-    kind: 'bytes',
-    help: 'bytes of cached keys and values, of prompts that may come again too',
-    default: '512MiB',
-  },
-  queue: { kind: 'whole', help: 'requests that may wait for others', default: '64' },
+  queue: { kind: 'whole', help: 'answers that may wait for others', default: '64' },
   bodyBytes: { kind: 'bytes', help: "bytes of a request's body at most", default: '4MiB' },
   seconds: { kind: 'whole', help: 'seconds that an answer may take, waiting included', default: '600' },
 } as const satisfies FlagsOf<Omit<StartServerOptions, 'onRequest' | 'layers'>>
