@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { OptionError } from '../../common/errors.js'
 import type { GeneratedToken } from '../answer.js'
@@ -41,7 +42,10 @@ export async function complete(
     )
   }
   const own = new AbortController()
-  const tasks = await tasksOf(generator, request, AbortSignal.any([signal, own.signal]), counts)
+  const stops = AbortSignal.any([signal, own.signal])
+  // each answer listens to it
+  setMaxListeners(0, stops)
+  const tasks = await tasksOf(generator, request, stops, counts)
   const answers = tasks.map((task) => begin(generator, task, request.maxTokensField))
   const prefix = request.kind === 'chat' ? 'chatcmpl' : 'cmpl'
   const head = { id: `${prefix}-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model }

@@ -232,3 +232,69 @@ it('encodes the prompt of several answers once, and a prompt that is too long to
   })
   expect(prompts).toHaveLength(3)
 })
+
+it('counts answers, not requests, against its queue', async () => {
+  const { handler, port } = await serve(endless, { queue: 2 })
+  const tooMany = await post(port, { prompt: ['a', 'b'], n: 2 }).response
+  expect(tooMany.status).toBe(400)
+  expect(JSON.parse(tooMany.text).error.message).toBe(
+    'n: asks for 4 answers; expected 3 at most: 1 are computed at a time, and 2 may wait',
+  )
+  const before = begun
+  const { request, response } = post(port, { prompt: 'a', n: 2 })
+  response.catch(() => {})
+  await untilBegun(2, before)
+  expect((await post(port, { prompt: 'b', n: 2 }).response).status).toBe(429)
+  request.destroy()
+  await handler.idle()
+  const all = post(port, { prompt: 'c', n: 3 })
+  all.response.catch(() => {})
+  await untilBegun(5, before)
+  all.request.destroy()
+  await handler.idle()
+})
+
+it('many answers to a client that does not read make no warnings of leaks', async () => {
+  const warnings: Error[] = []
+  const onWarning = (warning: Error) => warnings.push(warning)
+  process.on('warning', onWarning)
+  let written = 0
+  const { handler, port } = await serve(
+    async function* ({ signal }) {
+      const onAbort = () => {}
+      signal?.addEventListener('abort', onAbort)
+      for (let token = 0; ; token++) {
+        if (signal?.aborted) throw new AbortedError()
+        written++
+        yield { text: 'x'.repeat(10_000), token, logprob: -1 }
+        await new Promise((soon) => setImmediate(soon))
+      }
+    },
+    { queue: 16 },
+  )
+  const { request, response } = post(port, { prompt: 'a', n: 16, stream: true }, (message) => message.pause())
+  response.catch(() => {})
+  // until all wait for the client
+  for (let before = -1; before !== written || written === 0; ) {
+    before = written
+    await new Promise((later) => setTimeout(later, 100))
+  }
+  request.destroy()
+  await handler.idle()
+  process.off('warning', onWarning)
+  expect(warnings).toEqual([])
+})
+
+it('finds the model by its name, escaped or not', async () => {
+  const model = 'my "name"@main'
+  const { port } = await serve(endless, { model })
+  const url = `http://127.0.0.1:${port}`
+  for (const path of [encodeURIComponent(model), 'my%20%22name%22@main']) {
+    const response = await fetch(`${url}/v1/models/${path}`)
+    expect(response.status).toBe(200)
+    expect(await response.json()).toMatchObject({ id: model })
+  }
+  expect((await fetch(`${url}/v1/models/%`)).status).toBe(404)
+  const metrics = await (await fetch(`${url}/metrics`)).text()
+  expect(metrics).toContain('gptvq_responses_total{path="/v1/models/my%20%22name%22@main",status="200"} 2\n')
+})
