@@ -1,9 +1,4 @@
-import {
-  type OptionNames,
-  refuseUnknown,
-  requireShare,
-  requireWhole,
-} from '../common/check-option.js'
+import { type OptionNames, refuseUnknown, requireShare, requireWhole } from '../common/check-option.js'
 import { OptionError, TextError } from '../common/errors.js'
 import { shownValue } from '../common/shown-value.js'
 import type { ChatMessage } from './chat-template.js'

@@ -67,7 +67,12 @@ export function parseTextRequest(body: unknown): CompletionRequest {
   fields.refuse('suffix', (value) => value === '', 'text behind the answer')
   fields.refuse('best_of', (value) => value === 1, 'choosing among answers')
   const maxTokens = readMaxTokens(fields, 'max_tokens') ?? TEXT_TOKENS
-  const parts = { kind: 'text', prompts, logprobs: topLogprobs !== undefined, maxTokensField: 'max_tokens' } as const
+  const parts = {
+    kind: 'text',
+    prompts,
+    logprobs: topLogprobs !== undefined,
+    maxTokensField: 'max_tokens',
+  } as const
   return finish(fields, parts, { maxTokens, topLogprobs })
 }
 

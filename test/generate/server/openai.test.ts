@@ -100,8 +100,12 @@ describe('the official client', () => {
     })
     const { content } = choices[0].logprobs!
     expect(content).toHaveLength(5)
+    const joined = new TextDecoder().decode(Uint8Array.from(content!.flatMap(({ bytes }) => bytes!)))
+    expect(joined).toBe(choices[0].message.content)
     for (const { token, logprob, bytes, top_logprobs } of content!) {
-      expect(bytes).toEqual([...Buffer.from(token)])
+      expect(token).toBe(
+        bytes![0] < 128 ? String.fromCharCode(bytes![0]) : `bytes:\\x${bytes![0].toString(16)}`,
+      )
       expect(top_logprobs).toHaveLength(2)
       expect(top_logprobs[0]).toMatchObject({ token, logprob })
     }
@@ -112,6 +116,17 @@ describe('the official client', () => {
     const asked = { model: server.model, messages, temperature: 1, max_tokens: 8 }
     const { choices } = await client.chat.completions.create({ ...asked, top_p: 0 })
     expect(choices[0].message.content).toBe(own.text)
+  })
+
+  it('gets as many of the likeliest tokens of a text as it asks for, bytes of characters too', async () => {
+    const asked = { model: server.model, prompt: 'ab', temperature: 0, max_tokens: 8, logprobs: 5 }
+    const { choices } = await client.completions.create(asked)
+    const tops = choices[0].logprobs!.top_logprobs!
+    expect(tops.map((top) => Object.keys(top).length)).toEqual(Array(8).fill(5))
+    expect(tops.flatMap((top) => Object.keys(top)).some((name) => /^bytes:\\x[89a-f]/.test(name))).toBe(true)
+    choices[0].logprobs!.tokens!.forEach((token, i) => {
+      expect(tops[i][token]).toBe(choices[0].logprobs!.token_logprobs![i])
+    })
   })
 
   it('gets several texts to several prompts, in their order', async () => {
