@@ -4,7 +4,7 @@ export interface Filters {
   readonly temperature: number
   /** 0: all. */
   readonly topK: number
-  /** 1: all. */
+  /** 0: only the likeliest, 1: all. */
   readonly topP: number
   /** 0: all. */
   readonly minP: number

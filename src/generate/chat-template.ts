@@ -8,6 +8,8 @@ export interface ChatMessage {
   readonly role: string
   /** What is said. */
   readonly content: string
+  /** Which of several that have the role says it, for templates that write names. */
+  readonly name?: string
 }
 
 /** Writes a chat out as the text that the model was trained on, up to where the model's answer begins. */

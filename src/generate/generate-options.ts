@@ -1,10 +1,4 @@
-import {
-  type OptionNames,
-  refuseUnknown,
-  requirePositive,
-  requireShare,
-  requireWhole,
-} from '../common/check-option.js'
+import { type OptionNames, refuseUnknown, requireShare, requireWhole } from '../common/check-option.js'
 import { OptionError, TextError } from '../common/errors.js'
 import { shownValue } from '../common/shown-value.js'
 import type { ChatMessage } from './chat-template.js'
@@ -17,6 +11,11 @@ export interface PromptOptions {
   readonly prompt?: string | ArrayLike<number>
   /** A chat to answer, in place of a prompt; needs a model with a chat template. */
   readonly messages?: readonly ChatMessage[]
+  /**
+   * Whether the answer to a prompt is a text of its own, as those to `messages` are, whose first space a tokenizer may
+   * drop; default false: it goes on with the prompt.
+   */
+  readonly separate?: boolean
 }
 
 /** What to write on, and how. Defaults of the sampling are those of the model's `generation_config.json`, else as stated. */
@@ -27,7 +26,7 @@ export interface GenerateOptions extends PromptOptions {
   readonly temperature?: number
   /** Draws from so many of the likeliest tokens; default 0: all. */
   readonly topK?: number
-  /** Draws from the fewest likeliest tokens whose probabilities sum to it, above 0 and at most 1; default 1: all. */
+  /** Draws from the fewest likeliest tokens whose probabilities sum to it, 0 (only the likeliest) to 1; default 1: all. */
   readonly topP?: number
   /** Draws from tokens that are at least this share as likely as the likeliest, 0 to 1; default 0: all. */
   readonly minP?: number
@@ -49,6 +48,7 @@ export interface GenerateOptions extends PromptOptions {
 const optionNames: OptionNames<GenerateOptions> = {
   prompt: true,
   messages: true,
+  separate: true,
   maxTokens: true,
   temperature: true,
   topK: true,
@@ -77,7 +77,10 @@ export function resolveOptions(options: GenerateOptions, defaults: SamplingDefau
   if ((options.prompt === undefined) === (options.messages === undefined)) {
     throw new OptionError('prompt', 'expected either a prompt or messages')
   }
-  const { maxTokens, topLogprobs = 0, stop = [] } = options
+  const { maxTokens, topLogprobs = 0, stop = [], separate = false } = options
+  if (typeof separate !== 'boolean') {
+    throw new OptionError('separate', `expected true or false, got ${shownValue(separate)}`)
+  }
   if (maxTokens !== undefined) requireWhole('maxTokens', maxTokens, 1)
   requireWhole('topLogprobs', topLogprobs, 0, MOST_TOP_LOGPROBS)
   const sampling = { ...resolveSampling(options, defaults), topLogprobs }
@@ -110,7 +113,6 @@ function resolveSampling(
     throw new OptionError('temperature', `expected a number from 0 to 100, got ${temperature}`)
   }
   requireWhole('topK', topK, 0)
-  requirePositive('topP', topP)
   requireShare('topP', topP)
   requireShare('minP', minP)
   if (!(repetitionPenalty > 0 && repetitionPenalty <= 100)) {

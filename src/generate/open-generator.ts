@@ -5,7 +5,6 @@ import { shownValue } from '../common/shown-value.js'
 import { setThreads } from '../kernels/kernels.js'
 import { type PackedActivations, packedActivations } from '../kernels/packed-contract.js'
 import type { DecoderDescription } from '../model/decoder/description.js'
-import { assertTokenIds } from '../model/decoder/embedding.js'
 import { type EngineName, startEngine } from '../model/ops/engine.js'
 import { setPackedActivations } from '../model/ops/kernels/kernel-weights.js'
 import { type CachePrecision, cachePrecisions } from '../model/ops/ops.js'
@@ -17,6 +16,7 @@ import type { OnProgress } from '../pipeline/progress.js'
 import { type AnswerTask, type GeneratedToken, writeAnswer } from './answer.js'
 import { createScheduler, type SchedulerLoad } from './batch/scheduler.js'
 import { type ChatTemplate, compileChatTemplate, withoutChatTemplate } from './chat-template.js'
+import { promptEncoder } from './encode-prompt.js'
 import { type GenerateOptions, type PromptOptions, requireRoom, resolveOptions } from './generate-options.js'
 import { loadWeights } from './load-weights.js'
 import { type ModelSettings, readModelSettings } from './model-settings.js'
@@ -102,6 +102,13 @@ export interface Generator {
    * @throws TextError, UnsupportedError as {@link generate}
    */
   encode(options: PromptOptions): number[]
+  /**
+   * The same for texts that may be far too long: other work comes through on the way, and it ends with undefined as soon
+   * as there are more tokens than a prompt may have.
+   *
+   * @throws TextError, UnsupportedError as {@link generate}; AbortedError when `signal` fires
+   */
+  encodeToFit(options: PromptOptions, signal?: AbortSignal): Promise<number[] | undefined>
   /**
    * Writes on. Answers that are asked for at the same time are computed together. Leaving the loop stops the work.
    *
@@ -206,13 +213,11 @@ function createGenerator(
   limits: Parameters<typeof createScheduler>[1],
 ): Generator {
   const scheduler = createScheduler(decoder, limits)
-  const written = chat ?? withoutChatTemplate(model.folder)
   let closing: Promise<void> | undefined
-  const encode = ({ prompt, messages }: PromptOptions): number[] => {
-    const ids = promptIds(tokenizer, settings, written, prompt, messages)
-    assertTokenIds(Int32Array.from(ids), model.config.vocabSize)
-    return ids
-  }
+  const encoder = promptEncoder({
+    ...{ tokenizer, context, leadingIds: settings.leadingIds, vocabSize: model.config.vocabSize },
+    chat: chat ?? withoutChatTemplate(model.folder),
+  })
   return {
     model: model.folder,
     config: model.config,
@@ -220,15 +225,15 @@ function createGenerator(
     sequences: limits.sequences,
     hasChatTemplate: chat !== undefined,
     tokenizer,
-    encode,
+    ...encoder,
     generate(options) {
       const resolved = resolveOptions(options, settings.defaults)
-      const prompt = encode(options)
+      const prompt = encoder.encode(options)
       const task: AnswerTask = {
         ...resolved,
         prompt,
         most: requireRoom(prompt.length, options.maxTokens, context),
-        before: options.messages === undefined ? prompt : [],
+        before: options.messages !== undefined || options.separate === true ? [] : prompt,
         endTokens: settings.endTokens,
       }
       return writeAnswer(scheduler, tokenizer, task, options.signal)
@@ -242,17 +247,4 @@ function createGenerator(
       return closing
     },
   }
-}
-
-function promptIds(
-  tokenizer: Tokenizer,
-  { leadingIds }: ModelSettings,
-  chat: ChatTemplate,
-  prompt: PromptOptions['prompt'],
-  messages: PromptOptions['messages'],
-): number[] {
-  if (messages !== undefined) return Array.from(tokenizer.encode(chat(messages)))
-  if (typeof prompt !== 'string') return Array.from(prompt ?? [])
-  const ids = Array.from(tokenizer.encode(prompt))
-  return leadingIds.every((id, i) => ids[i] === id) ? ids : [...leadingIds, ...ids]
 }

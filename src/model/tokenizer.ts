@@ -4,7 +4,7 @@ import { readModelText } from '../checkpoint/model-text.js'
 import { CheckpointError, GptvqError, TextError, UnsupportedError } from '../common/errors.js'
 import { pacer } from '../common/event-loop.js'
 import { addedTokenSplitter, readAddedTokens } from './tokenizer/added-tokens.js'
-import { readDecoder } from './tokenizer/decoders.js'
+import { readByteReader, readDecoder } from './tokenizer/decoders.js'
 import { readNormalizer } from './tokenizer/normalizers.js'
 import { readLeadingIds } from './tokenizer/post-processor.js'
 import { readPreTokenizer } from './tokenizer/pre-tokenizers.js'
@@ -38,8 +38,18 @@ export interface Tokenizer {
    * @throws AbortedError when `signal` fires
    */
   encodeInTurns(text: string, signal?: AbortSignal): Promise<Int32Array>
+  /**
+   * The same for texts that may be far too long: undefined where there are more than `most` ids, as soon as that is
+   * certain.
+   */
+  encodeAtMost(text: string, most: number, signal?: AbortSignal): Promise<Int32Array | undefined>
   /** The text of some ids. @throws TextError for an id that is not in the vocabulary */
   decode(ids: Int32Array): string
+  /**
+   * The bytes that one id adds to a text it stands within: a part of a character where it is no more, and with the space
+   * that it begins with. @throws TextError as {@link decode}
+   */
+  bytesOf(id: number): Uint8Array
 }
 
 /**
@@ -100,6 +110,7 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
   const added = readAddedTokens(definition, model, normalize)
   const preTokenize = readPreTokenizer(definition.part('pre_tokenizer'))
   const decode = readDecoder(definition.part('decoder'))
+  const spelledBytes = readByteReader(definition.part('decoder'))
   const split = addedTokenSplitter(added, normalize)
   const tokens = [...model.tokens]
   for (const { id, content } of added) tokens[id] = content
@@ -116,6 +127,26 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
     else for (const id of model.encode(word)) ids.push(id)
   }
 
+  const tokenOf = (id: number): string => {
+    const token = tokens[id]
+    if (token === undefined) throw new TextError(`${file}: has no token with the id ${id}`)
+    return token
+  }
+  const encodeAtMost = async (text: string, most: number, signal?: AbortSignal) => {
+    const ids: number[] = []
+    const pause = pacer(signal)
+    let count = 0
+    for (const word of words(text)) {
+      if (count++ % WORDS_PER_TURN === 0) await pause()
+      const room = most - ids.length
+      // one word can be megabytes, whose merging no other work comes through
+      if (typeof word === 'string' && word.length > room && model.surelyExceeds(word, room)) return undefined
+      pushIds(ids, word)
+      if (ids.length > most) return undefined
+    }
+    return Int32Array.from(ids)
+  }
+
   return {
     file,
     vocabSize: tokens.length,
@@ -127,23 +158,17 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
       for (const word of words(text)) pushIds(ids, word)
       return Int32Array.from(ids)
     },
-    encodeInTurns: async (text, signal) => {
-      const ids: number[] = []
-      const pause = pacer(signal)
-      let count = 0
-      for (const word of words(text)) {
-        if (count++ % WORDS_PER_TURN === 0) await pause()
-        pushIds(ids, word)
-      }
-      return Int32Array.from(ids)
-    },
-    decode: (ids) => {
-      const found = Array.from(ids, (id) => {
-        const token = tokens[id]
-        if (token === undefined) throw new TextError(`${file}: has no token with the id ${id}`)
-        return token
-      })
-      return decode(found).join('')
+    encodeInTurns: async (text, signal) => (await encodeAtMost(text, Number.POSITIVE_INFINITY, signal))!,
+    encodeAtMost,
+    decode: (ids) => decode(Array.from(ids, tokenOf)).join(''),
+    bytesOf: (id) => {
+      const token = tokenOf(id)
+      const spelled = spelledBytes(token)
+      if (spelled !== undefined) return spelled
+      // behind itself it has the space that the first of a text may lose
+      const alone = decode([token]).join('')
+      const twice = decode([token, token]).join('')
+      return new TextEncoder().encode(twice.startsWith(alone) ? twice.slice(alone.length) : alone)
     },
   }
 }

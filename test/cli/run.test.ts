@@ -49,6 +49,14 @@ describe('gptvq run with a prompt', () => {
     expect(tensors).toMatchObject({ code: 2, stderr: expect.stringMatching(/--cache: found int8/) })
   })
 
+  it('takes the bytes for its cache as --cache-bytes says, and names that flag where they are too few', async () => {
+    const asked = ['run', model, '--prompt', 'hello', ...plain, '--context', '512', '--cache-bytes']
+    const few = await cli([...asked, '1KiB'])
+    expect(few).toMatchObject({ code: 2, stderr: expect.stringContaining('--cache-bytes: found 1024;') })
+    const { stdout } = await cli([...asked, '64MiB'])
+    expect(stdout).toBe(`${await written({ messages: [user('hello')] })}\n`)
+  })
+
   it('takes the prompt from a pipe, less its last line end', async () => {
     const stdin = Readable.from([Buffer.from('two li'), Buffer.from('nes\nof text\n')])
     const { code, stdout } = await cli(['run', model, ...plain], { stdin })

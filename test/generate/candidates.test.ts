@@ -17,7 +17,7 @@ const logitsOf = fc
 const filtersOf = fc.record<Filters>({
   temperature: fc.constantFrom(0.05, 0.7, 1, 3),
   topK: fc.constantFrom(0, 1, 3, 20, 1000),
-  topP: fc.constantFrom(1, 0.951, 0.473, 0.011),
+  topP: fc.constantFrom(1, 0.951, 0.473, 0.011, 0),
   minP: fc.constantFrom(0, 0.001, 0.2, 1),
 })
 

@@ -24,7 +24,7 @@ export const runCommand = defineCommand({
   flags: runFlags,
   async run(
     model,
-    { context, engine, activations, cache, threads, system, raw, prompt, ...sampling },
+    { context, engine, activations, cache, cacheBytes, threads, system, raw, prompt, ...sampling },
     command,
   ) {
     const given = prompt ?? (command.terminal ? undefined : await readPipe(command))
@@ -36,6 +36,7 @@ export const runCommand = defineCommand({
       engine,
       activations,
       cache,
+      cacheBytes,
       threads,
       onProgress,
       signal,

@@ -1,4 +1,4 @@
-import type { GenerateOptions } from '../../generate/generate-options.js'
+import type { GenerateOptions, PromptOptions } from '../../generate/generate-options.js'
 import type { OpenGeneratorOptions } from '../../generate/open-generator.js'
 import type { StartServerOptions } from '../../generate/server/start-server.js'
 import { packedActivations } from '../../kernels/packed-contract.js'
@@ -24,7 +24,7 @@ const samplingFlags = {
   },
   topP: {
     kind: 'number',
-    help: 'draw from the fewest likeliest tokens whose probabilities sum to it',
+    help: 'draw from the fewest likeliest tokens whose probabilities sum to it; 0: only the likeliest',
     default: 'likewise, else 1',
   },
   minP: {
@@ -40,7 +40,7 @@ const samplingFlags = {
   stop: { kind: 'texts', help: 'text that ends an answer; can be given several times', default: 'none' },
   seed: { kind: 'whole', help: 'the same seed gives the same answer', default: 'another one each time' },
 } as const satisfies Record<
-  keyof Omit<GenerateOptions, 'prompt' | 'messages' | 'topLogprobs' | CallerOnly>,
+  keyof Omit<GenerateOptions, keyof PromptOptions | 'topLogprobs' | CallerOnly>,
   Flag
 >
 
@@ -49,7 +49,7 @@ const generatorFlags = {
   context: {
     kind: 'whole',
     help: 'tokens of a prompt and its answer together at most',
-    default: "the model's context, as far as 512 MiB of cached keys and values allow it",
+    default: "the model's context, as far as --cache-bytes allow it",
   },
   engine: { ...engine, default: 'wasm' },
   activations: {
@@ -63,6 +63,11 @@ const generatorFlags = {
     choices: cachePrecisions,
     help: 'how finely keys and values are cached; int8 takes about a quarter of the memory',
     default: 'float32',
+  },
+  cacheBytes: {
+    kind: 'bytes',
+    help: 'bytes of cached keys and values, of prompts that may come again too',
+    default: '512MiB',
   },
   threads,
 } as const satisfies Partial<Record<keyof OpenGeneratorOptions, Flag>>
@@ -85,12 +90,7 @@ export const serveFlags = {
   },
   ...generatorFlags,
   sequences: { kind: 'whole', help: 'answers that are computed together at most', default: '8' },
-  cacheBytes: {
-    kind: 'bytes',
-    help: 'bytes of cached keys and values, of prompts that may come again too',
-    default: '512MiB',
-  },
-  queue: { kind: 'whole', help: 'requests that may wait for others', default: '64' },
+  queue: { kind: 'whole', help: 'answers that may wait for others', default: '64' },
   bodyBytes: { kind: 'bytes', help: "bytes of a request's body at most", default: '4MiB' },
   seconds: { kind: 'whole', help: 'seconds that an answer may take, waiting included', default: '600' },
 } as const satisfies FlagsOf<Omit<StartServerOptions, 'onRequest' | 'layers'>>

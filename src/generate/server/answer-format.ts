@@ -1,5 +1,5 @@
 import type { Tokenizer } from '../../model/tokenizer.js'
-import type { FinishReason, GeneratedToken } from '../answer.js'
+import type { FinishReason, GeneratedToken, TokenLogprob } from '../answer.js'
 import type { CompletionRequest } from './parse-request.js'
 
 /** What a response is about, whether it comes whole or as a stream. */
@@ -94,27 +94,44 @@ function textFormat(head: object, logprobs: boolean, tokenizer: Tokenizer): Answ
   }
 }
 
-const pieceOf = (tokenizer: Tokenizer, token: number) => tokenizer.decode(Int32Array.of(token))
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/** A token as log-probabilities name it: its text, or `bytes:\xe2\x80` where it is no whole characters. */
+function nameOf(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes)
+  } catch {
+    return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}`
+  }
+}
 
 function chatLogprobs(tokens: readonly GeneratedToken[], tokenizer: Tokenizer): object {
-  const scored = (text: string, logprob: number) => ({ token: text, logprob, bytes: [...Buffer.from(text)] })
+  const scored = ({ token, logprob }: Omit<TokenLogprob, 'text'>) => {
+    const bytes = tokenizer.bytesOf(token)
+    return { token: nameOf(bytes), logprob, bytes: [...bytes] }
+  }
   return {
-    content: tokens.map(({ token, logprob, topLogprobs = [] }) => ({
-      ...scored(pieceOf(tokenizer, token), logprob),
-      top_logprobs: topLogprobs.map((each) => scored(each.text, each.logprob)),
+    content: tokens.map((token) => ({
+      ...scored(token),
+      top_logprobs: (token.topLogprobs ?? []).map(scored),
     })),
     refusal: null,
   }
 }
 
+/** As OpenAI's interface has them: by name, so that of two tokens with one name only the likelier is told. */
 function textLogprobs(tokens: readonly GeneratedToken[], start: number, tokenizer: Tokenizer): object {
   let offset = start
+  const named = ({ token }: { readonly token: number }) => nameOf(tokenizer.bytesOf(token))
+  const likeliest = (top: readonly TokenLogprob[]) => {
+    const scores = new Map<string, number>()
+    for (const each of top) if (!scores.has(named(each))) scores.set(named(each), each.logprob)
+    return Object.fromEntries(scores)
+  }
   return {
-    tokens: tokens.map(({ token }) => pieceOf(tokenizer, token)),
+    tokens: tokens.map(named),
     token_logprobs: tokens.map(({ logprob }) => logprob),
-    top_logprobs: tokens.map(({ topLogprobs = [] }) =>
-      Object.fromEntries(topLogprobs.map(({ text, logprob }) => [text, logprob])),
-    ),
+    top_logprobs: tokens.map(({ topLogprobs = [] }) => likeliest(topLogprobs)),
     text_offset: tokens.map(({ text }) => {
       const at = offset
       offset += text.length

@@ -46,8 +46,7 @@ export function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error
   if (error instanceof OptionError) {
     const param = fieldOfOption[error.option] ?? error.option
-    const code = error.option === 'maxTokens' ? 'context_length_exceeded' : null
-    return badField(param, error.message.slice(`${error.option}: `.length), code)
+    return badField(param, error.message.slice(`${error.option}: `.length))
   }
   if (error instanceof TextError) return new ApiError(400, error.message, { code: 'invalid_prompt' })
   if (error instanceof UnsupportedError) return new ApiError(400, error.message, { code: 'unsupported' })

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
 import type { ServerResponse } from 'node:http'
+import { OptionError } from '../../common/errors.js'
 import type { GeneratedToken } from '../answer.js'
 import type { GenerateOptions } from '../generate-options.js'
 import type { Generator } from '../open-generator.js'
@@ -40,8 +42,11 @@ export async function complete(
     )
   }
   const own = new AbortController()
-  const tasks = tasksOf(generator, request, AbortSignal.any([signal, own.signal]), counts)
-  const answers = tasks.map((task) => generator.generate(task))
+  const stops = AbortSignal.any([signal, own.signal])
+  // each answer listens to it
+  setMaxListeners(0, stops)
+  const tasks = await tasksOf(generator, request, stops, counts)
+  const answers = tasks.map((task) => begin(generator, task, request.maxTokensField))
   const prefix = request.kind === 'chat' ? 'chatcmpl' : 'cmpl'
   const head = { id: `${prefix}-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model }
   const format = answerFormat(request, head, generator.tokenizer)
@@ -51,6 +56,20 @@ export async function complete(
   } finally {
     // of several answers one may have failed
     own.abort()
+  }
+}
+
+/** Begins an answer; where the context has no room for it, the field that asks for its length is to blame. */
+function begin(
+  generator: Generator,
+  task: GenerateOptions,
+  maxTokensField: string,
+): AsyncIterable<GeneratedToken> {
+  try {
+    return generator.generate(task)
+  } catch (error) {
+    if (!(error instanceof OptionError) || error.option !== 'maxTokens') throw error
+    throw badField(maxTokensField, error.message.slice('maxTokens: '.length), 'context_length_exceeded')
   }
 }
 
@@ -73,28 +92,27 @@ async function sendAnswers(
   sendJson(response, 200, format.whole(written, usageOf(counts.promptTokens, counts.completionTokens)))
 }
 
-/** One task per answer: those to the first prompt, then those to the second. */
-function tasksOf(
-  { encode, context }: Generator,
+/** One task per answer: those to the first prompt, then those to the second. Each prompt is encoded once. */
+async function tasksOf(
+  { encodeToFit, context }: Generator,
   { kind, prompts, count, options }: CompletionRequest,
   signal: AbortSignal,
   counts: TokenCounts,
-): GenerateOptions[] {
-  const param = kind === 'chat' ? 'messages' : 'prompt'
-  return prompts.flatMap((prompt) => {
-    const ids = encode(prompt)
-    counts.promptTokens += ids.length
-    if (ids.length >= context) {
-      const message = `has ${ids.length} tokens; expected fewer than the ${context} of the context. Shorten it`
-      throw badField(param, message, 'context_length_exceeded')
+): Promise<GenerateOptions[]> {
+  const tasks: GenerateOptions[] = []
+  for (const given of prompts) {
+    const prompt = await encodeToFit(given, signal)
+    if (prompt === undefined) {
+      const message = `has more than ${context - 1} tokens; expected fewer than the ${context} of the context. Shorten it`
+      throw badField(kind === 'chat' ? 'messages' : 'prompt', message, 'context_length_exceeded')
     }
-    return Array.from({ length: count }, (_, i): GenerateOptions => {
+    counts.promptTokens += prompt.length
+    for (let i = 0; i < count; i++) {
       const seed = options.seed === undefined ? undefined : options.seed + i
-      // a chat's answer begins a text of its own, whose first space a tokenizer may drop
-      const given = kind === 'chat' ? prompt : { prompt: ids }
-      return { ...options, ...given, seed, signal }
-    })
-  })
+      tasks.push({ ...options, prompt, separate: kind === 'chat', seed, signal })
+    }
+  }
+  return tasks
 }
 
 async function streamAnswers(

@@ -13,10 +13,16 @@ export function openEventStream(response: ServerResponse, signal: AbortSignal): 
     'cache-control': 'no-cache',
     'x-accel-buffering': 'no',
   })
+  // several answers wait for the same client, with one set of listeners
+  let waiting: Promise<void> | undefined
   return {
     async send(data) {
       const text = typeof data === 'string' ? data : JSON.stringify(data)
-      if (response.writable && !response.write(`data: ${text}\n\n`)) await drained(response, signal)
+      if (!response.writable || response.write(`data: ${text}\n\n`)) return
+      waiting ??= drained(response, signal).finally(() => {
+        waiting = undefined
+      })
+      await waiting
     },
     end: () => response.end(),
   }

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Generator } from '../open-generator.js'
 import { type Guard, isLoopback, keyGuard, loopbackGuard } from './access.js'
 import type { AnsweredRequest } from './answered-request.js'
-import { ApiError, asApiError, errorBody } from './api-error.js'
+import { ApiError, asApiError, badField, errorBody } from './api-error.js'
 import { complete, sendJson, type TokenCounts } from './complete.js'
 import { createMetrics } from './metrics.js'
 import { parseChatRequest, parseTextRequest } from './parse-request.js'
@@ -48,7 +48,7 @@ export function createHandler(options: HandlerOptions): Handler {
   const metrics = createMetrics()
   const tasks = new Set<Task>()
   const waiters: (() => void)[] = []
-  let completions = 0
+  let pending = 0
   let draining = false
   const guard: Guard =
     apiKey !== undefined ? keyGuard(apiKey) : isLoopback(options.host) ? loopbackGuard : () => {}
@@ -58,19 +58,17 @@ export function createHandler(options: HandlerOptions): Handler {
     async (request, response, { controller, counts }) => {
       const body = await readJsonBody(request, bodyBytes)
       if (draining) throw new ApiError(503, 'the server is about to stop', { code: 'stopping' })
-      if (completions >= generator.sequences + queue) {
-        throw new ApiError(429, `${completions} requests are waiting already; try again later`, {
-          code: 'queue_full',
-        })
-      }
-      completions++
+      const asked = parse(body)
+      const answers = asked.count * asked.prompts.length
+      requirePlace(answers, pending, generator.sequences, queue)
+      pending += answers
       const timeUp = new ApiError(504, `the answer took longer than ${seconds} seconds`, { code: 'timeout' })
       const timer = setTimeout(() => controller.abort(timeUp), 1000 * seconds)
       try {
-        await complete(generator, model, parse(body), response, controller.signal, counts)
+        await complete(generator, model, asked, response, controller.signal, counts)
       } finally {
         clearTimeout(timer)
-        completions--
+        pending -= answers
       }
     }
   const card = { id: model, object: 'model', created: Math.floor(Date.now() / 1000), owned_by: 'gptvq' }
@@ -82,7 +80,7 @@ export function createHandler(options: HandlerOptions): Handler {
       response.end(metrics.text(generator.load(), tasks.size))
     },
     'GET /v1/models': (_, response) => sendJson(response, 200, { object: 'list', data: [card] }),
-    [`GET /v1/models/${encodeURIComponent(model)}`]: (_, response) => sendJson(response, 200, card),
+    [`GET /v1/models/${model}`]: (_, response) => sendJson(response, 200, card),
     'POST /v1/completions': completion(parseTextRequest),
     'POST /v1/chat/completions': completion(parseChatRequest),
   }
@@ -90,6 +88,7 @@ export function createHandler(options: HandlerOptions): Handler {
   const answer = async (request: IncomingMessage, response: ServerResponse) => {
     const begun = performance.now()
     const path = (request.url ?? '/').split('?')[0]
+    const place = decoded(path)
     const method = request.method ?? 'GET'
     const task: Task = { controller: new AbortController(), counts: { promptTokens: 0, completionTokens: 0 } }
     tasks.add(task)
@@ -98,12 +97,12 @@ export function createHandler(options: HandlerOptions): Handler {
     }
     response.on('close', onGone)
     response.on('error', onGone)
-    const known = `${method} ${path}` in routes
+    const known = Object.hasOwn(routes, `${method} ${place}`)
     let failed: ApiError | undefined
     let error: unknown
     try {
       if (path !== '/health') guard(request)
-      await routeOf(routes, method, path)(request, response, task)
+      await routeOf(routes, method, place)(request, response, task)
     } catch (cause) {
       const { reason } = task.controller.signal
       failed = asApiError(reason instanceof ApiError ? reason : cause)
@@ -114,7 +113,7 @@ export function createHandler(options: HandlerOptions): Handler {
     tasks.delete(task)
     const gone = task.controller.signal.aborted && !(task.controller.signal.reason instanceof ApiError)
     const status = gone ? CLIENT_GONE : (failed?.status ?? response.statusCode)
-    metrics.answered(known ? path : 'other', status)
+    metrics.answered(known ? encodeURI(place) : 'other', status)
     metrics.counted(task.counts.promptTokens, task.counts.completionTokens)
     const took = (performance.now() - begun) / 1000
     onRequest?.({
@@ -140,6 +139,32 @@ export function createHandler(options: HandlerOptions): Handler {
     async idle() {
       while (tasks.size > 0) await new Promise<void>((wake) => waiters.push(wake))
     },
+  }
+}
+
+/** Answers, not requests, are what is computed and waits. @throws ApiError where there is no place for so many more */
+function requirePlace(answers: number, pending: number, sequences: number, queue: number): void {
+  const most = sequences + queue
+  if (answers > most) {
+    throw badField(
+      'n',
+      `asks for ${answers} answers; expected ${most} at most: ${sequences} are computed at a time, and ${queue} may wait`,
+    )
+  }
+  if (pending + answers <= most) return
+  throw new ApiError(
+    429,
+    `${pending} answers are computed or wait already, of ${most} at most; try again later`,
+    { code: 'queue_full' },
+  )
+}
+
+/** Clients may escape any character of a path, or send it as it is. */
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path)
+  } catch {
+    return path
   }
 }
 

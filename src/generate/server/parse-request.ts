@@ -1,8 +1,8 @@
 import { isObject } from '../../checkpoint/json-file.js'
-import type { ChatMessage } from '../chat-template.js'
 import type { GenerateOptions, PromptOptions } from '../generate-options.js'
 import { badField } from './api-error.js'
 import { type RequestFields, requestFields } from './read-fields.js'
+import { readMessages } from './read-messages.js'
 
 /** What a client asks for. */
 export interface CompletionRequest {
@@ -14,6 +14,8 @@ export interface CompletionRequest {
   readonly count: number
   /** Of each answer, but for the seed, which the number of the answer is added to. */
   readonly options: Omit<GenerateOptions, keyof PromptOptions>
+  /** The field that `maxTokens` of the options came from. */
+  readonly maxTokensField: string
   readonly stream: boolean
   /** Whether a stream ends with the counts of tokens. */
   readonly streamsUsage: boolean
@@ -46,9 +48,11 @@ export function parseChatRequest(body: unknown): CompletionRequest {
   fields.refuse('response_format', isText, 'another format than text')
   const onlyText = (value: unknown) => Array.isArray(value) && value.every((each) => each === 'text')
   fields.refuse('modalities', onlyText, 'another modality than text')
-  const maxTokens = fields.number('max_completion_tokens') ?? fields.number('max_tokens')
-  fields.raw('max_tokens')
-  return finish(fields, { kind: 'chat', prompts, logprobs }, { maxTokens, topLogprobs })
+  const newer = readMaxTokens(fields, 'max_completion_tokens')
+  const older = readMaxTokens(fields, 'max_tokens')
+  const maxTokensField = newer === undefined ? 'max_tokens' : 'max_completion_tokens'
+  const options = { maxTokens: newer ?? older, topLogprobs }
+  return finish(fields, { kind: 'chat', prompts, logprobs, maxTokensField }, options)
 }
 
 /** Reads the body of `/v1/completions`. @throws ApiError naming the field */
@@ -62,14 +66,19 @@ export function parseTextRequest(body: unknown): CompletionRequest {
   fields.refuse('echo', (value) => value === false, 'repeating the prompt')
   fields.refuse('suffix', (value) => value === '', 'text behind the answer')
   fields.refuse('best_of', (value) => value === 1, 'choosing among answers')
-  const maxTokens = fields.number('max_tokens') ?? TEXT_TOKENS
-  const logprobs = topLogprobs !== undefined
-  return finish(fields, { kind: 'text', prompts, logprobs }, { maxTokens, topLogprobs })
+  const maxTokens = readMaxTokens(fields, 'max_tokens') ?? TEXT_TOKENS
+  const parts = {
+    kind: 'text',
+    prompts,
+    logprobs: topLogprobs !== undefined,
+    maxTokensField: 'max_tokens',
+  } as const
+  return finish(fields, parts, { maxTokens, topLogprobs })
 }
 
 function finish(
   fields: RequestFields,
-  parts: Pick<CompletionRequest, 'kind' | 'prompts' | 'logprobs'>,
+  parts: Pick<CompletionRequest, 'kind' | 'prompts' | 'logprobs' | 'maxTokensField'>,
   { maxTokens, topLogprobs }: Pick<GenerateOptions, 'maxTokens' | 'topLogprobs'>,
 ): CompletionRequest {
   const model = fields.raw('model')
@@ -90,7 +99,7 @@ function finish(
     topP: fields.number('top_p'),
     minP: fields.number('min_p'),
     repetitionPenalty: fields.number('repetition_penalty'),
-    seed: fields.number('seed'),
+    seed: readSeed(fields),
     stop: readStops(fields.raw('stop')),
   }
   const stream = fields.flag('stream') ?? false
@@ -99,34 +108,23 @@ function finish(
   return { ...parts, model, count, options, stream, streamsUsage }
 }
 
+function readMaxTokens(fields: RequestFields, name: string): number | undefined {
+  const found = fields.number(name)
+  if (found === undefined || (Number.isSafeInteger(found) && found >= 1)) return found
+  throw badField(name, `expected a whole number of at least 1, got ${found}`)
+}
+
+/** Clients may send any whole number; one below 0 is taken for the 32 bits that it has in two's complement. */
+function readSeed(fields: RequestFields): number | undefined {
+  const found = fields.number('seed')
+  return found !== undefined && Number.isSafeInteger(found) && found < 0 ? found >>> 0 : found
+}
+
 function readStops(value: unknown): string[] | undefined {
   if (value === undefined) return undefined
   const stops = [value].flat()
   if (stops.every((each) => typeof each === 'string')) return stops as string[]
   throw badField('stop', 'expected a string or a list of strings')
-}
-
-function readMessages(value: unknown): ChatMessage[] {
-  if (!Array.isArray(value) || value.length === 0) throw badField('messages', 'expected a list of messages')
-  return value.map((message, i) => {
-    const place = `messages[${i}]`
-    if (!isObject(message)) throw badField(place, 'expected an object')
-    const { role, content } = message
-    if (typeof role !== 'string' || role === '') throw badField(`${place}.role`, 'expected a role')
-    return { role, content: readContent(content, `${place}.content`) }
-  })
-}
-
-/** Text, or a list of parts that are all text. */
-function readContent(content: unknown, place: string): string {
-  if (typeof content === 'string') return content
-  if (!Array.isArray(content)) throw badField(place, 'expected a text, or a list of parts')
-  return content
-    .map((part, i) => {
-      if (isObject(part) && part.type === 'text' && typeof part.text === 'string') return part.text
-      throw badField(`${place}[${i}]`, 'expected a part of the type text; the model reads nothing else')
-    })
-    .join('')
 }
 
 /** A text, the token ids of one, or a list of either. */

@@ -10,7 +10,7 @@ export interface RequestFields {
   object(name: string): Record<string, unknown> | undefined
   /** Refuses a value that asks for what is not there. */
   refuse(name: string, unless: (value: unknown) => boolean, what: string): void
-  /** Refuses fields that were neither read nor are in `ignored`. */
+  /** Refuses fields that were neither read nor are in `ignored`, but for those that are null. */
   refuseOthers(ignored: readonly string[]): void
 }
 
@@ -38,8 +38,9 @@ export function requestFields(body: unknown): RequestFields {
       if (value !== undefined && !unless(value)) throw badField(name, `${what} is not there`, 'unsupported')
     },
     refuseOthers(ignored) {
-      for (const name of Object.keys(body)) {
-        if (!read.has(name) && !ignored.includes(name)) throw badField(name, 'there is no such field')
+      for (const [name, value] of Object.entries(body)) {
+        if (value === null || read.has(name) || ignored.includes(name)) continue
+        throw badField(name, 'there is no such field')
       }
     },
   }

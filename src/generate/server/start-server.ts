@@ -16,7 +16,7 @@ export interface StartServerOptions extends OpenGeneratorOptions {
   readonly port?: number
   /** What clients have to send as `Authorization: Bearer KEY`; default: nothing. */
   readonly apiKey?: string
-  /** Requests that may wait while others are answered; further ones get the status 429. Default 64. */
+  /** Answers that may wait while others are computed; requests for more get the status 429. Default 64. */
   readonly queue?: number
   /** Bytes of a request's body at most; default 4 MiB. */
   readonly bodyBytes?: number

@@ -27,7 +27,8 @@ export function drawTokens(
   temperature: number,
   randoms: readonly Random[],
 ): Int32Array {
-  if (temperature !== 1) for (let i = 0; i < logits.length; i++) logits[i] /= temperature
+  if (temperature < COLD) coolDown(logits, vocabSize, temperature)
+  else if (temperature !== 1) for (let i = 0; i < logits.length; i++) logits[i] /= temperature
   const size = divisorNearRoot(vocabSize)
   const runs = vocabSize / size
   const { sums, tops } = forwardKernels().predict(randoms.length * runs, size, logits)
@@ -52,6 +53,20 @@ export function drawTokens(
     }
     return token
   })
+}
+
+/** Temperatures below it can take a logit beyond float32. */
+const COLD = 2 ** -64
+/** Far enough below the largest for a share of nothing. */
+const NOTHING = -1e30
+
+/** Divides by a temperature next to nothing what each logit is below the largest of its row. */
+function coolDown(logits: Float32Array, vocabSize: number, temperature: number): void {
+  for (let at = 0; at < logits.length; at += vocabSize) {
+    const row = logits.subarray(at, at + vocabSize)
+    const largest = row.reduce((most, logit) => Math.max(most, logit), Number.NEGATIVE_INFINITY)
+    for (let i = 0; i < vocabSize; i++) row[i] = Math.max(NOTHING, (row[i] - largest) / temperature)
+  }
 }
 
 /** The divisor nearest to the square root, 1 for a prime. */

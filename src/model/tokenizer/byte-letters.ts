@@ -11,11 +11,22 @@ function alphabet(): string[] {
 const bytes: ReadonlyMap<string, number> = new Map(letters.map((letter, byte) => [letter, byte]))
 const encoder = new TextEncoder()
 
+const codes = Uint16Array.from(letters, (letter) => letter.charCodeAt(0))
+const utf16 = new TextDecoder('utf-16le', { ignoreBOM: true })
+/** Bytes beyond which letters are put together all at once: one by one, megabytes take seconds. */
+const LONG = 1024
+
 /** The UTF-8 of a text, a letter a byte. */
 export function byteLetters(text: string): string {
+  const given = encoder.encode(text)
   let spelled = ''
-  for (const byte of encoder.encode(text)) spelled += letters[byte]
-  return spelled
+  if (given.length <= LONG) {
+    for (const byte of given) spelled += letters[byte]
+    return spelled
+  }
+  const units = new Uint16Array(given.length)
+  for (let i = 0; i < given.length; i++) units[i] = codes[given[i]]
+  return utf16.decode(units)
 }
 
 /** The bytes that a token spells; a token with other letters (an added one) stands for itself. */

@@ -35,6 +35,31 @@ const readers: Record<string, (section: Section) => Decoder> = {
   },
 }
 
+/** The bytes that a token by itself stands for by a decoder; undefined where it is text, which may depend on its place. */
+export type ByteReader = (token: string) => Uint8Array | undefined
+
+/** What tells the bytes of tokens that spell bytes, for the decoder of a tokenizer.json. */
+export function readByteReader(section: Section | undefined): ByteReader {
+  const types = section === undefined ? [] : typesOf(section)
+  if (types.includes('ByteLevel')) return (token) => Uint8Array.from(bytesOf(token))
+  if (!types.includes('ByteFallback')) return () => undefined
+  return (token) => {
+    const byte = namedByte(token)
+    return byte === undefined ? undefined : Uint8Array.of(byte)
+  }
+}
+
+function typesOf(section: Section): string[] {
+  const type = section.string('type')
+  return type === 'Sequence' ? section.parts('decoders').flatMap(typesOf) : [type]
+}
+
+/** The byte that a token such as `<0xE2>` stands for. */
+function namedByte(token: string): number | undefined {
+  const [, digits] = /^<0x([0-9A-Fa-f]{2})>$/.exec(token) ?? []
+  return digits === undefined ? undefined : Number.parseInt(digits, 16)
+}
+
 const lenient = new TextDecoder('utf-8', { ignoreBOM: true })
 const strict = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true })
 
@@ -56,11 +81,11 @@ function byteFallback(tokens: string[]): string[] {
     bytes = []
   }
   for (const token of tokens) {
-    const [, digits] = /^<0x([0-9A-Fa-f]{2})>$/.exec(token) ?? []
-    if (digits === undefined) {
+    const byte = namedByte(token)
+    if (byte === undefined) {
       flush()
       parts.push(token)
-    } else bytes.push(Number.parseInt(digits, 16))
+    } else bytes.push(byte)
   }
   flush()
   return parts

@@ -19,7 +19,7 @@ async function serve(write: Write, own: Partial<HandlerOptions> = {}) {
   const generator = {
     sequences: 1,
     context: 100,
-    encode: () => [1, 2, 3],
+    encodeToFit: async () => [1, 2, 3],
     generate: write,
     load: () => ({ active: 0, waiting: 0, cacheBytes: 0 }),
   } as unknown as Generator
@@ -42,9 +42,14 @@ async function serve(write: Write, own: Partial<HandlerOptions> = {}) {
   return { handler, log, port: (server.address() as AddressInfo).port }
 }
 
-function post(port: number, body: object, onResponse?: (response: IncomingMessage) => void) {
+function post(
+  port: number,
+  body: object,
+  onResponse?: (response: IncomingMessage) => void,
+  path = '/v1/completions',
+) {
   const request = sendRequest({
-    ...{ port, path: '/v1/completions', method: 'POST', headers: { 'content-type': 'application/json' } },
+    ...{ port, path, method: 'POST', headers: { 'content-type': 'application/json' } },
   })
   const response = new Promise<{ status: number | undefined; text: string }>((resolve, reject) => {
     request.on('error', reject)
@@ -198,4 +203,98 @@ it('stops all answers when it is told to', async () => {
   handler.stopAll()
   expect((await response).status).toBe(503)
   await handler.idle()
+})
+
+it('encodes the prompt of several answers once, and a prompt that is too long to its limit only', async () => {
+  const encoded: unknown[] = []
+  const prompts: unknown[] = []
+  const generator = {
+    ...{ sequences: 4, context: 100, load: () => ({ active: 0, waiting: 0, cacheBytes: 0 }) },
+    async encodeToFit(options: object) {
+      encoded.push(options)
+      return encoded.length > 1 ? undefined : [7, 8]
+    },
+    async *generate({ prompt, messages, separate }: GenerateOptions) {
+      prompts.push({ prompt, messages, separate })
+      yield { text: 'x', token: 1, logprob: 0, finishReason: 'end' }
+    },
+  } as unknown as Generator
+  const { port } = await serve(endless, { generator })
+  const messages = [{ role: 'user', content: 'hello' }]
+  const path = '/v1/chat/completions'
+  expect((await post(port, { messages, n: 3 }, undefined, path).response).status).toBe(200)
+  expect(encoded).toEqual([{ messages }])
+  expect(prompts).toEqual(Array(3).fill({ prompt: [7, 8], separate: true }))
+  const { status, text } = await post(port, { messages, n: 3 }, undefined, path).response
+  expect({ status, ...JSON.parse(text).error }).toMatchObject({
+    ...{ status: 400, param: 'messages', code: 'context_length_exceeded' },
+    message: 'messages: has more than 99 tokens; expected fewer than the 100 of the context. Shorten it',
+  })
+  expect(prompts).toHaveLength(3)
+})
+
+it('counts answers, not requests, against its queue', async () => {
+  const { handler, port } = await serve(endless, { queue: 2 })
+  const tooMany = await post(port, { prompt: ['a', 'b'], n: 2 }).response
+  expect(tooMany.status).toBe(400)
+  expect(JSON.parse(tooMany.text).error.message).toBe(
+    'n: asks for 4 answers; expected 3 at most: 1 are computed at a time, and 2 may wait',
+  )
+  const before = begun
+  const { request, response } = post(port, { prompt: 'a', n: 2 })
+  response.catch(() => {})
+  await untilBegun(2, before)
+  expect((await post(port, { prompt: 'b', n: 2 }).response).status).toBe(429)
+  request.destroy()
+  await handler.idle()
+  const all = post(port, { prompt: 'c', n: 3 })
+  all.response.catch(() => {})
+  await untilBegun(5, before)
+  all.request.destroy()
+  await handler.idle()
+})
+
+it('many answers to a client that does not read make no warnings of leaks', async () => {
+  const warnings: Error[] = []
+  const onWarning = (warning: Error) => warnings.push(warning)
+  process.on('warning', onWarning)
+  let written = 0
+  const { handler, port } = await serve(
+    async function* ({ signal }) {
+      const onAbort = () => {}
+      signal?.addEventListener('abort', onAbort)
+      for (let token = 0; ; token++) {
+        if (signal?.aborted) throw new AbortedError()
+        written++
+        yield { text: 'x'.repeat(10_000), token, logprob: -1 }
+        await new Promise((soon) => setImmediate(soon))
+      }
+    },
+    { queue: 16 },
+  )
+  const { request, response } = post(port, { prompt: 'a', n: 16, stream: true }, (message) => message.pause())
+  response.catch(() => {})
+  // until all wait for the client
+  for (let before = -1; before !== written || written === 0; ) {
+    before = written
+    await new Promise((later) => setTimeout(later, 100))
+  }
+  request.destroy()
+  await handler.idle()
+  process.off('warning', onWarning)
+  expect(warnings).toEqual([])
+})
+
+it('finds the model by its name, escaped or not', async () => {
+  const model = 'my "name"@main'
+  const { port } = await serve(endless, { model })
+  const url = `http://127.0.0.1:${port}`
+  for (const path of [encodeURIComponent(model), 'my%20%22name%22@main']) {
+    const response = await fetch(`${url}/v1/models/${path}`)
+    expect(response.status).toBe(200)
+    expect(await response.json()).toMatchObject({ id: model })
+  }
+  expect((await fetch(`${url}/v1/models/%`)).status).toBe(404)
+  const metrics = await (await fetch(`${url}/metrics`)).text()
+  expect(metrics).toContain('gptvq_responses_total{path="/v1/models/my%20%22name%22@main",status="200"} 2\n')
 })

@@ -100,11 +100,33 @@ describe('the official client', () => {
     })
     const { content } = choices[0].logprobs!
     expect(content).toHaveLength(5)
+    const joined = new TextDecoder().decode(Uint8Array.from(content!.flatMap(({ bytes }) => bytes!)))
+    expect(joined).toBe(choices[0].message.content)
     for (const { token, logprob, bytes, top_logprobs } of content!) {
-      expect(bytes).toEqual([...Buffer.from(token)])
+      expect(token).toBe(
+        bytes![0] < 128 ? String.fromCharCode(bytes![0]) : `bytes:\\x${bytes![0].toString(16)}`,
+      )
       expect(top_logprobs).toHaveLength(2)
       expect(top_logprobs[0]).toMatchObject({ token, logprob })
     }
+  })
+
+  it('gets the likeliest tokens with top_p 0', async () => {
+    const own = await written({ messages, temperature: 0, maxTokens: 8 })
+    const asked = { model: server.model, messages, temperature: 1, max_tokens: 8 }
+    const { choices } = await client.chat.completions.create({ ...asked, top_p: 0 })
+    expect(choices[0].message.content).toBe(own.text)
+  })
+
+  it('gets as many of the likeliest tokens of a text as it asks for, bytes of characters too', async () => {
+    const asked = { model: server.model, prompt: 'ab', temperature: 0, max_tokens: 8, logprobs: 5 }
+    const { choices } = await client.completions.create(asked)
+    const tops = choices[0].logprobs!.top_logprobs!
+    expect(tops.map((top) => Object.keys(top).length)).toEqual(Array(8).fill(5))
+    expect(tops.flatMap((top) => Object.keys(top)).some((name) => /^bytes:\\x[89a-f]/.test(name))).toBe(true)
+    choices[0].logprobs!.tokens!.forEach((token, i) => {
+      expect(tops[i][token]).toBe(choices[0].logprobs!.token_logprobs![i])
+    })
   })
 
   it('gets several texts to several prompts, in their order', async () => {
@@ -191,6 +213,18 @@ describe('errors', () => {
     expect(error.type).toBe('invalid_request_error')
     expect(error.message).toMatch(message)
   })
+
+  it.each(['max_tokens', 'max_completion_tokens'])(
+    '%s beyond the context is told by that name, and by its code',
+    async (field) => {
+      const error: APIError = await chat({ [field]: 9999 }).then(
+        () => expect.fail('no error'),
+        (failure) => failure,
+      )
+      expect(error).toMatchObject({ status: 400, param: field, code: 'context_length_exceeded' })
+      expect(error.message).toMatch(/found 9999; the prompt has \d+ of the 512 tokens/)
+    },
+  )
 
   it('a chat that the template refuses, and a model that is not there', async () => {
     await expect(chat({ messages: [...messages, ...messages] })).rejects.toThrow(/roles must take turns/)

@@ -65,6 +65,23 @@ describe('drawTokens', () => {
   })
 })
 
+it('at temperatures next to nothing the likeliest token is drawn', () => {
+  const random = randomGenerator(4)
+  const { allocate, release } = forwardKernels()
+  const vocabSize = 48
+  const resident = allocate(3 * vocabSize)
+  for (const temperature of [1e-19, 1e-20, 1e-39, Number.MIN_VALUE]) {
+    const logits = Float32Array.from({ length: 3 * vocabSize }, () => 6 * randomNormal(random))
+    const rows = [0, 1, 2].map((row) => logits.subarray(row * vocabSize, (row + 1) * vocabSize))
+    const likeliest = rows.map((row) => row.indexOf(Math.max(...row)))
+    resident.set(logits)
+    const randoms = rows.map((_, i) => randomGenerator(i))
+    expect(Array.from(drawTokens(resident, vocabSize, temperature, randoms))).toEqual(likeliest)
+    expect(rows.map((row) => drawToken(row, temperature, randomGenerator(1)))).toEqual(likeliest)
+  }
+  release(resident)
+})
+
 describe('sampleSequences', () => {
   it('starts with BOS, keeps to the vocabulary and leaves nothing in memory behind', async () => {
     const before = inUse()

@@ -1,6 +1,7 @@
 import { TextError } from '../../../common/errors.js'
 import type { Section } from '../section.js'
 import { wordCutter } from '../word-cuts.js'
+import { letterBound } from './letter-bound.js'
 import { createMergeQueue, positions } from './merge-queue.js'
 import { createPairTable, type PairTable } from './pair-table.js'
 import { byteIds, hasAllBytes, type Model, readVocabulary, remembering, unknownWord } from './vocabulary.js'
@@ -18,10 +19,10 @@ export function readBpe(section: Section, file: string): Model {
   const symbols = symbolReader(section, vocabulary.ids, affixes, file)
   const merge = merger(merges, file)
   const encodeWhole = remembering((word) => merge(symbols(word)))
-  const cut =
-    affixes.prefix || affixes.suffix
-      ? undefined
-      : wordCutter(pairs, settledLetters(section, pairs, vocabulary.ids))
+  const settled = settledLetters(section, pairs, vocabulary.ids)
+  const cut = affixes.prefix || affixes.suffix ? undefined : wordCutter(pairs, settled)
+  const keepsUnknown = section.has('unk_token') && !section.flag('fuse_unk', false)
+  const stays = (letter: string) => keepsUnknown || settled(affixes.prefix + letter)
   const whole = section.flag('ignore_merges', false)
   const encode = (word: string): readonly number[] => {
     const id = whole ? vocabulary.ids.get(word) : undefined
@@ -29,7 +30,7 @@ export function readBpe(section: Section, file: string): Model {
     const words = cut?.(word)
     return words === undefined ? encodeWhole(word) : words.flatMap(encodeWhole)
   }
-  return { ...vocabulary, encode }
+  return { ...vocabulary, encode, surelyExceeds: letterBound(vocabulary.ids.keys(), stays) }
 }
 
 type MergePair = readonly [left: string, right: string]

@@ -1,4 +1,5 @@
 import type { Section } from '../section.js'
+import { letterBound } from './letter-bound.js'
 import { byteIds, type Model, remembering, unknownWord } from './vocabulary.js'
 
 /** The unigram model of SentencePiece: the pieces of the best score that make up a word. */
@@ -17,7 +18,8 @@ export function readUnigram(section: Section, file: string): Model {
       // without an unknown token nothing unknown is cut out
       return (byteFallback ? byteIds(text, ids) : undefined) ?? [unknownId!]
     })
-  return { ids, tokens, size: tokens.length, encode: remembering(encode) }
+  const surelyExceeds = letterBound(tokens, (letter) => ids.has(letter))
+  return { ids, tokens, size: tokens.length, encode: remembering(encode), surelyExceeds }
 }
 
 /** How much worse than the worst piece an unknown letter is. */

@@ -21,14 +21,18 @@ export function readWordPiece(section: Section, file: string): Model {
     }
     return ids
   }
-  return { ...vocabulary, encode: remembering(encode) }
+  return { ...vocabulary, encode: remembering(encode), surelyExceeds: () => false }
 }
 
 /** WordLevel: a word is a token, or unknown. */
 export function readWordLevel(section: Section, file: string): Model {
   const vocabulary = readVocabulary(section)
   const unknown = unknownReader(section, vocabulary.ids, '<unk>', file)
-  return { ...vocabulary, encode: (word) => [vocabulary.ids.get(word) ?? unknown(word)] }
+  return {
+    ...vocabulary,
+    encode: (word) => [vocabulary.ids.get(word) ?? unknown(word)],
+    surelyExceeds: () => false,
+  }
 }
 
 function unknownReader(
