@@ -84,7 +84,7 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
     stdout.write(`${commandHelp(command, helpWidth(stdout))}\n`)
     return
   }
-  const parsed = await readArguments(command, args)
+  const parsed = await readArguments(command, args, signal)
   const [path, second] = onlyArguments(command, parsed.positionals)
   requireFlags(command.name, parsed, command.flags)
   const { json, quiet, progress: style, help: _, config: __, logFile, ...values } = parsed.values
@@ -159,12 +159,16 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
 }
 
 /** The flags of the command line, and behind them those of the file that it names. */
-async function readArguments(command: Command, args: readonly string[]): Promise<ParsedArguments> {
+async function readArguments(
+  command: Command,
+  args: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<ParsedArguments> {
   const table = { ...command.flags, ...commonFlags }
   const given = parseFlags(command.name, args, table)
   const { config } = given.values
   if (typeof config !== 'string') return given
-  return withConfig(given, await readConfigFile(command.name, config, table))
+  return withConfig(given, await readConfigFile(command.name, config, table, signal))
 }
 
 function asksForJson(args: readonly string[]): boolean {
