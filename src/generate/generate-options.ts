@@ -1,4 +1,5 @@
 import {
+  isWithin,
   type OptionNames,
   refuseUnknown,
   requirePositive,
@@ -106,14 +107,14 @@ function resolveSampling(
   const topP = options.topP ?? defaults.topP ?? 1
   const minP = options.minP ?? defaults.minP ?? 0
   const repetitionPenalty = options.repetitionPenalty ?? defaults.repetitionPenalty ?? 1
-  if (!(temperature >= 0 && temperature <= 100)) {
+  if (!isWithin(temperature, 0, 100)) {
     throw new OptionError('temperature', `expected a number from 0 to 100, got ${temperature}`)
   }
   requireWhole('topK', topK, 0)
   requirePositive('topP', topP)
   requireShare('topP', topP)
   requireShare('minP', minP)
-  if (!(repetitionPenalty > 0 && repetitionPenalty <= 100)) {
+  if (!(isWithin(repetitionPenalty, 0, 100) && repetitionPenalty > 0)) {
     throw new OptionError(
       'repetitionPenalty',
       `expected a number above 0, up to 100, got ${repetitionPenalty}`,

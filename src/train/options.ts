@@ -1,4 +1,10 @@
-import { requireOneOf, requirePositive, requireShare, requireWhole } from '../common/check-option.js'
+import {
+  requireNumber,
+  requireOneOf,
+  requirePositive,
+  requireShare,
+  requireWhole,
+} from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
 import { shownValue } from '../common/shown-value.js'
 import type { EngineName } from '../model/ops/engine.js'
@@ -106,6 +112,9 @@ export function resolveTraining(options: TrainingOptions, learningRateDefault: n
   requireShare('distillation', distillation)
   requireShare('warmup', warmup)
   requirePositive('clip', clip)
+  for (const [option, value] of Object.entries({ heldOut, learningRate, weightDecay, hiddenWeight })) {
+    requireNumber(option, value)
+  }
   if (!(heldOut > 0 && heldOut < 1)) {
     throw new OptionError('heldOut', `expected a number between 0 and 1, got ${heldOut}`)
   }
