@@ -1,4 +1,4 @@
-import { requireDamping, requireObject } from '../common/check-option.js'
+import { type OptionNames, refuseUnknown, requireDamping } from '../common/check-option.js'
 import { pacer } from '../common/event-loop.js'
 import { copyMatrix, type Matrix } from '../common/matrix.js'
 import { dampedInverseFactor, ownFactors, requireFit, type SharedFactors } from '../hessian/inverse-factor.js'
@@ -15,7 +15,12 @@ import {
   setGrid,
   weightError,
 } from './grids.js'
-import { resolveScalarOptions, type ScalarOptions, type ScalarSettings } from './scalar-options.js'
+import {
+  resolveScalarOptions,
+  type ScalarOptions,
+  type ScalarSettings,
+  scalarOptionNames,
+} from './scalar-options.js'
 
 /** Options of {@link quantizeGptq}. */
 export interface GptqOptions extends ScalarOptions {
@@ -27,6 +32,14 @@ export interface GptqOptions extends ScalarOptions {
   signal?: AbortSignal
   /** @internal Factors of this Hessian that other layers use too. */
   factors?: SharedFactors
+}
+
+const optionNames: OptionNames<GptqOptions> = {
+  ...scalarOptionNames,
+  damping: true,
+  name: true,
+  signal: true,
+  factors: true,
 }
 
 /**
@@ -43,7 +56,7 @@ export async function quantizeGptq(
   hessian: Matrix,
   options: GptqOptions,
 ): Promise<ScalarLayer> {
-  requireObject('options', options)
+  refuseUnknown(options, optionNames)
   const { damping = 0.01, name = 'weight', signal, factors = ownFactors } = options
   requireDamping(damping)
   const settings = resolveScalarOptions(options)

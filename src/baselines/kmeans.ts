@@ -1,6 +1,6 @@
 import { kmeans } from 'ml-kmeans'
 import { storeCodebook } from '../codebook/store-codebook.js'
-import { requireObject, requireWhole } from '../common/check-option.js'
+import { type OptionNames, refuseUnknown, requireObject, requireWhole } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
 import { assertFinite, type Matrix } from '../common/matrix.js'
 import { deriveSeed } from '../common/random.js'
@@ -27,6 +27,18 @@ export type KmeansOptions = Omit<LayoutOptions, 'scaleBlockSize' | 'columnOrder'
   seed?: number
 }
 
+const optionNames: OptionNames<KmeansOptions> = {
+  vectorDim: true,
+  bits: true,
+  trellisBits: true,
+  indexWidths: true,
+  groupSize: true,
+  bpv: true,
+  columnsPerGroup: true,
+  codebookBits: true,
+  seed: true,
+}
+
 /**
  * Plain k-means vector quantization by `ml-kmeans`, without a Hessian and without error feedback: the baseline that
  * shows what those two are worth. Same layout, codebooks and bytes as `quantizeLayer` with the same options. Its
@@ -43,6 +55,7 @@ export function quantizeKmeans(weight: Matrix, options: KmeansOptions = {}, name
     if (given[option] === undefined) continue
     throw new OptionError(option, 'is of no use to plain k-means; leave it out')
   }
+  refuseUnknown(options, optionNames)
   const settings = resolveLayoutOptions({ ...options, scaleBlockSize: 'none' })
   const { seed = 0 } = options
   requireWhole('seed', seed, 0)

@@ -1,3 +1,4 @@
+import { type OptionNames, refuseUnknown } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
 import type { Matrix } from '../common/matrix.js'
 import { requireFit, requireSymmetric } from '../hessian/inverse-factor.js'
@@ -12,13 +13,15 @@ import {
   writeCodes,
 } from './grids.js'
 import { searchByOutputs } from './output-search.js'
-import { resolveScalarOptions, type ScalarOptions } from './scalar-options.js'
+import { resolveScalarOptions, type ScalarOptions, scalarOptionNames } from './scalar-options.js'
 
 /** Options of {@link quantizeRtn}. */
 export interface RtnOptions extends ScalarOptions {
   /** in x in, `(2 / tokens) X^T X`, undamped: what `scaleSearch: 'sequential-mse'` knows of the layer's inputs. */
   hessian?: Matrix
 }
+
+const optionNames: OptionNames<RtnOptions> = { ...scalarOptionNames, hessian: true }
 
 /**
  * Rounds every weight (out x in) alone to the nearest point of its grid: the plainest baseline. What can be chosen is the
@@ -28,6 +31,7 @@ export interface RtnOptions extends ScalarOptions {
  * @throws OptionError, ShapeError, NumericError naming the layer
  */
 export function quantizeRtn(weight: Matrix, options: RtnOptions, name = 'weight'): ScalarLayer {
+  refuseUnknown(options, optionNames)
   const settings = resolveScalarOptions(options)
   const { hessian } = options
   const layer = emptyScalarLayer(weight, settings, name)

@@ -1,4 +1,4 @@
-import { requireObject, requireOneOf, requireWhole } from '../common/check-option.js'
+import { type OptionNames, requireObject, requireOneOf, requireWhole } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
 
 /** Whether 0 is in the middle of a grid, or where it serves the weights best. */
@@ -57,6 +57,13 @@ export const scalarGridOptionNames = {
   scaleSearch: true,
   scaleCandidates: true,
 } as const satisfies Record<keyof ScalarGridOptions, true>
+
+/** Names of {@link ScalarOptions}. */
+export const scalarOptionNames = {
+  ...scalarGridOptionNames,
+  bits: true,
+  groupSize: true,
+} as const satisfies OptionNames<ScalarOptions>
 
 const CANDIDATES = 20
 

@@ -12,7 +12,10 @@ export function membersOf(text: string): Map<string, string> {
   let depth = 0
   let name: string | undefined
   let start = 0
-  for (const { 0: part, index } of text.matchAll(/"(?:[^"\\]+|\\.)*"|[{}[\],:]/gs)) {
+  for (let index = 0; index < text.length; index++) {
+    // a pattern over whole strings would overflow the stack of its engine on a long one
+    const stop = text[index] === '"' ? endOfString(text, index) : index
+    const part = text.slice(index, stop + 1)
     const end = depth === 1 && (part === ',' || part === '}')
     if (end && name !== undefined) {
       members.set(name, text.slice(start, index).trim())
@@ -22,8 +25,16 @@ export function membersOf(text: string): Map<string, string> {
     else if (part === '}' || part === ']') depth--
     else if (depth === 1 && name === undefined && part.startsWith('"')) name = JSON.parse(part)
     else if (depth === 1 && part === ':') start = index + 1
+    index = stop
   }
   return members
+}
+
+/** Where the quote is that ends the string which begins at `start`. */
+function endOfString(text: string, start: number): number {
+  let at = start + 1
+  while (at < text.length && text[at] !== '"') at += text[at] === '\\' ? 2 : 1
+  return at
 }
 
 /** The JSON text of an object of these members, one a line. */

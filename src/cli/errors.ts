@@ -49,6 +49,9 @@ export function describeFailure(
   return { ...failure, message: `${failure.message}\n${stack}` }
 }
 
+/** What the engine says where an array is larger than memory, or than an array can be. */
+const OUT_OF_MEMORY = /allocation failed|Invalid typed array length/
+
 function nameFailure(
   error: unknown,
   command: string | undefined,
@@ -63,7 +66,7 @@ function nameFailure(
   }
   if (error instanceof GptvqError) return failed(inWordsOfFlags(error.message))
   if (isSystemError(error)) return failed(inWordsOfFlags(error.message))
-  if (error instanceof RangeError && error.message.includes('allocation failed')) {
+  if (error instanceof RangeError && OUT_OF_MEMORY.test(error.message)) {
     return failed(
       `there is not enough memory; use fewer or shorter sequences. The reason: ${inWordsOfFlags(error.message)}`,
     )

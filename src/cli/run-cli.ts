@@ -11,7 +11,7 @@ import type { Command, Input } from './parse/command.js'
 import { completionScript } from './parse/completion.js'
 import { readConfigFile, withConfig } from './parse/config-file.js'
 import { argumentsOf, commandHelp, programHelp } from './parse/help.js'
-import { type ParsedArguments, parseFlags, requireFlags } from './parse/parse-flags.js'
+import { asksForHelp, type ParsedArguments, parseFlags, requireFlags } from './parse/parse-flags.js'
 import { openLog } from './terminal/log-file.js'
 import {
   createProgress,
@@ -39,8 +39,13 @@ export interface CliStreams {
  */
 export async function runCli(args: readonly string[], streams: CliStreams): Promise<number> {
   const command = commands.find(({ name }) => name === args[0])
+  // until arguments are parsed, and where they cannot be
+  let asJson = looksForJson(args)
+  const onParsed = ({ values }: ParsedArguments) => {
+    asJson = values.json === true
+  }
   try {
-    if (command !== undefined) await runCommand(command, args.slice(1), streams)
+    if (command !== undefined) await runCommand(command, args.slice(1), streams, onParsed)
     else await runWithoutCommand(args, streams)
     return exitCodes.ok
   } catch (error) {
@@ -48,7 +53,7 @@ export async function runCli(args: readonly string[], streams: CliStreams): Prom
     const flags: FlagTable = command?.flags ?? {}
     const failure = describeFailure(error, command?.name, flags, streams.signal?.reason, debug)
     streams.stderr.write(`${safeLines(failure.message)}\n`)
-    if (asksForJson(args)) streams.stdout.write(`${safeJson(failureJson(error, failure))}\n`)
+    if (asJson) streams.stdout.write(`${safeJson(failureJson(error, failure))}\n`)
     return failure.exitCode
   }
 }
@@ -78,13 +83,19 @@ function findCommand(name: string): Command {
   throw new UsageError(`unknown command '${name}'${near}`)
 }
 
-async function runCommand(command: Command, args: readonly string[], streams: CliStreams): Promise<void> {
+async function runCommand(
+  command: Command,
+  args: readonly string[],
+  streams: CliStreams,
+  onParsed: (parsed: ParsedArguments) => void,
+): Promise<void> {
   const { stdout, stderr, env, signal } = streams
-  if (asksForHelp(args)) {
+  if (asksForHelp(args, { ...command.flags, ...commonFlags })) {
     stdout.write(`${commandHelp(command, helpWidth(stdout))}\n`)
     return
   }
-  const parsed = await readArguments(command, args)
+  const parsed = await readArguments(command, args, signal)
+  onParsed(parsed)
   const [path, second] = onlyArguments(command, parsed.positionals)
   requireFlags(command.name, parsed, command.flags)
   const { json, quiet, progress: style, help: _, config: __, logFile, ...values } = parsed.values
@@ -159,15 +170,19 @@ async function runCommand(command: Command, args: readonly string[], streams: Cl
 }
 
 /** The flags of the command line, and behind them those of the file that it names. */
-async function readArguments(command: Command, args: readonly string[]): Promise<ParsedArguments> {
+async function readArguments(
+  command: Command,
+  args: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<ParsedArguments> {
   const table = { ...command.flags, ...commonFlags }
   const given = parseFlags(command.name, args, table)
   const { config } = given.values
   if (typeof config !== 'string') return given
-  return withConfig(given, await readConfigFile(command.name, config, table))
+  return withConfig(given, await readConfigFile(command.name, config, table, signal))
 }
 
-function asksForJson(args: readonly string[]): boolean {
+function looksForJson(args: readonly string[]): boolean {
   const end = args.indexOf('--')
   return (end < 0 ? args : args.slice(0, end)).includes('--json')
 }
@@ -177,13 +192,6 @@ function failureJson(error: unknown, { message, exitCode }: Failure): string {
   const code = error instanceof GptvqError ? error.code : error instanceof UsageError ? 'USAGE' : 'UNKNOWN'
   const option = error instanceof OptionError ? { option: error.option } : {}
   return JSON.stringify({ error: { code, ...option, message, exitCode } }, null, 2)
-}
-
-/** Whether `--help` is among the flags; it is answered even when others are wrong or missing. */
-function asksForHelp(args: readonly string[]): boolean {
-  const end = args.indexOf('--')
-  const flags = end < 0 ? args : args.slice(0, end)
-  return flags.includes('--help') || flags.includes('-h')
 }
 
 /** Flags for the log: a URL of Redis may hold a password, and others read logs. */

@@ -1,4 +1,4 @@
-import { requireObject, requireOneOf, requireWhole } from '../common/check-option.js'
+import { type OptionNames, refuseUnknown, requireOneOf, requireWhole } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
 import { assertFinite, type Matrix, matrix, requireMatrix } from '../common/matrix.js'
 import { kernels } from '../kernels/kernels.js'
@@ -23,6 +23,14 @@ export interface CodebookOptions {
   seed?: number
 }
 
+const optionNames: OptionNames<CodebookOptions> = {
+  k: true,
+  metric: true,
+  init: true,
+  iterations: true,
+  seed: true,
+}
+
 /** What {@link fitCodebook} found. */
 export interface FittedCodebook {
   /** Centroids, k x d. */
@@ -43,7 +51,7 @@ export interface FittedCodebook {
  *   NumericError for NaN or infinity
  */
 export function fitCodebook(vectors: Matrix, options: CodebookOptions): FittedCodebook {
-  requireObject('options', options)
+  refuseUnknown(options, optionNames)
   requireMatrix(vectors, 'vectors')
   const { k, metric, init = 'mahalanobis', iterations = 100, seed = 0 } = options
   const { rows: n, cols: d } = vectors

@@ -2,11 +2,16 @@ import { OptionError, ShapeError } from './errors.js'
 import { suggestion } from './nearest-name.js'
 import { shownValue } from './shown-value.js'
 
-/** Names of options, as keys: so that the compiler sees that none of a type is missing. */
-export type OptionNames<T> = Readonly<Record<keyof T & string, true>>
+/** Names of options, as keys: so that the compiler sees that none of a type is missing, and which are true or false. */
+export type OptionNames<T> = {
+  readonly [K in keyof T & string]-?: NonNullable<T[K]> extends boolean ? 'switch' : true
+}
 
-/** Refuses what is no object of options, and an option that there is not, for callers whom no compiler tells. */
-export function refuseUnknown(options: object, known: Readonly<Record<string, true>>): void {
+/**
+ * Refuses what is no object of options, an option that there is not, and a switch that is neither true nor false, for
+ * callers whom no compiler tells: `force: 'no'` would replace what it is to keep.
+ */
+export function refuseUnknown(options: object, known: Readonly<Record<string, true | 'switch'>>): void {
   requireObject('options', options)
   const { signal, ...others } = options as { readonly signal?: unknown }
   if (signal !== undefined && typeof (signal as Partial<AbortSignal> | null)?.aborted !== 'boolean') {
@@ -16,9 +21,11 @@ export function refuseUnknown(options: object, known: Readonly<Record<string, tr
     if (/^on[A-Z]/.test(option) && value !== undefined && typeof value !== 'function')
       throw new OptionError(option, `expected a function, got ${shownValue(value)}`)
   }
-  for (const option of Object.keys(options)) {
-    if (Object.hasOwn(known, option)) continue
-    throw new OptionError(option, `there is no such option${suggestion(option, Object.keys(known))}`)
+  for (const [option, value] of Object.entries(options)) {
+    if (!Object.hasOwn(known, option))
+      throw new OptionError(option, `there is no such option${suggestion(option, Object.keys(known))}`)
+    if (known[option] === 'switch' && value !== undefined && typeof value !== 'boolean')
+      throw new OptionError(option, `expected true or false, got ${shownValue(value)}`)
   }
 }
 
@@ -91,7 +98,7 @@ const MOST_DAMPING = 1e6
 
 /** Damping must be a number from 0 to a million. */
 export function requireDamping(damping: number): void {
-  if (!(damping >= 0 && damping <= MOST_DAMPING)) {
+  if (!isWithin(damping, 0, MOST_DAMPING)) {
     throw new OptionError(
       'damping',
       `expected a number from 0 to ${MOST_DAMPING}, e.g. 0.01, got ${shownValue(damping)}`,
@@ -101,11 +108,24 @@ export function requireDamping(damping: number): void {
 
 /** Checks a number from 0 to 1. */
 export function requireShare(option: string, value: number): void {
-  if (!(value >= 0 && value <= 1))
+  if (!isWithin(value, 0, 1))
     throw new OptionError(option, `expected a number from 0 to 1, got ${shownValue(value)}`)
 }
 
 /** Checks a number above 0. */
 export function requirePositive(option: string, value: number): void {
+  requireNumber(option, value)
   if (!(value > 0)) throw new OptionError(option, `expected a number above 0, got ${shownValue(value)}`)
+}
+
+/** Checks that a value is a number and finite; text that reads as one would pass comparisons. */
+export function requireNumber(option: string, value: number): void {
+  if (Number.isFinite(value)) return
+  const given = typeof value === 'string' ? `the text '${shownValue(value)}'` : shownValue(value)
+  throw new OptionError(option, `expected a finite number, got ${given}`)
+}
+
+/** Whether a value is a number in a range, its ends included. */
+export function isWithin(value: number, least: number, most: number): boolean {
+  return typeof value === 'number' && value >= least && value <= most
 }

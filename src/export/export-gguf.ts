@@ -48,7 +48,7 @@ const optionNames: OptionNames<ExportGgufOptions> = {
   output: true,
   type: true,
   preTokenizer: true,
-  force: true,
+  force: 'switch',
   onProgress: true,
   signal: true,
 }

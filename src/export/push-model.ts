@@ -46,7 +46,7 @@ const optionNames: OptionNames<PushModelOptions> = {
   license: true,
   scores: true,
   card: true,
-  private: true,
+  private: 'switch',
   message: true,
   onProgress: true,
   signal: true,

@@ -1,4 +1,10 @@
-import { type OptionNames, refuseUnknown, requireShare, requireWhole } from '../common/check-option.js'
+import {
+  isWithin,
+  type OptionNames,
+  refuseUnknown,
+  requireShare,
+  requireWhole,
+} from '../common/check-option.js'
 import { OptionError, TextError } from '../common/errors.js'
 import { shownValue } from '../common/shown-value.js'
 import type { ChatMessage } from './chat-template.js'
@@ -48,7 +54,7 @@ export interface GenerateOptions extends PromptOptions {
 const optionNames: OptionNames<GenerateOptions> = {
   prompt: true,
   messages: true,
-  separate: true,
+  separate: 'switch',
   maxTokens: true,
   temperature: true,
   topK: true,
@@ -109,13 +115,13 @@ function resolveSampling(
   const topP = options.topP ?? defaults.topP ?? 1
   const minP = options.minP ?? defaults.minP ?? 0
   const repetitionPenalty = options.repetitionPenalty ?? defaults.repetitionPenalty ?? 1
-  if (!(temperature >= 0 && temperature <= 100)) {
+  if (!isWithin(temperature, 0, 100)) {
     throw new OptionError('temperature', `expected a number from 0 to 100, got ${temperature}`)
   }
   requireWhole('topK', topK, 0)
   requireShare('topP', topP)
   requireShare('minP', minP)
-  if (!(repetitionPenalty > 0 && repetitionPenalty <= 100)) {
+  if (!(isWithin(repetitionPenalty, 0, 100) && repetitionPenalty > 0)) {
     throw new OptionError(
       'repetitionPenalty',
       `expected a number above 0, up to 100, got ${repetitionPenalty}`,

@@ -1,4 +1,11 @@
-import { requireList, requirePositive, requireShare } from '../common/check-option.js'
+import {
+  type OptionNames,
+  refuseUnknown,
+  requireDamping,
+  requireList,
+  requirePositive,
+  requireShare,
+} from '../common/check-option.js'
 import { ShapeError } from '../common/errors.js'
 import { type Pause, pacer } from '../common/event-loop.js'
 import { assertFinite, type Matrix, matrix } from '../common/matrix.js'
@@ -26,7 +33,7 @@ export type DriftHalves = readonly [LayerDrift, LayerDrift]
 export interface DriftCorrectionOptions {
   /** Share, 0 to 1, of the drift that is made up for where both halves agree on it, default 1. */
   share?: number
-  /** How far the weights may move at most, as a share of their norm, default 0.5. */
+  /** How far the weights may move at most, as a share of their norm, default 0.5; infinity: no bound. */
   maxMove?: number
   /** Share of the mean of the Hessian's diagonal that is added to the diagonal, default 0.01. */
   damping?: number
@@ -36,6 +43,15 @@ export interface DriftCorrectionOptions {
   signal?: AbortSignal
   /** @internal Factors of this Hessian that other layers use too. */
   factors?: SharedFactors
+}
+
+const optionNames: OptionNames<DriftCorrectionOptions> = {
+  share: true,
+  maxMove: true,
+  damping: true,
+  name: true,
+  signal: true,
+  factors: true,
 }
 
 /** How far a layer's weights were moved. Norms are Frobenius norms. */
@@ -77,9 +93,12 @@ export async function correctDrift(
   halves: DriftHalves,
   options: DriftCorrectionOptions = {},
 ): Promise<CorrectedWeight> {
-  requireShare('share', options.share ?? 1)
+  refuseUnknown(options, optionNames)
+  const { share = 1, maxMove = 0.5, damping = 0.01 } = options
+  requireShare('share', share)
+  requireDamping(damping)
   requireList('halves', halves)
-  requirePositive('maxMove', options.maxMove ?? 0.5)
+  if (maxMove !== Number.POSITIVE_INFINITY) requirePositive('maxMove', maxMove)
   return makeUp(weight, await driftPulls(weight, hessian, halves, options), options)
 }
 

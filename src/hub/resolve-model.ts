@@ -9,7 +9,7 @@ import {
 } from '../checkpoint/folder-names.js'
 import { isObject, readJsonObject } from '../checkpoint/json-file.js'
 import { folderSource } from '../checkpoint/sources/folder-source.js'
-import { requirePath } from '../common/check-option.js'
+import { type OptionNames, refuseUnknown, requirePath, requireWhole } from '../common/check-option.js'
 import { CheckpointError, throwIfAborted, UnsupportedError } from '../common/errors.js'
 import { inCache, sizeOf } from './cache-files.js'
 import { fetchBlob, type HubFile } from './fetch-blob.js'
@@ -29,6 +29,8 @@ export interface ResolveOptions {
   readonly patience?: number
 }
 
+const optionNames: OptionNames<ResolveOptions> = { onProgress: true, signal: true, env: true, patience: true }
+
 /** Snapshots that this process has found whole, by endpoint, cache and name. */
 const known = new Map<string, string>()
 
@@ -43,6 +45,8 @@ const known = new Map<string, string>()
  */
 export async function resolveModel(model: string, options: ResolveOptions = {}): Promise<string> {
   requirePath('model', model)
+  refuseUnknown(options, optionNames)
+  if (options.patience !== undefined) requireWhole('patience', options.patience, 0)
   const name = parseHubName(model)
   if (name === undefined || (await isThere(model))) return model
   const settings = hubSettings(options.env ?? process.env)

@@ -1,4 +1,4 @@
-import { requireObject, requireWhole } from '../common/check-option.js'
+import { type OptionNames, refuseUnknown, requireWhole } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
 import { shownValue } from '../common/shown-value.js'
 
@@ -10,9 +10,21 @@ export interface PictureOptions {
   title?: string
 }
 
-/** The width of a picture. @throws OptionError when it cannot work */
-export function pictureWidth(options: PictureOptions, preset: number): number {
-  requireObject('options', options)
+/** Names of {@link PictureOptions}. */
+export const pictureOptionNames = { width: true, title: true } as const satisfies OptionNames<PictureOptions>
+
+/**
+ * The width of a picture.
+ *
+ * @param names of all its options
+ * @throws OptionError when it cannot work, or for an option that there is not
+ */
+export function pictureWidth(
+  options: PictureOptions,
+  preset: number,
+  names: Readonly<Record<string, true | 'switch'>> = pictureOptionNames,
+): number {
+  refuseUnknown(options, names)
   const { width = preset } = options
   requireWhole('width', width, 240, 4000)
   return width

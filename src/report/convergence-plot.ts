@@ -1,6 +1,12 @@
-import { requireObject, requireOneOf } from '../common/check-option.js'
+import { type OptionNames, requireObject, requireOneOf } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
-import { type PictureOptions, pictureWidth, requireAllFinite, requireSome } from './check.js'
+import {
+  type PictureOptions,
+  pictureOptionNames,
+  pictureWidth,
+  requireAllFinite,
+  requireSome,
+} from './check.js'
 import { sampleIndices } from './codebooks/codebook-group.js'
 import { createCanvas, drawAxisTitle } from './drawing/canvas.js'
 import { drawLegend } from './drawing/legend.js'
@@ -29,6 +35,14 @@ export interface ConvergenceOptions extends PictureOptions {
   relative?: boolean
 }
 
+const optionNames: OptionNames<ConvergenceOptions> = {
+  ...pictureOptionNames,
+  step: true,
+  measure: true,
+  scale: true,
+  relative: 'switch',
+}
+
 const HEIGHT = 280
 const MARGIN = { marginLeft: 64, marginRight: 16, marginTop: 14, marginBottom: 42 }
 /** Steps of a curve that are drawn. */
@@ -46,7 +60,7 @@ export function convergencePlot(curves: readonly Curve[], options: ConvergenceOp
   const { step = 'iteration', measure = 'loss', scale = 'linear', relative = false } = options
   requireOneOf('scale', scale, ['linear', 'log'])
   checkCurves(curves, scale, relative)
-  const width = pictureWidth(options, 560)
+  const width = pictureWidth(options, 560, optionNames)
   const series = curves.map(({ name, values, steps }, style): Series => {
     const unit = relative ? values[0] : 1
     const points = drawnOf(values.length).map((at) => {

@@ -1,7 +1,14 @@
 import * as Plot from '@observablehq/plot'
-import { requireObject, requireOneOf } from '../common/check-option.js'
+import { type OptionNames, requireObject, requireOneOf } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
-import { type PictureOptions, pictureWidth, requireNames, requireNumber, requireSome } from './check.js'
+import {
+  type PictureOptions,
+  pictureOptionNames,
+  pictureWidth,
+  requireNames,
+  requireNumber,
+  requireSome,
+} from './check.js'
 import { type Canvas, createCanvas, LABEL_SIZE } from './drawing/canvas.js'
 import { drawLegend } from './drawing/legend.js'
 import { cleanText, formatNumber, textWidth } from './drawing/text.js'
@@ -21,6 +28,8 @@ export interface LayerBarsOptions extends PictureOptions {
   /** `'error'` draws the relative error, `'snr'` (default) the signal-to-noise ratio in dB, more is better. */
   measure?: 'error' | 'snr'
 }
+
+const optionNames: OptionNames<LayerBarsOptions> = { ...pictureOptionNames, measure: true }
 
 /** Least width of a bar with the gap beside it, in pixels, so that the mark below it can be read. */
 const LEAST_SLOT = 11
@@ -57,7 +66,7 @@ export function layerBars(layers: readonly LayerError[], options: LayerBarsOptio
   const { measure = 'snr' } = options
   requireOneOf('measure', measure, ['error', 'snr'])
   checkLayers(layers)
-  const width = pictureWidth(options, 720)
+  const width = pictureWidth(options, 720, optionNames)
   const kinds = layerKinds(layers.map(({ name }) => name))
   const { rows, slot } = arrange(layers, kinds, measure, width - MARGIN.marginLeft - MARGIN.marginRight)
   const bars = rows.flatMap((row) => row.bars)

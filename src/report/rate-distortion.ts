@@ -1,7 +1,7 @@
 import * as Plot from '@observablehq/plot'
-import { requireObject, requireOneOf } from '../common/check-option.js'
+import { type OptionNames, requireObject, requireOneOf } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
-import { type PictureOptions, pictureWidth, requireNumber, requireSome } from './check.js'
+import { type PictureOptions, pictureOptionNames, pictureWidth, requireNumber, requireSome } from './check.js'
 import { type Canvas, createCanvas, drawAxisTitle } from './drawing/canvas.js'
 import { drawLegend } from './drawing/legend.js'
 import { lineEntry, linesAndSymbols, type Series } from './drawing/line-marks.js'
@@ -28,6 +28,13 @@ export interface RateDistortionOptions extends PictureOptions {
   scale?: 'linear' | 'log'
 }
 
+const optionNames: OptionNames<RateDistortionOptions> = {
+  ...pictureOptionNames,
+  measure: true,
+  better: true,
+  scale: true,
+}
+
 const HEIGHT = 320
 const MARGIN = { marginLeft: 56, marginRight: 16, marginTop: 14, marginBottom: 42 }
 
@@ -47,7 +54,7 @@ export function rateDistortionChart(
   requireOneOf('better', better, ['less', 'more'])
   requireOneOf('scale', scale, ['linear', 'log'])
   checkPoints(points, scale)
-  const width = pictureWidth(options, 560)
+  const width = pictureWidth(options, 560, optionNames)
   const sign = better === 'less' ? 1 : -1
   const front = paretoFront(points.map((point) => ({ ...point, cost: sign * point.value })))
   const series = [...new Set(points.map(({ method }) => method))].map(

@@ -1,7 +1,14 @@
 import * as Plot from '@observablehq/plot'
-import { requireObject, requireOneOf } from '../common/check-option.js'
+import { type OptionNames, requireObject, requireOneOf } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
-import { type PictureOptions, pictureWidth, requireNames, requireNumber, requireSome } from './check.js'
+import {
+  type PictureOptions,
+  pictureOptionNames,
+  pictureWidth,
+  requireNames,
+  requireNumber,
+  requireSome,
+} from './check.js'
 import { type Canvas, createCanvas, LABEL_SIZE } from './drawing/canvas.js'
 import { cleanText, fitText, formatNumber, textWidth } from './drawing/text.js'
 import { HEAT_STEPS } from './drawing/theme.js'
@@ -22,6 +29,8 @@ export interface SensitivityMapOptions extends PictureOptions {
   /** `'log'` (values above 0 only) shades each factor alike, `'linear'` (default) each difference. */
   scale?: 'linear' | 'log'
 }
+
+const optionNames: OptionNames<SensitivityMapOptions> = { ...pictureOptionNames, measure: true, scale: true }
 
 const ROW_HEIGHT = 24
 const MARGIN = { marginTop: 24, marginRight: 4, marginBottom: 4 }
@@ -56,7 +65,7 @@ export function sensitivityMap(layers: readonly LayerValue[], options: Sensitivi
   checkLayers(layers, scale)
   const { kinds, names } = layerKinds(layers.map(({ name }) => name))
   const rows = layerBlocks(layers.map(({ name }) => name)).map(rowLabel)
-  const asked = pictureWidth(options, 560)
+  const asked = pictureWidth(options, 560, optionNames)
   const measured = layers.flatMap(({ value }) => (value === null ? [] : [value]))
   const edges = shadeEdges(measured, scale)
   const cells = layers.map(({ name, value }): Cell => {

@@ -2,7 +2,7 @@ import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { encodeFloats } from '../checkpoint/dtype.js'
 import { fileIn } from '../checkpoint/model-source.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
-import { createCheckpointWriter } from '../checkpoint/output/checkpoint-writer.js'
+import { createCheckpointWriter, requireShardBytes } from '../checkpoint/output/checkpoint-writer.js'
 import { type OptionNames, refuseUnknown, requirePath } from '../common/check-option.js'
 import { CheckpointError, OptionError, orNothingWritten } from '../common/errors.js'
 import { setThreads } from '../kernels/kernels.js'
@@ -53,7 +53,7 @@ const optionNames: OptionNames<DistillModelOptions> = {
   student: true,
   keepBlocks: true,
   output: true,
-  force: true,
+  force: 'switch',
   maxShardBytes: true,
 }
 
@@ -95,6 +95,7 @@ const LEARNING_RATE = 0.005
  */
 export async function distillModel(options: DistillModelOptions): Promise<DistillModelReport> {
   refuseUnknown(options, optionNames)
+  if (options.maxShardBytes !== undefined) requireShardBytes(options.maxShardBytes)
   for (const option of ['teacher', 'output'] as const) requirePath(option, options[option])
   const { student, keepBlocks: kept } = options
   if ((student === undefined) === (kept === undefined)) {

@@ -1,4 +1,10 @@
-import { requirePath, requireShare, requireWhole } from '../common/check-option.js'
+import {
+  requireNumber,
+  requirePath,
+  requirePositive,
+  requireShare,
+  requireWhole,
+} from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
 import { shownValue } from '../common/shown-value.js'
 import type { EngineName } from '../model/ops/engine.js'
@@ -108,8 +114,9 @@ export function resolveTraining(options: TrainingOptions, learningRateDefault: n
   requireWhole('seed', seed, 0)
   requireShare('distillation', distillation)
   requireShare('warmup', warmup)
-  if (!(clip > 0 && clip < Number.POSITIVE_INFINITY)) {
-    throw new OptionError('clip', `expected a finite number above 0, got ${shownValue(clip)}`)
+  requirePositive('clip', clip)
+  for (const [option, value] of Object.entries({ heldOut, learningRate, weightDecay, hiddenWeight })) {
+    requireNumber(option, value)
   }
   if (!(heldOut > 0 && heldOut < 1)) {
     throw new OptionError('heldOut', `expected a number between 0 and 1, got ${heldOut}`)

@@ -1,4 +1,11 @@
-import { type OptionNames, requireOneOf, requirePath, requireWhole } from '../common/check-option.js'
+import { requireShardBytes } from '../checkpoint/output/checkpoint-writer.js'
+import {
+  isWithin,
+  type OptionNames,
+  requireOneOf,
+  requirePath,
+  requireWhole,
+} from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
 import { shownValue } from '../common/shown-value.js'
 import type { OutputOptions } from '../pipeline/folders/output.js'
@@ -74,7 +81,7 @@ export const trainModelOptionNames: OptionNames<TrainModelOptions> = {
   frozenBits: true,
   indexRate: true,
   rechooseEvery: true,
-  force: true,
+  force: 'switch',
   maxShardBytes: true,
 }
 
@@ -120,6 +127,7 @@ export function resolveTrainModel(options: TrainModelOptions) {
     if (path !== undefined) requirePath(option, path)
   }
   requireOneOf('method', method, trainingMethods)
+  if (options.maxShardBytes !== undefined) requireShardBytes(options.maxShardBytes)
   refuseUseless(options)
   const isVector = method === 'codebooks'
   const { bits = isVector ? 2 : 4, groupSize = 128, startMethod = 'gptq', rank = 16 } = options
@@ -136,7 +144,7 @@ export function resolveTrainModel(options: TrainModelOptions) {
   requireWhole('rank', rank, 1)
   if (frozenBits !== undefined) requireOneOf('frozenBits', frozenBits, [8, 16])
   for (const [option, value] of Object.entries({ scaleRate, normRate, indexRate })) {
-    if (value >= 0 && value <= 100) continue
+    if (isWithin(value, 0, 100)) continue
     throw new OptionError(option, `expected a number from 0 to 100, got ${shownValue(value)}`)
   }
   if (rechooseEvery !== undefined) requireWhole('rechooseEvery', rechooseEvery, 1)

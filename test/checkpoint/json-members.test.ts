@@ -22,6 +22,16 @@ it('has the last of two members of one name, as JSON.parse', () => {
   ])
 })
 
+it('takes strings of any length', () => {
+  const long = JSON.stringify('\n'.repeat(3e7))
+  expect(membersOf(`{"a": ${long}, "b": 1.0}`)).toEqual(
+    new Map([
+      ['a', long],
+      ['b', '1.0'],
+    ]),
+  )
+})
+
 it('puts together again what it took apart', () => {
   fc.assert(
     fc.property(fc.dictionary(fc.string(), fc.jsonValue()), fc.boolean(), (value, spaced) => {

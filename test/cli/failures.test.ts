@@ -54,6 +54,8 @@ describe('what a failure says', () => {
   test('the system and the memory are no bugs', () => {
     const refused = Object.assign(new Error('EACCES: permission denied'), { code: 'EACCES', syscall: 'open' })
     expect(describeIn(refused)).toEqual({ message: 'gptvq: EACCES: permission denied', exitCode: 1 })
+    const tooLong = describeIn(new RangeError('Invalid typed array length: 8589934592'))
+    expect(tooLong.message).toMatch(/not enough memory; .*8589934592/)
     expect(describeIn(new RangeError('Array buffer allocation failed')).message).toContain(
       'not enough memory',
     )

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { jsonProgress } from '../../src/cli/terminal/progress-bar.js'
@@ -31,6 +32,13 @@ describe('for machines', () => {
       done = line.done
     }
     expect(lines.some(({ block, blocks }) => block === 2 && blocks === 2)).toBe(true)
+  })
+
+  test('a failure is an object where a file of flags asks for JSON', async () => {
+    const config = join(folder, 'json.json')
+    await writeFile(config, JSON.stringify({ json: true }))
+    const { code, stdout } = await cli(['inspect', join(folder, 'nowhere'), '--config', config])
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'CHECKPOINT', exitCode: code } })
   })
 
   test('seconds left by the work so far, null while it cannot be told', () => {

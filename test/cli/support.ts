@@ -24,6 +24,8 @@ interface CliSetting {
   readonly stdin?: Input
   /** Whether stdout is a terminal. */
   readonly terminal?: boolean
+  /** How wide it is. */
+  readonly columns?: number
 }
 
 /** Runs the command line in this process, its output collected; stderr is a pipe, not a terminal. */
@@ -37,6 +39,7 @@ export async function cli(args: readonly string[], setting: CliSetting = {}): Pr
         setting.onStdout?.(text)
       },
       isTTY: setting.terminal ?? false,
+      ...(setting.columns && { columns: setting.columns }),
     },
     ...(setting.stdin && { stdin: setting.stdin }),
     stderr: {

@@ -46,6 +46,7 @@ describe('a wrong call exits with 2 and says in three lines or fewer what is wro
     ['flag for a value', () => quantize('--bits', '--quiet'), ['--bits', 'got the flag --quiet']],
     ['hexadecimal', () => quantize('--seed', '0x10'), ['--seed: expected a whole number', "got '0x10'"]],
     ['number with a unit', () => quantize('--bpv', '2bits'), ['--bpv: expected a number', "got '2bits'"]],
+    ['more than any number', () => quantize('--bpv', '1e999'), ['--bpv: expected a number', "got '1e999'"]],
     ['NaN', () => quantize('--damping', 'NaN'), ['--damping: expected a number', "got 'NaN'"]],
     ['other choice', () => quantize('--method', 'awq'), ["one of gptvq, gptq, rtn, got 'awq'"]],
     [

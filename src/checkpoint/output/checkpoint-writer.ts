@@ -1,6 +1,7 @@
 import { basename, join } from 'node:path'
-import { requireObject, requirePath } from '../../common/check-option.js'
+import { isWithin, type OptionNames, refuseUnknown, requirePath } from '../../common/check-option.js'
 import { CheckpointError, OptionError, ShapeError } from '../../common/errors.js'
+import { shownValue } from '../../common/shown-value.js'
 import { DTYPES, type Dtype, isDtype, tensorBytes } from '../dtype.js'
 import { fileError } from '../file-errors.js'
 import { copyFileBytes, type FileSystem, nodeFileSystem, writeAt, writeNewFile } from '../file-system.js'
@@ -25,6 +26,13 @@ export interface CheckpointWriterOptions {
   readonly metadata?: FileMetadata
   /** @internal Where to write until all is complete: a path on the same file system where nothing is. */
   readonly partial?: string
+}
+
+const optionNames: OptionNames<CheckpointWriterOptions> = {
+  force: 'switch',
+  maxShardBytes: true,
+  metadata: true,
+  partial: true,
 }
 
 /** What was written. */
@@ -98,6 +106,15 @@ export function createCheckpointWriter(
   return createCheckpointWriterOn(nodeFileSystem, folder, options)
 }
 
+/** Checks `maxShardBytes`, which is found out before the work, not after it. @throws OptionError */
+export function requireShardBytes(maxShardBytes: number): void {
+  if (isWithin(maxShardBytes, 1, Number.POSITIVE_INFINITY)) return
+  throw new OptionError(
+    'maxShardBytes',
+    `expected a positive number of bytes, got ${shownValue(maxShardBytes)}`,
+  )
+}
+
 /** {@link createCheckpointWriter} on any file system. @internal */
 export async function createCheckpointWriterOn(
   system: FileSystem,
@@ -105,11 +122,9 @@ export async function createCheckpointWriterOn(
   options: CheckpointWriterOptions = {},
 ): Promise<CheckpointWriter> {
   requirePath('folder', folder)
-  requireObject('options', options)
+  refuseUnknown(options, optionNames)
   const { force = false, maxShardBytes = 5e9, metadata = { format: 'pt' }, partial } = options
-  if (!(maxShardBytes >= 1)) {
-    throw new OptionError('maxShardBytes', `expected a positive number of bytes, got ${maxShardBytes}`)
-  }
+  requireShardBytes(maxShardBytes)
   // metadata that cannot be written is refused now, not after hours of work
   buildHeader([], metadataOf(metadata, []))
   const output = await prepareOutputFolder(system, folder, force, partial)

@@ -1,7 +1,16 @@
+import { type OptionNames, refuseUnknown } from '../../common/check-option.js'
 import { UnsupportedError } from '../../common/errors.js'
 import type { ModelSource } from '../model-source.js'
 import { type BlobLike, blobSource } from './blob-source.js'
-import { fileUrl, findFiles, type HttpSourceOptions, remoteOf, request, requireOk } from './http-source.js'
+import {
+  fileUrl,
+  findFiles,
+  type HttpSourceOptions,
+  httpOptionNames,
+  remoteOf,
+  request,
+  requireOk,
+} from './http-source.js'
 
 /** Options of {@link cachedSource}. */
 export interface CachedSourceOptions extends HttpSourceOptions {
@@ -10,6 +19,8 @@ export interface CachedSourceOptions extends HttpSourceOptions {
   /** Receives which file is fetched and the share of all files that is there, 0 to 1. */
   readonly onProgress?: (progress: { readonly step: string; readonly done: number }) => void
 }
+
+const optionNames: OptionNames<CachedSourceOptions> = { ...httpOptionNames, cache: true, onProgress: true }
 
 /** What is used of a browser's cache storage. */
 interface CacheLike {
@@ -26,6 +37,7 @@ interface CacheLike {
  * @throws CheckpointError when a file cannot be fetched
  */
 export async function cachedSource(url: string, options: CachedSourceOptions = {}): Promise<ModelSource> {
+  refuseUnknown(options, optionNames)
   const { caches } = globalThis as { caches?: { open(name: string): Promise<CacheLike> } }
   if (caches === undefined) {
     throw new UnsupportedError(

@@ -1,4 +1,4 @@
-import { requireObject, requirePath } from '../../common/check-option.js'
+import { type OptionNames, refuseUnknown, requirePath } from '../../common/check-option.js'
 import { CheckpointError } from '../../common/errors.js'
 import type { ByteSource } from '../byte-source.js'
 import { CONFIG_FILE, SINGLE_WEIGHTS_FILE, WEIGHTS_INDEX_FILE } from '../folder-names.js'
@@ -17,6 +17,9 @@ export interface HttpSourceOptions {
   /** Stops all reading. */
   readonly signal?: AbortSignal
 }
+
+/** Names of {@link HttpSourceOptions}. */
+export const httpOptionNames: OptionNames<HttpSourceOptions> = { files: true, headers: true, signal: true }
 
 /** Files that models usually have, beside their weights. */
 export const USUAL_FILES: readonly string[] = [
@@ -42,7 +45,7 @@ export interface Remote {
  */
 export function httpSource(url: string, options: HttpSourceOptions = {}): ModelSource {
   requirePath('url', url)
-  requireObject('options', options)
+  refuseUnknown(options, httpOptionNames)
   const remote = remoteOf(url, options)
   const main = /\.gguf$/i.test(new URL(remote.base).pathname)
     ? lastPart(new URL(remote.base).pathname)

@@ -20,12 +20,13 @@ export const analyzeCommand = defineCommand({
     'analyze ./my-model --text text.txt --scheme w4a8 --activation-range minmax --windows 8',
   ],
   flags: analyzeFlags,
-  async run(model, { out, force = false, ...options }, { onProgress, signal, stdin }) {
+  async run(model, { out, force = false, ...options }, context) {
+    const { onProgress, signal } = context
     const { analyzeModel } = await import('../../pipeline/analyze/analyze-model.js')
     const { requireOutputPlace, writeOutputFile } = await import('../../checkpoint/output/output-file.js')
     // found out before the work, not after it
     if (out !== undefined) await requireOutputPlace(out, { ...PAGE, force })
-    const text = await readTextArgument(options.text, stdin)
+    const text = await readTextArgument(options.text, context)
     const analysis = await analyzeModel({ ...options, model, text, onProgress, signal })
     if (out !== undefined) {
       const { analysisHtml } = await import('../../report/page/analysis-html.js')

@@ -3,7 +3,7 @@ import { compareFlags } from '../flags/compare-flags.js'
 import { defineCommand } from '../parse/command.js'
 import { formatBits, formatBytes, formatError, formatSeconds, formatShare } from '../terminal/format.js'
 import { type Align, formatTable } from '../terminal/table.js'
-import { readTextArgument } from '../terminal/text-argument.js'
+import { calibrationArgument, readTextArgument } from '../terminal/text-argument.js'
 
 const CHART = { signature: '<svg', kind: 'a chart' } as const
 
@@ -20,8 +20,10 @@ export const compareCommand = defineCommand({
     'compare ./my-model --text t.txt --try bits=2 --try bits=2,vectorDim=4 --chart bits.svg',
   ],
   flags: compareFlags,
-  async run(model, values, { onProgress, signal, stdin }) {
-    const { try: tries, budget, chart, force, sequences, sequenceLength, seed, ...options } = values
+  async run(model, values, context) {
+    const { onProgress, signal } = context
+    const { try: tries, budget, chart, force, calibration: given, ...others } = values
+    const { sequences, sequenceLength, seed, ...options } = others
     const { bestWithin, compareSettings } = await import('../../pipeline/compare/compare-settings.js')
     const { requireOutputPlace, writeOutputFile } = await import('../../checkpoint/output/output-file.js')
     const place = { ...CHART, force: force ?? false }
@@ -29,8 +31,11 @@ export const compareCommand = defineCommand({
     if (chart !== undefined) await requireOutputPlace(chart, place)
     const shared = defined({ sequences, sequenceLength, seed })
     const trials = tries.map(({ name, options }) => ({ name, options: { ...shared, ...options } }))
-    const text = await readTextArgument(options.text, stdin)
-    const comparison = await compareSettings({ ...options, model, text, trials, onProgress, signal })
+    const text = await readTextArgument(options.text, context)
+    const calibration = await calibrationArgument(given, context)
+    const comparison = await compareSettings({
+      ...{ ...options, ...calibration, model, text, trials, onProgress, signal },
+    })
     if (chart !== undefined) {
       const bytes = Buffer.from(await drawn(comparison))
       await writeOutputFile(chart, place, (handle) => handle.writeFile(bytes))

@@ -3,6 +3,7 @@ import { blockNumbers, distillFlags } from '../flags/train-flags.js'
 import { defineCommand } from '../parse/command.js'
 import { formatArgument, formatBytes, formatCount, formatSeconds } from '../terminal/format.js'
 import { formatTable } from '../terminal/table.js'
+import { readTextArgument } from '../terminal/text-argument.js'
 import { curveRows } from './train.js'
 
 /** `gptvq distill MODEL --keep-blocks 0,2 --text FILE --out DIR` */
@@ -19,11 +20,14 @@ export const distillCommand = defineCommand({
     'distill ./big-model --student ./small-model --text text.txt --out ./small-model-taught',
   ],
   flags: distillFlags,
-  async run(teacher, { out, keepBlocks, ...options }, { onProgress, signal }) {
+  async run(teacher, { out, keepBlocks, ...options }, context) {
+    const { onProgress, signal } = context
     const kept = keepBlocks === undefined ? undefined : blockNumbers(keepBlocks)
     const { distillModel } = await import('../../train/distill-model.js')
     const chosen = kept && { keepBlocks: kept }
-    const report = await distillModel({ teacher, output: out, ...options, ...chosen, onProgress, signal })
+    const text = await readTextArgument(options.text, context)
+    const shared = { ...options, ...chosen, text, onProgress, signal }
+    const report = await distillModel({ teacher, output: out, ...shared })
     return { json: report, text: summary(report) }
   },
 })

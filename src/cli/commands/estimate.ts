@@ -3,7 +3,7 @@ import { estimateFlags } from '../flags/estimate-flags.js'
 import { defineCommand } from '../parse/command.js'
 import { formatBits, formatBytes, formatCount, formatSeconds } from '../terminal/format.js'
 import { formatTable } from '../terminal/table.js'
-import { readTextArgument } from '../terminal/text-argument.js'
+import { calibrationArgument } from '../terminal/text-argument.js'
 
 /** `gptvq estimate MODEL` */
 export const estimateCommand = defineCommand({
@@ -19,9 +19,10 @@ export const estimateCommand = defineCommand({
     'estimate ./my-model --bits 3 --sequences 64 --sequence-length 512 --json',
   ],
   flags: estimateFlags,
-  async run(model, { calibration: given, ...flags }, { signal, stdin }) {
+  async run(model, { calibration: given, ...flags }, context) {
+    const { signal } = context
     const { estimateModel } = await import('../../pipeline/estimate/estimate-model.js')
-    const calibration = given === undefined ? {} : { calibration: await readTextArgument(given, stdin) }
+    const calibration = await calibrationArgument(given, context)
     const estimate = await estimateModel({ model, ...flags, ...calibration, ...(signal && { signal }) })
     return { json: estimate, text: estimateTable(estimate) }
   },

@@ -20,9 +20,10 @@ export const evalCommand = defineCommand({
     'eval ./my-model --text held-out.txt --context 256 --windows 200 --json',
   ],
   flags: evalFlags,
-  async run(model, options, { onProgress, signal, stdin }) {
+  async run(model, options, context) {
+    const { onProgress, signal } = context
     const { evaluateModel } = await import('../../pipeline/evaluate/evaluate-model.js')
-    const text = await readTextArgument(options.text, stdin)
+    const text = await readTextArgument(options.text, context)
     const evaluation = await evaluateModel({ model, ...options, text, onProgress, signal })
     return { json: evaluation, text: scoreTable(evaluation, model, options.reference) }
   },

@@ -16,7 +16,7 @@ import {
   formatSeconds,
 } from '../terminal/format.js'
 import { formatTable, wrapText } from '../terminal/table.js'
-import { readTextArgument } from '../terminal/text-argument.js'
+import { calibrationArgument } from '../terminal/text-argument.js'
 import { estimateLine } from './estimate.js'
 import { withPage } from './with-page.js'
 
@@ -80,10 +80,10 @@ export const quantizeCommand = defineCommand({
     ['Refinement', ['refinementRounds', 'refinementTolerance', 'vectorMetric']],
   ],
   async run(model, { out, report: page, calibration: given, ...flags }, context) {
-    const { signal, stdin } = context
+    const { signal } = context
     const onProgress = sayingWhatSamplingCosts(context)
     const { quantizeModel } = await import('../../pipeline/quantize/quantize-model.js')
-    const calibration = given === undefined ? {} : { calibration: await readTextArgument(given, stdin) }
+    const calibration = await calibrationArgument(given, context)
     const options = { ...flags, ...calibration }
     const groupsGiven = flags.groupSize !== undefined || flags.columnsPerGroup !== undefined
     await sayWhatItTakes({ model, output: out, ...options, ...(signal && { signal }) }, context)

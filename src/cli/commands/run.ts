@@ -1,5 +1,6 @@
 import type { GenerateOptions } from '../../generate/generate-options.js'
 import type { Generator } from '../../generate/open-generator.js'
+import { readTextOf } from '../../pipeline/calibrate/text-file.js'
 import { UsageError } from '../errors.js'
 import { runFlags } from '../flags/generation-flags.js'
 import { type CommandContext, type CommandResult, defineCommand } from '../parse/command.js'
@@ -99,16 +100,11 @@ async function answerOne(
   return { json: { text, promptTokens: generator.encode(given).length, promptSeconds, ...rest }, text: '' }
 }
 
-async function readPipe({ stdin }: CommandContext): Promise<string> {
-  let text = ''
-  const decoder = new TextDecoder()
-  if (stdin !== undefined && !stdin.isTTY) {
-    for await (const chunk of stdin) {
-      text += typeof chunk === 'string' ? chunk : decoder.decode(chunk, { stream: true })
-    }
-  }
-  text = (text + decoder.decode()).replace(/\r?\n$/, '')
-  if (text !== '') return text
+async function readPipe({ stdin, signal }: CommandContext): Promise<string> {
+  const isPiped = stdin !== undefined && !stdin.isTTY
+  const text = isPiped ? await readTextOf(stdin, 'standard input', { signal }) : ''
+  const prompt = text.replace(/\r?\n$/, '')
+  if (prompt !== '') return prompt
   throw new UsageError(
     '--prompt TEXT is missing: a chat needs a terminal, and nothing came from a pipe',
     'run',

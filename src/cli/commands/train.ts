@@ -12,6 +12,7 @@ import {
   formatSeconds,
 } from '../terminal/format.js'
 import { formatTable } from '../terminal/table.js'
+import { readTextArgument } from '../terminal/text-argument.js'
 import { withPage } from './with-page.js'
 
 /** `gptvq train MODEL --method qat --text FILE --out DIR` */
@@ -40,10 +41,11 @@ export const trainCommand = defineCommand({
   async run(model, { out, report: page, ...options }, context) {
     const { trainModel } = await import('../../train/train-model.js')
     const { signal } = context
+    const text = await readTextArgument(options.text, context)
     const report = await withPage(
       { page, model, out, force: options.force },
       context,
-      (onProgress) => trainModel({ model, output: out, ...options, onProgress, signal }),
+      (onProgress) => trainModel({ model, output: out, ...options, text, onProgress, signal }),
       trainingDetails,
     )
     return { json: report, text: summary(report, page) }

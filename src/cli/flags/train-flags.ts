@@ -9,7 +9,7 @@ const loopFlags = {
     kind: 'path',
     value: 'FILE',
     required: true,
-    help: 'UTF-8 text to train on; part of it is held out. Never the text of an evaluation',
+    help: 'UTF-8 text to train on, - for standard input; part of it is held out. Never the text of an evaluation',
   },
   sequences: { kind: 'whole', help: 'sequences at most', default: '128' },
   sequenceLength: {

@@ -1,5 +1,6 @@
-import { readFile } from 'node:fs/promises'
+import { AbortedError } from '../../common/errors.js'
 import { suggestion } from '../../common/nearest-name.js'
+import { readTextFile } from '../../pipeline/calibrate/text-file.js'
 import { UsageError } from '../errors.js'
 import { type FlagTable, flagName, optionNamed } from '../flags/flags.js'
 import { type ParsedArguments, parseFlags } from './parse-flags.js'
@@ -7,18 +8,22 @@ import { type ParsedArguments, parseFlags } from './parse-flags.js'
 /** What a file can say besides flags: the path that the command takes. */
 const PATH_NAMES = ['model', 'path']
 
+/** No flags take more. */
+const MOST_BYTES = 2 ** 20
+
 /**
  * Reads flags from a JSON object, each by its name (`"bits": 2`, `"group-size"` and `"groupSize"` alike). A list gives a
  * flag several times, `true` a flag without a value; `"model"` is the path that the command takes.
  *
- * @throws UsageError naming the file, the member, what was found and what was expected
+ * @throws UsageError naming the file, the member, what was found and what was expected; AbortedError
  */
 export async function readConfigFile(
   command: string,
   path: string,
   table: FlagTable,
+  signal?: AbortSignal,
 ): Promise<ParsedArguments> {
-  const args = Object.entries(await readObject(path)).flatMap(([name, value]) =>
+  const args = Object.entries(await readObject(path, signal)).flatMap(([name, value]) =>
     argumentsOf(name, value, table, path),
   )
   try {
@@ -37,11 +42,12 @@ export function withConfig(given: ParsedArguments, config: ParsedArguments): Par
   }
 }
 
-async function readObject(path: string): Promise<Record<string, unknown>> {
+async function readObject(path: string, signal: AbortSignal | undefined): Promise<Record<string, unknown>> {
   let value: unknown
   try {
-    value = JSON.parse(await readFile(path, 'utf8'))
+    value = JSON.parse(await readTextFile(path, { signal, most: MOST_BYTES }))
   } catch (cause) {
+    if (cause instanceof AbortedError) throw cause
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new UsageError(`--config: ${path} cannot be read as JSON (${reason})`)
   }

@@ -23,7 +23,7 @@ export function programHelp(commands: readonly Command[], width: number): string
     'GPTVQ_DEBUG=1 shows where in the program an error came from.',
     '',
     'Example:',
-    ...commands.slice(0, 2).map(({ examples }) => `  gptvq ${examples[0]}`),
+    ...commands.slice(0, 2).flatMap(({ examples }) => exampleLines(examples[0], width)),
   ].join('\n')
 }
 
@@ -32,18 +32,40 @@ export function commandHelp(command: Command, width: number): string {
   const required = Object.entries(command.flags)
     .filter(([, flag]) => flag.required)
     .map(([option, flag]) => ` ${flagName(option)} ${placeholder(flag)}`)
+  const called = [command.name, argumentsOf(command)].join(' ').trimEnd()
+  const usage = `Usage: gptvq ${called}${required.join('')} [flags]`
   return [
-    `Usage: gptvq ${[command.name, argumentsOf(command)].join(' ').trimEnd()}${required.join('')} [flags]`,
+    ...flagsBroken(usage, width, '', 7),
     '',
     ...wrapText(command.about, width),
     '',
     ...(command.table ? [...tableLines(command.table, width), ''] : []),
     ...flagGroups(command).flatMap(([heading, flags]) => [`${heading}:`, ...flagLines(flags, width), '']),
     'Examples:',
-    ...command.examples.map((example) => `  gptvq ${example}`),
+    ...command.examples.flatMap((example) => exampleLines(example, width)),
     '',
     exitCodeHelp,
   ].join('\n')
+}
+
+/** A call that can be pasted into a shell, on lines that fit. */
+function exampleLines(example: string, width: number): string[] {
+  return flagsBroken(`  gptvq ${example}`, width, ' \\', 6)
+}
+
+/** A line broken in front of flags into lines of at most `width`; all but the last end with `end`. */
+function flagsBroken(text: string, width: number, end: string, indent: number): string[] {
+  const lines: string[] = []
+  let line = ''
+  for (const part of text.split(/ (?=--?[a-z]|\[)/)) {
+    if (line === '') line = part
+    else if (line.length + 1 + part.length + end.length <= width) line += ` ${part}`
+    else {
+      lines.push(line + end)
+      line = ' '.repeat(indent) + part
+    }
+  }
+  return [...lines, line]
 }
 
 /** The flags under their headings, each once. */

@@ -53,6 +53,11 @@ export function parseFlags(command: string, args: readonly string[], table: Flag
   return { positionals, values }
 }
 
+/** Whether `--help` is among the flags, not the value of one; it is answered even when others are wrong or missing. */
+export function asksForHelp(args: readonly string[], table: FlagTable): boolean {
+  return tokenize(args, table).some((token) => token.kind === 'option' && token.name === 'help')
+}
+
 /** Refuses a call that lacks a required flag. */
 export function requireFlags(command: string, { values }: ParsedArguments, table: FlagTable): void {
   for (const [option, flag] of Object.entries(table)) {
@@ -175,7 +180,9 @@ function readOptions(table: FlagTable, parts: readonly string[], of: string): Re
 }
 
 function readNumber(text: string): number | undefined {
-  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : undefined
+  const value = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN
+  // 1e999 is more than any number
+  return Number.isFinite(value) ? value : undefined
 }
 
 const byteUnits: Readonly<Record<string, number>> = {

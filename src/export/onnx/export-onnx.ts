@@ -72,9 +72,9 @@ const optionNames: OptionNames<ExportOnnxOptions> = {
   model: true,
   output: true,
   weights: true,
-  encodings: true,
+  encodings: 'switch',
   inlineBytes: true,
-  force: true,
+  force: 'switch',
   onProgress: true,
   signal: true,
 }

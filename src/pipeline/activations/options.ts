@@ -3,7 +3,7 @@ import { rangeSearches } from '../../activations/find-range.js'
 import type { ScalarGrid } from '../../baselines/scalar-options.js'
 import { scalarGrids } from '../../baselines/scalar-options.js'
 import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
-import { requireOneOf, requireWhole } from '../../common/check-option.js'
+import { isWithin, requireOneOf, requireWhole } from '../../common/check-option.js'
 import { OptionError } from '../../common/errors.js'
 import { shownValue } from '../../common/shown-value.js'
 
@@ -58,7 +58,7 @@ export function resolveActivations(options: ActivationOptions): ActivationSettin
   requireOneOf('activationRange', activationRange, activationRanges)
   requireOneOf('activationGrid', activationGrid, scalarGrids)
   const { activationPercentile = PERCENTILE } = options
-  if (!(activationPercentile >= 50 && activationPercentile <= 100)) {
+  if (!isWithin(activationPercentile, 50, 100)) {
     throw new OptionError(
       'activationPercentile',
       `expected a number from 50 to 100, got ${shownValue(activationPercentile)}`,

@@ -96,7 +96,7 @@ async function analyze(
   const { source, config } = model
   const { onProgress, signal, windows: count = 4 } = options
   const context = options.context ?? Math.min(256, config.maxPositions)
-  const tokens = await readTokens(options.text, options.model, config)
+  const tokens = await readTokens(options.text, options.model, config, signal)
   const windows = cutWindows(tokens, context, count)
   await startEngine(options.engine)
   const watch = watchInputs()

@@ -1,10 +1,10 @@
 import type { ModelPlace } from '../../checkpoint/model-source.js'
 import { TextError } from '../../common/errors.js'
 import { shownValue } from '../../common/shown-value.js'
-import { builtin } from '../../kernels/builtin.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertTokenIds } from '../../model/decoder/embedding.js'
 import { checkVocabulary, loadTokenizer } from '../../model/tokenizer.js'
+import { readTextFile } from './text-file.js'
 
 /** Text by the path of a UTF-8 file, text itself, or the token ids of a text. */
 export type TextSource =
@@ -37,7 +37,7 @@ export async function readTokens(
     assertTokenIds(source.tokens, config.vocabSize)
     return source.tokens
   }
-  const text = typeof source === 'string' ? await readText(source) : source.text
+  const text = typeof source === 'string' ? await readTextFile(source, { signal }) : source.text
   const tokenizer = await loadTokenizer(model)
   checkVocabulary(tokenizer, config)
   const tokens = await tokenizer.encodeInTurns(text, signal)
@@ -53,28 +53,4 @@ export function requireTextSource(source: TextSource): void {
   throw new TextError(
     `expected the path of a text file, { text } or { tokens } as Int32Array, got ${shownValue(source)}`,
   )
-}
-
-/** The error of a text file that the system does not give. */
-export function unreadableText(path: string, cause: unknown): TextError {
-  const reason = cause instanceof Error ? cause.message : String(cause)
-  return new TextError(`${path}: cannot be read (${reason}); expected a UTF-8 text file`, { cause })
-}
-
-async function readText(path: string): Promise<string> {
-  const files = builtin('node:fs/promises') as { readFile(path: string): Promise<Uint8Array> } | undefined
-  if (files === undefined) {
-    throw new TextError(`${path}: there are no files to read here; give the text itself as { text }`)
-  }
-  let bytes: Uint8Array
-  try {
-    bytes = await files.readFile(path)
-  } catch (cause) {
-    throw unreadableText(path, cause)
-  }
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-  } catch (cause) {
-    throw new TextError(`${path}: is not UTF-8 text; convert it, or give the path of a text file`, { cause })
-  }
 }

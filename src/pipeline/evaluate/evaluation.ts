@@ -1,4 +1,4 @@
-import { requireList, requireObject } from '../../common/check-option.js'
+import { type OptionNames, refuseUnknown, requireList } from '../../common/check-option.js'
 import { OptionError, ShapeError, throwIfAborted, UnsupportedError } from '../../common/errors.js'
 import { forwardKernels } from '../../kernels/forward-kernels.js'
 import { disposeBlock, openBlock } from '../../model/decoder/block.js'
@@ -50,6 +50,14 @@ export interface ScoreOptions {
   readonly signal?: AbortSignal
 }
 
+const optionNames: OptionNames<ScoreOptions> = {
+  reference: true,
+  candidates: true,
+  windows: true,
+  onProgress: true,
+  signal: true,
+}
+
 /** What {@link scoreModels} measured. */
 export interface ModelScores {
   /** Where a reference was given. */
@@ -78,7 +86,7 @@ const heldLogits = 2 ** 25
  * @throws AbortedError when `signal` fires
  */
 export async function scoreModels(options: ScoreOptions): Promise<ModelScores> {
-  requireObject('options', options)
+  refuseUnknown(options, optionNames)
   const { reference, candidates, windows, onProgress, signal } = options
   requireList('candidates', candidates)
   const models = reference === undefined ? [...candidates] : [reference, ...candidates]

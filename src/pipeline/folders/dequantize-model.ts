@@ -47,7 +47,7 @@ const optionNames: OptionNames<DequantizeModelOptions> = {
   model: true,
   output: true,
   dtype: true,
-  force: true,
+  force: 'switch',
   maxShardBytes: true,
   onProgress: true,
   signal: true,

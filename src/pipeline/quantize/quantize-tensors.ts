@@ -67,7 +67,7 @@ const optionNames: OptionNames<QuantizeTensorsOptions> = {
   bpv: true,
   codebookBits: true,
   seed: true,
-  force: true,
+  force: 'switch',
   maxShardBytes: true,
   onProgress: true,
   signal: true,

@@ -5,7 +5,7 @@ import { readQuantization } from '../../checkpoint/quantized/quantization.js'
 import type { ModuleRecord, QuantizationConfig } from '../../checkpoint/quantized/quantized-config.js'
 import { readQuantizedLayer, storedNames } from '../../checkpoint/quantized/quantized-tensors.js'
 import { findTensor } from '../../checkpoint/tensor-source.js'
-import { requireObject, requirePath, requireWhole } from '../../common/check-option.js'
+import { type OptionNames, refuseUnknown, requirePath, requireWhole } from '../../common/check-option.js'
 import { CheckpointError } from '../../common/errors.js'
 import { pacer } from '../../common/event-loop.js'
 import { matrix } from '../../common/matrix.js'
@@ -36,6 +36,15 @@ export interface ReportDataOptions {
   signal?: AbortSignal
 }
 
+const optionNames: OptionNames<ReportDataOptions> = {
+  model: true,
+  reference: true,
+  codebooks: true,
+  run: true,
+  onProgress: true,
+  signal: true,
+}
+
 /**
  * Gathers from a quantized folder what `reportHtml` tells of it. One layer is in memory at a time.
  *
@@ -43,7 +52,7 @@ export interface ReportDataOptions {
  *   too; OptionError; AbortedError when `signal` fires
  */
 export async function reportData(options: ReportDataOptions): Promise<ReportData> {
-  requireObject('options', options)
+  refuseUnknown(options, optionNames)
   requirePath('model', options.model)
   const { model, reference, codebooks: shownCodebooks = 3, run, onProgress, signal } = options
   requireWhole('codebooks', shownCodebooks, 0, 100)

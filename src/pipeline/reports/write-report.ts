@@ -22,7 +22,7 @@ const optionNames: OptionNames<WriteReportOptions> = {
   codebooks: true,
   run: true,
   output: true,
-  force: true,
+  force: 'switch',
   onProgress: true,
   signal: true,
 }
@@ -57,10 +57,11 @@ export async function writeReport(options: WriteReportOptions): Promise<WrittenR
 }
 
 async function writePage(options: WriteReportOptions): Promise<WrittenReport> {
-  const { output, force = false, onProgress, signal } = options
+  const { output, force = false, onProgress, ...told } = options
+  const { signal } = told
   await requireReportPlace(output, force)
   const reading = partOf(onProgress, 0, READING_SHARE)
-  const data = await reportData({ ...options, onProgress: ({ step, done }) => reading(step, done) })
+  const data = await reportData({ ...told, onProgress: ({ step, done }) => reading(step, done) })
   onProgress?.({ step: 'drawing', done: READING_SHARE })
   await turnOfEventLoop()
   const bytes = Buffer.from(reportHtml(data))

@@ -1,4 +1,4 @@
-import { requireWhole } from '../../common/check-option.js'
+import { type OptionNames, refuseUnknown, requireNumber, requireWhole } from '../../common/check-option.js'
 import { OptionError } from '../../common/errors.js'
 
 /** How codebooks are tuned. The defaults were chosen on text held out from the tuning text. */
@@ -17,8 +17,18 @@ export interface TuningOptions {
   seed?: number
 }
 
+const optionNames: OptionNames<TuningOptions> = {
+  epochs: true,
+  learningRate: true,
+  batch: true,
+  heldOut: true,
+  patience: true,
+  seed: true,
+}
+
 /** @throws OptionError naming the option that cannot work */
 export function resolveTuningOptions(options: TuningOptions): Required<TuningOptions> {
+  refuseUnknown(options, optionNames)
   const { epochs = 4, learningRate = 0.01, batch = 8, heldOut = 1 / 8, patience = 2, seed = 0 } = options
   requireWhole('epochs', epochs, 1)
   requireWhole('batch', batch, 1)
@@ -30,6 +40,7 @@ export function resolveTuningOptions(options: TuningOptions): Required<TuningOpt
 }
 
 function requireBetween(option: string, value: number, least: number, most: number): void {
+  requireNumber(option, value)
   if (value > least && value < most) return
   throw new OptionError(option, `expected a number between ${least} and ${most}, got ${value}`)
 }

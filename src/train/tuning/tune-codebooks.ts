@@ -1,4 +1,4 @@
-import { requireFields } from '../../common/check-option.js'
+import { type OptionNames, refuseUnknown, requireFields } from '../../common/check-option.js'
 import { OptionError, ShapeError, UnsupportedError } from '../../common/errors.js'
 import { pacer } from '../../common/event-loop.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
@@ -36,6 +36,16 @@ export interface TuneCodebooksInput {
   readonly signal?: AbortSignal
 }
 
+const inputNames: OptionNames<TuneCodebooksInput> = {
+  source: true,
+  config: true,
+  layers: true,
+  sequences: true,
+  options: true,
+  onProgress: true,
+  signal: true,
+}
+
 /** What {@link tuneCodebooks} made. */
 export interface TunedCodebooks {
   /** The layers with their new codebooks, by the name of their weight. */
@@ -62,6 +72,7 @@ export interface TunedCodebooks {
  */
 export async function tuneCodebooks(input: TuneCodebooksInput): Promise<TunedCodebooks> {
   requireFields(input, 'what to tune, and on what', ['source', 'config', 'layers', 'sequences'])
+  refuseUnknown(input, inputNames)
   const { source, config, layers, sequences, options = {}, onProgress, signal } = input
   const settings = resolveTuningOptions(options)
   assertTunable(config, layers, sequences)

@@ -86,7 +86,8 @@ async function quantizeLinear(
   const { name } = task
   const { method, options } = settings as MethodSettings
   if (method === 'rtn') {
-    return quantizeRtn(weight, { ...options, ...(inputs && { hessian: inputs.hessian }) }, name)
+    const { damping: _, ...grid } = options
+    return quantizeRtn(weight, { ...grid, ...(inputs && { hessian: inputs.hessian }) }, name)
   }
   if (inputs === undefined) throw new ShapeError(`${name}: method ${method} needs a Hessian, none was given`)
   if (method === 'gptq') return quantizeGptq(weight, inputs.hessian, { ...options, ...task })
