@@ -5,6 +5,9 @@ import { shownValue } from './shown-value.js'
 /** Names of options, as keys: so that the compiler sees that none of a type is missing. */
 export type OptionNames<T> = Readonly<Record<keyof T & string, true>>
 
+/** Options that are true or false, wherever they stand: of text, 'false' too would mean yes. */
+const SWITCHES: ReadonlySet<string> = new Set(['force', 'resume', 'private', 'encodings'])
+
 /** Refuses what is no object of options, and an option that there is not, for callers whom no compiler tells. */
 export function refuseUnknown(options: object, known: Readonly<Record<string, true>>): void {
   requireObject('options', options)
@@ -13,6 +16,8 @@ export function refuseUnknown(options: object, known: Readonly<Record<string, tr
     throw new OptionError('signal', `expected an AbortSignal, got ${shownValue(signal)}`)
   }
   for (const [option, value] of Object.entries(others)) {
+    if (SWITCHES.has(option) && value !== undefined && typeof value !== 'boolean')
+      throw new OptionError(option, `expected true or false, got ${shownValue(value)}`)
     if (/^on[A-Z]/.test(option) && value !== undefined && typeof value !== 'function')
       throw new OptionError(option, `expected a function, got ${shownValue(value)}`)
   }
@@ -91,21 +96,27 @@ const MOST_DAMPING = 1e6
 
 /** Damping must be a number from 0 to a million. */
 export function requireDamping(damping: number): void {
-  if (!(damping >= 0 && damping <= MOST_DAMPING)) {
-    throw new OptionError(
-      'damping',
-      `expected a number from 0 to ${MOST_DAMPING}, e.g. 0.01, got ${shownValue(damping)}`,
-    )
-  }
+  const fits = damping >= 0 && damping <= MOST_DAMPING
+  requireNumber('damping', damping, fits, `a number from 0 to ${MOST_DAMPING}, e.g. 0.01`)
 }
 
 /** Checks a number from 0 to 1. */
 export function requireShare(option: string, value: number): void {
-  if (!(value >= 0 && value <= 1))
-    throw new OptionError(option, `expected a number from 0 to 1, got ${shownValue(value)}`)
+  requireNumber(option, value, value >= 0 && value <= 1, 'a number from 0 to 1')
 }
 
 /** Checks a number above 0. */
 export function requirePositive(option: string, value: number): void {
-  if (!(value > 0)) throw new OptionError(option, `expected a number above 0, got ${shownValue(value)}`)
+  requireNumber(option, value, value > 0, 'a number above 0')
+}
+
+/**
+ * Checks that a value is a number, and that it fits: text such as `'2'` compares as a number does, and a sum joins it.
+ *
+ * @param fits what comparisons said of it
+ * @param expected in words
+ */
+export function requireNumber(option: string, value: number, fits: boolean, expected: string): void {
+  if (typeof value === 'number' && fits) return
+  throw new OptionError(option, `expected ${expected}, got ${shownValue(value)}`)
 }

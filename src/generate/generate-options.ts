@@ -1,6 +1,7 @@
 import {
   type OptionNames,
   refuseUnknown,
+  requireNumber,
   requirePositive,
   requireShare,
   requireWhole,
@@ -106,19 +107,14 @@ function resolveSampling(
   const topP = options.topP ?? defaults.topP ?? 1
   const minP = options.minP ?? defaults.minP ?? 0
   const repetitionPenalty = options.repetitionPenalty ?? defaults.repetitionPenalty ?? 1
-  if (!(temperature >= 0 && temperature <= 100)) {
-    throw new OptionError('temperature', `expected a number from 0 to 100, got ${temperature}`)
-  }
+  const isTemperature = temperature >= 0 && temperature <= 100
+  requireNumber('temperature', temperature, isTemperature, 'a number from 0 to 100')
   requireWhole('topK', topK, 0)
   requirePositive('topP', topP)
   requireShare('topP', topP)
   requireShare('minP', minP)
-  if (!(repetitionPenalty > 0 && repetitionPenalty <= 100)) {
-    throw new OptionError(
-      'repetitionPenalty',
-      `expected a number above 0, up to 100, got ${repetitionPenalty}`,
-    )
-  }
+  const isPenalty = repetitionPenalty > 0 && repetitionPenalty <= 100
+  requireNumber('repetitionPenalty', repetitionPenalty, isPenalty, 'a number above 0, up to 100')
   return { temperature, topK, topP, minP, repetitionPenalty }
 }
 

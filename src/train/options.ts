@@ -1,6 +1,10 @@
-import { requireOneOf, requirePositive, requireShare, requireWhole } from '../common/check-option.js'
-import { OptionError } from '../common/errors.js'
-import { shownValue } from '../common/shown-value.js'
+import {
+  requireNumber,
+  requireOneOf,
+  requirePositive,
+  requireShare,
+  requireWhole,
+} from '../common/check-option.js'
 import type { EngineName } from '../model/ops/engine.js'
 import type { CalibrationOptions } from '../pipeline/calibrate/calibration.js'
 import type { OnProgress } from '../pipeline/progress.js'
@@ -106,18 +110,13 @@ export function resolveTraining(options: TrainingOptions, learningRateDefault: n
   requireShare('distillation', distillation)
   requireShare('warmup', warmup)
   requirePositive('clip', clip)
-  if (!(heldOut > 0 && heldOut < 1)) {
-    throw new OptionError('heldOut', `expected a number between 0 and 1, got ${heldOut}`)
-  }
-  if (!(learningRate > 0 && learningRate < 1)) {
-    throw new OptionError('learningRate', `expected a number between 0 and 1, got ${learningRate}`)
-  }
-  if (!(weightDecay >= 0 && weightDecay * learningRate < 1)) {
-    throw new OptionError('weightDecay', `expected a number from 0 on, got ${weightDecay}`)
-  }
-  if (!(hiddenWeight >= 0 && hiddenWeight <= 1e6)) {
-    throw new OptionError('hiddenWeight', `expected a number from 0 to 1e6, got ${shownValue(hiddenWeight)}`)
-  }
+  const between = 'a number between 0 and 1'
+  requireNumber('heldOut', heldOut, heldOut > 0 && heldOut < 1, between)
+  requireNumber('learningRate', learningRate, learningRate > 0 && learningRate < 1, between)
+  const decays = weightDecay >= 0 && weightDecay * learningRate < 1
+  requireNumber('weightDecay', weightDecay, decays, 'a number from 0 on')
+  const isWeight = hiddenWeight >= 0 && hiddenWeight <= 1e6
+  requireNumber('hiddenWeight', hiddenWeight, isWeight, 'a number from 0 to 1e6')
   if (options.checkpoint !== undefined) requireOneOf('checkpoint', typeof options.checkpoint, ['string'])
   return {
     ...{ epochs, batch, accumulation, patience, seed, measureEvery, heldOut, distillation, warmup },

@@ -1,6 +1,6 @@
 import { basename, join } from 'node:path'
-import { requireObject, requirePath } from '../../common/check-option.js'
-import { CheckpointError, OptionError, ShapeError } from '../../common/errors.js'
+import { requireNumber, requireObject, requirePath } from '../../common/check-option.js'
+import { CheckpointError, ShapeError } from '../../common/errors.js'
 import { DTYPES, type Dtype, isDtype, tensorBytes } from '../dtype.js'
 import { fileError } from '../file-errors.js'
 import { copyFileBytes, type FileSystem, nodeFileSystem, writeAt, writeNewFile } from '../file-system.js'
@@ -107,9 +107,7 @@ export async function createCheckpointWriterOn(
   requirePath('folder', folder)
   requireObject('options', options)
   const { force = false, maxShardBytes = 5e9, metadata = { format: 'pt' }, partial } = options
-  if (!(maxShardBytes >= 1)) {
-    throw new OptionError('maxShardBytes', `expected a positive number of bytes, got ${maxShardBytes}`)
-  }
+  requireNumber('maxShardBytes', maxShardBytes, maxShardBytes >= 1, 'a positive number of bytes')
   // metadata that cannot be written is refused now, not after hours of work
   buildHeader([], metadataOf(metadata, []))
   const output = await prepareOutputFolder(system, folder, force, partial)

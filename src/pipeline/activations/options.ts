@@ -3,9 +3,8 @@ import { rangeSearches } from '../../activations/find-range.js'
 import type { ScalarGrid } from '../../baselines/scalar-options.js'
 import { scalarGrids } from '../../baselines/scalar-options.js'
 import type { StoredActivations } from '../../checkpoint/quantized/stored-activations.js'
-import { requireOneOf, requireWhole } from '../../common/check-option.js'
+import { requireNumber, requireOneOf, requireWhole } from '../../common/check-option.js'
 import { OptionError } from '../../common/errors.js'
-import { shownValue } from '../../common/shown-value.js'
 
 /**
  * Where the range of an activation's grid comes from: `token`: each token's own values (dynamic, of the cache each head's);
@@ -58,12 +57,8 @@ export function resolveActivations(options: ActivationOptions): ActivationSettin
   requireOneOf('activationRange', activationRange, activationRanges)
   requireOneOf('activationGrid', activationGrid, scalarGrids)
   const { activationPercentile = PERCENTILE } = options
-  if (!(activationPercentile >= 50 && activationPercentile <= 100)) {
-    throw new OptionError(
-      'activationPercentile',
-      `expected a number from 50 to 100, got ${shownValue(activationPercentile)}`,
-    )
-  }
+  const isPercentile = activationPercentile >= 50 && activationPercentile <= 100
+  requireNumber('activationPercentile', activationPercentile, isPercentile, 'a number from 50 to 100')
   if (options.activationPercentile !== undefined && activationRange !== 'percentile') {
     throw new OptionError(
       'activationPercentile',
