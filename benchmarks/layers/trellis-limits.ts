@@ -24,6 +24,7 @@ const settings: readonly VqOptions[] = [
   { bits: 8, vectorDim: 1 },
   { bits: 8, vectorDim: 1, codebookBits: 16 },
   {},
+  { trellisBits: 4 },
   { groupSize: 4096 },
   { groupSize: 1024 },
   { groupSize: 256 },
