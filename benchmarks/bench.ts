@@ -1,5 +1,5 @@
 /**
- * The benchmarks: `npm run bench -- [SUITE...] [--quick] [--full] [--json FILE] [--compare FILE] [--markdown FILE]`.
+ * The benchmarks: `npm run bench -- [SUITE...] [--quick] [--full] [--size N] [--json FILE] [--compare FILE] [--markdown FILE]`.
  * Each suite runs in a process of its own, so that none inherits another's memory, threads or compiled code.
  */
 import { fork } from 'node:child_process'
@@ -27,19 +27,20 @@ ${Object.entries(suites)
 
   --quick         small sizes, few runs: shows that it works, measures nothing
   --full          the large layers too, and 65536 centroids
+  --size N        of the suite layer one square layer alone, on one thread
   --json FILE     write the results; suites that did not run keep the results FILE has
   --compare FILE  one more column: the ratio to the results in FILE
   --markdown FILE replace the sections of the suites in FILE`
 
 const { values, positionals } = readArguments()
 const chosen = positionals.length > 0 ? positionals : Object.keys(suites)
-const { quick, full, json, compare, markdown } = values
+const { quick, full, size, json, compare, markdown } = values
 const earlier = compare === undefined ? undefined : await readResults(compare)
 const page = markdown === undefined ? undefined : await readFile(markdown, 'utf8')
 
 const results: Record<string, SuiteResult> = {}
 for (const name of chosen) {
-  const result = await runSuite(name, { quick, full })
+  const result = await runSuite(name, { quick, full, ...(size !== undefined && { size: Number(size) }) })
   results[name] = result
   show(name, result)
 }
@@ -53,6 +54,7 @@ function readArguments() {
       options: {
         quick: { type: 'boolean', default: false },
         full: { type: 'boolean', default: false },
+        size: { type: 'string' },
         json: { type: 'string' },
         compare: { type: 'string' },
         markdown: { type: 'string' },
@@ -61,6 +63,13 @@ function readArguments() {
     })
     const unknown = parsed.positionals.find((name) => !Object.hasOwn(suites, name))
     if (unknown !== undefined) throw new Error(`found the suite ${unknown}`)
+    const { size, markdown } = parsed.values
+    if (size !== undefined && !(Number.isInteger(Number(size)) && Number(size) >= 64))
+      throw new Error(`found --size ${size}, expected a whole number from 64`)
+    if (size !== undefined && markdown !== undefined)
+      throw new Error(
+        '--size gives a part of a section, which --markdown would put in the place of all of it',
+      )
     if (parsed.values.help) {
       console.log(usage)
       process.exit(0)

@@ -6,6 +6,8 @@ export interface SuiteOptions {
   readonly quick: boolean
   /** The large layers too, which take minutes. */
   readonly full: boolean
+  /** Of the suite `layer` this square layer alone, on one thread. */
+  readonly size?: number
 }
 
 interface Suite {

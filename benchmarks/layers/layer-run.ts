@@ -1,5 +1,12 @@
 /** One layer in a process of its own, so that its memory can be told from all else: `layer-run.ts TASK-AS-JSON`. */
-import { type LayerTask, packLayer, quantizeLayer, type VqOptions } from 'gptvq'
+import {
+  dequantizeLayer,
+  type LayerTask,
+  packLayer,
+  quantizeLayer,
+  reconstructionError,
+  type VqOptions,
+} from 'gptvq'
 import type { LayerPhase } from '../../src/gptvq/phase-clock.js'
 import { wholeBlock } from '../../src/kernels/contract.js'
 import { kernels, setThreads } from '../../src/kernels/kernels.js'
@@ -24,8 +31,12 @@ export interface LayerRun {
 export interface LayerFigures {
   /** Of each run, quantizing and packing. */
   readonly seconds: readonly number[]
+  /** The same, of all threads together: what else the machine does is not counted. */
+  readonly processorSeconds: readonly number[]
   /** Of each run; phases that did not occur are missing. */
   readonly phases: readonly Partial<Record<Phase, number>>[]
+  /** Relative error of the layer, the same in each run; null where none was quantized. */
+  readonly error: number | null
   /** Of each run of the product `W H` on the same threads. */
   readonly productSeconds: readonly number[]
   /** Largest resident set until the first run was over. */
@@ -48,7 +59,9 @@ async function figuresOf(run: LayerRun): Promise<LayerFigures> {
   }
   return {
     seconds: results.map(({ seconds }) => seconds),
+    processorSeconds: results.map(({ processorSeconds }) => processorSeconds),
     phases: results.map(({ phases }) => phases),
+    error: results.length > 0 ? results[0].errorOf() : null,
     productSeconds: run.rows > 0 ? await productSeconds(run) : [],
     peakBytes,
   }
@@ -69,9 +82,13 @@ async function quantize({ rows, cols, options }: LayerRun) {
     },
   }
   const start = performance.now()
+  const cpu = process.cpuUsage()
   const layer = await quantizeLayer(weight, hessian, timed)
   phases.pack = await secondsOf(() => packLayer(layer))
-  return { seconds: (performance.now() - start) / 1000, phases }
+  const seconds = (performance.now() - start) / 1000
+  const { user, system } = process.cpuUsage(cpu)
+  const errorOf = () => reconstructionError(weight, dequantizeLayer(layer), hessian).relative
+  return { seconds, processorSeconds: (user + system) / 1e6, phases, errorOf }
 }
 
 /** `W H`: as many operations as everything else of a layer is measured by. */

@@ -8,7 +8,7 @@ import type { SuiteOptions } from '../common/suites.js'
 import { generatorInWords } from '../common/synthetic.js'
 import type { LayerFigures, LayerRun, Phase } from './layer-run.js'
 
-/** The paper's 2-D setting (100 EM iterations, codebook update), and what this package does unless told otherwise. */
+/** The paper's 2-D setting (100 EM iterations, codebook update), and what this package does unless told otherwise; less of that. */
 const layerSettings: readonly { name: string; options: VqOptions }[] = [
   {
     name: 'paper',
@@ -20,6 +20,8 @@ const layerSettings: readonly { name: string; options: VqOptions }[] = [
       refinementRounds: 0,
     },
   },
+  { name: 'plain', options: { trellisBits: 0 } },
+  { name: 'trellis of 8 bits', options: { trellisBits: 4 } },
   { name: 'default', options: {} },
 ]
 
@@ -43,7 +45,7 @@ interface Measured {
 }
 
 /** Whole layers: how long, in which phase, in how much memory, and how that grows. */
-export async function run({ quick, full }: SuiteOptions): Promise<Table[]> {
+export async function run({ quick, full, size }: SuiteOptions): Promise<Table[]> {
   const most = threadCount()
   const warmUp = quick ? 32 : 256
   const idleBytes = new Map<number, number>()
@@ -52,10 +54,10 @@ export async function run({ quick, full }: SuiteOptions): Promise<Table[]> {
     idleBytes.set(threads, idle.peakBytes)
   }
   const measured: Measured[] = []
-  for (const shape of shapes(quick, full)) {
+  for (const shape of size === undefined ? shapes(quick, full) : [{ rows: size, cols: size }]) {
     for (const { name, options } of layerSettings) {
-      for (const threads of quick ? [most] : threadCounts(shape, most)) {
-        const repeats = shape.rows <= 2048 && !quick ? 3 : 1
+      for (const threads of size !== undefined ? [1] : quick ? [most] : threadCounts(shape, most)) {
+        const repeats = shape.rows <= 2048 && !quick && size === undefined ? 3 : 1
         console.error(`layer: ${shape.rows} x ${shape.cols}, ${name}, threads: ${threads}`)
         const figures = await inOwnProcess({ ...shape, warmUp, threads, repeats, options })
         measured.push({ shape, settings: name, threads, figures, idleBytes: idleBytes.get(threads)! })
@@ -112,13 +114,17 @@ function timeTable(measured: readonly Measured[]): Table {
     title: 'Whole layers',
     note:
       '2-D, 2 bits, at most 2.125 bits per value. `paper`: 100 EM iterations from Mahalanobis seeds, codebook update; ' +
-      '`default`: three tries per codebook, block scales of 64, codebook update, up to 8 rounds of refinement. Product: `W H` by the kernels on the same threads, in the same process ' +
+      '`plain` (`trellisBits: 0`): three tries per codebook, block scales of 64, codebook update, up to 8 rounds of ' +
+      'refinement; `default`: a trellis of 12 bits in the place of fitted codebooks; one of 8 bits has `trellisBits: 4`. ' +
+      'Processor seconds are those of all threads. Error: relative, of the output under the Hessian. Product: `W H` by the kernels on the same threads, in the same process ' +
       `afterwards. Synthetic layers: ${generatorInWords}; the Hessian is that of inputs without end.`,
     columns: [
       ...nameColumns,
       { key: 'seconds', label: 'seconds', digits: 3 },
       { key: 'spread', label: 'spread %', decimals: 0 },
       { key: 'runs', label: 'runs', decimals: 0 },
+      { key: 'processor', label: 'processor s', digits: 3 },
+      { key: 'error', label: 'error', digits: 3 },
       { key: 'product', label: 'one product, s', digits: 3 },
       { key: 'products', label: 'in products', digits: 3 },
     ],
@@ -129,6 +135,8 @@ function timeTable(measured: readonly Measured[]): Table {
         ...nameOf(layer),
         ...timing,
         spread: spreadOf(timing),
+        processor: medianOf(layer.figures.processorSeconds),
+        error: layer.figures.error,
         product,
         products: timing.seconds / product,
       }

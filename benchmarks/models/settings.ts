@@ -201,7 +201,7 @@ async function settings(): Promise<string> {
 async function row(
   options: VqOptions,
   measured: readonly BenchmarkLayer[] = layers,
-  label = optionsInWords(options) || 'default',
+  label = optionsInWords(options) || '`trellisBits: 0` alone',
 ): Promise<string[]> {
   console.error(label)
   let [bits, weights, error, heldOutError] = [0, 0, 0, 0]

@@ -8,7 +8,12 @@ import {
   requireWhole,
 } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
-import { type LayoutOptions, type LayoutSettings, resolveLayoutOptions } from '../packing/layout-options.js'
+import {
+  type LayoutOptions,
+  type LayoutSettings,
+  MOST_INDEX_BITS,
+  resolveLayoutOptions,
+} from '../packing/layout-options.js'
 
 /** How a vector measures its distance to a centroid: the full d x d metric, or only its diagonal. */
 export type VectorMetric = 'full' | 'diagonal'
@@ -90,7 +95,7 @@ const PLAIN_ONLY = [
   'codebookUpdateSteps',
 ] as const satisfies readonly (keyof VqOptions)[]
 
-/** Bits of an index above which the rows above have too few to add. */
+/** Bits of an index above which the rows above have too few to add, where plain codebooks can have as many. */
 const MOST_TRELLIS_INDEX_BITS = 10
 
 /** The settings of a layer as options that give them again. */
@@ -110,10 +115,8 @@ function trellisBitsOf(options: VqOptions): number {
   const { vectorDim = 2, bits = 2, trellisBits, codebookBits } = options
   const plain = PLAIN_ONLY.find((name) => options[name] !== undefined)
   if (trellisBits === undefined) {
-    const indexBits = Math.round(bits * vectorDim)
-    const isInReach = indexBits >= 1 && indexBits <= MOST_TRELLIS_INDEX_BITS
-    const isPlain = plain !== undefined || codebookBits === 16 || !isInReach
-    return isPlain ? 0 : MOST_KEY_BITS - indexBits
+    if (plain !== undefined || codebookBits === 16) return 0
+    return defaultTrellisBits(bits, vectorDim)
   }
   if (trellisBits > 0 && plain !== undefined) {
     throw new OptionError(
@@ -122,6 +125,13 @@ function trellisBitsOf(options: VqOptions): number {
     )
   }
   return trellisBits
+}
+
+/** 12 bits in all, as long as an index leaves some; too few bits for an index are refused as those of a trellis. */
+function defaultTrellisBits(bits: number, vectorDim: number): number {
+  const indexBits = Math.round(bits * vectorDim)
+  if (Number.isInteger(bits) && (indexBits < 1 || indexBits > MOST_TRELLIS_INDEX_BITS)) return 0
+  return indexBits <= MOST_INDEX_BITS ? MOST_KEY_BITS - Math.max(1, indexBits) : 0
 }
 
 /**

@@ -1,7 +1,8 @@
 import { MOST_KEY_BITS } from '../codebook/constant-codebook.js'
 import type { CodebookBits } from '../codebook/store-codebook.js'
-import { requireOneOf, requireWhole } from '../common/check-option.js'
+import { isWithin, requireOneOf, requireWhole } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
+import { shownValue } from '../common/shown-value.js'
 import { type ScaleBlockSize, scaleBlockSizes } from './block-scales.js'
 
 /** The order in which the columns of a layer are quantized, and in which vectors and groups are formed. */
@@ -22,32 +23,41 @@ export interface LayoutOptions {
   /**
    * A trellis code where above 0: a centroid is named by a vector's own index and by as many bits of those of the rows
    * above it. The codebook of `2^(bits * vectorDim + trellisBits)` centroids (the exponent rounded), at most 4096, is one
-   * that the library has, so that a group stores its scale alone; a group then has 256 rows where nothing else is said,
-   * and the bits of indices are what meets `bpv`. 0: plain codebooks, fitted to the layer. `quantizeLayer` and
-   * `quantizeModel` take 12 bits in all by default; 0 with more than 10 bits an index, or where an option is given that
-   * belongs to plain codebooks (`kmeans...`, `restarts`, `codebookUpdateSteps`, 16 `codebookBits`).
+   * that the library has, so that a group stores its scale alone; a group then has about 256 rows where nothing else is
+   * said, and the bits of indices are what meets `bpv`. 0: plain codebooks, fitted to the layer. `quantizeLayer` and
+   * `quantizeModel` take 12 bits in all by default; 0 with more than 10 bits an index (11 where `bits` are not whole), or
+   * where an option is given that belongs to plain codebooks (`kmeans...`, `restarts`, `codebookUpdateSteps`, 16
+   * `codebookBits`).
    */
   trellisBits?: number
   /**
    * With `trellisBits`: `'fitted'` (default) gives the columns of vectors that lose most longer indices than others, as
-   * many bits in all; their widths are stored, 4 bits a column of vectors. `'same'` gives all the same.
+   * many bits in all; their widths are stored, 4 bits a column of vectors. `'same'` gives all the same, `bits *
+   * vectorDim`, which must be whole; it does not go with bits that are mixed.
    */
   indexWidths?: IndexWidths
-  /** Weights per codebook, a multiple of `columnsPerGroup`. Excludes `bpv`. */
+  /**
+   * Weights per codebook, a multiple of `columnsPerGroup`. With a trellis the streams of indices start anew in each group,
+   * and their first rows are worse than the rest: groups of fewer than 64 rows spoil what a trellis gains, so leave it
+   * out there. Excludes `bpv`.
+   */
   groupSize?: number
   /** Columns per group, default 256 (or `groupSize` where that is less), a multiple of `vectorDim`. */
   columnsPerGroup?: number
   /**
-   * Bits per value at most, all stored bytes counted: picks the smallest groups that keep within it. Excludes
-   * `groupSize`. When neither is given, `bits + 0.125` (with block scales of fewer than 64 weights
-   * `bits + 0.0625 + 4 / scaleBlockSize`), or one codebook per column group where a layer is too small.
+   * Bits per value at most, all stored bytes counted. With a trellis the bits of indices meet it, and more than these
+   * can make use of is refused; with `indexWidths: 'same'` it is a limit alone, since `bits` say what is stored. With plain
+   * codebooks it picks the smallest groups that keep within it. Excludes `groupSize`. When neither is given, `bits + 0.125`
+   * (with block scales of fewer than 64 weights `bits + 0.0625 + 4 / scaleBlockSize`), or what a layer takes that is too
+   * small for it.
    */
   bpv?: number
   /** Bits of a stored codebook element: 8 (default) or 16. */
   codebookBits?: CodebookBits
   /**
    * Consecutive weights of a row that share a 4-bit scale: 16, 32, 64 or 128; `columnsPerGroup` must be a multiple. Or
-   * `'none'`. Default: 64; `'none'` where `columnsPerGroup` is no multiple of 64, or `bpv` is less than `bits + 0.1`.
+   * `'none'`. Default: 64; `'none'` where `columnsPerGroup` is no multiple of 64, or `bpv` leaves too little room: less
+   * than `bits + 0.1`, with a trellis less than `1 / vectorDim + 0.07` (with `indexWidths: 'same'` than `bits + 0.07`).
    */
   scaleBlockSize?: ScaleBlockSize | 'none'
   /**
@@ -73,6 +83,9 @@ export interface LayoutSettings {
   readonly columnOrder: ColumnOrder
 }
 
+/** Bits of an index that leave one to the rows above. */
+export const MOST_INDEX_BITS = MOST_KEY_BITS - 1
+
 /** At equal bits better than none, and than most other sizes, for 1 to 4 bits in 1, 2 and 4 dimensions (docs/settings.md). */
 const DEFAULT_SCALE_BLOCK = 64
 /** Bits per value beside the indices below which scales would leave too little to codebooks. */
@@ -90,10 +103,10 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
   const { columnOrder = 'natural', indexWidths = 'fitted' } = options
   requireOneOf('vectorDim', vectorDim, [1, 2, 4])
   requireOneOf('codebookBits', codebookBits, [8, 16])
-  requireWhole('trellisBits', trellisBits, 0, MOST_KEY_BITS - 1)
+  requireWhole('trellisBits', trellisBits, 0, MOST_INDEX_BITS)
   requireOneOf('indexWidths', indexWidths, ['fitted', 'same'])
   if (trellisBits > 0) requireTrellis(bits, vectorDim, trellisBits, codebookBits, indexWidths)
-  else requireWhole('bits', bits, 1, 8)
+  else requirePlainBits(bits, vectorDim)
   if (trellisBits === 0 && indexWidths === 'same') {
     throw new OptionError(
       'indexWidths',
@@ -113,7 +126,10 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
   if (groupSize !== undefined) requireGroupSize(groupSize, vectorDim, stored, bpv)
   const fewestBits = trellisBits > 0 && indexWidths === 'fitted' ? 1 / vectorDim : bits
   if (bpv !== undefined && !(Number.isFinite(bpv) && bpv > fewestBits)) {
-    throw new OptionError('bpv', `expected more than the ${fewestBits} index bits per weight, got ${bpv}`)
+    throw new OptionError(
+      'bpv',
+      `expected more than the ${fewestBits} index bits per weight, got ${shownValue(bpv)}`,
+    )
   }
   const columnsPerGroup = resolveColumnsPerGroup(options.columnsPerGroup, groupSize, vectorDim)
   const least = trellisBits > 0 ? fewestBits + LEAST_TRELLIS_OVERHEAD : bits + LEAST_OVERHEAD_WITH_SCALES
@@ -132,6 +148,18 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
   }
 }
 
+function requirePlainBits(bits: number, vectorDim: number): void {
+  if (Number.isFinite(bits) && !Number.isInteger(bits) && bits > 1 && bits < 8) {
+    const most = Math.min(8, MOST_INDEX_BITS / vectorDim)
+    throw new OptionError(
+      'bits',
+      `expected a whole number from 1 to 8, got ${bits}: that is what plain codebooks have; a trellis takes any ` +
+        `number up to ${most} with vectorDim ${vectorDim}, as long as no option asks for plain codebooks`,
+    )
+  }
+  requireWhole('bits', bits, 1, 8)
+}
+
 function requireTrellis(
   bits: number,
   vectorDim: number,
@@ -139,13 +167,13 @@ function requireTrellis(
   codebookBits: number,
   indexWidths: IndexWidths,
 ): void {
-  const isWhole = Number.isInteger(bits * vectorDim)
-  if (!(bits >= 1 / vectorDim && bits <= 8) || (indexWidths === 'same' && !isWhole)) {
+  const isInRange = isWithin(bits, 1 / vectorDim, 8)
+  const fits = isInRange && (indexWidths === 'fitted' || Number.isInteger(bits * vectorDim))
+  const whole = indexWidths === 'same' ? ` that makes bits times vectorDim (${vectorDim}) whole` : ''
+  if (!fits) {
     throw new OptionError(
       'bits',
-      `expected a number from ${1 / vectorDim} to 8${
-        indexWidths === 'same' ? ` that makes bits times vectorDim (${vectorDim}) whole` : ''
-      }, got ${bits}`,
+      `expected a number from ${1 / vectorDim} to 8${whole}, got ${shownValue(bits)}`,
     )
   }
   const indexBits = Math.round(bits * vectorDim)

@@ -1,3 +1,4 @@
+import { MOST_KEY_BITS } from '../codebook/constant-codebook.js'
 import { OptionError } from '../common/errors.js'
 import { packedRowBytes } from '../kernels/bits.js'
 import { RATIO_BITS, SCALE_BITS } from './block-scales.js'
@@ -20,7 +21,8 @@ import {
  * is narrower) by as many rows as `groupSize` gives or `bpv` allows. The indices of a trellis have as many bits as `bpv`
  * leaves to them, in all columns about the same.
  *
- * @throws OptionError when `bpv` cannot be met, naming the least that can be, or a group holds no whole vector
+ * @throws OptionError when `bpv` cannot be met, naming the least that can be, or is more than a trellis can make use of,
+ *   naming the most, or a group holds no whole vector
  */
 export function layoutOf(rows: number, cols: number, settings: LayoutSettings): VqLayout {
   const { vectorDim, bits, groupSize, bpv, scaleBlockSize } = settings
@@ -64,6 +66,7 @@ function withTrellis(layout: VqLayout, settings: LayoutSettings, allowed: number
   const least = storedBits(of(fewest), settings)
   if (bpv !== undefined && least > allowed) throw unreachable(of(fewest), settings, least)
   if (indexWidths === 'same') return of(fewest)
+  if (bpv !== undefined) requireUse(of(vectors * keyBits), settings, bpv)
   const nominal = Math.round(bits * vectors * layout.vectorDim)
   if (groupSize !== undefined) return of(nominal)
   // rows are whole bytes
@@ -71,6 +74,24 @@ function withTrellis(layout: VqLayout, settings: LayoutSettings, allowed: number
   const total = Math.min(8 * rowBytes, vectors * keyBits)
   // where nobody asked for less, a small layer takes more bits per value
   return of(bpv === undefined ? Math.max(nominal, total) : total)
+}
+
+/** Layers differ in what they store beside indices: a bpv is refused only where it is more than this over the most. */
+const ROOM_FOR_OVERHEAD = 1.01
+
+/** Refuses bits per value that the longest indices would leave unused. @param longest the layout with these */
+function requireUse(longest: VqLayout, settings: LayoutSettings, bpv: number): void {
+  const { rows, cols, vectorDim, trellis } = longest
+  const most = storedBits(longest, settings) / (rows * cols)
+  if (bpv <= ROOM_FOR_OVERHEAD * most) return
+  const { keyBits } = trellis!
+  const more = keyBits < MOST_KEY_BITS ? ', raise trellisBits' : ''
+  throw new OptionError(
+    'bpv',
+    `${bpv} is more than the ${roundedUp(most)} that a trellis of ${keyBits} bits with vectorDim ` +
+      `${vectorDim} can make use of in a ${rows} x ${cols} layer; lower bpv${vectorDim > 1 ? ' or vectorDim' : ''}${more}, ` +
+      'or take plain codebooks (trellisBits 0)',
+  )
 }
 
 /** Widths of `total` bits that differ by one at most. */

@@ -6,6 +6,7 @@ import { decodeBfloats, encodeBfloats } from '../kernels/half.js'
 import { type BlockScales, SCALE_BITS } from './block-scales.js'
 import { packPermutation, permutationBytes, unpackPermutation } from './permutation.js'
 import { requireLength } from './require-length.js'
+import { requireTrellis } from './require-trellis.js'
 import { indicesOfKeys, keysOfIndices, WIDTH_BITS, widthBytes } from './trellis-keys.js'
 import {
   blocksPerRow,
@@ -77,7 +78,7 @@ export function packLayer(layer: VqLayer): PackedLayer {
 }
 
 /**
- * Checks that the lengths of all arrays follow from the layout.
+ * Checks that the lengths of all arrays follow from the layout, and that its trellis is one.
  *
  * @throws ShapeError naming the array that has another
  */
@@ -88,12 +89,20 @@ export function requirePackedLayer({
   codebookScales,
   blockScales,
   permutation,
+  widths,
 }: PackedLayer): void {
   const { rows, cols } = layout
   const groups = rowGroupsOf(layout) * columnGroupsOf(layout)
   const owner =
     `a ${rows} x ${cols} layer of ${layout.vectorDim}-D vectors with ${layout.bits} bits and groups of ` +
     `${layout.rowsPerGroup} x ${layout.columnsPerGroup}`
+  requireLength(
+    'stored widths',
+    widths?.length ?? 0,
+    layout.trellis ? widthBytes(vectorsPerRow(layout)) : 0,
+    owner,
+  )
+  requireTrellis(layout, widths && unpackWidths(widths, vectorsPerRow(layout)), owner)
   requireLength('indices', indices.length, rows * indexRowBytes(layout), owner)
   const stored = isTrellis(layout) ? 0 : groups * centroidsOf(layout) * layout.vectorDim
   requireLength('codebooks', codebooks.length, stored, owner)

@@ -49,6 +49,9 @@ const cases: Record<string, Partial<QuantizeModelOptions>> = {
     groupSize: 640,
     columnOrder: 'activation',
   },
+  'a trellis of 4-D vectors, without scales': { ...trellis, vectorDim: 4, bits: 1, scaleBlockSize: 'none' },
+  'a trellis whose indices are all of 3 bits': { ...trellis, bits: 1.5, indexWidths: 'same' },
+  'trellises of mixed bits': { ...trellis, bpv: 3, refinementRounds: 1 },
   'a trellis of single weights': { ...trellis, vectorDim: 1, bits: 1, trellisBits: 5 },
   'GPTQ, 3 bits, groups that do not divide': {
     ...{ calibration: quick.calibration, sequences: 4, sequenceLength: 32 },
@@ -149,6 +152,10 @@ describe.skipIf(python === undefined && !process.env.CI)('the Python program of 
     'block scales and activation order',
     'a trellis, with block scales',
     'a trellis, 1.5 bits, starts every 20 rows, activation order',
+    'a trellis of 4-D vectors, without scales',
+    'a trellis whose indices are all of 3 bits',
+    'trellises of mixed bits',
+    'a trellis of single weights',
     'GPTQ, 3 bits, groups that do not divide',
   ])('agrees with gptvq dequantize bit for bit: %s', async (name) => {
     const [, program] = /```python\n([\s\S]*?)```/.exec(await readFile(page, 'utf8'))!

@@ -23,16 +23,38 @@ const codes: fc.Arbitrary<TrellisShape> = fc
   .filter(([w, more]) => w + more <= 10)
   .map(([indexBits, more]) => ({ indexBits, stateBits: indexBits + more }))
 
-export const searchShapes: fc.Arbitrary<SearchShape> = fc
-  .record({
-    code: codes,
-    rows: fc.integer({ min: 1, max: 40 }),
-    rowsPerStart: fc.integer({ min: 0, max: 45 }),
-    vectorDim: fc.constantFrom(1, 2, 4),
-    isScaled: fc.boolean(),
-    seed: fc.integer({ min: 0, max: 1e6 }),
-  })
-  .map(({ code, ...shape }) => ({ ...shape, ...code }))
+/** The lengths in use, with any index; they take long, so that cases are few and low. */
+const longCodes: fc.Arbitrary<TrellisShape> = fc
+  .record({ indexBits: fc.integer({ min: 1, max: 12 }) })
+  .map(({ indexBits }) => ({ indexBits, stateBits: 12 }))
+
+/** One of a few cases with a long code, and no more than `most` rows. */
+function mostlyShort<T>(
+  short: fc.Arbitrary<TrellisShape>,
+  most: { readonly short: number; readonly long: number },
+  shapes: (codes: fc.Arbitrary<TrellisShape>, rows: fc.Arbitrary<number>) => fc.Arbitrary<T>,
+): fc.Arbitrary<T> {
+  return fc.oneof(
+    { weight: 6, arbitrary: shapes(short, fc.integer({ min: 1, max: most.short })) },
+    { weight: 1, arbitrary: shapes(longCodes, fc.integer({ min: 1, max: most.long })) },
+  )
+}
+
+export const searchShapes: fc.Arbitrary<SearchShape> = mostlyShort(
+  codes,
+  { short: 40, long: 10 },
+  (code, rows) =>
+    fc
+      .record({
+        code,
+        rows,
+        rowsPerStart: fc.integer({ min: 0, max: 45 }),
+        vectorDim: fc.constantFrom(1, 2, 4),
+        isScaled: fc.boolean(),
+        seed: fc.integer({ min: 0, max: 1e6 }),
+      })
+      .map(({ code, ...shape }) => ({ ...shape, ...code })),
+)
 
 /** Values of one sort: normal, or small whole numbers, which float32 adds and multiplies without rounding. */
 export type Values = 'normal' | 'whole'
@@ -88,25 +110,30 @@ export interface BlockShape extends TrellisShape {
   readonly scaleBlockSize?: number
 }
 
-export const blockShapes: fc.Arbitrary<BlockShape> = fc
-  .record({
-    code: codes.filter(({ stateBits }) => stateBits <= 8),
-    rows: fc.integer({ min: 1, max: 30 }),
-    vectors: fc.integer({ min: 1, max: 5 }),
-    d: fc.constantFrom(1, 2, 4),
-    group: fc.integer({ min: 0, max: 2 }),
-    rowsPerGroup: fc.integer({ min: 1, max: 40 }),
-    gap: fc.integer({ min: 0, max: 3 }),
-    seed: fc.integer({ min: 0, max: 1e6 }),
-    isShared: fc.boolean(),
-    vectorsPerScale: fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined }),
-  })
-  .map(({ code, vectors, vectorsPerScale, ...shape }) => ({
-    ...shape,
-    ...code,
-    width: vectors * shape.d,
-    ...(vectorsPerScale && { scaleBlockSize: vectorsPerScale * shape.d }),
-  }))
+export const blockShapes: fc.Arbitrary<BlockShape> = mostlyShort(
+  codes.filter(({ stateBits }) => stateBits <= 8),
+  { short: 30, long: 6 },
+  (code, rows) =>
+    fc
+      .record({
+        code,
+        rows,
+        vectors: fc.integer({ min: 1, max: 5 }),
+        d: fc.constantFrom(1, 2, 4),
+        group: fc.integer({ min: 0, max: 2 }),
+        rowsPerGroup: fc.integer({ min: 1, max: 40 }),
+        gap: fc.integer({ min: 0, max: 3 }),
+        seed: fc.integer({ min: 0, max: 1e6 }),
+        isShared: fc.boolean(),
+        vectorsPerScale: fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined }),
+      })
+      .map(({ code, vectors, vectorsPerScale, ...shape }) => ({
+        ...shape,
+        ...code,
+        width: vectors * shape.d,
+        ...(vectorsPerScale && { scaleBlockSize: vectorsPerScale * shape.d }),
+      })),
+)
 
 /** The same, the last vector narrower than d. */
 export const raggedBlocks = fc

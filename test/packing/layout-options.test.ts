@@ -91,7 +91,7 @@ describe('resolveLayoutOptions', () => {
   it.each<[string, LayoutOptions, RegExp]>([
     ['vectorDim', { vectorDim: 3 as 2 }, /one of 1, 2, 4, got 3/],
     ['vectorDim', { vectorDim: 0 as 2 }, /got 0/],
-    ['vectorDim', { vectorDim: '2' as unknown as 2 }, /got 2/],
+    ['vectorDim', { vectorDim: '2' as unknown as 2 }, /got "2"/],
     ['bits', { bits: 0 }, /from 1 to 8, got 0/],
     ['bits', { bits: 9, vectorDim: 1 }, /from 1 to 8, got 9/],
     ['bits', { bits: 2.5 }, /got 2\.5/],

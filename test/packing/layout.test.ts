@@ -85,6 +85,42 @@ describe('layoutOf with bpv', () => {
   })
 })
 
+describe('layoutOf with bpv and a trellis', () => {
+  const most = (error: unknown) =>
+    Number(/is more than the ([\d.]+) that/.exec((error as Error).message)?.[1])
+
+  it.each([
+    [1, 8, 4, 13],
+    [2, 2, 8, 7.125],
+    [2, 1, 10, 7],
+    [4, 2, 4, 4],
+  ] as const)(
+    'refuses %i-D bits that no index can have, naming the most that all take',
+    (vectorDim, bits, trellisBits, bpv) => {
+      const options = { vectorDim, bits, trellisBits, bpv }
+      const error = thrownBy(() => cut(256, 256, options))
+      expect(error).toMatchObject({ option: 'bpv', message: expect.stringMatching(/trellisBits 0/) })
+      const layout = cut(256, 256, { ...options, bpv: most(error) })
+      expect(Math.min(...layout.trellis!.widths)).toBe(12)
+      expect(packedBits(layout, 8) / 256 ** 2).toBeCloseTo(most(error), 3)
+    },
+  )
+
+  it('advises a longer trellis where there is one', () => {
+    expect(() => cut(256, 256, { trellisBits: 1, bpv: 4 })).toThrow(/trellis of 5 bits .*raise trellisBits/)
+  })
+
+  it('takes a bpv that smaller layers beside it can use', () => {
+    const options = { bits: 4, trellisBits: 4, bpv: 6.08 }
+    expect(() => [cut(64, 64, options), cut(2048, 2048, options)]).not.toThrow()
+  })
+
+  it('is a limit alone where all indices are the same', () => {
+    const options = { trellisBits: 8, indexWidths: 'same' } as const
+    expect(cut(256, 256, { ...options, bpv: 3 })).toEqual(cut(256, 256, options))
+  })
+})
+
 describe('layoutOf without bpv', () => {
   it('aims at bits + 0.125: the paper’s setting, 2.125 bits with vectors of 2', () => {
     const layout = cut(1152, 1024, { scaleBlockSize: 'none' })

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { ShapeError } from '../../src/common/errors.js'
 import { type PackedLayer, packLayer, unpackLayer } from '../../src/packing/pack-layer.js'
-import { dequantizeLayer, type VqLayer } from '../../src/packing/vq-layer.js'
+import { dequantizeLayer, emptyLayer, type VqLayer } from '../../src/packing/vq-layer.js'
 import { thrownBy } from '../support/tolerance.js'
 import { layers, randomLayer } from './layers.js'
 
@@ -98,6 +98,59 @@ describe('packed block scales', () => {
     expect(() => dequantizeLayer({ ...randomLayer(scaled, 8, 1), blockScales: undefined })).toThrow(
       /block scales: found 0 codes, a 2 x 80 layer with scaleBlockSize 32 needs 6/,
     )
+  })
+})
+
+describe('a packed layer with a trellis', () => {
+  const widths = Uint8Array.of(4, 1, 6, 3, 6)
+  const layout = {
+    ...{ rows: 3, cols: 10, vectorDim: 2, bits: 2, columnsPerGroup: 4, rowsPerGroup: 2 },
+    trellis: { keyBits: 6, widths },
+  }
+  const packed = packLayer(emptyLayer(layout, 8))
+  const changed = (
+    trellis: Partial<typeof layout.trellis>,
+    others: Partial<PackedLayer> = {},
+  ): PackedLayer => ({
+    ...{ ...packed, layout: { ...layout, trellis: { ...layout.trellis, ...trellis } } },
+    ...others,
+  })
+
+  it('is unpacked to finite weights', () => {
+    expect(dequantizeLayer(unpackLayer(packed)).data.every(Number.isFinite)).toBe(true)
+  })
+
+  it.each<[string, PackedLayer, RegExp]>([
+    [
+      'keys of fewer bits than indices',
+      changed({ keyBits: 3 }),
+      /widths: found 4 bits in column 0.* 1 to the 3/,
+    ],
+    ['keys of more bits than the codebook has', changed({ keyBits: 16 }), /keyBits: found 16.* 1 to 12/],
+    ['keys of no bits', changed({ keyBits: 0 }), /keyBits: found 0/],
+    ['keys of a part of a bit', changed({ keyBits: 6.5 }), /keyBits: found 6\.5/],
+    ['indices of no bits', changed({ widths: Uint8Array.of(4, 0, 6, 3, 6) }), /found 0 bits in column 1/],
+    [
+      'widths of too few columns',
+      changed({ widths: widths.slice(1) }),
+      /widths of the trellis: found 4 .*needs 5/,
+    ],
+    [
+      'other widths than are stored',
+      changed({ widths: Uint8Array.of(4, 1, 3, 6, 6) }),
+      /column 2 has 3 .* 6 stored/,
+    ],
+    ['no stored widths', changed({}, { widths: undefined }), /stored widths: found 0 elements.* needs 3/],
+    ['vectors of 5', { ...packed, layout: { ...layout, vectorDim: 5 } }, /widths|vectorDim/],
+    [
+      'stored widths without a trellis',
+      { ...packed, layout: { ...layout, trellis: undefined } },
+      /stored widths: found 3/,
+    ],
+  ])('is refused with %s', (_, damaged, message) => {
+    const error = thrownBy(() => unpackLayer(damaged))
+    expect(error).toBeInstanceOf(ShapeError)
+    expect((error as Error).message).toMatch(message)
   })
 })
 

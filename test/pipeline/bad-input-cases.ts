@@ -261,6 +261,20 @@ export const badOptions: Record<string, BadInput> = {
     'got 2',
   ),
   'a bpv below any bits': option({ bpv: 0.55 }, 'bpv', 'cannot be met'),
+  'bits of no trellis and no plain codebook': option({ bits: 5.9 }, 'bits', 'got 5.9', 'up to 5.5'),
+  'a bpv that the trellis cannot use': option(
+    { bits: 2, bpv: 8 },
+    'bpv',
+    'q_proj',
+    '8 is more than',
+    'lower',
+  ),
+  'mixed bits where all indices are the same': option(
+    { bpv: 2.5, indexWidths: 'same' },
+    'indexWidths',
+    'mixed',
+    'set bits to a number',
+  ),
   'a bpv beside a group size': option({ bpv: 3, groupSize: 64 }, 'bpv', 'not both'),
   'a bpv that no group size reaches': option({ bpv: 2.001, trellisBits: 0 }, 'bpv', '2.001'),
   'an option that there is not': option(

@@ -157,8 +157,9 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
     }
   }
   if (record.format !== 'vq') throw damaged(where, 'format', record.format, '"vq" or "scalar"')
-  const vectorDim = whole('vector_dim', record.vector_dim, 16)
   const isTrellis = record.key_bits !== undefined
+  const vectorDim = whole('vector_dim', record.vector_dim, 16)
+  if (isTrellis && ![1, 2, 4].includes(vectorDim)) throw damaged(where, 'vector_dim', vectorDim, '1, 2 or 4')
   const bits = isTrellis ? meanBits(record.bits, where) : whole('bits', record.bits, 8)
   if (!isTrellis) whole('bits times vector_dim', bits * vectorDim, 16)
   const columns = whole('columns_per_group', record.columns_per_group)
@@ -167,6 +168,8 @@ function parseRecord(record: Record<string, unknown>, where: string): ModuleReco
   const codebookBits = record.codebook_bits
   if (codebookBits !== 8 && codebookBits !== 16)
     throw damaged(where, 'codebook_bits', codebookBits, '8 or 16')
+  if (isTrellis && codebookBits !== 8)
+    throw damaged(where, 'codebook_bits', codebookBits, '8, since the layer has a trellis')
   return {
     format: 'vq',
     ...common,

@@ -163,18 +163,22 @@ const vectorFlags = {
   indexWidths: {
     kind: 'choice',
     choices: ['fitted', 'same'] satisfies readonly VqOptions['indexWidths'][],
-    help: "bits of a trellis' indices: longer ones in the columns that lose most, or all the same",
+    help: "bits of a trellis' indices: longer ones in the columns that lose most, or --bits in all, which are then not mixed",
     default: 'fitted',
   },
   groupSize: {
     kind: 'whole',
-    help: 'weights that share a codebook (for gptq and rtn: a scale); excludes --bpv',
-    default: 'chosen by --bpv; 128 for gptq and rtn',
+    help:
+      'weights that share a codebook (for gptq and rtn: a scale); with a trellis those of one start of its streams, at ' +
+      'fewer than 64 rows a loss; excludes --bpv',
+    default: 'chosen by --bpv, with a trellis about 256 rows; 128 for gptq and rtn',
   },
   columnsPerGroup: { kind: 'whole', help: 'columns per group', default: '256' },
   bpv: {
     kind: 'number',
-    help: 'bits per value at most, all stored bytes counted: picks the group size',
+    help:
+      'bits per value at most, all stored bytes counted: sets the bits of indices, with plain codebooks the group size; ' +
+      'without --bits, --set and --group-size bits are mixed (see --bits)',
     default: '--bits + 0.125',
   },
   codebookBits: {
@@ -187,7 +191,8 @@ const vectorFlags = {
     kind: 'choice',
     choices: ['none', 16, 32, 64, 128] satisfies readonly VqOptions['scaleBlockSize'][],
     help: 'weights of a row that share a 4-bit scale',
-    default: '64; none where --columns-per-group is no multiple of 64, or --bpv less than --bits + 0.1',
+    default:
+      '64; none where --columns-per-group is no multiple of 64, or --bpv less than --bits + 0.1 (with a trellis than 1 / --vector-dim + 0.07)',
   },
   columnOrder: {
     kind: 'choice',

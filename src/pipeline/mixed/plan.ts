@@ -1,3 +1,4 @@
+import { requirePositive } from '../../common/check-option.js'
 import { OptionError } from '../../common/errors.js'
 import type { VqOptions } from '../../gptvq/options.js'
 import type { LinearLayer } from '../../model/decoder/linears.js'
@@ -25,9 +26,7 @@ export interface PlannedLayer {
  * @throws OptionError when the budget is below what the layers take at least, or above what they can make use of
  */
 export function planBudget(linears: readonly LinearLayer[], options: VqOptions, bpv: number): BudgetPlan {
-  if (!Number.isFinite(bpv) || bpv <= 0) {
-    throw new OptionError('bpv', `expected a number of bits per value above 0, got ${bpv}`)
-  }
+  requirePositive('bpv', bpv)
   const settings = resolveLayoutOptions(options)
   const layers = linears.map((linear) => ({
     linear,

@@ -18,6 +18,7 @@ import { requireWholeModel } from '../folders/whole-model.js'
 import { checkModel } from './check-model.js'
 import { type EndTensor, endTensors, seesText } from './end-tensors.js'
 import { type LayerPlan, planLayers } from './layers/layer-plan.js'
+import { noteOnShortStreams } from './layers/trellis-notes.js'
 import type { QuantizeModelOptions } from './quantize-model-options.js'
 import { defaultBits, isCalibrated, type MethodSettings, resolveMethod } from './quantize-options.js'
 import { statedSettings } from './stated-settings.js'
@@ -32,7 +33,7 @@ export interface PreparedRun {
   readonly ends: readonly EndTensor[]
   /** The options in force. */
   readonly stated: Readonly<Record<string, unknown>>
-  /** What was noticed about the model's configuration. */
+  /** What was noticed about the model's configuration, and about settings. */
   readonly notes: readonly string[]
   /** How activations are rounded; undefined: not at all. */
   readonly activations: ActivationSettings | undefined
@@ -72,6 +73,7 @@ export async function prepareRun(given: QuantizeModelOptions): Promise<PreparedR
       ...statedEqualization(equalizing),
     }
     checkModel(weights, config, plan, settings.method === 'gptvq' ? settings.budget : undefined)
+    notes.push(...noteOnShortStreams(plan))
     const looksAtText =
       isCalibrated(settings) ||
       isStatic(activations) ||

@@ -68,10 +68,10 @@ export async function quantizeBlock(
   for (const result of away ?? []) result.catch(() => {})
   for (const [i, linear] of linears.entries()) {
     const inputs = statistics?.get(linear.kind)
-    const { layer, relativeError, drift, seconds } = await (away?.[i] ?? begin(linear))
+    const { layer, relativeError, drift, seconds, zeros } = await (away?.[i] ?? begin(linear))
     const seen = { tokens: inputs?.tokens ?? null, pooled: inputs?.pooled ?? null }
     const module = linear.name.replace(/\.weight$/, '')
-    const report = layerReport(module, pack(layer), { relativeError, drift, ...seen, seconds })
+    const report = layerReport(module, pack(layer), { relativeError, drift, ...seen, zeros, seconds })
     await work.deliver(linear, layer, report)
   }
 }
@@ -82,21 +82,30 @@ async function quantizeOne(
   inputs: InputStatistics | undefined,
   factors: SharedFactors,
   onProgress: (done: number) => void,
-): Promise<LayerResult> {
+): Promise<LayerResult & Pick<LayerReport, 'zeros'>> {
   const { name } = linear
   const { plan, layerBits, order, signal, runLayer = quantizeHere } = work
   onProgress(0)
   await turnOfEventLoop()
   throwIfAborted(signal)
+  const weight = await weightOf(work, linear)
+  // counted first: work that is done elsewhere may take the weights with it
+  const zeros = shareOfZeros(weight)
   const task: LayerWork = {
     name,
-    weight: await weightOf(work, linear),
+    weight,
     inputs,
     settings: plan.settingsOf(name)!,
     layerBits: layerBits?.get(name),
     driftShare: order.driftCorrection,
   }
-  return runLayer(task, { onProgress, signal, factors })
+  return { ...(await runLayer(task, { onProgress, signal, factors })), zeros }
+}
+
+function shareOfZeros({ data }: Matrix): number {
+  let count = 0
+  for (const value of data) if (value === 0) count++
+  return count / data.length
 }
 
 /** Adds up how far the layers of a block are, each by its size. */

@@ -39,7 +39,7 @@ export const GROUP_SIZE = 64
 export const LOOKED_UP_SHARE = 0.5
 
 /** What rounding tells of a tensor: it sees no calibration. */
-const unmeasured = { relativeError: null, drift: null, tokens: null, pooled: null }
+const unmeasured = { relativeError: null, drift: null, tokens: null, pooled: null, zeros: null }
 
 /** Weights that are rounded between two turns of the event loop; no more of them are in memory as floats. */
 const SLAB_VALUES = 2 ** 20

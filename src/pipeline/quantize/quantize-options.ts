@@ -115,6 +115,13 @@ export function resolveMethod(method: QuantizationMethod, options: ModelMethodOp
       `bits 'mixed' chooses the group size of each layer, found groupSize ${options.groupSize}; leave it out and set bpv`,
     )
   }
+  if (options.indexWidths === 'same') {
+    throw new OptionError(
+      'indexWidths',
+      "'same' stores what bits say, and bits 'mixed' (the default where bpv is given) lie between; leave indexWidths " +
+        'out, or set bits to a number, beside which bpv is a limit',
+    )
+  }
   const { bpv: budget = DEFAULT_BUDGET, ...shared } = others
   const uniform = resolveUniform(method, shared)
   if (uniform.method !== 'gptvq') {

@@ -149,7 +149,14 @@ async function quantizeAll(
         const lap = stopwatch()
         const [rows, cols] = weights.shape(name)!
         const layer = quantize(matrix(rows, cols, await weights.floats(name)), name)
-        const measured = { relativeError: null, drift: null, tokens: null, pooled: null, seconds: lap() }
+        const measured = {
+          relativeError: null,
+          drift: null,
+          tokens: null,
+          pooled: null,
+          zeros: null,
+          seconds: lap(),
+        }
         const report = layerReport(module, pack(layer), measured)
         await written.addLayer(module, layer, report)
         layers.push(report)

@@ -3,6 +3,7 @@ import type { StoredActivations } from '../../checkpoint/quantized/stored-activa
 import type { TuningReport } from '../../train/tuning/report.js'
 import type { MixedReport } from '../mixed/report.js'
 import { type LayerReport, totalBitsPerValue } from './layers/layer-report.js'
+import { noteOnZeros } from './layers/trellis-notes.js'
 import type { PhaseSeconds } from './phase-seconds.js'
 import type { QuantizationMethod } from './quantize-options.js'
 import type { QuantizedModel } from './quantized-model.js'
@@ -39,7 +40,7 @@ export interface QuantizationReport {
     /** Bytes after. */
     readonly after: number
   }
-  /** What was noticed about the model's configuration. */
+  /** What was noticed about the model, and about settings that do not suit it. */
   readonly notes: readonly string[]
   /** Bytes of all files written, null when none were. */
   readonly outputBytes: number | null
@@ -79,6 +80,7 @@ export function quantizationReport(
   const after = sum(all.map(({ name, bytes }) => quantized.get(name) ?? bytes))
   return {
     ...stated,
+    notes: [...stated.notes, ...noteOnZeros(layers, stated.settings)],
     layers,
     ends,
     bitsPerValue: totalBitsPerValue(layers),

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { OptionError } from '../../../src/index.js'
-import { resolveMethod } from '../../../src/pipeline/quantize/quantize-options.js'
+import { defaultBits, resolveMethod } from '../../../src/pipeline/quantize/quantize-options.js'
 
 describe('resolveMethod', () => {
   it('states the options in force, defaults included', () => {
@@ -25,6 +25,14 @@ describe('resolveMethod', () => {
       ...{ scaleSearch: 'sequential-mse', scaleCandidates: 20 },
       ...{ layerOrder: 'sequential', driftCorrection: 0, tokenWeights: 'equal' },
     })
+  })
+
+  it('mixes bits where bpv alone is given, and not where all indices are the same', () => {
+    const same = { bpv: 2.5, indexWidths: 'same' } as const
+    expect(() => resolveMethod('gptvq', { ...same, bits: defaultBits('gptvq', same) })).toThrow(
+      /^indexWidths: 'same' .*set bits to a number/,
+    )
+    expect(() => resolveMethod('gptvq', { ...same, bits: 2 })).not.toThrow()
   })
 
   it('refuses an option that the method has no use for, rather than ignoring it', () => {

@@ -51,7 +51,7 @@ describe('what is read from a quantized folder', () => {
         bitsPerValue,
       })),
     ).toEqual(
-      report.layers.map(({ seconds: _, tokens: __, pooled: ___, drift, ...layer }) => ({
+      report.layers.map(({ seconds: _, tokens: __, pooled: ___, zeros: ____, drift, ...layer }) => ({
         ...layer,
         driftMove: drift?.move ?? null,
       })),

@@ -28,6 +28,8 @@ export interface LayerReport {
    * layers that see all tokens.
    */
   readonly pooled: number | null
+  /** Share of its weights that are exactly zero in the model; null where it was not counted (embedding, head). */
+  readonly zeros: number | null
   /** Time that quantizing it took. */
   readonly seconds: number
 }
@@ -36,7 +38,7 @@ export interface LayerReport {
 export function layerReport(
   name: string,
   packed: PackedQuantizedLayer,
-  measured: Pick<LayerReport, 'relativeError' | 'drift' | 'tokens' | 'pooled' | 'seconds'>,
+  measured: Pick<LayerReport, 'relativeError' | 'drift' | 'tokens' | 'pooled' | 'zeros' | 'seconds'>,
 ): LayerReport {
   const { rows, cols } = 'layout' in packed ? packed.layout : packed
   const bytes = packedBytes(packed)

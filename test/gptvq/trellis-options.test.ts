@@ -1,0 +1,36 @@
+import { describe, expect, it } from 'vitest'
+import { resolveVqOptions, type VqOptions } from '../../src/gptvq/options.js'
+
+const trellisFor = (options: VqOptions) => resolveVqOptions(options).trellisBits
+
+describe('the trellis that bits get by default', () => {
+  it('has 12 bits in all', () => {
+    expect(trellisFor({})).toBe(8)
+    expect(trellisFor({ bits: 0.5 })).toBe(11)
+    expect(trellisFor({ bits: 1.7 })).toBe(9)
+    expect(trellisFor({ bits: 8, vectorDim: 1 })).toBe(4)
+  })
+
+  it('gives way to plain codebooks where these can have the bits and the rows above have few to add', () => {
+    expect(trellisFor({ bits: 5 })).toBe(2)
+    expect(trellisFor({ bits: 6 })).toBe(0)
+    expect(trellisFor({ bits: 3, vectorDim: 4 })).toBe(0)
+  })
+
+  it('takes bits that are not whole as long as an index leaves one to the rows above', () => {
+    expect(trellisFor({ bits: 5.5 })).toBe(1)
+    expect(trellisFor({ bits: 2.75, vectorDim: 4 })).toBe(1)
+    expect(() => trellisFor({ bits: 5.9 })).toThrow(/^bits: .*got 5\.9.*up to 5\.5 with vectorDim 2/)
+    expect(() => trellisFor({ bits: 3.5, vectorDim: 4 })).toThrow(/up to 2\.75 with vectorDim 4/)
+  })
+
+  it('names the fewest bits where an index has too few', () => {
+    expect(() => trellisFor({ bits: 0.1 })).toThrow('bits: expected a number from 0.5 to 8, got 0.1')
+    expect(() => trellisFor({ bits: 0.3, vectorDim: 4 })).not.toThrow()
+  })
+
+  it('is no way out for bits that are not whole where an option asks for plain codebooks', () => {
+    for (const plain of [{ restarts: 2 }, { codebookBits: 16 }, { trellisBits: 0 }] as const)
+      expect(() => trellisFor({ bits: 2.5, ...plain })).toThrow(/whole number from 1 to 8, got 2\.5.*plain/)
+  })
+})
