@@ -30,6 +30,7 @@ const sections: Record<string, () => string | Promise<string>> = {
   order,
   damping,
   settings,
+  trellis,
 }
 for (const [id, make] of Object.entries(sections)) {
   if (values.only !== undefined && values.only !== id) continue
@@ -194,6 +195,25 @@ async function settings(): Promise<string> {
   for (const sequences of [16, 4]) {
     rows.push(await row({}, await realLayers(sequences, 4, 64), `${sequences} sequences`))
   }
+  return table(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+}
+
+/** Keys of more and more bits, and streams that start anew more often: a centroid is picked by the rows above too. */
+async function trellis(): Promise<string> {
+  const keyBits: readonly (readonly [vectorDim: 1 | 2 | 4, keyBits: readonly number[]])[] = [
+    [1, [2, 4, 6, 8, 10, 12]],
+    [2, [4, 6, 8, 10, 12]],
+    [4, [8, 10, 12]],
+  ]
+  const asked: VqOptions[] = [
+    ...keyBits.flatMap(([vectorDim, lengths]) =>
+      lengths.map((length) => ({ vectorDim, trellisBits: length - 2 * vectorDim })),
+    ),
+    { vectorDim: 2, trellisBits: 8, indexWidths: 'same' },
+    ...[128, 64, 16].map((rows) => ({ vectorDim: 2, trellisBits: 8, groupSize: 256 * rows }) as const),
+  ]
+  const rows: string[][] = []
+  for (const options of asked) rows.push(await row(options))
   return table(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
 }
 
