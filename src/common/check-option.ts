@@ -112,17 +112,16 @@ export function requireShare(option: string, value: number): void {
     throw new OptionError(option, `expected a number from 0 to 1, got ${shownValue(value)}`)
 }
 
-/** Checks a number above 0. */
+/** Checks a finite number above 0. */
 export function requirePositive(option: string, value: number): void {
-  requireNumber(option, value)
-  if (!(value > 0)) throw new OptionError(option, `expected a number above 0, got ${shownValue(value)}`)
+  if (Number.isFinite(value) && value > 0) return
+  throw new OptionError(option, `expected a finite number above 0, got ${shownValue(value)}`)
 }
 
 /** Checks that a value is a number and finite; text that reads as one would pass comparisons. */
 export function requireNumber(option: string, value: number): void {
   if (Number.isFinite(value)) return
-  const given = typeof value === 'string' ? `the text '${shownValue(value)}'` : shownValue(value)
-  throw new OptionError(option, `expected a finite number, got ${given}`)
+  throw new OptionError(option, `expected a finite number, got ${shownValue(value)}`)
 }
 
 /** Whether a value is a number in a range, its ends included. */

@@ -42,12 +42,17 @@ export function readyRows(
   return orderColumns(scaledDown(weight, exponent), inOrdinaryUnits(hessian).scaled, columnOrder, name)
 }
 
-/** A copy of the weights with zero columns added, to whole vectors: what the walk overwrites. */
-export function workOf({ weight }: OrderedColumns, vectorDim: number): Matrix {
-  const { rows, cols, data } = weight
+/** A copy of the weights with dead columns set to 0 and zero columns added, to whole vectors: what the walk overwrites. */
+export function workOf({ weight, hessian }: OrderedColumns, vectorDim: number): Matrix {
+  const { rows, cols } = weight
   const paddedCols = Math.ceil(cols / vectorDim) * vectorDim
   const work = matrix(rows, paddedCols)
-  for (let r = 0; r < rows; r++) work.data.set(data.subarray(r * cols, (r + 1) * cols), r * paddedCols)
+  const dead = Uint8Array.from({ length: cols }, (_, j) => Number(hessian.data[j * (cols + 1)] === 0))
+  for (let r = 0; r < rows; r++) {
+    for (let j = 0; j < cols; j++) {
+      if (!dead[j]) work.data[r * paddedCols + j] = weight.data[r * cols + j]
+    }
+  }
   return work
 }
 

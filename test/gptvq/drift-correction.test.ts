@@ -320,7 +320,7 @@ describe('correctDrift', () => {
     )
     expect(await refused([half, half], { share: 1.5 })).toBeInstanceOf(OptionError)
     expect(await refused([half, half], { maxMove: 0 })).toEqual(
-      new OptionError('maxMove', 'expected a number above 0, got 0'),
+      new OptionError('maxMove', 'expected a finite number above 0, got 0'),
     )
     half.input.data[5] = Number.NaN
     expect(await refused([half, half])).toBeInstanceOf(NumericError)

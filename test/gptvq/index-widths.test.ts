@@ -97,6 +97,10 @@ describe('index widths of a layer in which one column of eight is another', () =
 
   it.each<[string, { weight: Matrix; hessian: Matrix }]>([
     ['dead', { weight, hessian: everyEighth(hessian, 0, 'both') }],
+    [
+      'dead and of large weights',
+      { weight: everyEighth(weight, 100, 'columns'), hessian: everyEighth(hessian, 0, 'both') },
+    ],
     ['of zeros', { weight: everyEighth(weight, 0, 'columns'), hessian }],
     ['of small weights', { weight: everyEighth(weight, 0.1, 'columns'), hessian }],
     ['of large weights', { weight: everyEighth(weight, 4, 'columns'), hessian }],

@@ -47,7 +47,7 @@ export async function tryCandidates(
 ): Promise<LayerTrials> {
   const kmeansIterations = Math.min(MOST_ITERATIONS, options.kmeansIterations ?? MOST_ITERATIONS)
   const quantize = async ({ bits, bpv }: LayerCandidate): Promise<Trial> => {
-    const trellisBits = Math.min(MOST_TRELLIS_BITS, options.trellisBits ?? 0)
+    const trellisBits = trialTrellis(bits, options)
     const effort = trellisBits > 0 ? { ...TRELLIS_TRIAL, trellisBits } : { ...TRIAL, kmeansIterations, bits }
     const settings = { ...options, ...effort, bpv }
     const values = dequantizeLayer(await quantizeLayer(weight, hessian, { ...settings, ...task }))
@@ -66,6 +66,15 @@ export async function tryCandidates(
     trials.push(smallest)
   }
   return { errors, trials }
+}
+
+/** The trellis of a trial: a short one, but for candidates of more bits than the longest indices of that would have. */
+function trialTrellis(
+  bits: number,
+  { trellisBits = 0, bits: nominal = 2, vectorDim = 2 }: VqOptions,
+): number {
+  const short = Math.min(MOST_TRELLIS_BITS, trellisBits)
+  return bits * vectorDim <= Math.round(nominal * vectorDim) + short ? short : trellisBits
 }
 
 /**

@@ -16,6 +16,7 @@ import { leave, requireResumable } from '../resume/leave-run.js'
 import { openRunOutput, type RunOutput } from '../resume/run-output.js'
 import { stopwatch } from '../stopwatch.js'
 import { type LayerTeam, openTeam } from './layers/layer-team.js'
+import { noteOnZeros } from './layers/trellis-notes.js'
 import { quantizePhases } from './phases.js'
 import { type PreparedRun, prepareRun } from './prepare-run.js'
 import { type QuantizeModelOptions, quantizeModelOptionNames } from './quantize-model-options.js'
@@ -89,7 +90,8 @@ async function quantize(given: QuantizeModelOptions): Promise<QuantizationReport
     await spill.close()
     await journal?.remove()
     const { method } = settings
-    const of = { model: placeOf(model), output: folder ?? null, method, settings: stated, notes }
+    const noted = { settings: stated, notes: [...notes, ...noteOnZeros(done.layers, plan)] }
+    const of = { model: placeOf(model), output: folder ?? null, method, ...noted }
     return quantizationReport(of, checkpoint, done, elapsed())
   } catch (error) {
     await spill?.close()

@@ -3,7 +3,6 @@ import type { StoredActivations } from '../../checkpoint/quantized/stored-activa
 import type { TuningReport } from '../../train/tuning/report.js'
 import type { MixedReport } from '../mixed/report.js'
 import { type LayerReport, totalBitsPerValue } from './layers/layer-report.js'
-import { noteOnZeros } from './layers/trellis-notes.js'
 import type { PhaseSeconds } from './phase-seconds.js'
 import type { QuantizationMethod } from './quantize-options.js'
 import type { QuantizedModel } from './quantized-model.js'
@@ -80,7 +79,6 @@ export function quantizationReport(
   const after = sum(all.map(({ name, bytes }) => quantized.get(name) ?? bytes))
   return {
     ...stated,
-    notes: [...stated.notes, ...noteOnZeros(layers, stated.settings)],
     layers,
     ends,
     bitsPerValue: totalBitsPerValue(layers),

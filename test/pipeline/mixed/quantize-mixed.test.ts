@@ -54,6 +54,15 @@ describe("quantizeModel with bits 'mixed'", () => {
     expect(mixed!.bytes.budget).toBe(Math.floor((2.25 * weights) / 8))
   })
 
+  it('shares out more bits than the short trellis of trials has room for', async () => {
+    const { bitsPerValue } = await quantizeModel({
+      ...{ model, calibration: { sequences }, bits: 'mixed', bpv: 5.5 },
+      ...{ scaleBlockSize: 'none', columnsPerGroup: 32, refinementRounds: 0 },
+    })
+    expect(bitsPerValue).toBeLessThanOrEqual(5.5)
+    expect(bitsPerValue).toBeGreaterThan(5.4)
+  })
+
   it('gives layers different bits, and reports for each what it was given and what that is predicted to do', () => {
     const { mixed, layers: reports, settings } = report
     expect(new Set(mixed!.layers.map(({ bits }) => bits)).size).toBeGreaterThan(1)

@@ -48,5 +48,7 @@ describe('notes on a trellis that does not suit', () => {
       expect.stringMatching(new RegExp(`of 1 layer is .*zero \\(${pruned}: 50 percent\\).*trellisBits 0`)),
     ])
     expect((await reportOf('pruned', { trellisBits: 0, groupSize: 48 * 32 })).notes).toEqual([])
+    const set = [{ match: '*.up_proj', options: { trellisBits: 0, groupSize: 48 * 32 } }]
+    expect((await reportOf('pruned', { set })).notes).toEqual([])
   })
 })

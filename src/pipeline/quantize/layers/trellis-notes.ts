@@ -31,10 +31,16 @@ const MANY_ZEROS = 0.1
 /** Says that layers have many weights that are exactly zero, which a trellis does not keep. */
 export function noteOnZeros(
   layers: readonly Pick<LayerReport, 'name' | 'zeros'>[],
-  { trellisBits }: { readonly trellisBits?: unknown },
+  { settingsOf }: LayerPlan,
 ): string[] {
-  const sparse = layers.flatMap(({ name, zeros }) => (zeros && zeros > MANY_ZEROS ? [{ name, zeros }] : []))
-  if (sparse.length === 0 || !trellisBits) return []
+  const hasTrellis = (name: string) => {
+    const settings = settingsOf(`${name}.weight`)
+    return settings?.method === 'gptvq' && resolveLayoutOptions(settings.options).trellisBits > 0
+  }
+  const sparse = layers.flatMap(({ name, zeros }) =>
+    zeros && zeros > MANY_ZEROS && hasTrellis(name) ? [{ name, zeros }] : [],
+  )
+  if (sparse.length === 0) return []
   const { name, zeros } = sparse.reduce((a, b) => (b.zeros > a.zeros ? b : a))
   return [
     `more than a tenth of the weights of ${sparse.length} ${sparse.length === 1 ? 'layer' : 'layers'} is exactly zero ` +
