@@ -131,6 +131,8 @@ const takers: Readonly<Record<string, Taking>> = {
   resolveModel: { call: untyped(models.resolveModel, model), numbers: ['patience'] },
   httpSource: { call: untyped(models.httpSource, 'https://nowhere.invalid/') },
   cachedSource: { call: untyped(models.cachedSource, 'https://nowhere.invalid/') },
+  openCheckpoint: { call: untyped(models.openCheckpoint, model) },
+  openModel: { call: untyped(models.openModel, model) },
   tuneCodebooks: {
     call: whole(models.tuneCodebooks, () => ({ source: {}, config: {}, layers: new Map(), sequences: [] })),
   },
@@ -191,7 +193,7 @@ const withoutOptions = new Set(
     'bfloatToFloat bitsPerValue decodeBfloats decodeCodebooks decodeHalves dequantizeLayer dequantizeScalar ' +
     'driftAccumulator encodeBfloats encodeHalves floatToBfloat floatToHalf halfToFloat matrix packLayer packScalar ' +
     'packedBytes reconstructionError setThreads threadCount unpackLayer unpackScalar allLinearLayers bestWithin blobSource ' +
-    'cutWindows dequantize describeDecoder directorySource inspectModel linearLayers loadTokenizer openCheckpoint openModel ' +
+    'cutWindows dequantize describeDecoder directorySource inspectModel linearLayers loadTokenizer ' +
     'readTokens runDetails startEngine startProducts withQuantizedLayers analysisHtml codebookGroup indexUsage meanUsage ' +
     'paretoFront reportHtml reproduceCommand usageOfCounts trainingDetails'
   ).split(' '),

@@ -1,6 +1,6 @@
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { encodeFloats } from '../checkpoint/dtype.js'
-import { fileIn } from '../checkpoint/model-source.js'
+import { fetchOptionsOf, fileIn } from '../checkpoint/model-source.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
 import { createCheckpointWriter, requireShardBytes } from '../checkpoint/output/checkpoint-writer.js'
 import { type OptionNames, refuseUnknown, requirePath } from '../common/check-option.js'
@@ -118,8 +118,9 @@ async function distill(
   const seconds = stopwatch()
   const { teacher: teacherFolder, output, checkpoint: state } = options
   await requirePlaces(options)
-  const teacher = await openModel(teacherFolder, options)
-  const opened = options.student === undefined ? undefined : await openCheckpoint(options.student, options)
+  const teacher = await openModel(teacherFolder, fetchOptionsOf(options))
+  const opened =
+    options.student === undefined ? undefined : await openCheckpoint(options.student, fetchOptionsOf(options))
   try {
     const checkpoint = opened ?? cutTeacher(teacher, options.keepBlocks ?? [])
     const student = plainModel(checkpoint)

@@ -1,5 +1,6 @@
 import { basename, join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
+import { fetchOptionsOf } from '../checkpoint/model-source.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
 import { refuseUnknown } from '../common/check-option.js'
 import { CheckpointError, orNothingWritten } from '../common/errors.js'
@@ -83,12 +84,12 @@ async function train(options: TrainModelOptions, given: TrainModelSettings): Pro
   const seconds = stopwatch()
   const { model, output } = options
   await requirePlaces(options)
-  const checkpoint = await openCheckpoint(model, options)
+  const checkpoint = await openCheckpoint(model, fetchOptionsOf(options))
   let other: OpenModel | undefined
   try {
     const full = fullModel(checkpoint, model)
     if (options.teacher !== undefined) {
-      other = await openModel(options.teacher, options)
+      other = await openModel(options.teacher, fetchOptionsOf(options))
       requireOneVocabulary(other, full)
     }
     const needsTeacher = given.distillation > 0 || given.hiddenWeight > 0
