@@ -73,10 +73,8 @@ const takers: Readonly<Record<string, Taking>> = {
     ...{ numbers: [...scalar, 'damping'], with: { scaleSearch: 'mse' } },
   },
   quantizeKmeans: { call: untyped(layers.quantizeKmeans, weight), numbers: ['seed', 'groupSize', 'bpv'] },
-  quantizeLayer: {
-    call: untyped(layers.quantizeLayer, weight, hessian),
-    numbers: ['damping', 'seed', 'refinementRounds', 'refinementTolerance', 'tokens', 'bpv'],
-  },
+  // the numbers and switches of quantizeLayer and quantizeModel: see options-as-text.test.ts
+  quantizeLayer: { call: untyped(layers.quantizeLayer, weight, hessian) },
   quantizeOnInputs: {
     call: untyped(layers.quantizeOnInputs, weight, layers.matrix(8, 8, hessian.data)),
     numbers: ['damping', 'seed', 'refinementTolerance'],
@@ -89,11 +87,7 @@ const takers: Readonly<Record<string, Taking>> = {
     call: untyped(layers.correctDrift, weight, hessian, [half, half]),
     numbers: ['share', 'maxMove', 'damping'],
   },
-  quantizeModel: {
-    call: whole(models.quantizeModel, () => ({ model, output, calibration: text })),
-    numbers: ['damping', 'bpv', 'memory', 'maxShardBytes', 'driftCorrection', 'sequences', 'sequenceLength'],
-    switches: ['force', 'resume'],
-  },
+  quantizeModel: { call: whole(models.quantizeModel, () => ({ model, output, calibration: text })) },
   estimateModel: {
     call: whole(models.estimateModel, () => ({ model, output, calibration: text })),
     ...{ numbers: ['activationPercentile'], with: { activationBits: 8, activationRange: 'percentile' } },

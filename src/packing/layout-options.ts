@@ -242,7 +242,7 @@ function resolveColumnsPerGroup(
   groupSize: number | undefined,
   vectorDim: number,
 ): number {
-  const columns = columnsPerGroup ?? Math.min(256, groupSize ?? 256)
+  const columns = columnsPerGroup === undefined ? Math.min(256, groupSize ?? 256) : columnsPerGroup
   requireWhole('columnsPerGroup', columns, vectorDim)
   const culprit = columnsPerGroup === undefined ? 'groupSize' : 'columnsPerGroup'
   if (columns % vectorDim !== 0) {
