@@ -5,7 +5,7 @@ import { nodeFileSystem, writeNewFile } from '../../checkpoint/file-system.js'
 import { createParents, removeEmpty } from '../../checkpoint/output/output-folder.js'
 import { openSafetensors } from '../../checkpoint/sources/open-safetensors.js'
 import { AbortedError, OptionError } from '../../common/errors.js'
-import { isWithin } from '../../pipeline/folders/distinct-folders.js'
+import { liesIn } from '../../pipeline/folders/distinct-folders.js'
 import { isThere, recordOf, stepOfState } from './state-record.js'
 
 /**
@@ -20,7 +20,7 @@ export async function requireStatePlace(
   apart: Readonly<Record<string, string | undefined>>,
 ): Promise<void> {
   for (const [what, folder] of Object.entries(apart)) {
-    if (folder === undefined || !(await isWithin(folder, path))) continue
+    if (folder === undefined || !(await liesIn(folder, path))) continue
     throw new OptionError(
       'checkpoint',
       `${path} lies in the folder of ${what}, ${folder}; choose a place outside`,
