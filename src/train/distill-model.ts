@@ -108,7 +108,7 @@ export async function distillModel(options: DistillModelOptions): Promise<Distil
   if (student !== undefined) requirePath('student', student)
   const settings = resolveTraining(options, LEARNING_RATE)
   if (options.threads !== undefined) setThreads(options.threads)
-  return orNothingWritten(() => orStateKept(options.checkpoint, () => distill(options, settings)))
+  return orNothingWritten(() => distill(options, settings))
 }
 
 async function distill(
@@ -135,7 +135,7 @@ async function distill(
     })
     const work = { student, trained, teacher, compared, text, settings, origins, progressFrom: 0 }
     const curve = await trainStudent(work, options)
-    const outputBytes = await writeStudent(checkpoint, options, trained)
+    const outputBytes = await orStateKept(state, () => writeStudent(checkpoint, options, trained))
     if (state !== undefined) await removeState(state)
     return {
       teacher: teacherFolder,

@@ -77,7 +77,7 @@ export async function trainModel(options: TrainModelOptions): Promise<TrainModel
   refuseUnknown(options, trainModelOptionNames)
   const settings = resolveTrainModel(options)
   if (options.threads !== undefined) setThreads(options.threads)
-  return orNothingWritten(() => orStateKept(options.checkpoint, () => train(options, settings)))
+  return orNothingWritten(() => train(options, settings))
 }
 
 async function train(options: TrainModelOptions, given: TrainModelSettings): Promise<TrainModelReport> {
@@ -111,7 +111,9 @@ async function train(options: TrainModelOptions, given: TrainModelSettings): Pro
     const layers = trainedLayers(start, trained, curve)
     const stated = { ...start.settings, training: settings }
     const run = { ...made, ...(start.weights !== undefined && { start: start.weights }) }
-    const outputBytes = await write(checkpoint, options, { ...start, settings: stated }, layers, trained, run)
+    const outputBytes = await orStateKept(options.checkpoint, () =>
+      write(checkpoint, options, { ...start, settings: stated }, layers, trained, run),
+    )
     const { method } = settings
     const bitsPerValue = bitsOf(layers)
     return {

@@ -65,7 +65,7 @@ async function tryToWrite(target: string): Promise<void> {
   }
 }
 
-/** Runs a training, and has the error of one that is stopped say where its state is. */
+/** Runs the part of a training in which the state at a place, if any, is its own; when stopped, the error names it. */
 export async function orStateKept<T>(path: string | undefined, work: () => Promise<T>): Promise<T> {
   try {
     return await work()
