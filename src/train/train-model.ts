@@ -10,6 +10,7 @@ import { describeDecoder } from '../model/families/index.js'
 import { startEngine } from '../model/ops/engine.js'
 import { packedBytes } from '../packing/bits-per-value.js'
 import { pack, type QuantizedLayer } from '../packing/quantized-layer.js'
+import { refusePipe } from '../pipeline/calibrate/text-file.js'
 import { requireDistinctFolders } from '../pipeline/folders/distinct-folders.js'
 import { type OpenModel, openModel } from '../pipeline/folders/open-model.js'
 import { createQuantizedOutput } from '../pipeline/folders/output.js'
@@ -129,10 +130,11 @@ async function train(options: TrainModelOptions, given: TrainModelSettings): Pro
 
 /** Finds out before any work that a result or a state could not be written. */
 async function requirePlaces(options: TrainModelOptions): Promise<void> {
-  const { model, start, teacher, output, checkpoint } = options
+  const { model, start, teacher, text, output, checkpoint } = options
   await requireDistinctFolders(model, output)
   if (teacher !== undefined) await requireDistinctFolders(teacher, output)
   await requireUsableOutput(output, options)
+  if (typeof text === 'string') await refusePipe(text)
   const apart = { 'the model': model, 'the start': start, 'the teacher': teacher, 'the output': output }
   if (checkpoint !== undefined) await requireStatePlace(checkpoint, apart)
 }
