@@ -66,6 +66,8 @@ function readArguments() {
     const { size, markdown } = parsed.values
     if (size !== undefined && !(Number.isInteger(Number(size)) && Number(size) >= 64))
       throw new Error(`found --size ${size}, expected a whole number from 64`)
+    if (size !== undefined && parsed.positionals.join() !== 'layer')
+      throw new Error(`--size is of the suite layer alone, expected: npm run bench -- layer --size ${size}`)
     if (size !== undefined && markdown !== undefined)
       throw new Error(
         '--size gives a part of a section, which --markdown would put in the place of all of it',

@@ -22,16 +22,16 @@ import { gaussianMatrix } from './support/random-matrix.js'
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const suites = ['accuracy', 'cache', 'generate', 'kernels', 'layer', 'shared', 'memory', 'model', 'packed']
 
+async function bench(...flags: string[]): Promise<string> {
+  const args = ['--import', 'tsx', join('benchmarks', 'bench.ts'), '--quick', ...flags]
+  return (await promisify(execFile)(process.execPath, args, { cwd: root })).stdout
+}
+
 describe('npm run bench -- --quick', () => {
   let folder: string
   let output: string
   let results: BenchmarkFile
   let page: string
-
-  const bench = async (...flags: string[]) => {
-    const args = ['--import', 'tsx', join('benchmarks', 'bench.ts'), '--quick', ...flags]
-    return (await promisify(execFile)(process.execPath, args, { cwd: root })).stdout
-  }
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'gptvq-bench-'))
@@ -87,12 +87,19 @@ describe('npm run bench -- --quick', () => {
     expect(gptq.snr).toBeGreaterThan(rtn.snr as number)
     expect(gptq.overGptq).toBeCloseTo(0)
   })
+})
 
+describe('npm run bench', () => {
   it('refuses an unknown suite, and says which there are', async () => {
     const failure = await bench('speed').catch((error: { code: number; stderr: string }) => error)
     expect(failure).toMatchObject({ code: 2 })
     const { stderr } = failure as { stderr: string }
     for (const text of ['speed', ...suites]) expect(stderr).toContain(text)
+  })
+
+  it.each([[[]], [['model']], [['layer', 'model']]])('refuses --size with the suites %j', async (chosen) => {
+    const failure = await bench(...chosen, '--size', '64').catch((error: { stderr: string }) => error)
+    expect(failure).toMatchObject({ code: 2, stderr: expect.stringContaining('-- layer --size 64') })
   })
 })
 

@@ -73,10 +73,8 @@ const takers: Readonly<Record<string, Taking>> = {
     ...{ numbers: [...scalar, 'damping'], with: { scaleSearch: 'mse' } },
   },
   quantizeKmeans: { call: untyped(layers.quantizeKmeans, weight), numbers: ['seed', 'groupSize', 'bpv'] },
-  quantizeLayer: {
-    call: untyped(layers.quantizeLayer, weight, hessian),
-    numbers: ['damping', 'seed', 'refinementRounds', 'refinementTolerance', 'tokens', 'bpv'],
-  },
+  // the numbers and switches of quantizeLayer and quantizeModel: see options-as-text.test.ts
+  quantizeLayer: { call: untyped(layers.quantizeLayer, weight, hessian) },
   quantizeOnInputs: {
     call: untyped(layers.quantizeOnInputs, weight, layers.matrix(8, 8, hessian.data)),
     numbers: ['damping', 'seed', 'refinementTolerance'],
@@ -89,11 +87,7 @@ const takers: Readonly<Record<string, Taking>> = {
     call: untyped(layers.correctDrift, weight, hessian, [half, half]),
     numbers: ['share', 'maxMove', 'damping'],
   },
-  quantizeModel: {
-    call: whole(models.quantizeModel, () => ({ model, output, calibration: text })),
-    numbers: ['damping', 'bpv', 'memory', 'maxShardBytes', 'driftCorrection', 'sequences', 'sequenceLength'],
-    switches: ['force', 'resume'],
-  },
+  quantizeModel: { call: whole(models.quantizeModel, () => ({ model, output, calibration: text })) },
   estimateModel: {
     call: whole(models.estimateModel, () => ({ model, output, calibration: text })),
     ...{ numbers: ['activationPercentile'], with: { activationBits: 8, activationRange: 'percentile' } },
@@ -131,6 +125,8 @@ const takers: Readonly<Record<string, Taking>> = {
   resolveModel: { call: untyped(models.resolveModel, model), numbers: ['patience'] },
   httpSource: { call: untyped(models.httpSource, 'https://nowhere.invalid/') },
   cachedSource: { call: untyped(models.cachedSource, 'https://nowhere.invalid/') },
+  openCheckpoint: { call: untyped(models.openCheckpoint, model) },
+  openModel: { call: untyped(models.openModel, model) },
   tuneCodebooks: {
     call: whole(models.tuneCodebooks, () => ({ source: {}, config: {}, layers: new Map(), sequences: [] })),
   },
@@ -191,7 +187,7 @@ const withoutOptions = new Set(
     'bfloatToFloat bitsPerValue decodeBfloats decodeCodebooks decodeHalves dequantizeLayer dequantizeScalar ' +
     'driftAccumulator encodeBfloats encodeHalves floatToBfloat floatToHalf halfToFloat matrix packLayer packScalar ' +
     'packedBytes reconstructionError setThreads threadCount unpackLayer unpackScalar allLinearLayers bestWithin blobSource ' +
-    'cutWindows dequantize describeDecoder directorySource inspectModel linearLayers loadTokenizer openCheckpoint openModel ' +
+    'cutWindows dequantize describeDecoder directorySource inspectModel linearLayers loadTokenizer ' +
     'readTokens runDetails startEngine startProducts withQuantizedLayers analysisHtml codebookGroup indexUsage meanUsage ' +
     'paretoFront reportHtml reproduceCommand usageOfCounts trainingDetails'
   ).split(' '),

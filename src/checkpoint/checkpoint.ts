@@ -1,7 +1,14 @@
+import { refuseUnknown } from '../common/check-option.js'
 import { openGgufModel } from '../gguf/open-gguf-model.js'
 import { locateModel } from './locate-model.js'
 import { type Checkpoint, openModelFolder } from './model-folder.js'
-import { type FetchOptions, type ModelPlace, type ModelSource, requireModel } from './model-source.js'
+import {
+  type FetchOptions,
+  fetchOptionNames,
+  type ModelPlace,
+  type ModelSource,
+  requireModel,
+} from './model-source.js'
 import { withTiedHead } from './tied-head.js'
 
 export type { Checkpoint } from './model-folder.js'
@@ -17,11 +24,12 @@ export type { Checkpoint } from './model-folder.js'
  * @param name path of a folder with `config.json` and `model.safetensors`, or `model.safetensors.index.json` and
  *   shards; or of a `.gguf` file; or the name of a model on the hub, `org/name` or `org/name@revision`; or such files
  *   wherever they lie. In a browser a string is a URL
- * @throws CheckpointError when one of these is missing, damaged, or they contradict each other
  * @param options for a model that has to be fetched from the hub: receives how far that is, and stops it
- * @throws UnsupportedError for a GGUF file of a kind that is not read; AbortedError
+ * @throws CheckpointError when one of these is missing, damaged, or they contradict each other
+ * @throws UnsupportedError for a GGUF file of a kind that is not read; OptionError; AbortedError
  */
 export async function openCheckpoint(name: ModelPlace, options: FetchOptions = {}): Promise<Checkpoint> {
+  refuseUnknown(options, fetchOptionNames)
   requireModel('folder', name)
   const files = await locateModel(name, options)
   try {

@@ -1,4 +1,4 @@
-import { requirePath } from '../common/check-option.js'
+import { type OptionNames, requirePath } from '../common/check-option.js'
 import { CheckpointError } from '../common/errors.js'
 import type { ByteSource } from './byte-source.js'
 
@@ -40,6 +40,14 @@ export interface FetchOptions {
   readonly onProgress?: ((progress: { readonly step: string; readonly done: number }) => void) | undefined
   /** Stops the fetch with an AbortedError; what was fetched is kept. */
   readonly signal?: AbortSignal | undefined
+}
+
+/** The names of these. */
+export const fetchOptionNames: OptionNames<FetchOptions> = { onProgress: true, signal: true }
+
+/** Of the options of a whole work those of its fetches, which take no others. */
+export function fetchOptionsOf({ onProgress, signal }: FetchOptions): FetchOptions {
+  return { onProgress, signal }
 }
 
 /** Checks what is given as a model. @throws OptionError */

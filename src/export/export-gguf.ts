@@ -2,6 +2,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { encodeFloats } from '../checkpoint/dtype.js'
 import { writeAt } from '../checkpoint/file-system.js'
+import { fetchOptionsOf } from '../checkpoint/model-source.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
 import { requireOutputPlace, writeOutputFile } from '../checkpoint/output/output-file.js'
 import { type OptionNames, refuseUnknown, requirePath } from '../common/check-option.js'
@@ -115,7 +116,7 @@ async function exportModel(options: ExportGgufOptions): Promise<ExportedGguf> {
   requireExportType(type)
   requireKnownRule(preTokenizer)
   await requireOutputPlace(output, { ...GGUF_FILE, force })
-  const checkpoint = await openCheckpoint(model, options)
+  const checkpoint = await openCheckpoint(model, fetchOptionsOf(options))
   try {
     const decoder = describeDecoder(checkpoint.config, `${model}: config.json`)
     const { architecture, notes } = requireRepresentable(decoder, model)

@@ -1,4 +1,4 @@
-import { type ModelPlace, requireModel } from '../checkpoint/model-source.js'
+import { fetchOptionsOf, type ModelPlace, requireModel } from '../checkpoint/model-source.js'
 import { type OptionNames, refuseUnknown, requireOneOf, requireWhole } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
 import { shownValue } from '../common/shown-value.js'
@@ -137,7 +137,7 @@ export async function openGenerator(options: OpenGeneratorOptions): Promise<Gene
   requireOneOf('activations', activations, packedActivations)
   requireOneOf('cache', cache, cachePrecisions)
   if (options.threads !== undefined) setThreads(options.threads)
-  const model = await openModel(options.model, options)
+  const model = await openModel(options.model, fetchOptionsOf(options))
   try {
     const context = contextOf(model.config, options.context, budget, cache)
     const tokenizer = await loadTokenizer(options.model)

@@ -150,11 +150,11 @@ export function resolveLayoutOptions(options: LayoutOptions): LayoutSettings {
 
 function requirePlainBits(bits: number, vectorDim: number): void {
   if (Number.isFinite(bits) && !Number.isInteger(bits) && bits > 1 && bits < 8) {
-    const most = Math.min(8, MOST_INDEX_BITS / vectorDim)
     throw new OptionError(
       'bits',
       `expected a whole number from 1 to 8, got ${bits}: that is what plain codebooks have; a trellis takes any ` +
-        `number up to ${most} with vectorDim ${vectorDim}, as long as no option asks for plain codebooks`,
+        `number up to 8 whose product with vectorDim (${vectorDim}) rounds to ${MOST_INDEX_BITS} at most, as long as no ` +
+        'option asks for plain codebooks',
     )
   }
   requireWhole('bits', bits, 1, 8)
@@ -242,7 +242,7 @@ function resolveColumnsPerGroup(
   groupSize: number | undefined,
   vectorDim: number,
 ): number {
-  const columns = columnsPerGroup ?? Math.min(256, groupSize ?? 256)
+  const columns = columnsPerGroup === undefined ? Math.min(256, groupSize ?? 256) : columnsPerGroup
   requireWhole('columnsPerGroup', columns, vectorDim)
   const culprit = columnsPerGroup === undefined ? 'groupSize' : 'columnsPerGroup'
   if (columns % vectorDim !== 0) {

@@ -47,7 +47,7 @@ export function requireNames(option: string, values: readonly { readonly name: s
 }
 
 /** Checks that a number is finite, and not below `least` where that is given. */
-export function requireNumber(option: string, value: number, where: string, least = -Infinity): void {
+export function requireFigure(option: string, value: number, where: string, least = -Infinity): void {
   if (Number.isFinite(value) && value >= least) return
   const range = least > -Infinity ? `a finite number not below ${least}` : 'a finite number'
   throw new OptionError(option, `${where} is ${value}; expected ${range}`)

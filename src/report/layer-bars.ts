@@ -5,8 +5,8 @@ import {
   type PictureOptions,
   pictureOptionNames,
   pictureWidth,
+  requireFigure,
   requireNames,
-  requireNumber,
   requireSome,
 } from './check.js'
 import { type Canvas, createCanvas, LABEL_SIZE } from './drawing/canvas.js'
@@ -94,7 +94,7 @@ function checkLayers(layers: readonly LayerError[]): void {
   for (const { name, relativeError } of layers) {
     if (names.has(name)) throw new OptionError('layers', `${name} comes twice; expected each layer once`)
     names.add(name)
-    if (relativeError !== null) requireNumber('layers', relativeError, `relativeError of ${name}`, 0)
+    if (relativeError !== null) requireFigure('layers', relativeError, `relativeError of ${name}`, 0)
   }
 }
 

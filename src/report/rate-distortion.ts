@@ -1,7 +1,7 @@
 import * as Plot from '@observablehq/plot'
 import { type OptionNames, requireObject, requireOneOf } from '../common/check-option.js'
 import { OptionError } from '../common/errors.js'
-import { type PictureOptions, pictureOptionNames, pictureWidth, requireNumber, requireSome } from './check.js'
+import { type PictureOptions, pictureOptionNames, pictureWidth, requireFigure, requireSome } from './check.js'
 import { type Canvas, createCanvas, drawAxisTitle } from './drawing/canvas.js'
 import { drawLegend } from './drawing/legend.js'
 import { lineEntry, linesAndSymbols, type Series } from './drawing/line-marks.js'
@@ -128,8 +128,8 @@ export function rateDistortionChart(
 function checkPoints(points: readonly RatePoint[], scale: 'linear' | 'log'): void {
   requireSome('points', points, 'point')
   for (const { method, bits, value } of points) {
-    requireNumber('points', bits, `bits of ${method}`, 0)
-    requireNumber('points', value, `value of ${method} at ${bits} bits`)
+    requireFigure('points', bits, `bits of ${method}`, 0)
+    requireFigure('points', value, `value of ${method} at ${bits} bits`)
     if (scale === 'log' && value <= 0) {
       throw new OptionError('scale', `'log' needs values above 0, ${method} has ${value}; use 'linear'`)
     }

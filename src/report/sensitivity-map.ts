@@ -5,8 +5,8 @@ import {
   type PictureOptions,
   pictureOptionNames,
   pictureWidth,
+  requireFigure,
   requireNames,
-  requireNumber,
   requireSome,
 } from './check.js'
 import { type Canvas, createCanvas, LABEL_SIZE } from './drawing/canvas.js'
@@ -99,7 +99,7 @@ function checkLayers(layers: readonly LayerValue[], scale: 'linear' | 'log'): vo
     }
     places.set(`${block} ${kind}`, name)
     if (value === null) continue
-    requireNumber('layers', value, `value of ${name}`)
+    requireFigure('layers', value, `value of ${name}`)
     if (scale === 'log' && value <= 0) {
       throw new OptionError('scale', `'log' needs values above 0, ${name} has ${value}; use 'linear'`)
     }

@@ -1,6 +1,6 @@
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
 import { encodeFloats } from '../checkpoint/dtype.js'
-import { fileIn } from '../checkpoint/model-source.js'
+import { fetchOptionsOf, fileIn } from '../checkpoint/model-source.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
 import { createCheckpointWriter, requireShardBytes } from '../checkpoint/output/checkpoint-writer.js'
 import { type OptionNames, refuseUnknown, requirePath } from '../common/check-option.js'
@@ -108,7 +108,7 @@ export async function distillModel(options: DistillModelOptions): Promise<Distil
   if (student !== undefined) requirePath('student', student)
   const settings = resolveTraining(options, LEARNING_RATE)
   if (options.threads !== undefined) setThreads(options.threads)
-  return orNothingWritten(() => orStateKept(options.checkpoint, () => distill(options, settings)))
+  return orNothingWritten(() => distill(options, settings))
 }
 
 async function distill(
@@ -118,8 +118,9 @@ async function distill(
   const seconds = stopwatch()
   const { teacher: teacherFolder, output, checkpoint: state } = options
   await requirePlaces(options)
-  const teacher = await openModel(teacherFolder, options)
-  const opened = options.student === undefined ? undefined : await openCheckpoint(options.student, options)
+  const teacher = await openModel(teacherFolder, fetchOptionsOf(options))
+  const opened =
+    options.student === undefined ? undefined : await openCheckpoint(options.student, fetchOptionsOf(options))
   try {
     const checkpoint = opened ?? cutTeacher(teacher, options.keepBlocks ?? [])
     const student = plainModel(checkpoint)
@@ -134,7 +135,7 @@ async function distill(
     })
     const work = { student, trained, teacher, compared, text, settings, origins, progressFrom: 0 }
     const curve = await trainStudent(work, options)
-    const outputBytes = await writeStudent(checkpoint, options, trained)
+    const outputBytes = await orStateKept(state, () => writeStudent(checkpoint, options, trained))
     if (state !== undefined) await removeState(state)
     return {
       teacher: teacherFolder,

@@ -1,5 +1,6 @@
 import { basename, join } from 'node:path'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.js'
+import { fetchOptionsOf } from '../checkpoint/model-source.js'
 import { checkpointWeights } from '../checkpoint/model-weights.js'
 import { refuseUnknown } from '../common/check-option.js'
 import { CheckpointError, orNothingWritten } from '../common/errors.js'
@@ -9,6 +10,7 @@ import { describeDecoder } from '../model/families/index.js'
 import { startEngine } from '../model/ops/engine.js'
 import { packedBytes } from '../packing/bits-per-value.js'
 import { pack, type QuantizedLayer } from '../packing/quantized-layer.js'
+import { refusePipe } from '../pipeline/calibrate/text-file.js'
 import { requireDistinctFolders } from '../pipeline/folders/distinct-folders.js'
 import { type OpenModel, openModel } from '../pipeline/folders/open-model.js'
 import { createQuantizedOutput } from '../pipeline/folders/output.js'
@@ -76,19 +78,19 @@ export async function trainModel(options: TrainModelOptions): Promise<TrainModel
   refuseUnknown(options, trainModelOptionNames)
   const settings = resolveTrainModel(options)
   if (options.threads !== undefined) setThreads(options.threads)
-  return orNothingWritten(() => orStateKept(options.checkpoint, () => train(options, settings)))
+  return orNothingWritten(() => train(options, settings))
 }
 
 async function train(options: TrainModelOptions, given: TrainModelSettings): Promise<TrainModelReport> {
   const seconds = stopwatch()
   const { model, output } = options
   await requirePlaces(options)
-  const checkpoint = await openCheckpoint(model, options)
+  const checkpoint = await openCheckpoint(model, fetchOptionsOf(options))
   let other: OpenModel | undefined
   try {
     const full = fullModel(checkpoint, model)
     if (options.teacher !== undefined) {
-      other = await openModel(options.teacher, options)
+      other = await openModel(options.teacher, fetchOptionsOf(options))
       requireOneVocabulary(other, full)
     }
     const needsTeacher = given.distillation > 0 || given.hiddenWeight > 0
@@ -110,7 +112,9 @@ async function train(options: TrainModelOptions, given: TrainModelSettings): Pro
     const layers = trainedLayers(start, trained, curve)
     const stated = { ...start.settings, training: settings }
     const run = { ...made, ...(start.weights !== undefined && { start: start.weights }) }
-    const outputBytes = await write(checkpoint, options, { ...start, settings: stated }, layers, trained, run)
+    const outputBytes = await orStateKept(options.checkpoint, () =>
+      write(checkpoint, options, { ...start, settings: stated }, layers, trained, run),
+    )
     const { method } = settings
     const bitsPerValue = bitsOf(layers)
     return {
@@ -126,10 +130,11 @@ async function train(options: TrainModelOptions, given: TrainModelSettings): Pro
 
 /** Finds out before any work that a result or a state could not be written. */
 async function requirePlaces(options: TrainModelOptions): Promise<void> {
-  const { model, start, teacher, output, checkpoint } = options
+  const { model, start, teacher, text, output, checkpoint } = options
   await requireDistinctFolders(model, output)
   if (teacher !== undefined) await requireDistinctFolders(teacher, output)
   await requireUsableOutput(output, options)
+  if (typeof text === 'string') await refusePipe(text)
   const apart = { 'the model': model, 'the start': start, 'the teacher': teacher, 'the output': output }
   if (checkpoint !== undefined) await requireStatePlace(checkpoint, apart)
 }

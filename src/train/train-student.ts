@@ -4,6 +4,7 @@ import { type PartProgress, partOf } from '../pipeline/progress.js'
 import type { TrainingCurve } from './loop/report.js'
 import { type LoopState, runTraining, type TrainingWork } from './loop/run-training.js'
 import { readState, writeState } from './loop/state-file.js'
+import { orStateKept } from './loop/state-place.js'
 import { openStudent } from './loop/student.js'
 import { type TrainingOrigins, trainingIdentity } from './loop/training-identity.js'
 import type { TrainingOptions, TrainingSettings } from './options.js'
@@ -46,7 +47,7 @@ export async function trainStudent(
     const identity = trainingIdentity(student, settings, sequences, await training.origins())
     const from = await readState(checkpoint, identity, student)
     const keep = (state: LoopState) => writeState(checkpoint, identity, student, state)
-    return await runTraining(work, loopSettings(settings), from, keep)
+    return await orStateKept(checkpoint, () => runTraining(work, loopSettings(settings), from, keep))
   } finally {
     head.dispose()
     teacher?.head.dispose()

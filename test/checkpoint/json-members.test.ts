@@ -23,7 +23,7 @@ it('has the last of two members of one name, as JSON.parse', () => {
 })
 
 it('takes strings of any length', () => {
-  const long = JSON.stringify('\n'.repeat(3e7))
+  const long = JSON.stringify('a\n'.repeat(4e6))
   expect(membersOf(`{"a": ${long}, "b": 1.0}`)).toEqual(
     new Map([
       ['a', long],

@@ -1,14 +1,16 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { open, readFile, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { PassThrough, Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { commands } from '../../src/cli/commands.js'
 import { flagName } from '../../src/cli/flags/flags.js'
 import { TextError } from '../../src/common/errors.js'
 import { quantizeModel } from '../../src/model.js'
-import { readTextOf } from '../../src/pipeline/calibrate/text-file.js'
+import { readTextFile, readTextOf } from '../../src/pipeline/calibrate/text-file.js'
+import { trainModel } from '../../src/train.js'
 import { tinyLlamaFolder } from '../model/tiny-llama.js'
 import { tinyText, writeTinyModel } from '../support/tiny-model.js'
 import { cli, folderOfFile } from './support.js'
@@ -27,11 +29,23 @@ function write(file: string, path: string): void {
   spawn('sh', ['-c', 'cat "$0" > "$1"', file, path], { stdio: 'ignore' })
 }
 
-/** What a call ends with that is stopped while it waits. */
-function stopped(args: readonly string[], stdin?: Readable) {
+/** What a call ends with that is stopped while it waits for a pipe. */
+async function stoppedAtPipe(args: readonly string[], path: string) {
   const controller = new AbortController()
-  setTimeout(() => controller.abort('SIGINT'), 200)
-  return cli(args, { signal: controller.signal, ...(stdin && { stdin: stdin as never }) })
+  const call = cli([...args, path], { signal: controller.signal })
+  // it is open for writing once the other side is open for reading
+  const writing = await open(path, 'w')
+  controller.abort('SIGINT')
+  const result = await call
+  await writing.close()
+  return result
+}
+
+/** What a call ends with that is stopped while it waits for standard input. */
+function stoppedAtInput(args: readonly string[]) {
+  const controller = new AbortController()
+  const stdin = new Readable({ read: () => setImmediate(() => controller.abort('SIGINT')) })
+  return cli(args, { signal: controller.signal, stdin: stdin as never })
 }
 
 describe.skipIf(process.platform === 'win32')('a pipe in the place of a file', () => {
@@ -64,6 +78,13 @@ describe.skipIf(process.platform === 'win32')('a pipe in the place of a file', (
     await expect(run).rejects.toThrow(/is a pipe, which can be read only once; .*\{ text \}/)
   })
 
+  test('is refused by training before it is opened', async () => {
+    const [path, output] = [await pipe(), join(await folderOfFile(), 'out')]
+    // which nobody writes into: to read it would be to wait for ever
+    const run = trainModel({ model: tinyLlamaFolder, output, method: 'qat', text: path })
+    await expect(run).rejects.toThrow(/is a pipe, which can be read only once; .*\{ text \}/)
+  })
+
   test('brings flags', async () => {
     const [path, flags] = [await pipe(), join(await folderOfFile(), 'flags.json')]
     await writeFile(flags, JSON.stringify({ windows: 1, text, json: true }))
@@ -74,7 +95,7 @@ describe.skipIf(process.platform === 'win32')('a pipe in the place of a file', (
 
   test.each(['--text', '--config'])('of %s that nobody writes into can be stopped', async (flag) => {
     const args = ['eval', tinyLlamaFolder, ...(flag === '--text' ? [] : ['--text', text])]
-    expect((await stopped([...args, flag, await pipe()])).code).toBe(130)
+    expect((await stoppedAtPipe([...args, flag], await pipe())).code).toBe(130)
   })
 
   test('is refused as a log', async () => {
@@ -91,7 +112,7 @@ describe.skipIf(process.platform === 'win32')('a pipe in the place of a file', (
     )
     const reading = readTextOf(endless, 'endless', { most: 5000 })
     await expect(reading).rejects.toThrow(
-      new TextError('endless: is longer than 5000 bytes; expected less text'),
+      new TextError('endless: is longer than 5000 characters; expected less text'),
     )
   })
 })
@@ -113,11 +134,43 @@ describe.skipIf(process.platform === 'win32')('a device in the place of a file',
   })
 })
 
+test.skipIf(process.platform === 'win32')('a socket in the place of a file is called one', async () => {
+  const path = join(await folderOfFile(), 'socket')
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(path, resolve))
+  const { code, stderr } = await cli([...evaluation, path])
+  server.close()
+  expect({ code, stderr }).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/socket: is a socket, .*- for standard input/),
+  })
+})
+
+describe('the length of a text', () => {
+  test('is counted in characters, which parts may cut in two', async () => {
+    const chinese = '汉'.repeat(100)
+    const parts = Array.from(Buffer.from(chinese), (byte) => Uint8Array.of(byte))
+    expect(await readTextOf(Readable.from(parts), 'chinese', { most: 100 })).toBe(chinese)
+    await expect(readTextOf(Readable.from(parts), 'chinese', { most: 99 })).rejects.toThrow(/99 characters/)
+  })
+
+  test('is looked at before a file is read that has too many bytes for any text', async () => {
+    const path = join(await folderOfFile(), 'long.txt')
+    // what would be refused as no UTF-8 if it were read
+    await writeFile(path, Buffer.alloc(34, 0xff))
+    await expect(readTextFile(path, { most: 10 })).rejects.toThrow(/is longer than 10 characters/)
+    await expect(readTextFile(path, { most: 11 })).rejects.toThrow(/is not UTF-8 text; convert it to UTF-8$/)
+  })
+})
+
 test('flags of more than a megabyte are refused', async () => {
   const config = join(await folderOfFile(), 'flags.json')
   await writeFile(config, ' '.repeat(2 ** 20 + 1))
   const { code, stderr } = await cli([...evaluation, text, '--config', config])
-  expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringMatching(/is longer than 1 MiB/) })
+  expect({ code, stderr }).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/is longer than 1048576 characters/),
+  })
 })
 
 describe('standard input', () => {
@@ -154,6 +207,6 @@ describe('standard input', () => {
 
   test.each([['eval'], ['run']])('that brings nothing can be stopped: %s', async (name) => {
     const args = name === 'run' ? ['run', tinyLlamaFolder, '--raw'] : [...evaluation, '-']
-    expect((await stopped(args, new PassThrough())).code).toBe(130)
+    expect((await stoppedAtInput(args)).code).toBe(130)
   })
 })

@@ -20,8 +20,17 @@ describe('the trellis that bits get by default', () => {
   it('takes bits that are not whole as long as an index leaves one to the rows above', () => {
     expect(trellisFor({ bits: 5.5 })).toBe(1)
     expect(trellisFor({ bits: 2.75, vectorDim: 4 })).toBe(1)
-    expect(() => trellisFor({ bits: 5.9 })).toThrow(/^bits: .*got 5\.9.*up to 5\.5 with vectorDim 2/)
-    expect(() => trellisFor({ bits: 3.5, vectorDim: 4 })).toThrow(/up to 2\.75 with vectorDim 4/)
+    const [taken, refused] = [
+      { 2: 5.7, 4: 2.87 },
+      { 2: 5.8, 4: 2.9 },
+    ] as const
+    for (const vectorDim of [2, 4] as const) {
+      expect(trellisFor({ bits: taken[vectorDim], vectorDim })).toBe(1)
+      const bits = refused[vectorDim]
+      expect(() => trellisFor({ bits, vectorDim })).toThrow(
+        new RegExp(`^bits: .*got ${bits}.*product with vectorDim \\(${vectorDim}\\) rounds to 11 at most`),
+      )
+    }
   })
 
   it('names the fewest bits where an index has too few', () => {

@@ -9,6 +9,7 @@ import {
   writeAt,
   writeNewFile,
 } from '../../checkpoint/file-system.js'
+import { fetchOptionsOf } from '../../checkpoint/model-source.js'
 import { type CheckpointWeights, checkpointWeights } from '../../checkpoint/model-weights.js'
 import { prepareOutputFolder } from '../../checkpoint/output/output-folder.js'
 import {
@@ -132,7 +133,7 @@ export async function exportOnnxInFiles(
     )
   }
   return orNothingWritten(async () => {
-    const checkpoint = await openCheckpoint(options.model, options)
+    const checkpoint = await openCheckpoint(options.model, fetchOptionsOf(options))
     try {
       return await exportFolder(checkpoint, options, weights, { inlineBytes, fileBytes })
     } finally {

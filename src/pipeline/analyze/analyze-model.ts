@@ -1,5 +1,5 @@
 import { quantizeRtn } from '../../baselines/rtn.js'
-import { placeOf, requireModel } from '../../checkpoint/model-source.js'
+import { fetchOptionsOf, placeOf, requireModel } from '../../checkpoint/model-source.js'
 import { activationListener } from '../../checkpoint/quantized/stored-activations.js'
 import { refuseUnknown } from '../../common/check-option.js'
 import { CheckpointError, throwIfAborted } from '../../common/errors.js'
@@ -74,7 +74,7 @@ export async function analyzeModel(options: AnalyzeModelOptions): Promise<ModelA
   requireModel('model', options.model)
   const trial = resolveTrial(options)
   if (options.threads !== undefined) setThreads(options.threads)
-  const model = await openModel(options.model, options)
+  const model = await openModel(options.model, fetchOptionsOf(options))
   try {
     if (model.quantization !== undefined) {
       throw new CheckpointError(

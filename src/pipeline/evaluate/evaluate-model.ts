@@ -1,4 +1,4 @@
-import { type ModelPlace, requireModel } from '../../checkpoint/model-source.js'
+import { fetchOptionsOf, type ModelPlace, requireModel } from '../../checkpoint/model-source.js'
 import { type OptionNames, refuseUnknown } from '../../common/check-option.js'
 import { OptionError } from '../../common/errors.js'
 import { setThreads } from '../../kernels/kernels.js'
@@ -87,10 +87,11 @@ export async function evaluateModel(options: EvaluateModelOptions): Promise<Eval
   if (options.reference !== undefined) requireModel('reference', options.reference)
   if (options.threads !== undefined) setThreads(options.threads)
   await startProducts(options.products)
-  const model = await openModel(options.model, options)
+  const model = await openModel(options.model, fetchOptionsOf(options))
   let reference: OpenModel | undefined
   try {
-    if (options.reference !== undefined) reference = await openModel(options.reference, options)
+    if (options.reference !== undefined)
+      reference = await openModel(options.reference, fetchOptionsOf(options))
     const context = options.context ?? Math.min(2048, model.config.maxPositions)
     const tokens = await readTokens(options.text, options.model, model.config, options.signal)
     const windows = cutWindows(tokens, context, options.windows)

@@ -1,5 +1,6 @@
 import { openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { encodeFloats, type FloatDtype } from '../../checkpoint/dtype.js'
+import { fetchOptionsOf } from '../../checkpoint/model-source.js'
 import { createCheckpointWriter, type WrittenCheckpoint } from '../../checkpoint/output/checkpoint-writer.js'
 import { readQuantization } from '../../checkpoint/quantized/quantization.js'
 import { readQuantizedLayer, storedNames } from '../../checkpoint/quantized/quantized-tensors.js'
@@ -68,7 +69,7 @@ export async function dequantizeModel(options: DequantizeModelOptions): Promise<
 async function dequantizeFolder(options: DequantizeModelOptions): Promise<DequantizedModel> {
   const { dtype, onProgress, signal } = options
   if (dtype !== undefined) requireOneOf('dtype', dtype, plainDtypes)
-  const checkpoint = await openCheckpoint(options.model, options)
+  const checkpoint = await openCheckpoint(options.model, fetchOptionsOf(options))
   try {
     const quantization = readQuantization(checkpoint)
     if (quantization === undefined) {

@@ -8,7 +8,7 @@ import { OptionError } from '../../common/errors.js'
  * @throws OptionError when `output` is the model's folder or contains it
  */
 export async function requireDistinctFolders(model: string, output: string): Promise<void> {
-  if (await isWithin(output, model)) {
+  if (await liesIn(output, model)) {
     throw new OptionError(
       'output',
       `${output} is the folder of the model ${model}, or contains it; choose another place, the model would be lost`,
@@ -17,7 +17,7 @@ export async function requireDistinctFolders(model: string, output: string): Pro
 }
 
 /** Whether a path is a folder or lies in it, links followed; neither has to be there. */
-export async function isWithin(folder: string, path: string): Promise<boolean> {
+export async function liesIn(folder: string, path: string): Promise<boolean> {
   const inside = relative(await realFolder(folder), await realFolder(path))
   return inside === '' || (inside !== '..' && !inside.startsWith(`..${sep}`) && resolve(inside) !== inside)
 }

@@ -28,7 +28,8 @@ export interface OpenModel {
 /**
  * Opens a model folder.
  *
- * @throws CheckpointError, UnsupportedError naming the file and what is wrong with it; AbortedError
+ * @param options for a model that has to be fetched from the hub: receives how far that is, and stops it
+ * @throws CheckpointError, UnsupportedError naming the file and what is wrong with it; OptionError; AbortedError
  */
 export async function openModel(model: ModelPlace, options: FetchOptions = {}): Promise<OpenModel> {
   const checkpoint = await openCheckpoint(model, options)

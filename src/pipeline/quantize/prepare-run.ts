@@ -1,5 +1,5 @@
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
-import { fileIn, placeOf } from '../../checkpoint/model-source.js'
+import { fetchOptionsOf, fileIn, placeOf } from '../../checkpoint/model-source.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import { CheckpointError } from '../../common/errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
@@ -56,7 +56,7 @@ export async function prepareRun(given: QuantizeModelOptions): Promise<PreparedR
   const settings = resolveMethod(method, { ...options, bits: defaultBits(method, options) })
   const activations = resolveActivations(options)
   const equalizing = resolveEqualization(options)
-  const checkpoint = await openCheckpoint(options.model, options)
+  const checkpoint = await openCheckpoint(options.model, fetchOptionsOf(options))
   try {
     const notes = [...checkpoint.notes]
     const config = describeDecoder(

@@ -8,7 +8,7 @@ import {
 } from '../../baselines/scalar-options.js'
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { isFloatDtype } from '../../checkpoint/dtype.js'
-import { type ModelPlace, placeOf, requireModel } from '../../checkpoint/model-source.js'
+import { fetchOptionsOf, type ModelPlace, placeOf, requireModel } from '../../checkpoint/model-source.js'
 import { checkpointWeights } from '../../checkpoint/model-weights.js'
 import {
   type OptionNames,
@@ -122,7 +122,7 @@ async function quantizeAll(
   { method, settings, quantize }: TensorMethod,
 ): Promise<TensorsReport> {
   const { model, output, onProgress, signal } = options
-  const checkpoint = await openCheckpoint(model, options)
+  const checkpoint = await openCheckpoint(model, fetchOptionsOf(options))
   try {
     const weights = checkpointWeights(checkpoint)
     if (weights.quantization !== undefined) {

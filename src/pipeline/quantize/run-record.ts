@@ -3,11 +3,11 @@ import { createReadStream } from 'node:fs'
 import { basename } from 'node:path'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import { fileError, systemErrorCode } from '../../checkpoint/file-errors.js'
-import { TextError, throwIfAborted } from '../../common/errors.js'
+import { throwIfAborted } from '../../common/errors.js'
 import { kernels } from '../../kernels/kernels.js'
 import type { StartedEngine } from '../../model/ops/engine.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
-import { isPipe, unreadableText } from '../calibrate/text-file.js'
+import { refusePipe, unreadableText } from '../calibrate/text-file.js'
 import type { OutputOptions } from '../folders/output.js'
 import { packageVersion } from '../folders/package-version.js'
 
@@ -116,11 +116,7 @@ export async function digestOfWeights(
 
 /** @throws TextError as the reading of the text itself, which comes later */
 async function digestOfText(path: string, signal: AbortSignal | undefined): Promise<string> {
-  if (await isPipe(path)) {
-    throw new TextError(
-      `${path}: is a pipe, which can be read only once; expected a UTF-8 text file, or what the pipe holds as { text }`,
-    )
-  }
+  await refusePipe(path)
   try {
     return await digestOfFiles([path], signal)
   } catch (error) {

@@ -1,5 +1,6 @@
 import { type Checkpoint, openCheckpoint } from '../../checkpoint/checkpoint.js'
 import { bytesPerElement } from '../../checkpoint/dtype.js'
+import { fetchOptionsOf } from '../../checkpoint/model-source.js'
 import { type CheckpointWeights, checkpointWeights } from '../../checkpoint/model-weights.js'
 import { readQuantization } from '../../checkpoint/quantized/quantization.js'
 import type { ModuleRecord, QuantizationConfig } from '../../checkpoint/quantized/quantized-config.js'
@@ -57,11 +58,11 @@ export async function reportData(options: ReportDataOptions): Promise<ReportData
   const { model, reference, codebooks: shownCodebooks = 3, run, onProgress, signal } = options
   requireWhole('codebooks', shownCodebooks, 0, 100)
   const pause = pacer(signal)
-  const checkpoint = await openCheckpoint(model, options)
+  const checkpoint = await openCheckpoint(model, fetchOptionsOf(options))
   let original: Checkpoint | undefined
   try {
     const quantization = quantizationOf(checkpoint)
-    original = reference === undefined ? undefined : await openCheckpoint(reference, options)
+    original = reference === undefined ? undefined : await openCheckpoint(reference, fetchOptionsOf(options))
     const weights = original && plainWeights(original)
     const modules = Object.entries(quantization.modules)
     const shown = layersToShow(modules, shownCodebooks)

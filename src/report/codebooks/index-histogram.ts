@@ -1,7 +1,7 @@
 import * as Plot from '@observablehq/plot'
 import { requireObject } from '../../common/check-option.js'
 import { OptionError } from '../../common/errors.js'
-import { type PictureOptions, pictureWidth, requireAllFinite, requireNumber, requireSome } from '../check.js'
+import { type PictureOptions, pictureWidth, requireAllFinite, requireFigure, requireSome } from '../check.js'
 import { createCanvas, drawAxisTitle } from '../drawing/canvas.js'
 import { drawLegend } from '../drawing/legend.js'
 import { formatNumber, formatWhole } from '../drawing/text.js'
@@ -98,7 +98,7 @@ function checkUsage({ shares, storedBits, entropyBits, unused }: IndexUsage): vo
   requireAllFinite('shares', shares)
   const sum = shares.reduce((total, share) => total + share, 0)
   if (Math.abs(sum - 1) > 1e-6) throw new OptionError('shares', `sum to ${sum}; expected 1`)
-  requireNumber('storedBits', storedBits, 'it', 0)
-  requireNumber('entropyBits', entropyBits, 'it', 0)
-  requireNumber('unused', unused, 'it', 0)
+  requireFigure('storedBits', storedBits, 'it', 0)
+  requireFigure('entropyBits', entropyBits, 'it', 0)
+  requireFigure('unused', unused, 'it', 0)
 }

@@ -1,5 +1,5 @@
 import { requireObject } from '../../common/check-option.js'
-import { requireNumber, requireSome } from '../check.js'
+import { requireFigure, requireSome } from '../check.js'
 import { html, type Markup } from '../drawing/markup.js'
 import { formatNumber, formatWhole } from '../drawing/text.js'
 import { sensitivityMap } from '../sensitivity-map.js'
@@ -94,7 +94,7 @@ export function analysisHtml(data: AnalysisData): string {
   requireSome('layers', layers, 'layer')
   for (const { name, sensitivity } of layers) {
     for (const [kind, value] of Object.entries(sensitivity)) {
-      requireNumber('layers', value, `sensitivity.${kind} of ${name}`)
+      requireFigure('layers', value, `sensitivity.${kind} of ${name}`)
     }
   }
   const title = `${model}: analysis`

@@ -1,6 +1,6 @@
 import { OptionError } from '../../common/errors.js'
 import type { BitsPerValue } from '../../packing/bits-per-value.js'
-import { requireNumber, requireSome } from '../check.js'
+import { requireFigure, requireSome } from '../check.js'
 import type { CodebookGroup } from '../codebooks/codebook-group.js'
 import type { IndexUsage } from '../codebooks/index-usage.js'
 import type { ConvergenceOptions, Curve } from '../convergence-plot.js'
@@ -118,14 +118,14 @@ export function checkReportData({ layers, kept, scores = [] }: ReportData): void
   for (const { name, rows, cols, bytes, bytesBefore, relativeError, driftMove = 0 } of layers) {
     if (names.has(name)) throw new OptionError('layers', `${name} comes twice; expected each layer once`)
     names.add(name)
-    requireNumber('layers', rows, `rows of ${name}`, 1)
-    requireNumber('layers', cols, `cols of ${name}`, 1)
-    requireNumber('layers', bytes, `bytes of ${name}`, 0)
-    requireNumber('layers', bytesBefore, `bytesBefore of ${name}`, 0)
-    if (relativeError !== null) requireNumber('layers', relativeError, `relativeError of ${name}`, 0)
-    requireNumber('layers', driftMove, `driftMove of ${name}`, 0)
+    requireFigure('layers', rows, `rows of ${name}`, 1)
+    requireFigure('layers', cols, `cols of ${name}`, 1)
+    requireFigure('layers', bytes, `bytes of ${name}`, 0)
+    requireFigure('layers', bytesBefore, `bytesBefore of ${name}`, 0)
+    if (relativeError !== null) requireFigure('layers', relativeError, `relativeError of ${name}`, 0)
+    requireFigure('layers', driftMove, `driftMove of ${name}`, 0)
   }
-  requireNumber('kept', kept.tensors, 'tensors', 0)
-  requireNumber('kept', kept.bytes, 'bytes', 0)
-  for (const { name, value } of scores) requireNumber('scores', value, name)
+  requireFigure('kept', kept.tensors, 'tensors', 0)
+  requireFigure('kept', kept.bytes, 'bytes', 0)
+  for (const { name, value } of scores) requireFigure('scores', value, name)
 }

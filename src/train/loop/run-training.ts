@@ -1,3 +1,4 @@
+import { NumericError } from '../../common/errors.js'
 import type { Pause } from '../../common/event-loop.js'
 import { deriveSeed } from '../../common/random.js'
 import type { Head } from '../../model/decoder/head.js'
@@ -68,6 +69,7 @@ export interface LoopState {
  *
  * @param from where to go on; default: at the start
  * @param onMeasured is given the state after each measurement; the next step waits for it
+ * @throws NumericError when numbers overflow, of which no state is kept: nothing comes of further steps
  */
 export async function runTraining(
   work: TrainingWork,
@@ -91,15 +93,17 @@ export async function runTraining(
     const lap = stopwatch()
     const epoch = Math.floor(step / perEpoch)
     const chosen = shuffledBatches(split.training, batch * accumulation, deriveSeed(seed, epoch + 1))
-    sinceLast.push(await doStep(work, settings, chosen[step % perEpoch], rateOf(step, counts)))
+    const batchOfStep = chosen[step % perEpoch]
+    const doNext = () => doStep(work, settings, batchOfStep, rateOf(step, counts))
+    sinceLast.push(await orRanAway(step, doNext))
     state.step++
     if (state.step % rechooseEvery === 0) rechooseAll(student)
     seconds += lap()
-    tokens += chosen[step % perEpoch].length * work.sequences[0].length
+    tokens += batchOfStep.length * work.sequences[0].length
     if (state.step % measureEvery !== 0 && state.step < total) continue
     const point = {
       step: state.step,
-      ...(await measure(work, settings)),
+      ...(await orRanAway(state.step, () => measure(work, settings))),
       batches: meanOf(sinceLast.splice(0)),
     }
     state.points.push(point)
@@ -124,6 +128,18 @@ export async function runTraining(
 async function startLoop(work: TrainingWork, settings: LoopSettings): Promise<LoopState> {
   const first = { step: 0, ...(await measure(work, settings)), batches: null }
   return { step: 0, points: [first], kept: 0, best: takeSnapshot(work.student) }
+}
+
+/** Numbers that overflow behind a step do so because of it, whatever the error takes for the cause. */
+async function orRanAway<T>(step: number, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (step === 0 || !(error instanceof NumericError)) throw error
+    throw new NumericError(
+      `training ran away by step ${step}, train with a lower learningRate (${error.message})`,
+    )
+  }
 }
 
 /** One step of the optimizer, on some sequences in parts of `batch`. */
@@ -167,11 +183,12 @@ async function measure(
     }
     return sumOf(losses)
   }
-  const { training, heldOut } = split
-  return {
-    training: await meanOver(evenly(training, heldOut.length)),
-    heldOut: await meanOver(heldOut),
+  const training = await meanOver(evenly(split.training, split.heldOut.length))
+  const heldOut = await meanOver(split.heldOut)
+  for (const { loss } of [training, heldOut]) {
+    if (!Number.isFinite(loss)) throw new NumericError(`the loss is ${loss}; expected a finite number`)
   }
+  return { training, heldOut }
 }
 
 /** The tokens of some sequences, and the teacher's hidden states for them. */

@@ -5,7 +5,7 @@ import { nodeFileSystem, writeNewFile } from '../../checkpoint/file-system.js'
 import { createParents, removeEmpty } from '../../checkpoint/output/output-folder.js'
 import { openSafetensors } from '../../checkpoint/sources/open-safetensors.js'
 import { AbortedError, OptionError } from '../../common/errors.js'
-import { isWithin } from '../../pipeline/folders/distinct-folders.js'
+import { liesIn } from '../../pipeline/folders/distinct-folders.js'
 import { isThere, recordOf, stepOfState } from './state-record.js'
 
 /**
@@ -20,7 +20,7 @@ export async function requireStatePlace(
   apart: Readonly<Record<string, string | undefined>>,
 ): Promise<void> {
   for (const [what, folder] of Object.entries(apart)) {
-    if (folder === undefined || !(await isWithin(folder, path))) continue
+    if (folder === undefined || !(await liesIn(folder, path))) continue
     throw new OptionError(
       'checkpoint',
       `${path} lies in the folder of ${what}, ${folder}; choose a place outside`,
@@ -65,7 +65,7 @@ async function tryToWrite(target: string): Promise<void> {
   }
 }
 
-/** Runs a training, and has the error of one that is stopped say where its state is. */
+/** Runs the part of a training in which the state at a place, if any, is its own; when stopped, the error names it. */
 export async function orStateKept<T>(path: string | undefined, work: () => Promise<T>): Promise<T> {
   try {
     return await work()

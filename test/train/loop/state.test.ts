@@ -2,7 +2,7 @@ import { access, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CheckpointError, OptionError } from '../../../src/common/errors.js'
+import { CheckpointError, NumericError, OptionError } from '../../../src/common/errors.js'
 import { startEngine } from '../../../src/model/ops/engine.js'
 import type { OnProgress } from '../../../src/pipeline/progress.js'
 import { quantizeModel } from '../../../src/pipeline/quantize/quantize-model.js'
@@ -81,6 +81,30 @@ describe('the state of a training', () => {
     await copyFile(state, copy)
     const again = { ...options({ checkpoint: copy }), ...stopAtStep(9) }
     expect(((await rejectionOf(() => trainModel(again))) as Error).message).toContain('state of step 6')
+  })
+
+  it('is not called its own by a call that was stopped before it compared the two', async () => {
+    const other = { ...options({ learningRate: 0.5 }), signal: AbortSignal.abort() }
+    expect(((await rejectionOf(() => trainModel(other))) as Error).message).toMatch(/; nothing was written$/)
+  })
+
+  it('stays as it was when numbers overflow, which ends the training', async () => {
+    const checkpoint = join(place, 'poisoned')
+    const file = await readFile(state)
+    const start = 8 + Number(file.readBigUInt64LE(0))
+    const { __metadata__: _, ...tensors } = JSON.parse(file.subarray(8, start).toString())
+    const [, { data_offsets: offsets }] = Object.entries<{ data_offsets: number[] }>(tensors).find(([name]) =>
+      name.endsWith('norm.weight#0.values'),
+    )!
+    const huge = Float32Array.of(1e38)
+    file.fill(new Uint8Array(huge.buffer), start + offsets[0], start + offsets[1])
+    await writeFile(checkpoint, file)
+    const error = await rejectionOf(() => trainModel(options({ checkpoint })))
+    expect(error).toBeInstanceOf(NumericError)
+    expect((error as Error).message).toMatch(
+      /^training ran away by step 6, train with a lower learningRate \(block 0: its output is NaN/,
+    )
+    expect(await readFile(checkpoint)).toEqual(file)
   })
 
   it('is refused for another start, another teacher and another model', async () => {

@@ -2,13 +2,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type VqOptions, vqOptionNames } from '../../src/gptvq/options.js'
-import { OptionError, quantizeLayer } from '../../src/index.js'
-import { type QuantizeModelOptions, quantizeModel } from '../../src/model.js'
-import { quantizeModelOptionNames } from '../../src/pipeline/quantize/quantize-model-options.js'
-import { gaussianMatrix, randomHessian } from '../support/random-matrix.js'
-import { tinyText, writeTinyModel } from '../support/tiny-model.js'
-import { rejectionOf } from '../support/tolerance.js'
+import { type VqOptions, vqOptionNames } from '../src/gptvq/options.js'
+import { OptionError, quantizeLayer } from '../src/index.js'
+import { type QuantizeModelOptions, quantizeModel } from '../src/model.js'
+import { quantizeModelOptionNames } from '../src/pipeline/quantize/quantize-model-options.js'
+import { gaussianMatrix, randomHessian } from './support/random-matrix.js'
+import { tinyText, writeTinyModel } from './support/tiny-model.js'
+import { rejectionOf } from './support/tolerance.js'
 
 /** A number that each numeric option of a layer takes, with what goes with it. */
 const layerNumbers: Readonly<Record<string, VqOptions>> = {
@@ -62,10 +62,12 @@ const modelWords = [
   ...['onProgress', 'onLayer', 'signal'],
 ]
 
+const valueIn = (options: object, name: string) => (options as Readonly<Record<string, unknown>>)[name]
 const asText = (options: object, name: string): object => ({
   ...options,
-  [name]: String((options as Readonly<Record<string, unknown>>)[name]),
+  [name]: String(valueIn(options, name)),
 })
+const asNull = (options: object, name: string): object => ({ ...options, [name]: null })
 
 describe('an option of a layer', () => {
   const [weight, hessian] = [gaussianMatrix(16, 64, 1), randomHessian(64, 200, 2)]
@@ -74,13 +76,19 @@ describe('an option of a layer', () => {
     expect([...Object.keys(layerNumbers), ...layerWords].sort()).toEqual(Object.keys(vqOptionNames).sort())
   })
 
-  it.each(Object.entries(layerNumbers))(
-    '%s is refused as text, and taken as a number',
+  const refusal = async (name: string, options: object) => {
+    const error = await rejectionOf(() => quantizeLayer(weight, hessian, options))
+    expect(error).toBeInstanceOf(OptionError)
+    expect((error as OptionError).option).toBe(name)
+    return (error as Error).message
+  }
+
+  it.each(Object.entries({ ...layerNumbers, tokens: { tokens: 200 } }))(
+    '%s is refused as text and as null, and taken as a number',
     async (name, options) => {
-      const error = await rejectionOf(() => quantizeLayer(weight, hessian, asText(options, name)))
-      expect(error).toBeInstanceOf(OptionError)
-      expect((error as OptionError).option).toBe(name)
-      expect((error as Error).message).toContain(`got "${options[name as keyof VqOptions]}"`)
+      const text = String(valueIn(options, name))
+      expect(await refusal(name, asText(options, name))).toContain(`got "${text}"`)
+      expect(await refusal(name, asNull(options, name))).toMatch(/got null/)
       await quantizeLayer(weight, hessian, options)
     },
   )
@@ -109,11 +117,15 @@ describe('an option of a model', () => {
     return (error as Error).message
   }
 
-  it.each(Object.entries(modelNumbers))('%s is refused as text', async (name, options) => {
+  it.each(Object.entries(modelNumbers))('%s is refused as text and as null', async (name, options) => {
     expect(await refusal(name, asText(options, name))).toMatch(/"[\d.e]+"/)
+    expect(await refusal(name, asNull(options, name))).toMatch(/null/)
   })
 
-  it.each(switches)("%s is refused as 'false', which would mean yes", async (name) => {
-    expect(await refusal(name, { [name]: 'false' })).toBe(`${name}: expected true or false, got "false"`)
+  it.each(switches)("%s is refused as 'false', which would mean yes, as 1 and as null", async (name) => {
+    for (const value of ['false', 1, null]) {
+      const shown = JSON.stringify(value)
+      expect(await refusal(name, { [name]: value })).toBe(`${name}: expected true or false, got ${shown}`)
+    }
   })
 })
