@@ -6,7 +6,7 @@ import type { HubSettings } from './hub-settings.js'
 export const TRIES = 5
 
 /** The hub counts requests over five minutes; who is asked to wait for longer is told so. */
-const LONGEST_WAIT = 300_000
+export const LONGEST_WAIT = 300_000
 
 /** How a request is tried again. */
 export interface RetryOptions {

@@ -65,7 +65,7 @@ export function quantizedCard(facts: QuantizedFacts, source: SourceCard): string
   const matter = withTags(withMembers(own.matter, members), ['gptvq', method])
   const of = base === undefined ? 'a model' : `[${base}](https://huggingface.co/${base})`
   return joined(matter, own.text, [
-    `# ${base === undefined ? 'A quantized model' : `${base.split('/')[1]}, quantized`}`,
+    `# ${base === undefined ? 'A quantized model' : `${base.split('/').at(-1)}, quantized`}`,
     '',
     whatWasDone(facts, of),
     '',
