@@ -137,17 +137,17 @@ describe('a model that is there', () => {
   })
 
   it.each([
-    ...['/api/repos/create', 'tree', 'preupload', 'objects/batch', '/store/'].map((place) => [place, 503]),
-    ['commit', 429],
-  ] as const)(
-    'takes files where %s is answered with %i at first',
-    async (place, status) => {
-      hub.refuse = (path, count) => (path.includes(place) && count === 1 ? status : undefined)
-      await push()
-      expect(hub.messages).toHaveLength(1)
-      expect(hub.files.has('model.safetensors')).toBe(true)
-    },
-  )
+    ...['/api/repos/create', 'tree', 'preupload', 'objects/batch', '/store/'].map((place) => ({
+      place,
+      status: 503,
+    })),
+    { place: 'commit', status: 429 },
+  ])('takes files where $place is answered with $status at first', async ({ place, status }) => {
+    hub.refuse = (path, count) => (path.includes(place) && count === 1 ? status : undefined)
+    await push()
+    expect(hub.messages).toHaveLength(1)
+    expect(hub.files.has('model.safetensors')).toBe(true)
+  })
 })
 
 describe("the folder's own card", () => {
@@ -192,7 +192,9 @@ describe("the folder's own card", () => {
     async (kind) => {
       const lines = await pushed({}, kind === 'quantized' ? quantized : exported)
       expect(lines).not.toContain('model-index:')
-      expect(lines).toEqual(expect.arrayContaining(['base_model: org/first', 'base_model_relation: finetune']))
+      expect(lines).toEqual(
+        expect.arrayContaining(['base_model: org/first', 'base_model_relation: finetune']),
+      )
     },
   )
 

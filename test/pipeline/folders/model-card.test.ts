@@ -134,7 +134,9 @@ describe('the card of what is made of a quantized folder', () => {
       const made = await cardOf(folder)
       expect(made).toContain(title)
       expect(made).toContain('(method `gptvq`)')
-      expect(made).not.toMatch(/library_name: "gptvq"|\n- gptvq|base_model_relation|model-index|npx gptvq|bits per/)
+      expect(made).not.toMatch(
+        /library_name: "gptvq"|\n- gptvq|base_model_relation|model-index|npx gptvq|bits per/,
+      )
       expect(made).toContain('license: mit')
       expect(made.match(/# Little model/g)).toHaveLength(1)
     }
