@@ -12,7 +12,8 @@ import { readSection, type Section } from './tokenizer/section.js'
 import { readModel } from './tokenizer/words/model.js'
 
 const TOKENIZER_FILE = 'tokenizer.json'
-const WORDS_PER_TURN = 1024
+/** Words, and parts of long ones, between two pauses. */
+const PARTS_PER_PAUSE = 1024
 
 /** Text to token ids and back, without special tokens of its own. */
 export interface Tokenizer {
@@ -137,12 +138,14 @@ function createTokenizer(definition: Section, file: string): Tokenizer {
     const pause = pacer(signal)
     let count = 0
     for (const word of words(text)) {
-      if (count++ % WORDS_PER_TURN === 0) await pause()
       const room = most - ids.length
-      // one word can be megabytes, whose merging no other work comes through
+      // a part can be megabytes too, whose merging no other work comes through
       if (typeof word === 'string' && word.length > room && model.surelyExceeds(word, room)) return undefined
-      pushIds(ids, word)
-      if (ids.length > most) return undefined
+      for (const part of typeof word === 'number' ? [[word]] : model.encodeParts(word)) {
+        if (count++ % PARTS_PER_PAUSE === 0) await pause()
+        for (const id of part) ids.push(id)
+        if (ids.length > most) return undefined
+      }
     }
     return Int32Array.from(ids)
   }
