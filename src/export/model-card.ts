@@ -1,4 +1,4 @@
-import { withMembers, withTags, writeCard } from '../pipeline/folders/card-matter.js'
+import { withMembers, withoutScores, withTags, writeCard } from '../pipeline/folders/card-matter.js'
 import type { Inspection } from '../pipeline/folders/inspect-model.js'
 
 /** What was measured of a model: what `gptvq eval --json` prints. */
@@ -61,15 +61,17 @@ export function modelCard(facts: CardFacts): string {
 /** What the folder's own card says, but for what is known better here. */
 function frontMatter({ baseModel, license, inspection, isOnnx, matter }: CardFacts): Map<string, string> {
   const method = inspection?.method
-  const isOther = license !== undefined && license !== 'other'
+  const isStandardLicense = license !== undefined && license !== 'other'
   const library = isOnnx ? 'transformers.js' : method ? 'gptvq' : 'transformers'
-  const members = withMembers(matter, {
-    ...(baseModel !== undefined && { base_model: baseModel, base_model_relation: undefined }),
-    ...(method &&
-      (baseModel !== undefined || matter.has('base_model')) && { base_model_relation: 'quantized' }),
+  const members = withMembers(method || isOnnx ? withoutScores(matter) : matter, {
+    // a base that is not given stays what the folder's card says: it may be that of the model that was quantized
+    ...(baseModel !== undefined && {
+      base_model: baseModel,
+      base_model_relation: method ? 'quantized' : undefined,
+    }),
     ...(license !== undefined && { license }),
     // names of a licence that this one is not
-    ...(isOther && { license_name: undefined, license_link: undefined }),
+    ...(isStandardLicense && { license_name: undefined, license_link: undefined }),
     ...(!matter.has('pipeline_tag') && { pipeline_tag: 'text-generation' }),
     library_name: library,
   })

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { fileError } from '../checkpoint/file-errors.js'
 import { CONFIG_FILE } from '../checkpoint/folder-names.js'
 import { outwardLink } from '../checkpoint/sources/folder-links.js'
-import { type OptionNames, refuseUnknown, requirePath } from '../common/check-option.js'
+import { type OptionNames, refuseUnknown, requirePath, requireWhole } from '../common/check-option.js'
 import { CheckpointError, OptionError } from '../common/errors.js'
+import { shownValue } from '../common/shown-value.js'
 import { type HubName, hubSettings, parseHubName } from '../hub/hub-settings.js'
 import { type UploadedFile, uploadFiles } from '../hub/upload-files.js'
 import { readCard } from '../pipeline/folders/card-matter.js'
@@ -83,6 +84,10 @@ export async function pushModel(options: PushModelOptions): Promise<PushedModel>
   requirePath('model', options.model)
   const { model, message = 'Upload with gptvq', onProgress, signal, patience } = options
   const name = requireHubName('repo', options.repo)
+  if (patience !== undefined) requireWhole('patience', patience, 0)
+  if (typeof message !== 'string' || message === '') {
+    throw new OptionError('message', `expected a text that is not empty, got ${shownValue(message)}`)
+  }
   if (options.baseModel !== undefined) requireHubName('baseModel', options.baseModel)
   const found = await filesOf(model)
   if (!found.has(CONFIG_FILE)) {

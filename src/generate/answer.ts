@@ -33,7 +33,10 @@ export interface GeneratedToken {
 export interface TokenLogprob {
   /** Its id. */
   readonly token: number
-  /** It by itself, as text. */
+  /**
+   * It decoded alone: tokenizers may drop a space that it begins with, and a part of a character is U+FFFD. Its bytes as
+   * they are: `tokenizer.bytesOf(token)` of the generator.
+   */
   readonly text: string
   /** Natural logarithm of its probability. */
   readonly logprob: number

@@ -17,15 +17,15 @@ export interface PromptOptions {
   readonly prompt?: string | ArrayLike<number>
   /** A chat to answer, in place of a prompt; needs a model with a chat template. */
   readonly messages?: readonly ChatMessage[]
+}
+
+/** What to write on, and how. Defaults of the sampling are those of the model's `generation_config.json`, else as stated. */
+export interface GenerateOptions extends PromptOptions {
   /**
    * Whether the answer to a prompt is a text of its own, as those to `messages` are, whose first space a tokenizer may
    * drop; default false: it goes on with the prompt.
    */
   readonly separate?: boolean
-}
-
-/** What to write on, and how. Defaults of the sampling are those of the model's `generation_config.json`, else as stated. */
-export interface GenerateOptions extends PromptOptions {
   /** Tokens to write at most; default: as many as the context has room for. */
   readonly maxTokens?: number
   /** Logits are divided by it; 0 always takes the likeliest token. Default 1: the model's own distribution. */
@@ -83,10 +83,7 @@ export function resolveOptions(options: GenerateOptions, defaults: SamplingDefau
   if ((options.prompt === undefined) === (options.messages === undefined)) {
     throw new OptionError('prompt', 'expected either a prompt or messages')
   }
-  const { maxTokens, topLogprobs = 0, stop = [], separate = false } = options
-  if (typeof separate !== 'boolean') {
-    throw new OptionError('separate', `expected true or false, got ${shownValue(separate)}`)
-  }
+  const { maxTokens, topLogprobs = 0, stop = [] } = options
   if (maxTokens !== undefined) requireWhole('maxTokens', maxTokens, 1)
   requireWhole('topLogprobs', topLogprobs, 0, MOST_TOP_LOGPROBS)
   const sampling = { ...resolveSampling(options, defaults), topLogprobs }

@@ -103,8 +103,8 @@ export interface Generator {
    */
   encode(options: PromptOptions): number[]
   /**
-   * The same for texts that may be far too long: other work comes through on the way, and it ends with undefined as soon
-   * as there are more tokens than a prompt may have.
+   * The same for texts that may be far too long: once the text is normalized (tenths of a second for 4 MB) other work
+   * comes through on the way, and it ends with undefined as soon as there are more tokens than a prompt may have.
    *
    * @throws TextError, UnsupportedError as {@link generate}; AbortedError when `signal` fires
    */

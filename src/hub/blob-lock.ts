@@ -5,11 +5,12 @@ import { nodeFileSystem } from '../checkpoint/file-system.js'
 import { lockFolder } from '../checkpoint/output/folder-lock.js'
 import { CheckpointError, throwIfAborted } from '../common/errors.js'
 import { cacheError, sizeOf } from './cache-files.js'
+import { LONGEST_WAIT, TRIES } from './hub-fetch.js'
 
 /** Milliseconds between two looks at what another fetches. */
 const LOOK_INTERVAL = 100
-/** Who holds a blob and brings no byte for so many times the patience of a try is waited for no longer. */
-const STILL_TRIES = 1200
+/** Milliseconds after which who holds a blob and brings no byte is waited for no longer: each try may hang, and wait, so long. */
+const LONGEST_SILENCE = 2 * TRIES * LONGEST_WAIT
 
 /** Which file is to be this call's alone. */
 export interface BlobLock {
@@ -21,14 +22,16 @@ export interface BlobLock {
   /** Is told the bytes that are there, while another fetches them. */
   readonly onBytes: (bytes: number) => void
   readonly signal: AbortSignal | undefined
-  readonly patience: number
+  /** Milliseconds for which another may bring nothing; default: longer than any fetch that goes on may. */
+  readonly longestSilence?: number
 }
 
 /**
  * Runs `work` as the only one, of all calls and processes of this machine, that fetches a blob; while another does, it
- * waits, and what that one has fetched is not fetched again. A process that was killed holds nothing.
+ * waits, and what that one has fetched is not fetched again. A process that was killed holds nothing. A machine is a host
+ * name: containers of several that share a cache are not kept apart.
  *
- * @throws CheckpointError when the other brings nothing for minutes, AbortedError
+ * @throws CheckpointError when the other brings nothing for most of an hour, AbortedError
  */
 export async function aloneWithBlob(lock: BlobLock, work: () => Promise<void>): Promise<void> {
   const release = await takeBlob(lock)
@@ -42,7 +45,7 @@ export async function aloneWithBlob(lock: BlobLock, work: () => Promise<void>): 
 
 /** @returns gives the blob back; undefined when it is there */
 async function takeBlob(lock: BlobLock): Promise<(() => Promise<void>) | undefined> {
-  const { folder, blob, partial, bytes, onBytes, signal, patience } = lock
+  const { folder, blob, partial, bytes, onBytes, signal, longestSilence = LONGEST_SILENCE } = lock
   let [seen, since] = [-1, Date.now()]
   for (;;) {
     throwIfAborted(signal)
@@ -54,9 +57,9 @@ async function takeBlob(lock: BlobLock): Promise<(() => Promise<void>) | undefin
     if (release !== undefined) return release
     const have = (await sizeOf(partial)) ?? 0
     if (have !== seen) [seen, since] = [have, Date.now()]
-    else if (Date.now() - since > STILL_TRIES * patience) {
+    else if (Date.now() - since > longestSilence) {
       throw new CheckpointError(
-        `${blob}: another process holds it and brings nothing. Wait for it; when nothing fetches it any more, remove the folder ${folder}`,
+        `${blob}: another fetch holds it and brings nothing. Wait for it; when nothing fetches it any more, remove the folder ${folder}`,
       )
     }
     onBytes(Math.min(have, bytes))

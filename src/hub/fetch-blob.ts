@@ -1,11 +1,12 @@
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { systemErrorCode } from '../checkpoint/file-errors.js'
 import { writeAt } from '../checkpoint/file-system.js'
 import { CheckpointError, throwIfAborted } from '../common/errors.js'
 import { aloneWithBlob } from './blob-lock.js'
-import { inCache, sizeOf } from './cache-files.js'
+import { cacheError, inCache, sizeOf } from './cache-files.js'
 import { networkError, statusError } from './hub-errors.js'
 import { isTooLong, mayPass, retryAfter, TRIES, waitFor } from './hub-fetch.js'
 import type { HubName, HubSettings } from './hub-settings.js'
@@ -39,35 +40,41 @@ export interface BlobRequest {
 
 /**
  * Fetches one file into the cache, going on where an earlier fetch was interrupted, and checks size and hash. What another
- * call or process fetches meanwhile is waited for.
+ * call, or process of this machine, fetches meanwhile is waited for.
  *
  * @throws CheckpointError for an answer that is an error, a connection that is lost again and again, other content, or a
  *   disk that does not take it
  */
 export async function fetchBlob(request: BlobRequest): Promise<void> {
-  const { blob, lock, file, onBytes, signal, patience } = request
+  const { blob, lock, file, onBytes, signal } = request
   const partial = `${blob}.incomplete`
   await inCache(blob, () => mkdir(dirname(blob), { recursive: true }))
-  const taken = { folder: lock, blob, partial, bytes: file.size, onBytes, signal, patience }
+  const taken = { folder: lock, blob, partial, bytes: file.size, onBytes, signal }
   await aloneWithBlob(taken, async () => {
-    await fetchWhole(request, partial)
-    // a process of another machine, which locks do not keep out, may have been quicker
-    if ((await sizeOf(partial)) === undefined && (await sizeOf(blob)) === file.size) return
+    if (!(await fetchWhole(request, partial))) return
     await requireContent(request, partial)
+    // hashing takes seconds
+    if (await isInPlace(request, partial)) return
     await inCache(blob, () => rename(partial, blob))
   })
 }
 
-/** Tries until all bytes are there; only tries that bring none count. */
-async function fetchWhole(request: BlobRequest, partial: string): Promise<void> {
+/** Whether a process of another machine, which locks do not keep out, was quicker. */
+async function isInPlace({ blob, file }: BlobRequest, partial: string): Promise<boolean> {
+  return (await sizeOf(partial)) === undefined && (await sizeOf(blob)) === file.size
+}
+
+/** Tries until all bytes are there; only tries that bring none count. @returns whether this process has put them there */
+async function fetchWhole(request: BlobRequest, partial: string): Promise<boolean> {
   const { name, settings, signal, patience } = request
   let most = (await sizeOf(partial)) ?? 0
   for (let attempt = 1; ; attempt++) {
     throwIfAborted(signal)
+    if (await isInPlace(request, partial)) return false
     let asked = 0
     try {
       const failure = await fetchRest(request, partial)
-      if (failure === undefined) return
+      if (failure === undefined) return true
       asked = failure.retryAfter
       if (attempt >= TRIES || !mayPass(failure.status) || isTooLong(asked)) {
         throw statusError(failure, name, settings)
@@ -122,7 +129,11 @@ async function write(
 ): Promise<void> {
   // a server that knows no ranges begins anew
   const goesOn = response.status === 206
-  const handle = await inCache(partial, () => open(partial, goesOn ? 'r+' : 'w'))
+  const handle = await openPartial(partial, goesOn)
+  if (handle === undefined) {
+    await response.body?.cancel()
+    throw new Error(`${partial} is gone`)
+  }
   try {
     let position = goesOn ? have : 0
     if (response.body !== null) {
@@ -136,6 +147,16 @@ async function write(
     await inCache(partial, () => handle.sync())
   } finally {
     await handle.close()
+  }
+}
+
+/** @returns undefined where it is to go on and is gone: the next try begins anew, or finds the blob in its place */
+async function openPartial(partial: string, goesOn: boolean): Promise<FileHandle | undefined> {
+  try {
+    return await open(partial, goesOn ? 'r+' : 'w')
+  } catch (error) {
+    if (goesOn && systemErrorCode(error) === 'ENOENT') return undefined
+    throw cacheError(partial, error)
   }
 }
 

@@ -6,7 +6,7 @@ import type { HubSettings } from './hub-settings.js'
 export const TRIES = 5
 
 /** The hub counts requests over five minutes; who is asked to wait for longer is told so. */
-const LONGEST_WAIT = 300_000
+export const LONGEST_WAIT = 300_000
 
 /** How a request is tried again. */
 export interface RetryOptions {
@@ -24,14 +24,14 @@ export const STAND_IN_TOKEN = 'hf_standing_in'
 /**
  * `fetch` with the token, for the hub's package. What may pass (429, 5xx, a lost connection) is tried again; but a first
  * request that gets no answer fails at once, since a slip in a path must not wait, and a commit is sent again only where
- * the hub says that it did nothing.
+ * the hub says that it did not look at it (429): behind other errors it may have been made.
  */
 export function hubFetch(settings: HubSettings, { signal, patience }: RetryOptions): typeof fetch {
   let isReached = false
   return async (input, init) => {
     const stop = init?.signal ?? signal
     const request = { ...init, headers: withToken(init?.headers, settings), ...(stop && { signal: stop }) }
-    const maySend = isCommit(String(input), init?.method) ? mayPassUndone : mayPass
+    const maySend = isCommit(String(input), init?.method) ? isUntouched : mayPass
     for (let attempt = 1; ; attempt++) {
       throwIfAborted(signal)
       let asked = 0
@@ -42,7 +42,7 @@ export function hubFetch(settings: HubSettings, { signal, patience }: RetryOptio
         if (attempt === TRIES || !maySend(response.status) || isTooLong(asked)) return response
         await response.body?.cancel()
       } catch (error) {
-        if (attempt === TRIES || !isReached || maySend === mayPassUndone || stop?.aborted) throw error
+        if (attempt === TRIES || !isReached || maySend === isUntouched || stop?.aborted) throw error
       }
       await waitFor(attempt, asked, { signal: stop, patience })
     }
@@ -66,9 +66,9 @@ export function mayPass(status: number): boolean {
   return status === 429 || status >= 500
 }
 
-/** The same, where the answer says too that nothing was done. */
-function mayPassUndone(status: number): boolean {
-  return status === 429 || status === 503
+/** Whether the answer says that nothing was done; 503 may come from a gateway that has handed the request on. */
+function isUntouched(status: number): boolean {
+  return status === 429
 }
 
 /** Milliseconds for which an answer asks to wait: `Retry-After`, in seconds or as a date. */

@@ -136,15 +136,18 @@ describe('a model that is there', () => {
     expect(hub.files.has('model.safetensors')).toBe(true)
   })
 
-  it.each(['/api/repos/create', 'tree', 'preupload', 'objects/batch', '/store/', 'commit'])(
-    'takes files where %s is answered with 503 at first',
-    async (place) => {
-      hub.refuse = (path, count) => (path.includes(place) && count === 1 ? 503 : undefined)
-      await push()
-      expect(hub.messages).toHaveLength(1)
-      expect(hub.files.has('model.safetensors')).toBe(true)
-    },
-  )
+  it.each([
+    ...['/api/repos/create', 'tree', 'preupload', 'objects/batch', '/store/'].map((place) => ({
+      place,
+      status: 503,
+    })),
+    { place: 'commit', status: 429 },
+  ])('takes files where $place is answered with $status at first', async ({ place, status }) => {
+    hub.refuse = (path, count) => (path.includes(place) && count === 1 ? status : undefined)
+    await push()
+    expect(hub.messages).toHaveLength(1)
+    expect(hub.files.has('model.safetensors')).toBe(true)
+  })
 })
 
 describe("the folder's own card", () => {
@@ -156,11 +159,13 @@ describe("the folder's own card", () => {
     'language:',
     '- en',
     '- fr',
+    'model-index:',
+    '- name: own',
   ]
-  const pushed = async (more: object = {}) => {
-    const model = join(root, 'with-card')
-    await cp(join(root, 'plain'), model, { recursive: true })
-    await writeFile(join(model, 'README.md'), `---\n${own.join('\n')}\n---\n# Own\n`)
+  const pushed = async (more: object = {}, from = join(root, 'plain'), matter = own) => {
+    const model = await mkdtemp(join(root, 'with-card-'))
+    await cp(from, model, { recursive: true })
+    await writeFile(join(model, 'README.md'), `---\n${matter.join('\n')}\n---\n# Own\n`)
     await pushModel({ model, repo: 'org/tiny', ...more })
     return text('README.md').split('---\n')[1].split('\n')
   }
@@ -180,6 +185,22 @@ describe("the folder's own card", () => {
     expect(lines).toContain('base_model: "org/second"')
     expect(lines).toContain('- fr')
     expect(lines.join()).not.toMatch(/llama3\.2|org\/first|finetune/)
+  })
+
+  it.each(['quantized', 'exported'])(
+    'of a %s folder keeps no scores, and the relation to a base of which the model was tuned',
+    async (kind) => {
+      const lines = await pushed({}, kind === 'quantized' ? quantized : exported)
+      expect(lines).not.toContain('model-index:')
+      expect(lines).toEqual(
+        expect.arrayContaining(['base_model: org/first', 'base_model_relation: finetune']),
+      )
+    },
+  )
+
+  it('of a quantized folder keeps that it is quantized where it says so', async () => {
+    const matter = ['base_model: "org/first"', 'base_model_relation: "quantized"']
+    expect(await pushed({}, quantized, matter)).toEqual(expect.arrayContaining(matter))
   })
 })
 
@@ -227,9 +248,9 @@ describe('what goes wrong is said by name, and nothing is added', () => {
     await expect(push()).rejects.toThrow(message)
   })
 
-  it('a commit that may have been made is not sent again', async () => {
-    hub.refuse = (path) => (path.includes('commit') ? 504 : undefined)
-    await expect(push()).rejects.toThrow(/answers with an error \(504/)
+  it.each([503, 504])('a commit that may have been made (%i) is not sent again', async (status) => {
+    hub.refuse = (path) => (path.includes('commit') ? status : undefined)
+    await expect(push()).rejects.toThrow(`answers with an error (${status}`)
     expect(hub.log.filter((line) => line.includes('/commit/'))).toHaveLength(1)
   })
 
@@ -240,6 +261,16 @@ describe('what goes wrong is said by name, and nothing is added', () => {
     const missing = await cli(['push', quantized])
     expect(missing).toMatchObject({ code: 2 })
     expect(missing.stderr).toMatch(/NAME is missing: gptvq push DIR NAME/)
+  })
+
+  it.each([
+    [{ patience: Number.NaN }, /patience: expected a whole number of at least 0, got NaN/],
+    [{ patience: -1 }, /patience: expected a whole number of at least 0, got -1/],
+    [{ message: 5 }, /message: expected a text that is not empty, got 5/],
+    [{ message: '' }, /message: expected a text that is not empty/],
+  ])('the option %o', async (option, message) => {
+    await expect(push(option)).rejects.toThrow(message)
+    expect(hub.log).toEqual([])
   })
 
   it('stopped by the caller', async () => {

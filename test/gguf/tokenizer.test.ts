@@ -100,13 +100,27 @@ describe('tokens that end an answer', () => {
   const endsOf = (controls: readonly string[], values: Record<string, unknown>) =>
     filesOf(controls, values)[2].eos_token_id
 
-  it('are those that the metadata name, and control tokens that llama.cpp knows by their texts', () => {
+  it('are those that the metadata name, and those that llama.cpp knows by their texts', () => {
     const eos = { 'tokenizer.ggml.eos_token_id': 2 }
     expect(endsOf(['<|endoftext|>', '<|end|>', '<|user|>', '<end_of_turn>'], eos)).toEqual([2, 3, 5])
     const named = { ...eos, 'tokenizer.ggml.eot_token_id': 4, 'tokenizer.ggml.eom_token_id': 3 }
     expect(endsOf(['<x>', '<y>', '<z>'], named)).toEqual([2, 4, 3])
     expect(endsOf(['<x>', '<y>'], eos)).toBe(2)
   })
+
+  it.each([TokenKind.normal, TokenKind.userDefined])(
+    'are of any kind, here %s, and each is one token of a text, as in files of Gemma 1.1',
+    async (kind) => {
+      const kinds = [TokenKind.normal, TokenKind.normal, TokenKind.control, kind]
+      const values = { 'tokenizer.ggml.eos_token_id': 2, 'tokenizer.ggml.token_type': kinds }
+      const unmerged = { ...values, 'tokenizer.ggml.merges': [] }
+      const [definition, , generation] = filesOf(['<eos>', '<end_of_turn>'], unmerged)
+      expect(generation.eos_token_id).toEqual([2, 3])
+      const tokenizer = await loadDefinition(definition)
+      expect([...tokenizer.encode('a<end_of_turn>b')]).toEqual([0, 3, 1])
+      expect(tokenizer.specialIds).toEqual(new Set([2, 3]))
+    },
+  )
 
   it('are not words of the vocabulary that look like them', () => {
     const kinds = [TokenKind.normal, TokenKind.normal, TokenKind.control, TokenKind.userDefined]

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { copyFileSync } from 'node:fs'
+import { copyFileSync, renameSync, rmSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,8 +11,10 @@ import { evaluateModel, inspectModel, openCheckpoint, quantizeModel, resolveMode
 import { trainModel } from 'gptvq/train'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createCheckpointWriter } from '../../src/checkpoint/output/checkpoint-writer.js'
+import { aloneWithBlob } from '../../src/hub/blob-lock.js'
 import { TRIES } from '../../src/hub/hub-fetch.js'
 import { hubSettings, parseHubName } from '../../src/hub/hub-settings.js'
+import { hubName, modelName } from '../../src/hub/snapshot-name.js'
 import { tinyText, writeTinyModel } from '../support/tiny-model.js'
 import { commit, type HubServer, startHub } from './hub-server.js'
 
@@ -328,15 +330,68 @@ describe('two that fetch the same', () => {
     await expect(readdir(folder)).rejects.toThrow(/ENOENT/)
   })
 
+  it('a process of another machine, which no lock keeps out, that has the file in its place first', async () => {
+    const blob = join(repo(), 'blobs', await blobOf(weights))
+    const beQuicker = () => {
+      copyFileSync(join(root, 'model', weights), blob)
+      rmSync(`${blob}.incomplete`)
+    }
+    hub.trouble = (path, count) => {
+      if (path !== `/store/${weights}`) return undefined
+      if (count === 1) return { cutAfter: 5000 }
+      beQuicker()
+      return undefined
+    }
+    const snapshot = await resolve()
+    expect(hub.log.filter((line) => line.startsWith('/store/model'))).toHaveLength(2)
+    const original = await readFile(join(root, 'model', weights))
+    expect((await readFile(join(snapshot, weights))).equals(original)).toBe(true)
+  })
+
+  it('what another machine puts in its place while it comes in is not fetched again', async () => {
+    const blob = join(repo(), 'blobs', await blobOf(weights))
+    let isQuicker = false
+    const onProgress = ({ step, done }: { step: string; done: number }) => {
+      if (isQuicker || !step.endsWith(weights) || done < 1) return
+      isQuicker = true
+      renameSync(`${blob}.incomplete`, blob)
+    }
+    await expect(resolve('org/tiny', { onProgress })).resolves.toContain(commit)
+    expect(isQuicker).toBe(true)
+    expect(hub.log.filter((line) => line.startsWith('/store/model'))).toHaveLength(1)
+  })
+
   it('a process that holds a file and brings nothing is waited for no longer than long', async () => {
-    const folder = await lockBlob(await blobOf(weights), process.ppid)
-    const error: Error = await resolve('org/tiny', { patience: 0 }).catch((one) => one)
-    expect(error.message).toContain('another process holds it and brings nothing')
+    const blob = join(root, 'blob')
+    const folder = await lockBlob('blob', process.ppid)
+    const files = { folder, blob, partial: `${blob}.incomplete`, bytes: 1 }
+    const lock = { ...files, onBytes: () => {}, signal: undefined, longestSilence: 0 }
+    const error: Error = await aloneWithBlob(lock, async () => {}).catch((one) => one)
+    expect(error.message).toContain('another fetch holds it and brings nothing')
     expect(error.message).toContain(`remove the folder ${folder}`)
+  })
+
+  it('impatience with failures is none with another that fetches', async () => {
+    const blob = await blobOf(weights)
+    await lockBlob(blob, process.ppid)
+    let looks = 0
+    const onProgress = ({ step }: { step: string }) => {
+      if (!step.endsWith(weights) || looks++ < 3) return
+      copyFileSync(join(root, 'model', weights), join(repo(), 'blobs', blob))
+    }
+    await expect(resolve('org/tiny', { patience: 0, onProgress })).resolves.toContain(commit)
   })
 })
 
 describe('names', () => {
+  it.each([
+    ['models--org--some--model', 'some--model', 'org/some--model'],
+    ['models--gpt2', 'gpt2', 'gpt2'],
+  ])('a snapshot in %s is of %s', (folder, name, onHub) => {
+    expect(modelName(join('cache', folder, 'snapshots', commit))).toBe(name)
+    expect(hubName(join('cache', folder, 'snapshots', commit))).toBe(onHub)
+  })
+
   it.each(['org/name', 'org/name@main', 'a.b-c/d_e.f@refs/pr/1'])('%s is a name', (name) => {
     expect(parseHubName(name)).toBeDefined()
   })

@@ -153,12 +153,12 @@ describe('cutting long words', () => {
 
   it('cuts before each word of a vocabulary in which spaces only begin tokens', () => {
     const always = () => true
-    expect(cutUnjoined('▁the▁▁thea🦙b▁', joined, always)).toEqual(['▁the', '▁▁the', 'a🦙b', '▁'])
-    expect(cutUnjoined('', joined, always)).toEqual([])
+    expect([...cutUnjoined('▁the▁▁thea🦙b▁', joined, always)]).toEqual(['▁the', '▁▁the', 'a🦙b', '▁'])
+    expect([...cutUnjoined('', joined, always)]).toEqual([])
   })
 
   it('does not cut beside a letter that its neighbours have a say in', () => {
-    expect(cutUnjoined('the?ab', joined, (letter) => letter !== '?')).toEqual(['the?a', 'b'])
+    expect([...cutUnjoined('the?ab', joined, (letter) => letter !== '?')]).toEqual(['the?a', 'b'])
   })
 })
 

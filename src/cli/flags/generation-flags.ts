@@ -40,7 +40,7 @@ const samplingFlags = {
   stop: { kind: 'texts', help: 'text that ends an answer; can be given several times', default: 'none' },
   seed: { kind: 'whole', help: 'the same seed gives the same answer', default: 'another one each time' },
 } as const satisfies Record<
-  keyof Omit<GenerateOptions, keyof PromptOptions | 'topLogprobs' | CallerOnly>,
+  keyof Omit<GenerateOptions, keyof PromptOptions | 'separate' | 'topLogprobs' | CallerOnly>,
   Flag
 >
 

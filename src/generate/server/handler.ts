@@ -60,7 +60,7 @@ export function createHandler(options: HandlerOptions): Handler {
       if (draining) throw new ApiError(503, 'the server is about to stop', { code: 'stopping' })
       const asked = parse(body)
       const answers = asked.count * asked.prompts.length
-      requirePlace(answers, pending, generator.sequences, queue)
+      requirePlace(answers, asked.count > 1 ? 'n' : 'prompt', pending, generator.sequences, queue)
       pending += answers
       const timeUp = new ApiError(504, `the answer took longer than ${seconds} seconds`, { code: 'timeout' })
       const timer = setTimeout(() => controller.abort(timeUp), 1000 * seconds)
@@ -142,19 +142,31 @@ export function createHandler(options: HandlerOptions): Handler {
   }
 }
 
-/** Answers, not requests, are what is computed and waits. @throws ApiError where there is no place for so many more */
-function requirePlace(answers: number, pending: number, sequences: number, queue: number): void {
+/**
+ * Answers, not requests, are what is computed and waits.
+ *
+ * @param field asks for that many
+ * @param pending answers to requests under way
+ * @throws ApiError where there is no place for so many more
+ */
+function requirePlace(
+  answers: number,
+  field: string,
+  pending: number,
+  sequences: number,
+  queue: number,
+): void {
   const most = sequences + queue
   if (answers > most) {
     throw badField(
-      'n',
+      field,
       `asks for ${answers} answers; expected ${most} at most: ${sequences} are computed at a time, and ${queue} may wait`,
     )
   }
   if (pending + answers <= most) return
   throw new ApiError(
     429,
-    `${pending} answers are computed or wait already, of ${most} at most; try again later`,
+    `${pending} answers belong to requests under way, of ${most} at most; try again later`,
     { code: 'queue_full' },
   )
 }

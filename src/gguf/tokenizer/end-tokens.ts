@@ -15,13 +15,16 @@ const turnEnds: readonly string[] = [
   '<end_of_utterance>',
 ]
 
+/** A tag of HTML in the vocabulary of Gemma: it ends an answer only as a control token. */
+const TEXT_END_OR_TAG = '</s>'
+
 /** Texts of tokens that end an answer in llama.cpp wherever they are in a vocabulary. */
 const knownEnds: ReadonlySet<string> = new Set([
   ...turnEnds,
   MESSAGE_END,
   '<|endoftext|>',
   '<|end_of_text|>',
-  '</s>',
+  TEXT_END_OR_TAG,
   '<eos>',
   '[EOS]',
 ])
@@ -70,7 +73,8 @@ export function endsAsKeys(
   return { keys, untold }
 }
 
-/** Control tokens only: `</s>` is a tag of HTML in the vocabulary of Gemma. */
-function isKnownEnd({ tokens, kinds }: Vocabulary, id: number): boolean {
-  return kinds[id] === TokenKind.control && knownEnds.has(tokens[id])
+/** Of any kind, as in llama.cpp: files of Gemma 1.1 have `<end_of_turn>` as text. */
+export function isKnownEnd({ tokens, kinds }: Vocabulary, id: number): boolean {
+  const text = tokens[id]
+  return knownEnds.has(text) && (text !== TEXT_END_OR_TAG || kinds[id] === TokenKind.control)
 }

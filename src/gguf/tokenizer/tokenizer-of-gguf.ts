@@ -1,6 +1,6 @@
 import { UnsupportedError } from '../../common/errors.js'
 import type { GgufMetadata } from '../metadata.js'
-import { endsOfGguf } from './end-tokens.js'
+import { endsOfGguf, isKnownEnd } from './end-tokens.js'
 import { mergesOfScores } from './merges-of-scores.js'
 import { type SplitRule, splitRule, splitRules } from './split-rules.js'
 import { readVocabulary, TokenKind, type Vocabulary } from './vocabulary.js'
@@ -42,9 +42,12 @@ function definitionOf(metadata: GgufMetadata, model: string, vocabulary: Vocabul
   )
 }
 
-function addedTokens({ tokens, kinds }: Vocabulary): object[] {
+/** What a text is searched for first: what ends a turn is one token there whatever kind the file says. */
+function addedTokens(vocabulary: Vocabulary): object[] {
+  const { tokens, kinds } = vocabulary
   return tokens.flatMap((content, id) => {
-    const special = kinds[id] === TokenKind.control || kinds[id] === TokenKind.unknown
+    const special =
+      kinds[id] === TokenKind.control || kinds[id] === TokenKind.unknown || isKnownEnd(vocabulary, id)
     if (!special && kinds[id] !== TokenKind.userDefined) return []
     return [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }]
   })

@@ -73,6 +73,13 @@ function characterLength(text: string, at: number): number {
 
 /** Puts `content`, as it stands, in the place of each match. */
 export function replaceMatches(text: string, pattern: RegExp, content: string): string {
+  // the language's own way is some ten times as fast, but goes on otherwise behind an empty match
+  let isAnyEmpty = false
+  const replaced = text.replace(pattern, (match) => {
+    isAnyEmpty ||= match === ''
+    return content
+  })
+  if (!isAnyEmpty) return replaced
   return Array.from(findSpans(text, pattern))
     .map(({ start, end, match }) => (match ? content : text.slice(start, end)))
     .join('')

@@ -14,7 +14,7 @@ const longWord = 64
 export function wordCutter(
   merges: readonly (readonly [left: string, right: string])[],
   settled: (letter: string) => boolean,
-): (word: string) => string[] | undefined {
+): (word: string) => Iterable<string> | undefined {
   let joined: Set<string> | undefined
   return (word) => {
     if (word.length <= longWord) return undefined
@@ -37,24 +37,25 @@ function lastLetter(text: string): string {
   return last.length === 2 && last.codePointAt(0)! > 0xffff ? last : text.slice(-1)
 }
 
-/** Cuts `word` between every two settled letters that are not a pair of `joined`; the parts concatenate to `word`. */
-export function cutUnjoined(
+/**
+ * Cuts `word` between every two settled letters that are not a pair of `joined`; the parts concatenate to `word`. It looks
+ * no further than the parts that are asked for.
+ */
+export function* cutUnjoined(
   word: string,
   joined: ReadonlySet<string>,
   settled: (letter: string) => boolean,
-): string[] {
-  const parts: string[] = []
+): Generator<string, void> {
   let start = 0
   let at = 0
   let previous = ''
   for (const letter of word) {
     if (previous !== '' && !joined.has(previous + letter) && settled(letter) && settled(previous)) {
-      parts.push(word.slice(start, at))
+      yield word.slice(start, at)
       start = at
     }
     at += letter.length
     previous = letter
   }
-  if (start < word.length) parts.push(word.slice(start))
-  return parts
+  if (start < word.length) yield word.slice(start)
 }

@@ -40,6 +40,11 @@ export function withMembers(
   return changed
 }
 
+/** Front matter without scores: those of a model are not those of what is made of it. */
+export function withoutScores(matter: ReadonlyMap<string, string>): Map<string, string> {
+  return withMembers(matter, { 'model-index': undefined, eval_results: undefined })
+}
+
 /** Front matter with tags in front of its own, and without some of them. */
 export function withTags(
   matter: ReadonlyMap<string, string>,

@@ -3,7 +3,7 @@ import { readSmallFile } from '../../checkpoint/model-source.js'
 import type { QuantizationConfig } from '../../checkpoint/quantized/quantized-config.js'
 import { hubName } from '../../hub/snapshot-name.js'
 import { reproduceCommand } from '../../report/page/reproduce-command.js'
-import { type Card, readCard, withMembers, withTags, writeCard } from './card-matter.js'
+import { type Card, readCard, withMembers, withoutScores, withTags, writeCard } from './card-matter.js'
 import { trainedBy } from './trained-by.js'
 
 /** The name of a model card. */
@@ -58,14 +58,15 @@ export function quantizedCard(facts: QuantizedFacts, source: SourceCard): string
   const own = ownCard(source.text)
   const base = source.name
   const members = {
+    // a base that the model's own card names is that model's, which was not quantized here
     ...(base !== undefined && { base_model: base }),
-    base_model_relation: own.matter.has('base_model') || base !== undefined ? 'quantized' : undefined,
+    base_model_relation: base === undefined ? undefined : 'quantized',
     library_name: 'gptvq',
   }
-  const matter = withTags(withMembers(own.matter, members), ['gptvq', method])
+  const matter = withTags(withMembers(withoutScores(own.matter), members), ['gptvq', method])
   const of = base === undefined ? 'a model' : `[${base}](https://huggingface.co/${base})`
   return joined(matter, own.text, [
-    `# ${base === undefined ? 'A quantized model' : `${base.split('/')[1]}, quantized`}`,
+    `# ${base === undefined ? 'A quantized model' : `${base.split('/').at(-1)}, quantized`}`,
     '',
     whatWasDone(facts, of),
     '',
@@ -139,7 +140,8 @@ export function distilledCard(source: SourceCard): string {
 
 function derivedCard(source: SourceCard, method: string | undefined, lines: readonly string[]): string {
   const own = ownCard(source.text)
-  const matter = withMembers(own.matter, { library_name: undefined, base_model_relation: undefined })
+  const members = { library_name: undefined, base_model_relation: undefined }
+  const matter = withMembers(withoutScores(own.matter), members)
   return joined(withTags(matter, [], ['gptvq', ...(method === undefined ? [] : [method])]), own.text, lines)
 }
 

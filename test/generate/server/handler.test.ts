@@ -240,11 +240,21 @@ it('counts answers, not requests, against its queue', async () => {
   expect(JSON.parse(tooMany.text).error.message).toBe(
     'n: asks for 4 answers; expected 3 at most: 1 are computed at a time, and 2 may wait',
   )
+  const manyPrompts = await post(port, { prompt: ['a', 'b', 'c', 'd'] }).response
+  expect(manyPrompts.status).toBe(400)
+  expect(JSON.parse(manyPrompts.text).error).toMatchObject({
+    param: 'prompt',
+    message: 'prompt: asks for 4 answers; expected 3 at most: 1 are computed at a time, and 2 may wait',
+  })
   const before = begun
   const { request, response } = post(port, { prompt: 'a', n: 2 })
   response.catch(() => {})
   await untilBegun(2, before)
-  expect((await post(port, { prompt: 'b', n: 2 }).response).status).toBe(429)
+  const full = await post(port, { prompt: 'b', n: 2 }).response
+  expect(full.status).toBe(429)
+  expect(JSON.parse(full.text).error.message).toBe(
+    '2 answers belong to requests under way, of 3 at most; try again later',
+  )
   request.destroy()
   await handler.idle()
   const all = post(port, { prompt: 'c', n: 3 })
@@ -256,17 +266,20 @@ it('counts answers, not requests, against its queue', async () => {
 
 it('many answers to a client that does not read make no warnings of leaks', async () => {
   const warnings: Error[] = []
-  const onWarning = (warning: Error) => warnings.push(warning)
+  const onWarning = (warning: Error) => {
+    if (warning.name === 'MaxListenersExceededWarning') warnings.push(warning)
+  }
   process.on('warning', onWarning)
-  let written = 0
+  let inYield = 0
   const { handler, port } = await serve(
     async function* ({ signal }) {
       const onAbort = () => {}
       signal?.addEventListener('abort', onAbort)
       for (let token = 0; ; token++) {
         if (signal?.aborted) throw new AbortedError()
-        written++
+        inYield++
         yield { text: 'x'.repeat(10_000), token, logprob: -1 }
+        inYield--
         await new Promise((soon) => setImmediate(soon))
       }
     },
@@ -274,10 +287,11 @@ it('many answers to a client that does not read make no warnings of leaks', asyn
   )
   const { request, response } = post(port, { prompt: 'a', n: 16, stream: true }, (message) => message.pause())
   response.catch(() => {})
-  // until all wait for the client
-  for (let before = -1; before !== written || written === 0; ) {
-    before = written
-    await new Promise((later) => setTimeout(later, 100))
+  let turnsWithAllInYield = 0
+  // in its yield is who waits for the client, but for moments: until all are there for many turns
+  while (turnsWithAllInYield < 10) {
+    turnsWithAllInYield = inYield === 16 ? turnsWithAllInYield + 1 : 0
+    await new Promise((soon) => setImmediate(soon))
   }
   request.destroy()
   await handler.idle()

@@ -80,6 +80,29 @@ describe('encodeAtMost', () => {
   })
 })
 
+describe('a text that is one word, for want of a splitting rule', () => {
+  // of so long a token, letters tell little of how many ids a word has
+  const long = '▁a'.repeat(500)
+  const model = { type: 'BPE', vocab: { '▁': 0, a: 1, '▁a': 2, [long]: 3 }, merges: [['▁', 'a']] }
+
+  it('is looked into no further than it takes', async () => {
+    const tokenizer = await loadDefinition({ model: { ...model, unk_token: 'not in the vocabulary' } })
+    const text = `${'▁a'.repeat(100)}?`
+    await expect(tokenizer.encodeAtMost(text, 100)).rejects.toThrow('"?"')
+    expect(await tokenizer.encodeAtMost(text, 50)).toBeUndefined()
+  })
+
+  it('is left at a stop on the way', async () => {
+    const { signal } = new AbortController()
+    let looks = 0
+    Object.defineProperty(signal, 'aborted', { get: () => looks++ > 0 })
+    const tokenizer = await loadDefinition({ model })
+    const text = '▁a'.repeat(3000)
+    await expect(tokenizer.encodeInTurns(text, signal)).rejects.toMatchObject({ code: 'ABORTED' })
+    expect(await tokenizer.encodeInTurns(text)).toEqual(new Int32Array(3000).fill(2))
+  })
+})
+
 it('a long text is spelled in byte letters as its parts are', () => {
   const part = 'naïve 😀\n '
   expect(byteLetters(part.repeat(1000))).toBe(byteLetters(part).repeat(1000))

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -18,6 +18,12 @@ language:
 tags: [small, "text"]
 library_name: transformers
 base_model: org/first
+base_model_relation: finetune
+model-index:
+- name: little
+  results:
+  - task:
+      type: text-generation
 ---
 
 # Little model
@@ -76,9 +82,26 @@ describe('the card of a quantized folder', () => {
     expect(matter.get('license')).toBe('license: mit')
     expect(matter.get('language')).toBe('language:\n- en\n- de')
     expect(matter.get('library_name')).toBe('library_name: "gptvq"')
-    expect(matter.get('base_model_relation')).toBe('base_model_relation: "quantized"')
     expect(matter.get('tags')).toBe('tags:\n- gptvq\n- small\n- "text"')
     expect(text.trimEnd().endsWith('# Little model\n\nIt writes | letters.')).toBe(true)
+  })
+
+  it('has neither the scores of the model, nor the relation to a base of which the model was tuned', async () => {
+    const { matter } = readCard(card)
+    expect(matter.has('model-index')).toBe(false)
+    expect(matter.get('base_model')).toBe('base_model: org/first')
+    expect(matter.has('base_model_relation')).toBe(false)
+  })
+
+  it('names the model as its base where the hub has it', async () => {
+    const cached = join(work, 'models--org--little', 'snapshots', 'c0ffee')
+    await cp(model, cached, { recursive: true })
+    const output = join(work, 'of-the-hub')
+    await quantizeModel({ model: cached, output, method: 'rtn' })
+    const { matter, text } = readCard(await cardOf(output))
+    expect(matter.get('base_model')).toBe('base_model: "org/little"')
+    expect(matter.get('base_model_relation')).toBe('base_model_relation: "quantized"')
+    expect(text).toContain('# little, quantized')
   })
 
   it('shows commands that work', async () => {
@@ -111,7 +134,9 @@ describe('the card of what is made of a quantized folder', () => {
       const made = await cardOf(folder)
       expect(made).toContain(title)
       expect(made).toContain('(method `gptvq`)')
-      expect(made).not.toMatch(/library_name: "gptvq"|\n- gptvq|base_model_relation|npx gptvq|bits per/)
+      expect(made).not.toMatch(
+        /library_name: "gptvq"|\n- gptvq|base_model_relation|model-index|npx gptvq|bits per/,
+      )
       expect(made).toContain('license: mit')
       expect(made.match(/# Little model/g)).toHaveLength(1)
     }
@@ -198,7 +223,9 @@ describe('front matter', () => {
       ['new'],
       ['small'],
     )
-    expect([...changed.keys()]).toEqual(['language', 'tags', 'library_name', 'base_model'])
+    expect([...changed.keys()]).toEqual([
+      ...['language', 'tags', 'library_name', 'base_model', 'base_model_relation', 'model-index'],
+    ])
     expect(changed.get('tags')).toBe('tags:\n- new\n- "text"')
   })
 })

@@ -24,13 +24,17 @@ export function readBpe(section: Section, file: string): Model {
   const keepsUnknown = section.has('unk_token') && !section.flag('fuse_unk', false)
   const stays = (letter: string) => keepsUnknown || settled(affixes.prefix + letter)
   const whole = section.flag('ignore_merges', false)
-  const encode = (word: string): readonly number[] => {
+  function* encodeParts(word: string) {
     const id = whole ? vocabulary.ids.get(word) : undefined
-    if (id !== undefined) return [id]
-    const words = cut?.(word)
-    return words === undefined ? encodeWhole(word) : words.flatMap(encodeWhole)
+    if (id !== undefined) yield [id]
+    else for (const part of cut?.(word) ?? [word]) yield encodeWhole(part)
   }
-  return { ...vocabulary, encode, surelyExceeds: letterBound(vocabulary.ids.keys(), stays) }
+  const encode = (word: string): readonly number[] => {
+    const ids: number[] = []
+    for (const part of encodeParts(word)) for (const id of part) ids.push(id)
+    return ids
+  }
+  return { ...vocabulary, encode, encodeParts, surelyExceeds: letterBound(vocabulary.ids.keys(), stays) }
 }
 
 type MergePair = readonly [left: string, right: string]

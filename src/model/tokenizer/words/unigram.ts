@@ -19,7 +19,9 @@ export function readUnigram(section: Section, file: string): Model {
       return (byteFallback ? byteIds(text, ids) : undefined) ?? [unknownId!]
     })
   const surelyExceeds = letterBound(tokens, (letter) => ids.has(letter))
-  return { ids, tokens, size: tokens.length, encode: remembering(encode), surelyExceeds }
+  const remembered = remembering(encode)
+  const encodeParts = (word: string) => [remembered(word)]
+  return { ids, tokens, size: tokens.length, encode: remembered, encodeParts, surelyExceeds }
 }
 
 /** How much worse than the worst piece an unknown letter is. */

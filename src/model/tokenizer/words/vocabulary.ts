@@ -11,6 +11,8 @@ export interface Model {
   readonly size: number
   /** The ids of a word, which is not empty. @throws TextError for a word it has no ids for */
   encode(word: string): readonly number[]
+  /** The same one after another by parts of the word: one can be a text of megabytes, of which a start may do. */
+  encodeParts(word: string): Iterable<readonly number[]>
   /** Whether a word is certain to have more than so many ids, by its letters alone; false where that is open. */
   surelyExceeds(word: string, most: number): boolean
 }

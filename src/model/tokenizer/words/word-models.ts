@@ -21,18 +21,18 @@ export function readWordPiece(section: Section, file: string): Model {
     }
     return ids
   }
-  return { ...vocabulary, encode: remembering(encode), surelyExceeds: () => false }
+  return wholeWords(vocabulary, remembering(encode))
 }
 
 /** WordLevel: a word is a token, or unknown. */
 export function readWordLevel(section: Section, file: string): Model {
   const vocabulary = readVocabulary(section)
   const unknown = unknownReader(section, vocabulary.ids, '<unk>', file)
-  return {
-    ...vocabulary,
-    encode: (word) => [vocabulary.ids.get(word) ?? unknown(word)],
-    surelyExceeds: () => false,
-  }
+  return wholeWords(vocabulary, (word) => [vocabulary.ids.get(word) ?? unknown(word)])
+}
+
+function wholeWords(vocabulary: Pick<Model, 'ids' | 'tokens' | 'size'>, encode: Model['encode']): Model {
+  return { ...vocabulary, encode, encodeParts: (word) => [encode(word)], surelyExceeds: () => false }
 }
 
 function unknownReader(
