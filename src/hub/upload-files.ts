@@ -169,7 +169,9 @@ function uploadError(
   if (error instanceof GptvqError) return error
   const say = (what: string) => new CheckpointError(`${repo}@${revision}: ${what}`, { cause: error })
   if (!(error instanceof HubApiError)) {
-    return say(`${endpoint} cannot be reached (${reasonOf(error)}). Check the connection; nothing was added`)
+    return say(
+      `${endpoint} cannot be reached (${reasonOf(error)}). Check the connection, and push again: what is there is not sent twice`,
+    )
   }
   const { statusCode: status, message } = error
   if (status === 401 || status === 403) {
@@ -178,5 +180,7 @@ function uploadError(
   if (status === 404) {
     return say(`the hub has no such place (404). Check the name; a branch other than main must be there`)
   }
-  return say(`the hub answers with an error (${status}: ${message}). Try again later; nothing was added`)
+  return say(
+    `the hub answers with an error (${status}: ${message}). Try again later: what is there is not sent twice`,
+  )
 }
