@@ -63,6 +63,7 @@ export interface BullMq {
   ) => {
     add(name: string, data: JobData, options: object): Promise<QueuedJob>
     getJob(id: string): Promise<QueuedJob | undefined>
+    getJobState(id: string): Promise<string>
     getJobs(states: readonly string[]): Promise<(QueuedJob | undefined)[]>
     getJobCounts(...states: string[]): Promise<Record<string, number>>
     on(event: 'error', listener: (error: Error) => void): void

@@ -128,8 +128,9 @@ export function finishJob(state: CoordinatorState, job: Pending, end: () => void
 
 /** Looks how a job is, and goes on from there. */
 export async function pollJob(state: CoordinatorState, job: Pending): Promise<void> {
+  // the state first: of a job that is done in between, what was read before has no result
+  const current = await state.queue.getJobState(job.job!.id!)
   const found = await state.queue.getJob(job.job!.id!)
-  const current = found && (await found.getState())
   if (!state.pending.has(job.job!.id!)) return
   if (found === undefined || current === 'unknown') {
     // Redis lost it, as one does that was started anew without its file
