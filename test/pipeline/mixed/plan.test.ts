@@ -76,7 +76,7 @@ describe('planBudget', () => {
       expect(() => planBudget(linears, {}, Number(figure))).not.toThrow()
     }
     for (const bpv of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
-      expect(refusal(bpv).message).toMatch(/^bpv: expected a number of bits per value above 0/)
+      expect(refusal(bpv).message).toMatch(/^bpv: expected a finite number above 0/)
     }
   })
 
