@@ -261,7 +261,12 @@ export const badOptions: Record<string, BadInput> = {
     'got 2',
   ),
   'a bpv below any bits': option({ bpv: 0.55 }, 'bpv', 'cannot be met'),
-  'bits of no trellis and no plain codebook': option({ bits: 5.9 }, 'bits', 'got 5.9', 'rounds to 11 at most'),
+  'bits of no trellis and no plain codebook': option(
+    { bits: 5.9 },
+    'bits',
+    'got 5.9',
+    'rounds to 11 at most',
+  ),
   'a bpv that the trellis cannot use': option(
     { bits: 2, bpv: 8 },
     'bpv',
