@@ -23,8 +23,8 @@ export interface HistogramCounter {
 }
 
 /**
- * Counts values in `bins` bins over the span of the first part that is not all one value. Where a later part goes beyond, bins are doubled in width
- * until all fits, so that no value is lost and no part is seen twice.
+ * Counts values in `bins` bins over the span of the first part that is not all one value. Where a later part goes beyond,
+ * bins are doubled in width until all fits, so that no value is lost and no part is seen twice.
  *
  * @param bins an even number
  */

@@ -37,7 +37,6 @@ export interface QueuedJob {
   /** Workers that had it and let its lock expire. */
   readonly stalledCounter: number
   readonly progress: unknown
-  getState(): Promise<string>
   remove(): Promise<void>
   updateProgress(progress: number): Promise<void>
 }

@@ -6,6 +6,7 @@ import type { QuantizationConfig } from '../checkpoint/quantized/quantized-confi
 import { readQuantizedLayer, storedTensors } from '../checkpoint/quantized/quantized-tensors.js'
 import { activationListener, type StoredActivations } from '../checkpoint/quantized/stored-activations.js'
 import { CheckpointError } from '../common/errors.js'
+import { bytesOf } from '../common/view-bytes.js'
 import { allLinearLayers } from '../model/decoder/linears.js'
 import type { WeightSource } from '../model/decoder/weights.js'
 import { describeDecoder } from '../model/families/index.js'
@@ -167,8 +168,6 @@ export function digestOfStart({ layers, plain, activations }: StartLayers): stri
       hash.update(JSON.stringify([name, dtype, shape])).update(bytes)
     }
   }
-  for (const [name, { buffer, byteOffset, byteLength }] of plain) {
-    hash.update(name).update(new Uint8Array(buffer, byteOffset, byteLength))
-  }
+  for (const [name, values] of plain) hash.update(name).update(bytesOf(values))
   return hash.digest('hex')
 }

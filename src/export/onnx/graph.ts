@@ -1,3 +1,4 @@
+import { bytesOf } from '../../common/view-bytes.js'
 import { type DataType, dataTypes } from './data-types.js'
 
 /** The set of operators that need no domain. */
@@ -186,9 +187,4 @@ function encode(type: DataType, values: ArrayLike<number>): Uint8Array {
     default:
       return bytesOf(type === 'int8' ? Int8Array.from(list) : Uint8Array.from(list))
   }
-}
-
-/** The bytes of an array, not copied. */
-export function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength)
 }

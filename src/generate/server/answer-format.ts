@@ -125,7 +125,10 @@ function textLogprobs(tokens: readonly GeneratedToken[], start: number, tokenize
   const named = ({ token }: { readonly token: number }) => nameOf(tokenizer.bytesOf(token))
   const likeliest = (top: readonly TokenLogprob[]) => {
     const scores = new Map<string, number>()
-    for (const each of top) if (!scores.has(named(each))) scores.set(named(each), each.logprob)
+    for (const each of top) {
+      const name = named(each)
+      if (!scores.has(name)) scores.set(name, each.logprob)
+    }
     return Object.fromEntries(scores)
   }
   return {

@@ -8,8 +8,8 @@ import type { ColumnWalk } from '../walk/column-walk.js'
 /** Share of the blocks that may be smaller than the smallest scale: the few near 0 would spread the scales too far. */
 const SMALLER_BLOCKS = 0.01
 /**
- * With a trellis a block of zeros counts as one of this share of the largest: no constant centroid is 0, and so small ones are
- * next to nothing.
+ * With a trellis a block of zeros counts as one of this share of the largest: no constant centroid is 0, and so small
+ * ones are next to nothing.
  */
 const SHARE_OF_ZEROS = 0.005
 /** The smallest scale is then 2^-30 at least and 0.63 at most. */

@@ -52,8 +52,8 @@ function columnLosses(layout: VqLayout, squares: Float64Array, factor: Matrix): 
 }
 
 /**
- * What a column of vectors loses with indices of 0 to `most` bits. Of dimensions that lose `s` at an error of 1, `d` share
- * the bits and each loses `gm(s) D(w)`, where `gm` is the geometric mean and `D` the error of the constant codebook on a
+ * What a column of vectors loses with indices of 0 to `most` bits. Its `d` dimensions, which lose `s` at an error of 1, share
+ * the bits, and each loses `gm(s) D(w)`, where `gm` is the geometric mean and `D` the error of the constant codebook on a
  * normal source. A dimension that would lose more so than all of `s` gets no bits and loses `s`, and the `k` others
  * share them: `gm D(w d / k)` (reverse water-filling; Cover and Thomas, Elements of Information Theory, section 10.3.3).
  */
@@ -84,8 +84,9 @@ function errorAt(d: number, width: number): number {
 }
 
 /**
- * Widths of `total` bits in sum, from 1 bit on, of least `sum losses[v][width[v]]`: since each further bit gains no more than
- * the one before, those that gain most are the best. Where it would gain more, it counts as much as that.
+ * Widths of `total` bits in sum, from 1 bit on, of least `sum losses[v][width[v]]`: as far as each further bit gains no more
+ * than the one before, those that gain most are the best. Where a dimension begins to share the bits, one may gain more; it
+ * then counts as much as the one before, and the sum is near the least.
  */
 export function shareBits(losses: readonly Float64Array[], total: number): Uint8Array {
   const steps = losses[0].length - 2

@@ -4,6 +4,7 @@ import { basename } from 'node:path'
 import type { Checkpoint } from '../../checkpoint/checkpoint.js'
 import { fileError, systemErrorCode } from '../../checkpoint/file-errors.js'
 import { throwIfAborted } from '../../common/errors.js'
+import { bytesOf } from '../../common/view-bytes.js'
 import { kernels } from '../../kernels/kernels.js'
 import type { StartedEngine } from '../../model/ops/engine.js'
 import type { CalibrationOptions } from '../calibrate/calibration.js'
@@ -128,8 +129,4 @@ function digestOf(parts: readonly Uint8Array[]): string {
   const hash = createHash('sha256')
   for (const part of parts) hash.update(part)
   return hash.digest('hex')
-}
-
-function bytesOf(ids: Int32Array): Uint8Array {
-  return new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength)
 }

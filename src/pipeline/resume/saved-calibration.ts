@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { OptionError } from '../../common/errors.js'
+import { bytesOf } from '../../common/view-bytes.js'
 import type { Calibration } from '../calibrate/calibration.js'
 import type { Journal } from './journal.js'
 import { readValues, writeValues } from './saved-values.js'
@@ -51,8 +52,6 @@ async function keptCalibration({ folder, state }: Journal): Promise<Calibration 
 
 function digestOf(sequences: readonly Int32Array[]): string {
   const hash = createHash('sha256')
-  for (const { buffer, byteOffset, byteLength } of sequences) {
-    hash.update(new Uint8Array(buffer, byteOffset, byteLength))
-  }
+  for (const sequence of sequences) hash.update(bytesOf(sequence))
   return hash.digest('hex')
 }

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { writeAt } from '../../checkpoint/file-system.js'
 import { createFilePool } from '../../checkpoint/sources/file-pool.js'
 import { CheckpointError } from '../../common/errors.js'
+import { bytesOf } from '../../common/view-bytes.js'
 import type { WriteFile } from './journal.js'
 
 /** Values of 4 bytes. */
@@ -57,8 +58,4 @@ export function damagedFile(path: string, found: string): CheckpointError {
   return new CheckpointError(
     `${path}: ${found}. The unfinished run is damaged: remove its folder to begin anew`,
   )
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: Values): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength)
 }

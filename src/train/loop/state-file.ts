@@ -7,6 +7,7 @@ import type { SafetensorsFile } from '../../checkpoint/safetensors/safetensors-r
 import { createShardWriter } from '../../checkpoint/safetensors/shard-writer.js'
 import { openSafetensors } from '../../checkpoint/sources/open-safetensors.js'
 import { CheckpointError } from '../../common/errors.js'
+import { bytesOf } from '../../common/view-bytes.js'
 import type { Floats } from '../weights/trainable.js'
 import type { LoopState } from './run-training.js'
 import { isThere, RECORD_KEY, recordOf, type StateRecord } from './state-record.js'
@@ -113,8 +114,4 @@ async function readExactly(file: SafetensorsFile, name: string, bytes: number): 
 function dtypeOf(array: Stored): 'F32' | 'F64' | 'U16' {
   if (array instanceof Uint16Array) return 'U16'
   return array instanceof Float32Array ? 'F32' : 'F64'
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: Stored): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength)
 }

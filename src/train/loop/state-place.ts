@@ -3,10 +3,9 @@ import { dirname, resolve } from 'node:path'
 import { fileError } from '../../checkpoint/file-errors.js'
 import { nodeFileSystem, writeNewFile } from '../../checkpoint/file-system.js'
 import { createParents, removeEmpty } from '../../checkpoint/output/output-folder.js'
-import { openSafetensors } from '../../checkpoint/sources/open-safetensors.js'
 import { AbortedError, OptionError } from '../../common/errors.js'
 import { liesIn } from '../../pipeline/folders/distinct-folders.js'
-import { isThere, recordOf, stepOfState } from './state-record.js'
+import { isThere, readRecord, stepOfState } from './state-record.js'
 
 /**
  * Checks before any work that the state of a training can be written to a place.
@@ -27,7 +26,7 @@ export async function requireStatePlace(
     )
   }
   try {
-    if (await isThere(path)) await requireState(path)
+    if (await isThere(path)) await readRecord(path)
   } catch (error) {
     throw fileError(
       `cannot read the state of the training in ${path}, make it readable or choose another place (option checkpoint)`,
@@ -41,15 +40,6 @@ export async function requireStatePlace(
       `cannot write the state of the training to ${path}, choose another place (option checkpoint)`,
       error,
     )
-  }
-}
-
-async function requireState(path: string): Promise<void> {
-  const file = await openSafetensors(path)
-  try {
-    recordOf(file)
-  } finally {
-    await file.close()
   }
 }
 

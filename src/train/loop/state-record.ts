@@ -1,5 +1,6 @@
 import { systemErrorCode } from '../../checkpoint/file-errors.js'
 import { nodeFileSystem } from '../../checkpoint/file-system.js'
+import { isObject } from '../../checkpoint/json-file.js'
 import type { SafetensorsFile } from '../../checkpoint/safetensors/safetensors-reader.js'
 import { openSafetensors } from '../../checkpoint/sources/open-safetensors.js'
 import { CheckpointError } from '../../common/errors.js'
@@ -27,15 +28,20 @@ export function recordOf({ metadata, path }: SafetensorsFile): StateRecord {
   )
 }
 
+/** The record of the state file at a path. @throws CheckpointError when it is none, or damaged */
+export async function readRecord(path: string): Promise<StateRecord> {
+  const file = await openSafetensors(path)
+  try {
+    return recordOf(file)
+  } finally {
+    await file.close()
+  }
+}
+
 /** The step that a state file was written after; undefined where there is none that can be read. */
 export async function stepOfState(path: string): Promise<number | undefined> {
   try {
-    const file = await openSafetensors(path)
-    try {
-      return recordOf(file).step
-    } finally {
-      await file.close()
-    }
+    return (await readRecord(path)).step
   } catch {
     return undefined
   }
@@ -83,10 +89,6 @@ function isLoss(value: unknown): boolean {
   if (!isObject(value)) return false
   const { loss, crossEntropy, divergence, hidden } = value
   return [loss, crossEntropy, divergence, hidden].every(Number.isFinite)
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function isCount(value: unknown): value is number {

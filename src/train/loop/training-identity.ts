@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { OptionError } from '../../common/errors.js'
+import { bytesOf } from '../../common/view-bytes.js'
 import { differencesOf } from '../../pipeline/resume/differences.js'
 import type { Student } from './student.js'
 
@@ -69,8 +70,4 @@ export function requireSameTraining(path: string, before: TrainingIdentity, now:
     `${path} is the state of another training, begun with ${differences.join(', ')}. Give the same again, choose ` +
       'another place for the state, or remove the file',
   )
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength)
 }

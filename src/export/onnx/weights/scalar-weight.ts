@@ -1,8 +1,9 @@
+import { bytesOf } from '../../../common/view-bytes.js'
 import { groupsPerRow, type PackedScalarLayer, unpackScalar } from '../../../packing/scalar-layer.js'
 import { runwise } from '../decoder/blocks.js'
 import { gated } from '../decoder/stages.js'
 import { packStream, readCodes, streamBytes } from '../decoder/windows.js'
-import { bytesOf, cast, constant, type Graph, MICROSOFT, node, reshape, weight } from '../graph.js'
+import { cast, constant, type Graph, MICROSOFT, node, reshape, weight } from '../graph.js'
 
 /** A layer of codes, scales and zero points in a graph. */
 export interface GraphScalar {

@@ -1,4 +1,5 @@
 import { constantCodebook, widthFactor } from '../../../codebook/constant-codebook.js'
+import { bytesOf } from '../../../common/view-bytes.js'
 import { decodeBfloats } from '../../../kernels/half.js'
 import { scaleLevels } from '../../../packing/block-scales.js'
 import { type PackedLayer, unpackLayer } from '../../../packing/pack-layer.js'
@@ -15,7 +16,7 @@ import {
 import { runwise } from '../decoder/blocks.js'
 import { gated } from '../decoder/stages.js'
 import { digitsOf, joinDigits, packStream, readDigits, streamBytes } from '../decoder/windows.js'
-import { bytesOf, cast, constant, type Graph, node, reshape, slice, weight } from '../graph.js'
+import { cast, constant, type Graph, node, reshape, slice, weight } from '../graph.js'
 
 /** A weight matrix in a graph. */
 export interface GraphMatrix {

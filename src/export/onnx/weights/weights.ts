@@ -4,11 +4,12 @@ import type { CheckpointWeights } from '../../../checkpoint/model-weights.js'
 import { findTensor } from '../../../checkpoint/tensor-source.js'
 import { NumericError } from '../../../common/errors.js'
 import { assertFinite, matrix } from '../../../common/matrix.js'
+import { bytesOf } from '../../../common/view-bytes.js'
 import type { LinearDescription } from '../../../model/decoder/description.js'
 import { readTensor } from '../../../model/decoder/weights.js'
 import { times } from '../decoder/layers.js'
 import type { NextGate } from '../decoder/stages.js'
-import { bytesOf, cast, constant, type Graph, node, weight } from '../graph.js'
+import { cast, constant, type Graph, node, weight } from '../graph.js'
 import {
   fitsBlocks,
   type GraphScalar,
