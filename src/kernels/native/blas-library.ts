@@ -1,4 +1,5 @@
 import { UnsupportedError } from '../../common/errors.js'
+import { fasterCore, processorFlags } from './openblas-core.js'
 
 /** `cblas_sgemm` for row-major arrays; operands are addresses. */
 export type Sgemm = (
@@ -32,9 +33,14 @@ export interface BlasLibrary {
   addressOf(array: Float32Array): bigint
 }
 
+interface LoadedLibrary {
+  func(declaration: string): (...args: unknown[]) => unknown
+  unload(): void
+}
+
 /** What this file uses of the package koffi. */
 interface Koffi {
-  load(file: string): { func(declaration: string): (...args: unknown[]) => unknown }
+  load(file: string): LoadedLibrary
   address(array: Float32Array): bigint
 }
 
@@ -94,7 +100,7 @@ async function loadKoffi(): Promise<Koffi> {
 }
 
 function openBlas(koffi: Koffi, file: string): BlasLibrary {
-  const library = koffi.load(file)
+  const library = loadForProcessor(koffi, file)
   const sgemm = library.func(SGEMM) as Sgemm
   return {
     description: describe(library, file),
@@ -104,17 +110,39 @@ function openBlas(koffi: Koffi, file: string): BlasLibrary {
   }
 }
 
-/** Also tells an OpenBLAS to use the thread that calls it and no other: ours do the cutting, always alike. */
-function describe(library: ReturnType<Koffi['load']>, file: string): string {
+/** Loads the library once more where it has chosen loops that are older than the processor, and no one has said which. */
+function loadForProcessor(koffi: Koffi, file: string): LoadedLibrary {
+  const library = koffi.load(file)
+  const chosen = coreOf(library)
+  if (chosen === undefined || process.env.OPENBLAS_CORETYPE !== undefined) return library
+  const faster = fasterCore(chosen, processorFlags())
+  if (faster === undefined) return library
+  library.unload()
+  process.env.OPENBLAS_CORETYPE = faster
   try {
-    library.func('void openblas_set_num_threads(int)')(1)
-    const config = String(library.func('const char *openblas_get_config()')())
-    const core = String(library.func('const char *openblas_get_corename()')())
-    const version = /OpenBLAS \S+/.exec(config)?.[0] ?? 'OpenBLAS'
-    return `${version} ${core}`
-  } catch {
-    return file.split('/').at(-1)!
+    return koffi.load(file)
+  } finally {
+    delete process.env.OPENBLAS_CORETYPE
   }
+}
+
+/** What an OpenBLAS chose its loops for; undefined of other libraries. */
+function coreOf(library: LoadedLibrary): string | undefined {
+  try {
+    return String(library.func('const char *openblas_get_corename()')())
+  } catch {
+    return undefined
+  }
+}
+
+/** Also tells an OpenBLAS to use the thread that calls it and no other: ours do the cutting, always alike. */
+function describe(library: LoadedLibrary, file: string): string {
+  const core = coreOf(library)
+  if (core === undefined) return file.split('/').at(-1)!
+  library.func('void openblas_set_num_threads(int)')(1)
+  const config = String(library.func('const char *openblas_get_config()')())
+  const version = /OpenBLAS \S+/.exec(config)?.[0] ?? 'OpenBLAS'
+  return `${version} ${core}`
 }
 
 const firstLine = (cause: unknown) => String(cause instanceof Error ? cause.message : cause).split('\n')[0]
