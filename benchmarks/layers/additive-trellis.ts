@@ -6,11 +6,9 @@
  *     npx tsx benchmarks/layers/additive-trellis.ts [--rows 256] [--columns 192] [--rounds 24] [--seeds 3]
  */
 import { parseArgs } from 'node:util'
-import { constantCodebook, constantUnit, widthFactor } from '../../src/codebook/constant-codebook.js'
 import { randomGenerator, randomNormal } from '../../src/common/random.js'
-import { kernels } from '../../src/kernels/kernels.js'
+import { codeColumns, constantTable, DIM, WIDTH } from './constant-trellis.js'
 
-const [DIM, WIDTH] = [2, 4]
 const ENTRIES = 2 ** WIDTH
 
 const { values } = parseArgs({
@@ -27,8 +25,8 @@ const heldOut = normalPairs(2)
 
 console.log('| centroids | tables | entries in all | error | to the full 2^12 |')
 console.log('| ---: | --- | ---: | ---: | ---: |')
-const best = code(full(12), 12, heldOut).error
-for (const keyBits of [4, 6, 8, 10, 12]) line(keyBits, 'one, full', 2 ** keyBits, full(keyBits))
+const best = codeColumns(constantTable(12), 12, heldOut).error
+for (const keyBits of [4, 6, 8, 10, 12]) line(keyBits, 'one, full', 2 ** keyBits, constantTable(keyBits))
 for (const tables of [2, 3]) {
   const fits = Array.from({ length: seeds }, (_, seed) => fitted(tables, seed))
   const [chosen] = fits.sort((a, b) => a.error - b.error)
@@ -36,25 +34,20 @@ for (const tables of [2, 3]) {
 }
 
 function line(keyBits: number, tables: string, entries: number, centroids: Float32Array): void {
-  const { error } = code(centroids, keyBits, heldOut)
+  const { error } = codeColumns(centroids, keyBits, heldOut)
   console.log(
     `| 2^${keyBits} | ${tables} | ${entries} | ${error.toFixed(4)} | ${(error / best).toFixed(3)} |`,
   )
-}
-
-function full(keyBits: number): Float32Array {
-  const unit = constantUnit(DIM) * widthFactor(DIM, WIDTH)
-  return Float32Array.from(constantCodebook(DIM, 2 ** keyBits), (element) => element * unit)
 }
 
 /** Tables, one after the other, from random ones: coded and solved for in turns. */
 function fitted(tables: number, seed: number): { entries: Float64Array; error: number } {
   const random = randomGenerator(seed)
   const size = 0.8 / Math.sqrt(tables)
-  let entries = Float64Array.from({ length: tables * ENTRIES * DIM }, () => size * randomNormal(random))
+  let entries: Float64Array = Float64Array.from({ length: tables * ENTRIES * DIM }, () => size * randomNormal(random))
   let error = Number.POSITIVE_INFINITY
   for (let round = 0; round < rounds; round++) {
-    const coded = code(sums(entries), WIDTH * tables, fittedTo)
+    const coded = codeColumns(sums(entries), WIDTH * tables, fittedTo)
     error = coded.error
     entries = leastSquares(coded.keys, tables, entries)
   }
@@ -102,21 +95,6 @@ function leastSquares(keys: readonly Uint16Array[], tables: number, before: Floa
     }
   }
   return entries
-}
-
-function code(table: Float32Array, keyBits: number, targets: readonly Float32Array[]) {
-  const tasks = targets.map((data) => ({
-    ...{ rows, rowsPerStart: 256, vectorDim: DIM, indexBits: WIDTH, stateBits: keyBits, centroids: table },
-    metric: Float64Array.of(1, 0, 0, 1),
-    targets: { data, offset: 0, stride: DIM },
-    ...{ keys: new Uint16Array(rows), keyOffset: 0, keyStride: 1 },
-  }))
-  const loss = kernels()
-    .searchTrellis(tasks)
-    .reduce((a, b) => a + b, 0)
-  let energy = 0
-  for (const data of targets) for (const value of data) energy += value * value
-  return { error: loss / energy, keys: tasks.map(({ keys }) => keys) }
 }
 
 function normalPairs(seed: number): Float32Array[] {

@@ -6,21 +6,16 @@
  *     npx tsx benchmarks/layers/fitted-trellis.ts MODEL [--layers 12] [--columns 64] [--rounds 12]
  */
 import { parseArgs } from 'node:util'
-import { constantCodebook, constantUnit, widthFactor } from '../../src/codebook/constant-codebook.js'
-import { kernels } from '../../src/kernels/kernels.js'
 import { prepareRun } from '../../src/pipeline/quantize/prepare-run.js'
+import { codeColumns, constantTable, DIM } from './constant-trellis.js'
 
 const BLOCK = 64
-const [DIM, WIDTH] = [2, 4]
 const KEY_BITS = [6, 8, 10, 12]
 /** Vectors that speak for the constant centroid: without them few vectors would tear it away. */
 const PRIOR = 4
 
-interface Columns {
-  readonly rows: number
-  /** Of each column of vectors rows x 2. */
-  readonly targets: readonly Float32Array[]
-}
+/** Of each column of vectors rows x 2. */
+type Columns = readonly Float32Array[]
 
 interface LayerColumns {
   readonly name: string
@@ -46,7 +41,7 @@ console.log('| ---: | ---: | ---: | ---: | ---: | ---: | ---: |')
 for (const keyBits of KEY_BITS) console.log(rowOf(keyBits))
 
 function rowOf(keyBits: number): string {
-  const constant = startOf(keyBits)
+  const constant = constantTable(keyBits)
   const shared = fitTable(
     constant,
     keyBits,
@@ -56,7 +51,8 @@ function rowOf(keyBits: number): string {
   const weights = layers.reduce((sum, layer) => sum + layer.weights, 0)
   const mean = (table: (i: number) => Float32Array) =>
     layers.reduce(
-      (sum, layer, i) => sum + (layer.weights / weights) * code(table(i), keyBits, layer.heldOut).error,
+      (sum, layer, i) =>
+        sum + (layer.weights / weights) * codeColumns(table(i), keyBits, layer.heldOut).error,
       0,
     )
   const [before, all, each] = [mean(() => constant), mean(() => shared), mean((i) => own[i])]
@@ -73,16 +69,11 @@ function rowOf(keyBits: number): string {
   return `| 2^${keyBits} | ${[...cells, cost.toFixed(4)].join(' | ')} |`
 }
 
-function startOf(keyBits: number): Float32Array {
-  const unit = constantUnit(DIM) * widthFactor(DIM, WIDTH)
-  return Float32Array.from(constantCodebook(DIM, 2 ** keyBits), (element) => element * unit)
-}
-
 /** Generalised Lloyd: every centroid moves to the mean of what it stands for; those of little use move a part of the way. */
 function fitTable(start: Float32Array, keyBits: number, parts: readonly Columns[]): Float32Array {
   const table = start.slice()
   for (let round = 0; round < rounds; round++) {
-    const coded = parts.map((columns) => code(table, keyBits, columns))
+    const coded = parts.map((columns) => usesOf(table, keyBits, columns))
     for (let key = 0; key < 2 ** keyBits; key++) {
       const count = coded.reduce((sum, { counts }) => sum + counts[key], 0)
       for (let a = 0; a < DIM; a++) {
@@ -95,30 +86,17 @@ function fitTable(start: Float32Array, keyBits: number, parts: readonly Columns[
   return table
 }
 
-function code(table: Float32Array, keyBits: number, { rows, targets }: Columns) {
+/** How often each key is used, and the sums of what it stands for. */
+function usesOf(table: Float32Array, keyBits: number, columns: Columns) {
   const counts = new Float64Array(2 ** keyBits)
   const sums = new Float64Array(table.length)
-  const tasks = targets.map((data) => ({
-    ...{ rows, rowsPerStart: 256, vectorDim: DIM, indexBits: WIDTH, stateBits: keyBits, centroids: table },
-    metric: Float64Array.of(1, 0, 0, 1),
-    targets: { data, offset: 0, stride: DIM },
-    ...{ keys: new Uint16Array(rows), keyOffset: 0, keyStride: 1 },
-  }))
-  const loss = kernels()
-    .searchTrellis(tasks)
-    .reduce((a, b) => a + b, 0)
-  let energy = 0
-  for (const {
-    keys,
-    targets: { data },
-  } of tasks) {
+  for (const [column, keys] of codeColumns(table, keyBits, columns).keys.entries()) {
     for (const [row, key] of keys.entries()) {
       counts[key]++
-      for (let a = 0; a < DIM; a++) sums[key * DIM + a] += data[row * DIM + a]
+      for (let a = 0; a < DIM; a++) sums[key * DIM + a] += columns[column][row * DIM + a]
     }
-    for (const value of data) energy += value * value
   }
-  return { error: loss / energy, counts, sums }
+  return { counts, sums }
 }
 
 async function readLayers(model: string, most: number, columns: number): Promise<LayerColumns[]> {
@@ -135,10 +113,9 @@ async function readLayers(model: string, most: number, columns: number): Promise
     const vectors = cols / DIM
     const every = (first: number) => {
       const count = Math.min(columns, vectors >> 1)
-      const targets = Array.from({ length: count }, (_, i) =>
+      return Array.from({ length: count }, (_, i) =>
         column(values, rows, cols, first + 2 * Math.floor((i * (vectors >> 1)) / count)),
       )
-      return { rows, targets }
     }
     layers.push({ name, weights: rows * cols, fitted: every(0), heldOut: every(1) })
   }
