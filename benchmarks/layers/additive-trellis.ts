@@ -44,7 +44,10 @@ function line(keyBits: number, tables: string, entries: number, centroids: Float
 function fitted(tables: number, seed: number): { entries: Float64Array; error: number } {
   const random = randomGenerator(seed)
   const size = 0.8 / Math.sqrt(tables)
-  let entries: Float64Array = Float64Array.from({ length: tables * ENTRIES * DIM }, () => size * randomNormal(random))
+  let entries: Float64Array = Float64Array.from(
+    { length: tables * ENTRIES * DIM },
+    () => size * randomNormal(random),
+  )
   let error = Number.POSITIVE_INFINITY
   for (let round = 0; round < rounds; round++) {
     const coded = codeColumns(sums(entries), WIDTH * tables, fittedTo)
