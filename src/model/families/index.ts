@@ -72,7 +72,7 @@ export function describeDecoder(
   const family = findFamily(config, where)
   const read = configReader(config, family.name, where, notes)
   const description = family.describe(read)
-  refuseUnread(config, read)
+  refuseUnread(config, read, description)
   return description
 }
 

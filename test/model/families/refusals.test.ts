@@ -95,6 +95,7 @@ describe('fields that change the result', () => {
     ['llama', 'is_causal', false],
     ['llama', 'per_layer_config', { '0': { head_dim: 3 } }],
     ['llama', 'layer_norm_eps', 1e-3],
+    ['stablelm', 'norm_eps', 1e-6],
     ['llama', 'hidden_activation', 'gelu'],
     ['mistral', 'attention_bias', true],
     ['llama', 'quantization', { group_size: 64, bits: 4 }],
@@ -152,7 +153,7 @@ describe('fields that change the result', () => {
     ['mixtral', { router_jitter_noise: 0.1, router_aux_loss_coef: 0.02, norm_topk_prob: true }],
     ['gpt_neox', { rotary_pct: 0.5, partial_rotary_factor: 0.5, rotary_emb_base: 700, rope_theta: 700 }],
     ['stablelm', { head_dim: 8 }],
-    ['stablelm', { rope_pct: 0.25 }],
+    ['stablelm', { rope_pct: 0.25, norm_eps: 1e-5 }],
     ['stablelm', { rope_pct: 0.5, partial_rotary_factor: 0.5 }],
   ])('%s accepts %j, which changes nothing', (family, fields) => {
     expect(() => describeModel(family, fields)).not.toThrow()
