@@ -57,6 +57,9 @@ describe('models that are not supported', () => {
   it('a model of text and pictures is refused as such', () => {
     const config = { model_type: 'gemma3', text_config: { model_type: 'gemma3_text' }, vision_config: {} }
     expect(() => describeDecoder(config, 'x')).toThrow('supported, models of text only: llama')
+    expect(() => describeDecoder(config, 'x')).toThrow('Its text part is a gemma3_text: save that alone')
+    const other = { model_type: 'florence2', text_config: { model_type: 'bart' } }
+    expect(() => describeDecoder(other, 'x')).toThrow(/olmoe$/)
     expect(() => describeModel('llama', { vision_config: { hidden_size: 3 } })).toThrow('vision_config')
   })
 
