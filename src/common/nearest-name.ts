@@ -13,16 +13,20 @@ export function suggestion(typed: string, names: readonly string[]): string {
 }
 
 /**
- * Tells whether a name matches a pattern: `*` stands for any characters, `?` for one, `{a,b}` for one of several; all
- * else for itself.
+ * Tells whether a name matches a pattern: `*` stands for any characters, `?` for one, `{a,b}` for one of several, in which
+ * `*` and `?` stand for the same; all else for itself.
  */
 export function nameMatcher(pattern: string): (name: string) => boolean {
-  const expression = pattern.replace(/\{([^{}]*)\}|[\s\S]/g, (part, choices: string | undefined) => {
-    if (choices !== undefined) return `(?:${choices.split(',').map(literally).join('|')})`
-    return part === '*' ? '[\\s\\S]*' : part === '?' ? '[\\s\\S]' : literally(part)
-  })
+  const expression = pattern.replace(/\{([^{}]*)\}|[\s\S]/g, (part, choices: string | undefined) =>
+    choices === undefined ? plain(part) : `(?:${choices.split(',').map(plain).join('|')})`,
+  )
   const whole = new RegExp(`^${expression}$`)
   return (name) => whole.test(name)
+}
+
+/** A part of a pattern without choices, as a regular expression. */
+function plain(part: string): string {
+  return literally(part).replace(/\\\*/g, '[\\s\\S]*').replace(/\\\?/g, '[\\s\\S]')
 }
 
 function literally(text: string): string {

@@ -72,7 +72,7 @@ export function describeDecoder(
   const family = findFamily(config, where)
   const read = configReader(config, family.name, where, notes)
   const description = family.describe(read)
-  refuseUnread(config, read)
+  refuseUnread(config, read, description)
   return description
 }
 
@@ -83,7 +83,7 @@ function findFamily(config: Record<string, unknown>, where: string): Family {
     const multimodal = 'text_config' in config || 'vision_config' in config
     throw new UnsupportedError(
       `${where}: ${found} is not an architecture this library can run; ` +
-        `supported${multimodal ? ', models of text only' : ''}: ${supportedFamilies.join(', ')}`,
+        `supported${multimodal ? ', models of text only' : ''}: ${supportedFamilies.join(', ')}${hintOnText(config)}`,
     )
   }
   const architectures: unknown[] = Array.isArray(config.architectures) ? config.architectures : []
@@ -95,4 +95,11 @@ function findFamily(config: Record<string, unknown>, where: string): Family {
     )
   }
   return family
+}
+
+/** What to do with a model of text and images whose text part is of a family that is known. */
+function hintOnText({ text_config: text }: Record<string, unknown>): string {
+  const { model_type: kind } = Object(text) as { readonly model_type?: unknown }
+  if (!families.some(({ name }) => name === kind)) return ''
+  return `. Its text part is a ${kind}: save that alone, as docs/models.md says under "What is refused"`
 }

@@ -3,10 +3,11 @@ import type { QuantizationConfig } from '../../checkpoint/quantized/quantized-co
 import { CheckpointError } from '../../common/errors.js'
 import type { DecoderDescription } from '../../model/decoder/description.js'
 import { allLinearLayers } from '../../model/decoder/linears.js'
+import { refuseUndescribedParts } from './undescribed-parts.js'
 
 /**
- * Refuses a model of which `config.json` tells only a part: one that has a block after the last, or quantized layers that
- * are none of its own. It would run, and predict badly.
+ * Refuses a model of which `config.json` tells only a part: one that has a block after the last, biases or norms beside its
+ * own, or quantized layers that are none of its own. It would run, and predict badly.
  *
  * @throws CheckpointError
  */
@@ -25,6 +26,7 @@ export function requireWholeModel(
         'config.json is of another model or was changed: restore it',
     )
   }
+  refuseUndescribedParts(folder, tensors.keys(), description)
   const known = new Set([
     embedding.tensor,
     head.tensor,

@@ -57,6 +57,9 @@ describe('models that are not supported', () => {
   it('a model of text and pictures is refused as such', () => {
     const config = { model_type: 'gemma3', text_config: { model_type: 'gemma3_text' }, vision_config: {} }
     expect(() => describeDecoder(config, 'x')).toThrow('supported, models of text only: llama')
+    expect(() => describeDecoder(config, 'x')).toThrow('Its text part is a gemma3_text: save that alone')
+    const other = { model_type: 'florence2', text_config: { model_type: 'bart' } }
+    expect(() => describeDecoder(other, 'x')).toThrow(/olmoe$/)
     expect(() => describeModel('llama', { vision_config: { hidden_size: 3 } })).toThrow('vision_config')
   })
 
@@ -95,6 +98,7 @@ describe('fields that change the result', () => {
     ['llama', 'is_causal', false],
     ['llama', 'per_layer_config', { '0': { head_dim: 3 } }],
     ['llama', 'layer_norm_eps', 1e-3],
+    ['stablelm', 'norm_eps', 1e-6],
     ['llama', 'hidden_activation', 'gelu'],
     ['mistral', 'attention_bias', true],
     ['llama', 'quantization', { group_size: 64, bits: 4 }],
@@ -152,7 +156,7 @@ describe('fields that change the result', () => {
     ['mixtral', { router_jitter_noise: 0.1, router_aux_loss_coef: 0.02, norm_topk_prob: true }],
     ['gpt_neox', { rotary_pct: 0.5, partial_rotary_factor: 0.5, rotary_emb_base: 700, rope_theta: 700 }],
     ['stablelm', { head_dim: 8 }],
-    ['stablelm', { rope_pct: 0.25 }],
+    ['stablelm', { rope_pct: 0.25, norm_eps: 1e-5 }],
     ['stablelm', { rope_pct: 0.5, partial_rotary_factor: 0.5 }],
   ])('%s accepts %j, which changes nothing', (family, fields) => {
     expect(() => describeModel(family, fields)).not.toThrow()

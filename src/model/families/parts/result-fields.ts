@@ -1,16 +1,24 @@
 import { UnsupportedError } from '../../../common/errors.js'
+import type { DecoderDescription } from '../../decoder/description.js'
 import { type ConfigReader, isNumber, show } from './read-config.js'
+
+/** What a file was understood as. */
+interface Understood {
+  readonly read: ConfigReader
+  readonly description: DecoderDescription
+}
 
 type Neutral =
   | readonly unknown[]
-  | ((value: unknown, config: Record<string, unknown>, read: ConfigReader) => boolean)
+  | ((value: unknown, config: Record<string, unknown>, understood: Understood) => boolean)
 
 const never: Neutral = []
 const one: Neutral = [1]
 const zero: Neutral = [0]
 
-/** A norm's epsilon under another name than the family's, which was given too. */
-const epsilon: Neutral = (_, config, read) =>
+/** A norm's epsilon under another name than the family's, which was given too, or whose default says the same. */
+const epsilon: Neutral = (value, config, { read, description }) =>
+  value === description.finalNorm.epsilon ||
   epsilons.some((name) => read.read.has(name) && config[name] !== undefined)
 
 /**
@@ -218,12 +226,18 @@ const exceptions = new Set([
  *
  * @throws UnsupportedError naming the first of them
  */
-export function refuseUnread(config: Record<string, unknown>, read: ConfigReader): void {
+export function refuseUnread(
+  config: Record<string, unknown>,
+  read: ConfigReader,
+  description: DecoderDescription,
+): void {
+  const understood = { read, description }
   for (const [name, neutral] of Object.entries(resultFields)) {
     const value = config[name] ?? undefined
     if (value === undefined || read.read.has(name)) continue
     if (value === false && !exceptions.has(name)) continue
-    const harmless = typeof neutral === 'function' ? neutral(value, config, read) : neutral.includes(value)
+    const harmless =
+      typeof neutral === 'function' ? neutral(value, config, understood) : neutral.includes(value)
     if (!harmless) throw unread(name, value, read)
   }
 }
