@@ -91,7 +91,8 @@ for (const [name, [method, bits, as]] of Object.entries(settings)) {
   rows.push(row)
   console.error(`${name}: ${row.seconds.toFixed(0)} s`)
 }
-const windows = cutWindows(await readTokens(values.text, folder, config), length, Number(values.windows))
+const tokens = await readTokens(values.text, folder, config)
+const windows = cutWindows(tokens, length, Number(values.windows), config.firstToken)
 const candidates = rows.map(({ layers }) => ({ source: withQuantizedLayers(weights, layers), config }))
 const scores = await scoreModels({ reference: model, candidates, windows })
 const linear = allLinearLayers(config).reduce((sum, { rows, cols }) => sum + rows * cols, 0)

@@ -145,7 +145,7 @@ async function score(rows: Record<string, Row>, names: readonly string[]): Promi
     [model!, ...names.map(outputOf)].map((folder) => openModel(folder)),
   )
   const tokens = await readTokens(text!, model!, full.config)
-  const windows = cutWindows(tokens, 2048, Number(values.windows))
+  const windows = cutWindows(tokens, 2048, Number(values.windows), full.config.firstToken)
   const { reference, candidates } = await scoreModels({ reference: full, candidates: opened, windows })
   for (const [i, name] of names.entries()) {
     rows[name] = { ...rows[name], scores: { ...candidates[i], reference: reference! } }

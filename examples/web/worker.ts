@@ -171,7 +171,7 @@ async function score(candidate: Pick<OpenModel, 'source' | 'config'>): Promise<v
   const { reference, candidates } = await scoreModels({
     reference: opened,
     candidates: [candidate],
-    windows: cutWindows(tokens, CONTEXT, WINDOWS),
+    windows: cutWindows(tokens, CONTEXT, WINDOWS, opened.config.firstToken),
     onProgress: ({ done, total }) => tell({ kind: 'progress', step, done: 0.95 + (0.05 * done) / total }),
     signal: stop.signal,
   })

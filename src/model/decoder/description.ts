@@ -13,6 +13,8 @@ export interface DecoderDescription {
   readonly maxPositions: number
   /** The token that a text begins with; undefined: the model has none. */
   readonly bosTokenId: number | undefined
+  /** The token that all text is to begin with, windows out of its middle too; left out where a model does without. */
+  readonly firstToken?: number
   /** Tokens that end a text. */
   readonly eosTokenIds: readonly number[]
   /** How tokens become hidden states. */

@@ -30,6 +30,7 @@ export const gemma: Family = {
     return decoder(read, {
       sizes,
       bos: 2,
+      needsBos: true,
       eos: 1,
       tied: true,
       embeddingScale: Math.sqrt(hiddenSize),

@@ -34,6 +34,7 @@ export const gemma2: Family = {
     return decoder(read, {
       sizes,
       bos: 2,
+      needsBos: true,
       eos: 1,
       tied: true,
       embeddingScale: Math.sqrt(hiddenSize),

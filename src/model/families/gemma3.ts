@@ -42,6 +42,7 @@ export const gemma3: Family = {
     return decoder(read, {
       sizes,
       bos: 2,
+      needsBos: true,
       eos: 1,
       tied: true,
       embeddingScale: Math.sqrt(hiddenSize),

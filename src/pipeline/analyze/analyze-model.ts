@@ -97,7 +97,7 @@ async function analyze(
   const { onProgress, signal, windows: count = 4 } = options
   const context = options.context ?? Math.min(256, config.maxPositions)
   const tokens = await readTokens(options.text, options.model, config, signal)
-  const windows = cutWindows(tokens, context, count)
+  const windows = cutWindows(tokens, context, count, config.firstToken)
   await startEngine(options.engine)
   const watch = watchInputs()
   const calibration = { sequences: windows, length: context, notes: [] }

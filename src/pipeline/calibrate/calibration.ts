@@ -7,6 +7,7 @@ import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertTokenIds } from '../../model/decoder/embedding.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { sampleSequences } from '../../model/passes/sampling.js'
+import { beginningWith, textWithout } from './first-token.js'
 import { readTokens, requireTextSource, type TextSource } from './text-source.js'
 
 /** Where calibration activations come from. */
@@ -35,7 +36,8 @@ export interface Calibration {
 }
 
 /**
- * Gathers the calibration sequences: from a text, disjoint runs of tokens drawn by the seed.
+ * Gathers the calibration sequences: from a text, disjoint runs of tokens drawn by the seed, behind the first token of models
+ * that need one.
  *
  * @throws TextError when the text is shorter than one sequence; OptionError
  */
@@ -71,7 +73,10 @@ export async function gatherCalibration(
     return { sequences: sampled, length, notes }
   }
   const tokens = await readTokens(calibration, model, config, signal)
-  const chosen = drawSequences(tokens, sequences, length, seed)
+  const { firstToken } = config
+  const chosen = drawSequences(tokens, sequences, length, seed, firstToken)
+  if (firstToken !== undefined)
+    notes.push(`each sequence begins with BOS (${firstToken}), which a ${config.family} needs`)
   if (chosen.length < sequences) {
     notes.push(
       `the calibration text has ${tokens.length} tokens, enough for ${chosen.length} of ${sequences} sequences`,
@@ -112,17 +117,25 @@ function given(sequences: readonly Int32Array[], config: DecoderDescription): Ca
   return { sequences, length, notes: [] }
 }
 
-/** Disjoint runs of `length` tokens from a random offset on, at most `count`, in random order. */
-function drawSequences(tokens: Int32Array, count: number, length: number, seed: number): Int32Array[] {
-  const fitting = Math.floor(tokens.length / length)
+/** Disjoint runs of a text from a random offset on, at most `count`, in random order; with what they begin with `length` long. */
+function drawSequences(
+  tokens: Int32Array,
+  count: number,
+  length: number,
+  seed: number,
+  firstToken: number | undefined,
+): Int32Array[] {
+  const text = textWithout(firstToken, tokens)
+  const ofText = firstToken === undefined ? length : length - 1
+  const fitting = Math.floor(text.length / ofText)
   if (fitting === 0) {
     throw new TextError(
-      `the calibration text is too short: it has ${tokens.length} tokens, one sequence needs ${length}. ` +
+      `the calibration text is too short: it has ${text.length} tokens, one sequence needs ${ofText}. ` +
         'Give more text, or shorter sequences',
     )
   }
   const random = randomGenerator(deriveSeed(seed, 2))
-  const offset = Math.floor(random() * (tokens.length - fitting * length + 1))
+  const offset = Math.floor(random() * (text.length - fitting * ofText + 1))
   const order = Uint32Array.from({ length: fitting }, (_, i) => i)
   for (let i = fitting - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1))
@@ -131,7 +144,7 @@ function drawSequences(tokens: Int32Array, count: number, length: number, seed: 
     order[j] = swapped
   }
   return Array.from(order.subarray(0, count), (run) => {
-    const start = offset + run * length
-    return tokens.slice(start, start + length)
+    const start = offset + run * ofText
+    return beginningWith(firstToken, text.slice(start, start + ofText))
   })
 }

@@ -9,6 +9,7 @@ import {
   loadDecoder,
   openCaches,
 } from '../../model/passes/cached-decoder.js'
+import { beginningWith } from '../calibrate/first-token.js'
 import type { ScoredModel } from './evaluation.js'
 
 /** How long two models write the same. */
@@ -52,12 +53,14 @@ const heldCacheBytes = 2 ** 29
  * Cuts prompts out of a text, evenly spread over it.
  *
  * @param context tokens of a prompt and its continuation at most
+ * @param firstToken what each prompt begins with, in the place of one token of the text
  * @throws OptionError for an impossible count, TextError when the text is too short for it
  */
 export function cutPrompts(
   text: Int32Array,
   count: number,
   context: number,
+  firstToken?: number,
 ): { prompts: Int32Array[]; tokens: number } {
   if (!Number.isSafeInteger(count) || count < 1) {
     throw new OptionError('continuations', `found ${count}; expected a positive whole number`)
@@ -65,14 +68,17 @@ export function cutPrompts(
   const length = Math.min(promptTokens, Math.floor(context / 3))
   if (length < 1) throw new OptionError('context', `found ${context}; continuations need at least 3 tokens`)
   const tokens = Math.min(writtenTokens, context - length)
-  if (text.length < count * length) {
+  const ofText = firstToken === undefined ? length : length - 1
+  if (text.length < count * ofText) {
     throw new TextError(
-      `the text has ${text.length} tokens; ${count} prompts of ${length} need ${count * length}. Use a longer text, or ` +
+      `the text has ${text.length} tokens; ${count} prompts of ${ofText} need ${count * ofText}. Use a longer text, or ` +
         'fewer continuations',
     )
   }
   const step = Math.floor(text.length / count)
-  const prompts = Array.from({ length: count }, (_, i) => text.subarray(i * step, i * step + length))
+  const prompts = Array.from({ length: count }, (_, i) =>
+    beginningWith(firstToken, text.subarray(i * step, i * step + ofText)),
+  )
   return { prompts, tokens }
 }
 

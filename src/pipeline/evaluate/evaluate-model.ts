@@ -77,7 +77,7 @@ export interface Evaluation extends Scores {
 /**
  * Scores a model on text: perplexity, and against a reference `KL(reference || model)` in nats per scored token and
  * top-1 agreement. The text is tokenized whole without special tokens and cut into windows of `context` tokens without
- * overlap; each scores all its tokens but the first.
+ * overlap; each scores all its tokens but the first. Where the model's description has a `firstToken`, each begins with that.
  *
  * @throws OptionError, TextError, CheckpointError, UnsupportedError, NumericError, each naming what is wrong; AbortedError
  */
@@ -94,7 +94,7 @@ export async function evaluateModel(options: EvaluateModelOptions): Promise<Eval
       reference = await openModel(options.reference, fetchOptionsOf(options))
     const context = options.context ?? Math.min(2048, model.config.maxPositions)
     const tokens = await readTokens(options.text, options.model, model.config, options.signal)
-    const windows = cutWindows(tokens, context, options.windows)
+    const windows = cutWindows(tokens, context, options.windows, model.config.firstToken)
     const asked = continuationsOf(options, reference, tokens, model)
     const share = asked === undefined ? 1 : 0.5
     await startEngine(options.engine)
@@ -133,5 +133,5 @@ function continuationsOf(
     throw new OptionError('continuations', 'needs a reference to compare them with; give one')
   }
   const longest = Math.min(context ?? 2048, model.config.maxPositions, reference.config.maxPositions)
-  return { reference, model, ...cutPrompts(text, continuations, longest), signal }
+  return { reference, model, ...cutPrompts(text, continuations, longest, model.config.firstToken), signal }
 }

@@ -1,5 +1,7 @@
+import { requireWhole } from '../../common/check-option.js'
 import { OptionError, TextError } from '../../common/errors.js'
 import { shownValue } from '../../common/shown-value.js'
+import { beginningWith, textWithout } from '../calibrate/first-token.js'
 
 /**
  * Cuts a text into windows without overlap, from its start; the rest that does not fill one is left out.
@@ -7,10 +9,18 @@ import { shownValue } from '../../common/shown-value.js'
  * @param tokens the ids of the whole text
  * @param context tokens per window, at least 2 (one to see and one to predict)
  * @param windows how many at most; default: as many as there are
- * @returns views into `tokens`
+ * @param firstToken what each window begins with, in the place of one token of the text: the `firstToken` of the model's
+ *   description. Default: each begins with its part of the text
+ * @returns views into `tokens`; where there is a first token, new arrays
  * @throws TextError when the text does not fill one window
+ * @throws OptionError for a context of less than two tokens, or another number that is no count
  */
-export function cutWindows(tokens: Int32Array, context: number, windows?: number): Int32Array[] {
+export function cutWindows(
+  tokens: Int32Array,
+  context: number,
+  windows?: number,
+  firstToken?: number,
+): Int32Array[] {
   if (!Number.isSafeInteger(context) || context < 2) {
     throw new OptionError(
       'context',
@@ -22,13 +32,16 @@ export function cutWindows(tokens: Int32Array, context: number, windows?: number
   }
   if (!(tokens instanceof Int32Array))
     throw new TextError(`expected tokens as an Int32Array, got ${shownValue(tokens)}`)
-  const full = Math.floor(tokens.length / context)
+  if (firstToken !== undefined) requireWhole('firstToken', firstToken, 0)
+  const text = textWithout(firstToken, tokens)
+  const ofText = firstToken === undefined ? context : context - 1
+  const full = Math.floor(text.length / ofText)
   if (full === 0) {
     throw new TextError(
-      `the text has ${tokens.length} tokens; one window of the context needs ${context}. Use a longer text or a shorter context`,
+      `the text has ${text.length} tokens; one window of the context needs ${ofText}. Use a longer text or a shorter context`,
     )
   }
   return Array.from({ length: Math.min(full, windows ?? full) }, (_, i) =>
-    tokens.subarray(i * context, (i + 1) * context),
+    beginningWith(firstToken, text.subarray(i * ofText, (i + 1) * ofText)),
   )
 }

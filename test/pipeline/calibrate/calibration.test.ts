@@ -41,6 +41,29 @@ describe('gatherCalibration', () => {
     expect(notes).toEqual([])
   })
 
+  it('begins each sequence with the first token that a model needs, which the text has once at most', async () => {
+    const needing = { ...config, firstToken: 4999, family: 'gemma' }
+    const gatherFor = (text: Int32Array, sequences: number) =>
+      gatherCalibration(
+        { calibration: { tokens: text }, sequences, sequenceLength: 51 },
+        'nowhere',
+        noWeights,
+        needing,
+        () => {},
+      )
+    for (const text of [tokens, Int32Array.of(4999, ...tokens)]) {
+      const { sequences, length, notes } = await gatherFor(text, 20)
+      expect(length).toBe(51)
+      const starts = sequences.map((sequence) => {
+        expect(Array.from(sequence)).toEqual([4999, ...Array.from({ length: 50 }, (_, i) => sequence[1] + i)])
+        return sequence[1]
+      })
+      expect(starts.sort((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, i) => 50 * i))
+      expect(notes).toEqual(['each sequence begins with BOS (4999), which a gemma needs'])
+    }
+    await expect(gatherFor(tokens.slice(0, 49), 1)).rejects.toThrow(/has 49 tokens, one sequence needs 50/)
+  })
+
   it('refuses a text shorter than one sequence, saying how long both are', async () => {
     const short = { tokens: tokens.slice(0, 63) }
     await expect(gather({ calibration: short })).rejects.toThrow(/has 63 tokens, one sequence needs 64/)

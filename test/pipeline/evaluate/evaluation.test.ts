@@ -226,6 +226,19 @@ describe('cutWindows', () => {
     expect(cutWindows(tokens, 23).length).toBe(1)
   })
 
+  it('begins each window with the first token that is asked for, in the place of one of the text', () => {
+    const expected = [
+      [99, 0, 1, 2, 3],
+      [99, 4, 5, 6, 7],
+    ]
+    for (const text of [tokens, Int32Array.of(99, ...tokens)]) {
+      expect(cutWindows(text, 5, 2, 99).map((window) => Array.from(window))).toEqual(expected)
+    }
+    expect(cutWindows(tokens, 24, undefined, 99)).toHaveLength(1)
+    expect(() => cutWindows(tokens, 25, undefined, 99)).toThrow(/has 23 tokens.*needs 24/)
+    expect(() => cutWindows(tokens, 5, 2, -1)).toThrow(OptionError)
+  })
+
   it('says how many tokens a text too short has and needs', () => {
     expect(() => cutWindows(tokens, 24)).toThrow(TextError)
     expect(() => cutWindows(tokens, 24)).toThrow(/has 23 tokens.*needs 24/)

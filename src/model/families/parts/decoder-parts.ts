@@ -77,6 +77,8 @@ export interface DecoderParts {
   readonly sizes: Sizes
   /** Default of `bos_token_id`. */
   readonly bos: number | undefined
+  /** Predicts nothing of use without BOS in front; left out: does. */
+  readonly needsBos?: true
   /** Default of `eos_token_id`. */
   readonly eos: number | undefined
   /** Default of `tie_word_embeddings`. */
@@ -100,12 +102,14 @@ export function decoder(read: ConfigReader, parts: DecoderParts): DecoderDescrip
   const vocabSize = read.count('vocab_size')
   // a default that the vocabulary does not hold is not that of this model
   const known = (id: number | undefined) => (id !== undefined && id < vocabSize ? [id] : [])
+  const [bosTokenId] = read.tokenIds('bos_token_id', known(parts.bos))
   return {
     family: read.family,
     hiddenSize: sizes.hiddenSize,
     vocabSize,
     maxPositions: sizes.maxPositions,
-    bosTokenId: read.tokenIds('bos_token_id', known(parts.bos))[0],
+    bosTokenId,
+    ...(parts.needsBos && bosTokenId !== undefined && { firstToken: bosTokenId }),
     eosTokenIds: read.tokenIds('eos_token_id', known(parts.eos)),
     embedding: { tensor: names.embedding, scale: parts.embeddingScale ?? 1 },
     blocks: Array.from({ length: sizes.layers }, (_, index) => {
