@@ -10,6 +10,16 @@ import type { InputStatistics } from './stage-sums.js'
 /** An expert is also shown tokens of the others until it has seen this many for each of its inputs. */
 const POOLED_TOKENS_PER_INPUT = 4
 
+/** What is summed of the inputs that the layers of an expert share. */
+export interface ExpertSums {
+  /** Of the tokens that are routed to it; undefined where none are. */
+  readonly own: HessianAccumulator | undefined
+  /** Of a sample of all tokens of the layer, as if they had been routed to it. */
+  readonly pool: HessianAccumulator
+  /** The sum over its own tokens of `|x|^4`. */
+  readonly fourthPowers: number
+}
+
 /**
  * The statistics of the input that the layers of one expert share. An expert sees only the tokens that are routed to it,
  * perhaps too few to tell the directions its inputs do not have from those they have not shown yet. So the Hessian `S` of
@@ -22,16 +32,30 @@ const POOLED_TOKENS_PER_INPUT = 4
  */
 export async function collectExpertStatistics(
   stage: Stage,
+  present: BlockStream,
+  options: StatisticsOptions = {},
+): Promise<InputStatistics> {
+  const { own, pool, fourthPowers } = await sumExpert(stage, present, options)
+  return namingLayers(present.block, stage, async () => {
+    const pooled = pool.hessian()
+    if (own === undefined) return { hessian: pooled, tokens: 0, pooled: 1 }
+    return { tokens: own.tokens, ...shrink(own.hessian(), pooled, own.tokens, fourthPowers) }
+  })
+}
+
+/** Sums the inputs that the layers of one expert share. @throws as {@link collectExpertStatistics} */
+export async function sumExpert(
+  stage: Stage,
   { block, stream }: BlockStream,
   { onBatch, signal }: StatisticsOptions = {},
-): Promise<InputStatistics> {
+): Promise<ExpertSums> {
   const { length } = stream
   const total = tokensOf(stream)
   let own: HessianAccumulator | undefined
   let pool: HessianAccumulator | undefined
   let fourthPowers = 0
-  return namingLayers(block, stage, async () => {
-    await withLinears(block, stage.uses, () =>
+  await namingLayers(block, stage, () =>
+    withLinears(block, stage.uses, () =>
       forEachBatch(
         stream,
         signal,
@@ -52,11 +76,9 @@ export async function collectExpertStatistics(
         },
         { fields: stage.reads, onBatch },
       ),
-    )
-    const pooled = pool!.hessian()
-    if (own === undefined) return { hessian: pooled, tokens: 0, pooled: 1 }
-    return { tokens: own.tokens, ...shrink(own.hessian(), pooled, own.tokens, fourthPowers) }
-  })
+    ),
+  )
+  return { own, pool: pool!, fourthPowers }
 }
 
 /**
@@ -81,8 +103,13 @@ export function shrink(
   const error =
     tokens < 2 ? Number.POSITIVE_INFINITY : (fourthPowers - tokens * ownSquares) / (tokens * (tokens - 1))
   const pooled = Math.min(1, Math.max(0, distance > 0 ? error / distance : 0))
-  const data = own.data.map((value, i) => (1 - pooled) * value + pooled * pool.data[i])
-  return { hessian: matrix(own.rows, own.cols, data), pooled }
+  return { hessian: mixHessians(own, pool, pooled), pooled }
+}
+
+/** `(1 - share) own + share pool` */
+export function mixHessians(own: Matrix, pool: Matrix, share: number): Matrix {
+  const data = own.data.map((value, i) => (1 - share) * value + share * pool.data[i])
+  return matrix(own.rows, own.cols, data)
 }
 
 function sumOfFourthPowers({ rows, cols, data }: Matrix): number {

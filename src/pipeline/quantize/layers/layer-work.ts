@@ -95,8 +95,14 @@ async function quantizeLinear(
   return quantizeLayer(weight, inputs.hessian, own)
 }
 
-/** The tokens that a Hessian comes from, as `quantizeLayer` is told. */
-export function knownTokens({ tokens, pooled }: InputStatistics): { readonly tokens?: number } {
-  // what an expert lacks comes from the tokens of all
-  return pooled ? {} : { tokens }
+/** An expert counts as having seen a token for so many of its inputs at least: the tokens of all show the rest. */
+const INPUTS_PER_TOKEN = 4
+
+/**
+ * The tokens that a Hessian stands for, as `quantizeLayer` is told. For an expert they are those that are routed to it, not
+ * the pool's: what the pool shows is how other tokens look, and a descent on it fits these.
+ */
+export function knownTokens({ hessian, tokens, pooled }: InputStatistics): { readonly tokens: number } {
+  const least = pooled === undefined ? 1 : Math.ceil(hessian.cols / INPUTS_PER_TOKEN)
+  return { tokens: Math.max(tokens, least) }
 }
