@@ -122,7 +122,6 @@ async function quantizedLayers(model: string, sequences: number, { share, isUnda
     calibration: join(modelFolder, 'texts/calibration.txt'),
     sequences,
     sequenceLength: CALIBRATION_LENGTH,
-    restarts: 1,
   }
   const prepared = await prepareRun(options)
   try {
