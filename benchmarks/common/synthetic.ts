@@ -10,6 +10,12 @@ const TAIL = 4
 const SIZE_DEVIATION = 0.5
 const OUTLIER = { every: 64, factor: 4 }
 
+/**
+ * Of the variance, what all features share where there are tokens without end. No measured Hessian has the denormal numbers
+ * that there would be far from the diagonal without it, with which some processors take a hundred times as long.
+ */
+const SHARED = 1e-6
+
 /** The generator in words, for notes. */
 export const generatorInWords =
   `weights: independent, Student's t with ${TAIL} degrees of freedom, rows of log-normal sizes; inputs: Gaussian, ` +
@@ -59,10 +65,10 @@ export function correlatedInputs(tokens: number, cols: number, seed: number, dra
   return inputs
 }
 
-/** The Hessian of {@link correlatedInputs} with tokens without end: `2 s_i s_j 0.8^|i - j|`. */
+/** The Hessian of {@link correlatedInputs} with tokens without end: `2 s_i s_j 0.8^|i - j|`, and a millionth that all share. */
 export function correlatedHessian(cols: number, seed: number): Matrix {
   const sizes = featureSizes(cols, seed)
-  const decay = Float64Array.from({ length: cols }, (_, distance) => 2 * CORRELATION ** distance)
+  const decay = Float64Array.from({ length: cols }, (_, distance) => 2 * (CORRELATION ** distance + SHARED))
   const hessian = matrix(cols, cols)
   for (let i = 0; i < cols; i++) {
     for (let j = 0; j < cols; j++) hessian.data[i * cols + j] = sizes[i] * sizes[j] * decay[Math.abs(i - j)]
