@@ -7,7 +7,7 @@ import type { DecoderDescription } from '../../model/decoder/description.js'
 import { assertTokenIds } from '../../model/decoder/embedding.js'
 import type { WeightSource } from '../../model/decoder/weights.js'
 import { sampleSequences } from '../../model/passes/sampling.js'
-import { beginningWith, textWithout } from './first-token.js'
+import { cutText } from './first-token.js'
 import { readTokens, requireTextSource, type TextSource } from './text-source.js'
 
 /** Where calibration activations come from. */
@@ -125,17 +125,16 @@ function drawSequences(
   seed: number,
   firstToken: number | undefined,
 ): Int32Array[] {
-  const text = textWithout(firstToken, tokens)
-  const ofText = firstToken === undefined ? length : length - 1
-  const fitting = Math.floor(text.length / ofText)
+  const { text, step, runAt } = cutText(tokens, length, firstToken)
+  const fitting = Math.floor(text.length / step)
   if (fitting === 0) {
     throw new TextError(
-      `the calibration text is too short: it has ${text.length} tokens, one sequence needs ${ofText}. ` +
+      `the calibration text is too short: it has ${text.length} tokens, one sequence needs ${step}. ` +
         'Give more text, or shorter sequences',
     )
   }
   const random = randomGenerator(deriveSeed(seed, 2))
-  const offset = Math.floor(random() * (text.length - fitting * ofText + 1))
+  const offset = Math.floor(random() * (text.length - fitting * step + 1))
   const order = Uint32Array.from({ length: fitting }, (_, i) => i)
   for (let i = fitting - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1))
@@ -143,8 +142,5 @@ function drawSequences(
     order[i] = order[j]
     order[j] = swapped
   }
-  return Array.from(order.subarray(0, count), (run) => {
-    const start = offset + run * ofText
-    return beginningWith(firstToken, text.slice(start, start + ofText))
-  })
+  return Array.from(order.subarray(0, count), (run) => runAt(offset + run * step).slice())
 }

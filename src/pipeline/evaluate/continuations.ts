@@ -9,7 +9,7 @@ import {
   loadDecoder,
   openCaches,
 } from '../../model/passes/cached-decoder.js'
-import { beginningWith } from '../calibrate/first-token.js'
+import { cutText } from '../calibrate/first-token.js'
 import type { ScoredModel } from './evaluation.js'
 
 /** How long two models write the same. */
@@ -57,7 +57,7 @@ const heldCacheBytes = 2 ** 29
  * @throws OptionError for an impossible count, TextError when the text is too short for it
  */
 export function cutPrompts(
-  text: Int32Array,
+  source: Int32Array,
   count: number,
   context: number,
   firstToken?: number,
@@ -68,7 +68,7 @@ export function cutPrompts(
   const length = Math.min(promptTokens, Math.floor(context / 3))
   if (length < 1) throw new OptionError('context', `found ${context}; continuations need at least 3 tokens`)
   const tokens = Math.min(writtenTokens, context - length)
-  const ofText = firstToken === undefined ? length : length - 1
+  const { text, step: ofText, runAt } = cutText(source, length, firstToken)
   if (text.length < count * ofText) {
     throw new TextError(
       `the text has ${text.length} tokens; ${count} prompts of ${ofText} need ${count * ofText}. Use a longer text, or ` +
@@ -76,9 +76,7 @@ export function cutPrompts(
     )
   }
   const step = Math.floor(text.length / count)
-  const prompts = Array.from({ length: count }, (_, i) =>
-    beginningWith(firstToken, text.subarray(i * step, i * step + ofText)),
-  )
+  const prompts = Array.from({ length: count }, (_, i) => runAt(i * step))
   return { prompts, tokens }
 }
 

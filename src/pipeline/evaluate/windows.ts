@@ -1,7 +1,7 @@
 import { requireWhole } from '../../common/check-option.js'
 import { OptionError, TextError } from '../../common/errors.js'
 import { shownValue } from '../../common/shown-value.js'
-import { beginningWith, textWithout } from '../calibrate/first-token.js'
+import { cutText } from '../calibrate/first-token.js'
 
 /**
  * Cuts a text into windows without overlap, from its start; the rest that does not fill one is left out.
@@ -33,15 +33,12 @@ export function cutWindows(
   if (!(tokens instanceof Int32Array))
     throw new TextError(`expected tokens as an Int32Array, got ${shownValue(tokens)}`)
   if (firstToken !== undefined) requireWhole('firstToken', firstToken, 0)
-  const text = textWithout(firstToken, tokens)
-  const ofText = firstToken === undefined ? context : context - 1
-  const full = Math.floor(text.length / ofText)
+  const { text, step, runAt } = cutText(tokens, context, firstToken)
+  const full = Math.floor(text.length / step)
   if (full === 0) {
     throw new TextError(
-      `the text has ${text.length} tokens; one window of the context needs ${ofText}. Use a longer text or a shorter context`,
+      `the text has ${text.length} tokens; one window of the context needs ${step}. Use a longer text or a shorter context`,
     )
   }
-  return Array.from({ length: Math.min(full, windows ?? full) }, (_, i) =>
-    beginningWith(firstToken, text.subarray(i * ofText, (i + 1) * ofText)),
-  )
+  return Array.from({ length: Math.min(full, windows ?? full) }, (_, i) => runAt(i * step))
 }

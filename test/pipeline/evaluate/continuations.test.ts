@@ -73,6 +73,7 @@ describe('continuations', () => {
     )
     const { prompts } = cutPrompts(new Int32Array(400), 20, 64, 5)
     expect(prompts.map((prompt) => [prompt.length, prompt[0], prompt[1]])).toEqual(Array(20).fill([21, 5, 0]))
+    expect(cutPrompts(Int32Array.of(5, ...new Int32Array(400)), 20, 64, 5).prompts).toEqual(prompts)
     expect(() => cutPrompts(new Int32Array(100), 20, 64)).toThrow(TextError)
     expect(() => cutPrompts(new Int32Array(100), 20, 64)).toThrow(/20 prompts of 21 need 420/)
     expect(() => cutPrompts(new Int32Array(100), -1, 64)).toThrow(OptionError)
