@@ -1,4 +1,5 @@
 /** Values made of plain objects, arrays, strings, numbers and typed arrays, as JSON with the typed arrays beside it. */
+import { bytesOf } from '../common/view-bytes.js'
 
 const kinds = {
   Float32Array,
@@ -49,7 +50,7 @@ async function encoded(value: unknown, keep: KeepBytes): Promise<unknown> {
 async function encodedArray(array: TypedArray, keep: KeepBytes): Promise<unknown> {
   const kind = array.constructor.name
   if (!(kind in kinds)) throw new TypeError(`an array of the kind ${kind} cannot be sent`)
-  const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
+  const bytes = bytesOf(array)
   if (bytes.length <= INLINE_BYTES) return { [MARK]: kind, base64: Buffer.from(bytes).toString('base64') }
   return { [MARK]: kind, name: await keep(bytes) }
 }

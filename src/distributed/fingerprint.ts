@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { randomGenerator, randomNormal } from '../common/random.js'
+import { bytesOf } from '../common/view-bytes.js'
 import { wholeBlock } from '../kernels/contract.js'
 import { kernels, useKernels } from '../kernels/kernels.js'
 import { type ProductsName, startProducts } from '../kernels/native/start-products.js'
@@ -63,6 +64,3 @@ function normals(count: number, seed: number): Float32Array {
   const random = randomGenerator(seed)
   return Float32Array.from({ length: count }, () => randomNormal(random))
 }
-
-const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array | Float64Array) =>
-  new Uint8Array(buffer, byteOffset, byteLength)

@@ -1,6 +1,7 @@
 import { CONSTANT_CODEBOOK } from '../../codebook/constant-codebook.js'
 import type { CodebookElements } from '../../codebook/store-codebook.js'
 import { CheckpointError, ShapeError } from '../../common/errors.js'
+import { bytesOf } from '../../common/view-bytes.js'
 import { packedRowBytes } from '../../kernels/bits.js'
 import { bfloatToFloat, halfToFloat } from '../../kernels/half.js'
 import { SCALE_BITS } from '../../packing/block-scales.js'
@@ -84,7 +85,7 @@ function scalarTensors(module: string, packed: PackedScalarLayer): StoredTensor[
 }
 
 function tensor(name: string, dtype: Dtype, shape: number[], data: ArrayBufferView): StoredTensor {
-  return { name, dtype, shape, bytes: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }
+  return { name, dtype, shape, bytes: bytesOf(data) }
 }
 
 /** What `config.json` has to say of a layer, so that its tensors can be read. */

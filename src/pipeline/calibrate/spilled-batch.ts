@@ -6,6 +6,7 @@ import { fileError } from '../../checkpoint/file-errors.js'
 import { nodeFileSystem, writeAt } from '../../checkpoint/file-system.js'
 import { CheckpointError } from '../../common/errors.js'
 import { type Matrix, matrix } from '../../common/matrix.js'
+import { bytesOf } from '../../common/view-bytes.js'
 import type { StateFields, TokenBatch } from './calibration-stream.js'
 import type { StoredState } from './stored-state.js'
 
@@ -96,7 +97,7 @@ function batchOnDisk(
 
 async function writeMatrix(folder: SpillFolder, { rows, cols, data }: Matrix): Promise<SpilledMatrix> {
   const file = join(folder.path, String(folder.files++))
-  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+  const bytes = bytesOf(data)
   try {
     const handle = await nodeFileSystem.open(file, 'wx')
     try {

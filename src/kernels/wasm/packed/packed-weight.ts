@@ -1,4 +1,5 @@
 import { UnsupportedError } from '../../../common/errors.js'
+import { bytesOf } from '../../../common/view-bytes.js'
 import { packedRowBytes, raggedRowBytes } from '../../bits.js'
 import { type CodebookValues, type PackedSource, type Segment, segmentsOf } from '../../packed-contract.js'
 import type { TrellisColumns } from '../../trellis-contract.js'
@@ -199,7 +200,7 @@ function placeArrays<K extends string>(
   for (const [i, [name, part]] of entries.entries()) {
     const { byteLength } = part
     const target = new Uint8Array(heap.memory.buffer, to, byteLength)
-    if (ArrayBuffer.isView(part)) target.set(new Uint8Array(part.buffer, part.byteOffset, byteLength))
+    if (ArrayBuffer.isView(part)) target.set(bytesOf(part))
     else target.fill(0)
     places[name] = byteLength > 0 ? to : 0
     to += rooms[i]
