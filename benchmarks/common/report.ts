@@ -1,4 +1,5 @@
 /** Results as tables: on a terminal, in Markdown, and beside those of an earlier run. */
+import { readFile, writeFile } from 'node:fs/promises'
 import { formatTable } from '../../src/cli/terminal/table.js'
 import type { Environment } from './environment.js'
 
@@ -78,6 +79,16 @@ export function markdownTable({ title, note, columns, rows }: Table): string {
   return [`### ${title}`, '', note, '', line(cells[0]), rule, ...cells.slice(1).map(line)].join('\n')
 }
 
+/** A table in Markdown of cells as they are, figures to the right from column `textColumns` on. */
+export function tableOfCells(
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+  textColumns: number,
+): string {
+  const rule = header.map((_, i) => (i < textColumns ? '---' : '---:'))
+  return [header, rule, ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+}
+
 function isText(rows: readonly Row[], key: string): boolean {
   return rows.some((row) => typeof row[key] === 'string')
 }
@@ -108,4 +119,9 @@ export function replaceSection(page: string, name: string, section: string): str
     throw new Error(`the page has no section for the suite ${name}; expected the lines ${open} and ${close}`)
   }
   return `${page.slice(0, start + open.length)}\n\n${section}\n\n${page.slice(end)}`
+}
+
+/** {@link replaceSection} in a file. */
+export async function writeSection(file: string, name: string, section: string): Promise<void> {
+  await writeFile(file, replaceSection(await readFile(file, 'utf8'), name, section))
 }

@@ -25,7 +25,7 @@ const heldOut = normalPairs(2)
 
 console.log('| centroids | tables | entries in all | error | to the full 2^12 |')
 console.log('| ---: | --- | ---: | ---: | ---: |')
-const best = codeColumns(constantTable(12), 12, heldOut).error
+const { error: best } = codeColumns(constantTable(12), 12, heldOut)
 for (const keyBits of [4, 6, 8, 10, 12]) line(keyBits, 'one, full', 2 ** keyBits, constantTable(keyBits))
 for (const tables of [2, 3]) {
   const fits = Array.from({ length: seeds }, (_, seed) => fitted(tables, seed))
@@ -74,30 +74,32 @@ function entryOf(key: number, table: number): number {
   return table * ENTRIES + ((key >> (WIDTH * table)) & (ENTRIES - 1))
 }
 
-/** Gauss-Seidel on the normal equations of all entries, from those of before: each moves to the mean of what it misses. */
+/** Gauss-Seidel on the normal equations of all entries, from those of before: a table after the other, in sweeps. */
 function leastSquares(keys: readonly Uint16Array[], tables: number, before: Float64Array): Float64Array {
   const entries = before.slice()
   for (let sweep = 0; sweep < 4; sweep++) {
-    for (let table = 0; table < tables; table++) {
-      const counts = new Float64Array(ENTRIES)
-      const misses = new Float64Array(ENTRIES * DIM)
-      for (const [column, columnKeys] of keys.entries()) {
-        for (const [row, key] of columnKeys.entries()) {
-          const digit = entryOf(key, table) - table * ENTRIES
-          counts[digit]++
-          for (let a = 0; a < DIM; a++) {
-            let miss = fittedTo[column][row * DIM + a]
-            for (let t = 0; t < tables; t++) miss -= entries[entryOf(key, t) * DIM + a]
-            misses[digit * DIM + a] += miss
-          }
-        }
-      }
-      for (const [i, miss] of misses.entries()) {
-        entries[table * ENTRIES * DIM + i] += miss / Math.max(1, counts[Math.floor(i / DIM)])
+    for (let table = 0; table < tables; table++) moveTable(keys, table, entries)
+  }
+  return entries
+}
+
+/** Every entry of a table moves by the mean of what the vectors that pick it miss. */
+function moveTable(keys: readonly Uint16Array[], table: number, entries: Float64Array): void {
+  const centroids = sums(entries)
+  const counts = new Float64Array(ENTRIES)
+  const misses = new Float64Array(ENTRIES * DIM)
+  for (const [column, columnKeys] of keys.entries()) {
+    for (const [row, key] of columnKeys.entries()) {
+      const digit = entryOf(key, table) - table * ENTRIES
+      counts[digit]++
+      for (let a = 0; a < DIM; a++) {
+        misses[digit * DIM + a] += fittedTo[column][row * DIM + a] - centroids[key * DIM + a]
       }
     }
   }
-  return entries
+  for (const [i, miss] of misses.entries()) {
+    entries[table * ENTRIES * DIM + i] += miss / Math.max(1, counts[Math.floor(i / DIM)])
+  }
 }
 
 function normalPairs(seed: number): Float32Array[] {

@@ -1,5 +1,6 @@
 import type { TuningReport } from 'gptvq/model'
 import type { ReferenceRow } from '../common/reference-data.js'
+import { tableOfCells } from '../common/report.js'
 import type { AblationRow, AblationTable } from './ablation-rows.js'
 
 /** What one run of a row gave. */
@@ -49,14 +50,11 @@ export function ablationMarkdown(
   const rows = runs
     .filter(({ measured }) => measured.length > 0)
     .map((run) => cells(run, reference, compared))
-  const line = (texts: readonly string[]) => `| ${texts.join(' | ')} |`
-  const rule = header.map((_, i) => (i === 0 ? '---' : '---:'))
-  const text = [line(header), line(rule), ...rows.map(line)].join('\n')
-  return { id: table.id, text: [text, ...tuningMarkdown(runs, line)].join('\n\n') }
+  return { id: table.id, text: [tableOfCells(header, rows, 1), ...tuningMarkdown(runs)].join('\n\n') }
 }
 
 /** How the divergence fell from epoch to epoch in the rows that were tuned, on both parts of the tuning text. */
-function tuningMarkdown(runs: readonly RowRuns[], line: (texts: readonly string[]) => string): string[] {
+function tuningMarkdown(runs: readonly RowRuns[]): string[] {
   const tuned = runs.flatMap(({ row, measured }) => {
     const reports = measured.flatMap(({ tuning }) => tuning ?? [])
     return reports.length > 0 ? [{ label: row.label, reports }] : []
@@ -76,8 +74,7 @@ function tuningMarkdown(runs: readonly RowRuns[], line: (texts: readonly string[
     [label, 'tuning text', ...curve(reports, 'training')],
     [label, 'text held out from it', ...curve(reports, 'heldOut')],
   ])
-  const rule = header.map((_, i) => (i < 2 ? '---' : '---:'))
-  return [[line(header), line(rule), ...rows.map(line)].join('\n')]
+  return [tableOfCells(header, rows, 2)]
 }
 
 function cells({ row, measured }: RowRuns, reference: readonly ReferenceRow[], compared: boolean): string[] {

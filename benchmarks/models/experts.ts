@@ -5,7 +5,7 @@
  *
  *     npm run bench:experts -- [--markdown docs/models.md] [--sequences 4,16] [--seeds 0] [--windows 30]
  */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -32,7 +32,7 @@ import { quantizePhases } from '../../src/pipeline/quantize/phases.js'
 import { prepareRun } from '../../src/pipeline/quantize/prepare-run.js'
 import { mixtureModel } from '../common/mixture-model.js'
 import { modelFolder } from '../common/real-layers.js'
-import { replaceSection } from '../common/report.js'
+import { tableOfCells, writeSection } from '../common/report.js'
 
 const CALIBRATION_LENGTH = 128
 const CONTEXT = 256
@@ -83,15 +83,9 @@ try {
   await rm(folder, { recursive: true, force: true })
 }
 const heads = ['calibration tokens', 'seed of the mixture', ...Object.keys(variants)]
-const section = [heads, heads.map((_, i) => (i < 1 ? '---' : '---:')), ...lines]
-  .map((cells) => `| ${cells.join(' | ')} |`)
-  .join('\n')
+const section = tableOfCells(heads, lines, 1)
 if (values.markdown === undefined) console.log(section)
-else
-  await writeFile(
-    values.markdown,
-    replaceSection(await readFile(values.markdown, 'utf8'), 'experts', section),
-  )
+else await writeSection(values.markdown, 'experts', section)
 process.exit(0)
 
 /** The KL divergences from the mixture in full precision, by the variant. */

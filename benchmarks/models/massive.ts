@@ -6,7 +6,7 @@
  * `npm run bench:massive -- [--markdown docs/accuracy.md] [--only TEXT]`; `--only` measures the rows whose names hold
  * the text.
  */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -23,7 +23,7 @@ import {
 } from 'gptvq/model'
 import { type MassiveModel, scaledModel } from '../common/massive-model.js'
 import { modelFolder } from '../common/real-layers.js'
-import { replaceSection } from '../common/report.js'
+import { tableOfCells, writeSection } from '../common/report.js'
 
 interface Row {
   readonly model: MassiveModel & { readonly name: string }
@@ -80,15 +80,9 @@ const heads = [
   'moved at most',
   'held back',
 ]
-const section = [heads, heads.map((_, i) => (i < 3 ? '---' : '---:')), ...lines]
-  .map((cells) => `| ${cells.join(' | ')} |`)
-  .join('\n')
+const section = tableOfCells(heads, lines, 3)
 if (values.markdown === undefined) console.log(section)
-else
-  await writeFile(
-    values.markdown,
-    replaceSection(await readFile(values.markdown, 'utf8'), 'massive', section),
-  )
+else await writeSection(values.markdown, 'massive', section)
 process.exit(0)
 
 /** The cells of a row, from the KL divergence on. */

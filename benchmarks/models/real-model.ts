@@ -25,7 +25,7 @@ import {
   startEngine,
   startProducts,
 } from '../../src/model.js'
-import { replaceSection } from '../common/report.js'
+import { writeSection } from '../common/report.js'
 
 const settings: Readonly<Record<string, Partial<QuantizeModelOptions>>> = {
   'RTN 2 bits': { method: 'rtn', bits: 2 },
@@ -106,10 +106,7 @@ async function measureAll(): Promise<void> {
   if (values.markdown !== undefined) {
     const measured = Object.keys(settings).filter((name) => rows[name]?.scores !== undefined)
     const table = [...heads, ...measured.map((name) => line(name, rows[name]))].join('\n')
-    await writeFile(
-      values.markdown,
-      replaceSection(await readFile(values.markdown, 'utf8'), `real-model-${values.sequences}`, table),
-    )
+    await writeSection(values.markdown, `real-model-${values.sequences}`, table)
   }
 }
 

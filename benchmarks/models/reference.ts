@@ -6,7 +6,6 @@
  * (figures, layers, calibration offsets) and `data/` (texts). With `--layers` no whole models, only single layers.
  * `--markdown` writes these to the page's section `single-layers`.
  */
-import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import {
@@ -39,7 +38,7 @@ import {
   referenceLayer,
   referenceRows,
 } from '../common/reference-data.js'
-import { replaceSection } from '../common/report.js'
+import { tableOfCells, writeSection } from '../common/report.js'
 
 /** The rows of the reference that have a counterpart here, and its settings. */
 type RunOptions = VqOptions & Pick<QuantizeModelOptions, 'method'>
@@ -79,10 +78,7 @@ const chosen = runs.filter(({ row }) => values.only === undefined || row.startsW
 await startEngine('auto')
 const models = values.layers ? [] : await compareModels()
 const layers = await compareLayers()
-if (values.markdown !== undefined) {
-  const page = await readFile(values.markdown, 'utf8')
-  await writeFile(values.markdown, replaceSection(page, 'single-layers', layerMarkdown()))
-}
+if (values.markdown !== undefined) await writeSection(values.markdown, 'single-layers', layerMarkdown())
 if (values.json) console.log(JSON.stringify({ models, layers }, null, 2))
 else {
   if (models.length > 0)
@@ -228,12 +224,9 @@ function layerMarkdown(): string {
     const ratio = (error: number, of: number) => (error / of).toFixed(3)
     return `${ratio(found.error, found.referenceError)} (${ratio(found.heldOutError, found.referenceHeldOutError)})`
   }
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
-  return [
-    line(['layer', ...settings.map((row) => row.replace('gptvq ', ''))]),
-    line(['---', ...settings.map(() => '---:')]),
-    ...[...new Set(vq.map(({ layer }) => layer))].map((layer) =>
-      line([`\`${layer}\``, ...settings.map((row) => cell(layer, row))]),
-    ),
-  ].join('\n')
+  const rows = [...new Set(vq.map(({ layer }) => layer))].map((layer) => [
+    `\`${layer}\``,
+    ...settings.map((row) => cell(layer, row)),
+  ])
+  return tableOfCells(['layer', ...settings.map((row) => row.replace('gptvq ', ''))], rows, 1)
 }

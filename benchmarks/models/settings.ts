@@ -3,7 +3,6 @@
  *
  * `npm run bench:settings -- [--markdown docs/settings.md] [--only TABLE]`
  */
-import { readFile, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import {
   bitsPerValue,
@@ -18,7 +17,7 @@ import { layoutOf } from '../../src/packing/layout.js'
 import { resolveLayoutOptions } from '../../src/packing/layout-options.js'
 import { centroidsOf, emptyLayer } from '../../src/packing/vq-layer.js'
 import { type BenchmarkLayer, realLayers } from '../common/real-layers.js'
-import { replaceSection } from '../common/report.js'
+import { tableOfCells, writeSection } from '../common/report.js'
 
 const { values } = parseArgs({ options: { markdown: { type: 'string' }, only: { type: 'string' } } })
 const seeds = [0, 1]
@@ -36,7 +35,7 @@ for (const [id, make] of Object.entries(sections)) {
   if (values.only !== undefined && values.only !== id) continue
   const section = await make()
   if (values.markdown === undefined) console.log(`${id}\n\n${section}\n`)
-  else await writeFile(values.markdown, replaceSection(await readFile(values.markdown, 'utf8'), id, section))
+  else await writeSection(values.markdown, id, section)
 }
 process.exit(0)
 
@@ -69,7 +68,7 @@ function bitsByGroup(): string {
     )
     return [`${vectorDim}`, `${bits}`, `${k}`, `${codebookBits}`, ...totals]
   })
-  return table(['d', 'bits', 'k', 'codebookBits', ...sizes.map(String)], rows, 2)
+  return tableOfCells(['d', 'bits', 'k', 'codebookBits', ...sizes.map(String)], rows, 2)
 }
 
 /** What `bpv` makes of layers. */
@@ -109,7 +108,7 @@ function bitsByBpv(): string {
       ...[codebook, scale, total].map((figure) => figure.toFixed(4)),
     ]
   })
-  return table([...header, 'index', 'codebook', 'scale', 'total'], rows, 4)
+  return tableOfCells([...header, 'index', 'codebook', 'scale', 'total'], rows, 4)
 }
 
 function shape(rows: number, cols: number, options: LayoutOptions) {
@@ -144,7 +143,7 @@ async function scales(): Promise<string> {
       }
     }
   }
-  return table(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
 }
 
 /** Activation order against natural order, by rounds of refinement. */
@@ -157,13 +156,13 @@ async function order(): Promise<string> {
       rows.push(await row({ bpv, refinementRounds, columnOrder: 'activation' }))
     }
   }
-  return table(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
 }
 
 async function damping(): Promise<string> {
   const rows: string[][] = []
   for (const damping of [0.001, 0.01, 0.03, 0.1, 0.3, 1]) rows.push(await row({ damping }))
-  return table(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
 }
 
 /** One option after the other away from its default. */
@@ -195,7 +194,7 @@ async function settings(): Promise<string> {
   for (const sequences of [16, 4]) {
     rows.push(await row({}, await realLayers(sequences, 4, 64), `${sequences} sequences`))
   }
-  return table(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
 }
 
 /** Keys of more and more bits, and streams that start anew more often: a centroid is picked by the rows above too. */
@@ -214,7 +213,7 @@ async function trellis(): Promise<string> {
   ]
   const rows: string[][] = []
   for (const options of asked) rows.push(await row(options))
-  return table(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
 }
 
 /** Mean relative errors over the layers and seeds. */
@@ -243,10 +242,4 @@ function optionsInWords(options: VqOptions): string {
   return Object.entries(options)
     .map(([option, value]) => `\`${option}: ${typeof value === 'string' ? `'${value}'` : value}\``)
     .join(', ')
-}
-
-/** A table in Markdown, figures to the right from column `textColumns` on. */
-function table(header: readonly string[], rows: readonly string[][], textColumns: number): string {
-  const rule = header.map((_, i) => (i < textColumns ? '---' : '---:'))
-  return [header, rule, ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
 }
