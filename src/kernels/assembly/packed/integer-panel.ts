@@ -135,7 +135,7 @@ export function expandStreams(weight: usize, first: i32, stretch: usize, to: usi
   const group = first / perGroup
   const below = first - group * perGroup
   const isOfOneGroup = below + STRIP <= perGroup || (group + 1) * perGroup >= field(weight, ROWS)
-  if (field(weight, VECTOR_DIM) != 2 || (below & 7) != 0 || !isOfOneGroup) {
+  if (field(weight, VECTOR_DIM) > 2 || (below & 7) != 0 || !isOfOneGroup) {
     for (let j = 0; j < STRIP; j++) {
       expandStreamRow(weight, min(first + j, field(weight, ROWS) - 1), stretch, to + (<usize>j << 2))
     }
