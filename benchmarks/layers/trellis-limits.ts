@@ -16,12 +16,12 @@ import { gaussianMatrix, randomHessian } from '../../test/support/random-matrix.
 const [weight, hessian] = [gaussianMatrix(256, 256, 1), randomHessian(256, 1000, 2)]
 
 const settings: readonly VqOptions[] = [
-  { bits: 5, bpv: 5.125 },
-  { bits: 5, bpv: 5.125, vectorDim: 1 },
-  { bits: 5, bpv: 6.0625 },
-  { bits: 6, vectorDim: 1 },
+  { bits: 5, vectorDim: 2 },
+  { bits: 5 },
+  { bits: 5, bpv: 6.0625, vectorDim: 2 },
+  { bits: 6 },
   { bits: 6, vectorDim: 1, codebookBits: 16 },
-  { bits: 8, vectorDim: 1 },
+  { bits: 8 },
   { bits: 8, vectorDim: 1, codebookBits: 16 },
   {},
   { trellisBits: 4 },

@@ -39,8 +39,9 @@ const settings: Readonly<Record<string, Partial<QuantizeModelOptions>>> = {
   'GPTVQ 2-D, 3.125 mixed': { bpv: 3.125 },
   'RTN 4 bits': { method: 'rtn', bits: 4 },
   'GPTQ 4 bits': { method: 'gptq', bits: 4 },
-  'GPTVQ 2-D 4 bits': { bits: 4 },
-  'GPTVQ 2-D, 4.125 mixed': { bpv: 4.125 },
+  'GPTVQ 2-D, 4.125 mixed': { bpv: 4.125, vectorDim: 2 },
+  'GPTVQ 1-D 4 bits': { bits: 4 },
+  'GPTVQ 1-D, 4.125 mixed': { bpv: 4.125 },
 }
 
 const heads = [

@@ -30,6 +30,7 @@ const sections: Record<string, () => string | Promise<string>> = {
   damping,
   settings,
   trellis,
+  singles,
 }
 for (const [id, make] of Object.entries(sections)) {
   if (values.only !== undefined && values.only !== id) continue
@@ -213,6 +214,18 @@ async function trellis(): Promise<string> {
   ]
   const rows: string[][] = []
   for (const options of asked) rows.push(await row(options))
+  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+}
+
+/** Single weights against pairs, with keys as long. */
+async function singles(): Promise<string> {
+  const rows: string[][] = []
+  for (const bits of [2, 3, 3.5, 4, 4.5, 5]) {
+    for (const vectorDim of [1, 2] as const) {
+      const shape = { bits, vectorDim, trellisBits: 12 - Math.round(bits * vectorDim) }
+      rows.push(await row(shape, layers, optionsInWords({ bits, vectorDim })))
+    }
+  }
   return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
 }
 

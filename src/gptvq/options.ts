@@ -97,6 +97,10 @@ const PLAIN_ONLY = [
 
 /** Bits of an index above which the rows above have too few to add, where plain codebooks can have as many. */
 const MOST_TRELLIS_INDEX_BITS = 10
+/** Bits per value from which on a trellis of single weights loses less than one of pairs (docs/settings.md). */
+const SINGLES_FROM = 3.875
+/** Bits per value beside those of indices, about. */
+const OVERHEAD = 0.125
 
 /** The settings of a layer as options that give them again. */
 export function optionsOf(settings: VqSettings): VqOptions {
@@ -111,13 +115,29 @@ export function optionsOf(settings: VqSettings): VqOptions {
   return options
 }
 
-function trellisBitsOf(options: VqOptions): number {
-  const { vectorDim = 2, bits = 2, trellisBits, codebookBits } = options
-  const plain = PLAIN_ONLY.find((name) => options[name] !== undefined)
-  if (trellisBits === undefined) {
-    if (plain !== undefined || codebookBits === 16) return 0
-    return defaultTrellisBits(bits, vectorDim)
-  }
+/**
+ * Weights per vector where nothing else is said: keys have so many bits, whatever a vector has, and those of long indices of
+ * pairs leave too few to the rows above.
+ */
+export function defaultVectorDim(options: VqOptions): 1 | 2 {
+  const { bits = 2, bpv, indexWidths, trellisBits } = options
+  if (trellisBits !== undefined || asksForPlain(options)) return 2
+  const stored = bpv === undefined || indexWidths === 'same' ? bits + OVERHEAD : bpv
+  return stored >= SINGLES_FROM ? 1 : 2
+}
+
+function asksForPlain(options: VqOptions): boolean {
+  return options.codebookBits === 16 || plainOptionOf(options) !== undefined
+}
+
+function plainOptionOf(options: VqOptions): (typeof PLAIN_ONLY)[number] | undefined {
+  return PLAIN_ONLY.find((name) => options[name] !== undefined)
+}
+
+function trellisBitsOf(options: VqOptions, vectorDim: number): number {
+  const { bits = 2, trellisBits } = options
+  if (trellisBits === undefined) return asksForPlain(options) ? 0 : defaultTrellisBits(bits, vectorDim)
+  const plain = plainOptionOf(options)
   if (trellisBits > 0 && plain !== undefined) {
     throw new OptionError(
       plain,
@@ -140,7 +160,9 @@ function defaultTrellisBits(bits: number, vectorDim: number): number {
  * @throws OptionError naming the option, what it is, and what it can be
  */
 export function resolveVqOptions(options: VqOptions): VqSettings {
-  const layout = resolveLayoutOptions({ ...options, trellisBits: trellisBitsOf(options) })
+  const { vectorDim = defaultVectorDim(options) } = options
+  const trellisBits = trellisBitsOf(options, vectorDim)
+  const layout = resolveLayoutOptions({ ...options, vectorDim, trellisBits })
   const { kmeansIterations = 100, kmeansTolerance = 1e-4, kmeansInit = 'kmeans++' } = options
   const { restarts = kmeansInit === 'kmeans++' ? 3 : 1, damping = 0.1, seed = 0 } = options
   const { vectorMetric = 'full', codebookUpdateSteps = 32, refinementRounds = 8 } = options

@@ -13,7 +13,10 @@ export type IndexWidths = 'fitted' | 'same'
 
 /** How a layer is cut into vectors and groups. */
 export interface LayoutOptions {
-  /** Weights per vector: 1, 2 (default) or 4. */
+  /**
+   * Weights per vector: 1, 2 (default) or 4. `quantizeLayer` and `quantizeModel` take 1 by default where `bpv` (or `bits +
+   * 0.125`) is 3.875 or more, and neither `trellisBits` is given nor an option of plain codebooks.
+   */
   vectorDim?: 1 | 2 | 4
   /**
    * Index bits per weight, 1 to 8, default 2; a codebook has `k = 2^(bits * vectorDim)` centroids, at most 65536. With

@@ -8,17 +8,18 @@ describe('the trellis that bits get by default', () => {
     expect(trellisFor({})).toBe(8)
     expect(trellisFor({ bits: 0.5 })).toBe(11)
     expect(trellisFor({ bits: 1.7 })).toBe(9)
-    expect(trellisFor({ bits: 8, vectorDim: 1 })).toBe(4)
+    expect(trellisFor({ bits: 5 })).toBe(7)
+    expect(trellisFor({ bits: 8 })).toBe(4)
   })
 
   it('gives way to plain codebooks where these can have the bits and the rows above have few to add', () => {
-    expect(trellisFor({ bits: 5 })).toBe(2)
-    expect(trellisFor({ bits: 6 })).toBe(0)
+    expect(trellisFor({ bits: 5, vectorDim: 2 })).toBe(2)
+    expect(trellisFor({ bits: 6, vectorDim: 2 })).toBe(0)
     expect(trellisFor({ bits: 3, vectorDim: 4 })).toBe(0)
   })
 
   it('takes bits that are not whole as long as an index leaves one to the rows above', () => {
-    expect(trellisFor({ bits: 5.5 })).toBe(1)
+    expect(trellisFor({ bits: 5.5, vectorDim: 2 })).toBe(1)
     expect(trellisFor({ bits: 2.75, vectorDim: 4 })).toBe(1)
     const [taken, refused] = [
       { 2: 5.7, 4: 2.87 },
@@ -31,6 +32,22 @@ describe('the trellis that bits get by default', () => {
         new RegExp(`^bits: .*got ${bits}.*product with vectorDim \\(${vectorDim}\\) rounds to 11 at most`),
       )
     }
+  })
+
+  it('is of single weights where an index of two would leave too few to the rows above', () => {
+    const dimFor = (options: VqOptions) => resolveVqOptions(options).vectorDim
+    for (const few of [{}, { bits: 3 }, { bits: 3.7 }, { bits: 3, bpv: 3.8 }]) expect(dimFor(few)).toBe(2)
+    for (const many of [{ bits: 3.75 }, { bits: 4 }, { bits: 6.5 }, { bpv: 3.875 }, { bits: 3, bpv: 4.25 }])
+      expect(dimFor(many)).toBe(1)
+    expect(dimFor({ bits: 2, bpv: 4, indexWidths: 'same' })).toBe(2)
+    // what else is given was chosen for pairs
+    for (const given of [
+      { trellisBits: 4 },
+      { trellisBits: 0 },
+      { restarts: 2 },
+      { codebookBits: 16 },
+    ] as const)
+      expect(dimFor({ bits: 4, ...given })).toBe(2)
   })
 
   it('names the fewest bits where an index has too few', () => {

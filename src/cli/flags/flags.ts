@@ -143,7 +143,7 @@ const vectorFlags = {
     kind: 'choice',
     choices: [1, 2, 4] satisfies readonly VqOptions['vectorDim'][],
     help: 'weights per vector',
-    default: '2',
+    default: '2; with a trellis 1 from 3.875 bits per value on',
   },
   bits: {
     kind: 'number',

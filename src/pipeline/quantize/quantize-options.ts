@@ -7,7 +7,7 @@ import {
 } from '../../baselines/scalar-options.js'
 import { requireDamping, requireOneOf } from '../../common/check-option.js'
 import { OptionError } from '../../common/errors.js'
-import { optionsOf, resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
+import { defaultVectorDim, optionsOf, resolveVqOptions, type VqOptions } from '../../gptvq/options.js'
 import { defaultBpv } from '../../packing/layout.js'
 import { type ModelTuningOptions, resolveModelTuning } from '../../train/tuning/tune-model.js'
 import type { ActivationOptions } from '../activations/options.js'
@@ -123,7 +123,8 @@ export function resolveMethod(method: QuantizationMethod, options: ModelMethodOp
     )
   }
   const { bpv: budget = DEFAULT_BUDGET, ...shared } = others
-  const uniform = resolveUniform(method, shared)
+  const { vectorDim = defaultVectorDim({ ...shared, bpv: budget }) } = shared
+  const uniform = resolveUniform(method, method === 'gptvq' ? { ...shared, vectorDim } : shared)
   if (uniform.method !== 'gptvq') {
     throw new OptionError('bits', `'mixed' works with method 'gptvq' only, method is '${method}'`)
   }

@@ -127,7 +127,7 @@ describe("quantizeModel with bits 'mixed'", () => {
   it('refuses options that contradict it, before any work', async () => {
     const refusals: [Partial<QuantizeModelOptions>, RegExp][] = [
       [{ bpv: 0.5 }, /^bpv: 0\.5 cannot be met/],
-      [{ bpv: 12 }, /^bpv: 12 is more than/],
+      [{ bpv: 13 }, /^bpv: 13 is more than/],
       [{ groupSize: 1024 }, /^groupSize: bits 'mixed' chooses the group size/],
       [{ method: 'rtn', calibration: undefined }, /^bits: 'mixed' works with method 'gptvq' only/],
       [{ method: 'gptq' }, /^bits: 'mixed' works with method 'gptvq' only/],

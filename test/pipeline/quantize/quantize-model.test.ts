@@ -177,6 +177,7 @@ describe('quantizeModel', () => {
       await quantizeModel({
         ...options(),
         bits: 4,
+        vectorDim: 2,
         driftCorrection,
         onLayer: (name, layer) => quantized.set(name, layer),
       })
@@ -295,7 +296,7 @@ describe('quantizeModel', () => {
     const inspection = await inspectModel(scaled)
     expect(inspection.settings).toMatchObject({ scaleBlockSize: 16 })
     expect(inspection.quantizedBitsPerValue).toBeCloseTo(bitsPerValue, 9)
-    expect(inspection.weights[0].format).toMatch(/^vq 2-D, [\d.]+ bits, scale per 16$/)
+    expect(inspection.weights[0].format).toMatch(/^vq 1-D, [\d.]+ bits, scale per 16$/)
     const plain = join(folder, 'scaled-plain')
     await dequantizeModel({ model: scaled, output: plain, dtype: 'F32' })
     const read = await openCheckpoint(plain)

@@ -35,6 +35,15 @@ describe('resolveMethod', () => {
     expect(() => resolveMethod('gptvq', { ...same, bits: 2 })).not.toThrow()
   })
 
+  it('quantizes single weights by a trellis of many bits, mixed or not', () => {
+    const dimOf = (options: Parameters<typeof resolveMethod>[1]) =>
+      resolveMethod('gptvq', options).stated.vectorDim
+    expect(dimOf({ bits: 'mixed', bpv: 3.125 })).toBe(2)
+    expect(dimOf({ bits: 'mixed', bpv: 4.125 })).toBe(1)
+    expect(dimOf({ bits: 'mixed', bpv: 4.125, vectorDim: 2 })).toBe(2)
+    expect(dimOf({ bits: 'mixed', bpv: 4.125, trellisBits: 0 })).toBe(2)
+  })
+
   it('refuses an option that the method has no use for, rather than ignoring it', () => {
     for (const option of [
       'vectorDim',
