@@ -125,6 +125,15 @@ const cases: Record<string, VqCase> = {
       trellis: { keyBits: 12, widths: Uint8Array.from({ length: 16 }, (_, v) => 2 + ((v * 7) % 4)) },
     },
   },
+  'a trellis of single weights of several widths, with scales': {
+    layout: {
+      ...plain,
+      rows: 37,
+      vectorDim: 1,
+      scaleBlockSize: 16,
+      trellis: { keyBits: 12, widths: Uint8Array.from({ length: 32 }, (_, v) => 2 + ((v * 5) % 8)) },
+    },
+  },
   'a trellis of short keys, reordered': {
     layout: { ...plain, vectorDim: 1, trellis: { keyBits: 7, widths: new Uint8Array(32).fill(1) } },
     permuted: true,
