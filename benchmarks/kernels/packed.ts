@@ -1,11 +1,7 @@
 import { wholeBlock } from '../../src/kernels/contract.js'
 import { forwardKernels } from '../../src/kernels/forward-kernels.js'
 import { setThreads, threadCount } from '../../src/kernels/kernels.js'
-import {
-  type PackedActivations,
-  type PackedWeight,
-  packedActivations,
-} from '../../src/kernels/packed-contract.js'
+import { packedActivations } from '../../src/kernels/packed-contract.js'
 import { preparePackedWeight } from '../../src/packing/packed-weight.js'
 import type { PackedQuantizedLayer } from '../../src/packing/quantized-layer.js'
 import { type Contender, hasty, spreadOf, type Timing, thorough, timeTogether } from '../common/harness.js'
@@ -56,30 +52,17 @@ export async function run({ quick }: SuiteOptions): Promise<Table[]> {
   ]
 }
 
-interface Form {
-  readonly name: string
-  readonly packed: PackedQuantizedLayer
-  readonly activations: PackedActivations
-}
-
-function formsOf(rows: number, cols: number): Form[] {
-  const plain = vectorLayer(rows, cols, {})
-  const tall = vectorLayer(rows, cols, tallGroups)
-  const trellis = vectorLayer(rows, cols, { trellisBits: 8 })
-  const scalar = scalarLayer(rows, cols, 4, 128)
-  const all = [
-    { name: '2-D, 2 bits', packed: plain },
-    { name: '2-D, 2 bits, 160 rows', packed: tall },
-    { name: '2-D, 2 bits, trellis of 12', packed: trellis },
-    { name: 'scalar, 4 bits', packed: scalar },
-  ]
-  return all.flatMap((form) =>
-    packedActivations.map((activations) => ({
-      ...form,
-      name: activations === 'float32' ? form.name : `${form.name}, ${activations}`,
-      activations,
-    })),
-  )
+function formsOf(rows: number, cols: number): Record<string, PackedQuantizedLayer> {
+  return {
+    '2-D, 2 bits': vectorLayer(rows, cols, {}),
+    '2-D, 2 bits, 160 rows': vectorLayer(rows, cols, tallGroups),
+    '2-D, 2 bits, trellis of 12': vectorLayer(rows, cols, { trellisBits: 8 }),
+    '2-D, 4 bits, trellis of 12': vectorLayer(rows, cols, { bits: 4, trellisBits: 4 }),
+    '1-D, 4 bits, trellis of 12': vectorLayer(rows, cols, { vectorDim: 1, bits: 4, trellisBits: 8 }),
+    '2-D, 5 bits, trellis of 12': vectorLayer(rows, cols, { bits: 5, trellisBits: 2 }),
+    '1-D, 5 bits, trellis of 12': vectorLayer(rows, cols, { vectorDim: 1, bits: 5, trellisBits: 7 }),
+    'scalar, 4 bits': scalarLayer(rows, cols, 4, 128),
+  }
 }
 
 const FLOAT = 'float32'
@@ -97,7 +80,11 @@ async function timeShape(rows: number, cols: number, tokens: number, quick: bool
   })
   const source = new Float32Array(quick ? 1024 : IN_TURN / 4)
   const target = new Float32Array(source.length)
-  const held: PackedWeight[] = []
+  const forms = Object.entries(formsOf(rows, cols)).map(([name, packed]) => {
+    const first = preparePackedWeight(packed)
+    const more = Array.from({ length: copiesOf(first.bytes, quick) - 1 }, () => preparePackedWeight(packed))
+    return { name, copies: [first, ...more] }
+  })
   const contenders: TimedForm[] = [
     { form: COPY, threads: 1, bytes: 4 * source.length, run: () => target.set(source) },
   ]
@@ -108,21 +95,21 @@ async function timeShape(rows: number, cols: number, tokens: number, quick: bool
         forwardKernels().gemm('ABt', tokens, rows, cols, 1, input, weight, 0, output),
       ),
     )
-    for (const { name, packed, activations } of formsOf(rows, cols)) {
-      const first = preparePackedWeight(packed)
-      const more = Array.from({ length: copiesOf(first.bytes, quick) - 1 }, () => preparePackedWeight(packed))
-      held.push(first, ...more)
-      contenders.push(
-        turnsOf(name, threads, first.bytes, [first, ...more], (weight) =>
-          forwardKernels().multiplyPacked(tokens, input, weight, output, activations),
-        ),
-      )
+    for (const { name, copies } of forms) {
+      for (const activations of packedActivations) {
+        const form = activations === 'float32' ? name : `${name}, ${activations}`
+        contenders.push(
+          turnsOf(form, threads, copies[0].bytes, copies, (weight) =>
+            forwardKernels().multiplyPacked(tokens, input, weight, output, activations),
+          ),
+        )
+      }
     }
   }
   const most = threadCount()
   const timings = await timeTogether(contenders.map(contenderOf), quick ? hasty : thorough)
   setThreads(most)
-  for (const weight of held) kernels.releasePacked(weight)
+  for (const { copies } of forms) for (const weight of copies) kernels.releasePacked(weight)
   for (const array of [x, y, ...floats]) kernels.release(array)
   return contenders.map((contender) => rowOf(contender, contenders, timings, rows, cols, tokens))
 }

@@ -262,13 +262,13 @@ export const badOptions: Record<string, BadInput> = {
   ),
   'a bpv below any bits': option({ bpv: 0.55 }, 'bpv', 'cannot be met'),
   'bits of no trellis and no plain codebook': option(
-    { bits: 5.9 },
+    { bits: 5.9, vectorDim: 2 },
     'bits',
     'got 5.9',
     'rounds to 11 at most',
   ),
   'a bpv that the trellis cannot use': option(
-    { bits: 2, bpv: 8 },
+    { bits: 2, bpv: 8, vectorDim: 2 },
     'bpv',
     'q_proj',
     '8 is more than',
