@@ -129,7 +129,10 @@ export function expandNibbles(
   }
 }
 
-/** Slots of a segment of a trellis; `stretch` says where they are. Rows beyond the last one are some others. */
+/**
+ * Slots of a segment of a trellis; `stretch` says where they are. Rows beyond the last one are some others. Single weights
+ * share the two places of a pair.
+ */
 export function expandStreams(weight: usize, first: i32, stretch: usize, to: usize): void {
   const perGroup = field(weight, ROWS_PER_GROUP)
   const group = first / perGroup
@@ -146,14 +149,18 @@ export function expandStreams(weight: usize, first: i32, stretch: usize, to: usi
   const mask: u32 = ((1 << stateBits) - 1) << 2
   const end = load<usize>(weight, RUNS) + (load<usize>(stretch, 12) << 3)
   const rest = (height - STRIP - below) >> 3
+  const isOfPairs = field(weight, VECTOR_DIM) == 2
   let codes = regionAt(weight, group) + <usize>((height >> 3) * load<i32>(stretch, 16) + load<i32>(stretch, 20))
+  let vector: usize = 0
   for (let run = load<usize>(weight, RUNS) + (load<usize>(stretch, 8) << 3); run < end; run += 8) {
     const width = load<i32>(run)
-    const count = load<usize>(run, 4)
+    const next = vector + load<usize>(run, 4)
     const stride = <usize>((height >> 3) * width + tailOf(stateBits, width))
-    expandRun(width, codes + <usize>(rest * width), stride, mask, to, to + count * PAIR_BYTES)
-    codes += count * stride
-    to += count * PAIR_BYTES
+    const at = codes + <usize>(rest * width)
+    if (isOfPairs) expandRun(width, at, stride, mask, to + vector * PAIR_BYTES, to + next * PAIR_BYTES)
+    else expandSingles(width, at, stride, mask, to, vector, next)
+    codes += (next - vector) * stride
+    vector = next
   }
 }
 
@@ -168,6 +175,7 @@ function expandStreamRow(weight: usize, row: i32, stretch: usize, to: usize): vo
   const elements = load<usize>(weight, ELEMENTS)
   const codesBelow = height - 1 - (row - group * perGroup)
   const end = load<usize>(weight, RUNS) + (load<usize>(stretch, 12) << 3)
+  let isSecond = false
   let stream = regionAt(weight, group) + <usize>((height >> 3) * load<i32>(stretch, 16) + load<i32>(stretch, 20))
   for (let run = load<usize>(weight, RUNS) + (load<usize>(stretch, 8) << 3); run < end; run += 8) {
     const width = load<i32>(run)
@@ -176,10 +184,33 @@ function expandStreamRow(weight: usize, row: i32, stretch: usize, to: usize): vo
     for (let i = 0; i < load<i32>(run, 4); i++, stream += stride) {
       const number = (load<u32>(stream + <usize>(bit >> 3)) >> (bit & 7)) & mask
       const vector = elements + <usize>number * <usize>d
-      for (let e = 0; e < d; e += 2, to += PAIR_BYTES) {
-        store<i16>(to, load<i8>(vector + <usize>e))
-        store<i16>(to, d == 1 ? 0 : load<i8>(vector + <usize>e, 1), 2)
+      if (isSecond) store<i16>(to - PAIR_BYTES, load<i8>(vector), 2)
+      else {
+        for (let e = 0; e < d; e += 2, to += PAIR_BYTES) {
+          store<i16>(to, load<i8>(vector + <usize>e))
+          store<i16>(to, d == 1 ? 0 : load<i8>(vector + <usize>e, 1), 2)
+        }
       }
+      isSecond = d == 1 && !isSecond
+    }
+  }
+}
+
+/** Vectors of one weight, from one to another, two of them to a pair. */
+function expandSingles(width: i32, at: usize, stride: usize, mask: u32, to: usize, vector: usize, end: usize): void {
+  const upper = <usize>(width >> 1)
+  const bit = <u64>((4 * width) & 7)
+  const step = <u64>width
+  for (; vector < end; vector++, at += stride) {
+    const pair = to + (vector >> 1) * PAIR_BYTES
+    const high = fourPairs(load<u64>(at + upper) >> bit, step, mask)
+    const low = fourPairs(load<u64>(at), step, mask)
+    if (vector & 1) {
+      v128.store(pair, v128.or(v128.load(pair), i32x4.shl(high, 16)))
+      v128.store(pair, v128.or(v128.load(pair, 16), i32x4.shl(low, 16)), 16)
+    } else {
+      v128.store(pair, high)
+      v128.store(pair, low, 16)
     }
   }
 }

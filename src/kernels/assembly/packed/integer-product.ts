@@ -6,6 +6,7 @@ import { decodeRow, elementsIn } from './packed-decode'
 import {
   COLS,
   field,
+  filledSlots,
   groupsOf,
   hasNibbles,
   isTrellis,
@@ -64,8 +65,7 @@ export function multiplyIntegersTile(tile: i32, scratch: usize): void {
   let x = param<usize>(1)
   let steps = x + ((all * param<usize>(8)) << 4) + (<usize>(top / QUAD) << 4)
   for (let segment = 0; segment < segments; segment++, steps += all << 4) {
-    const ends = slotsOf(weight, segment)
-    const pairs = <usize>((load<i32>(ends, 4) - load<i32>(ends) + 1) >> 1)
+    const pairs = <usize>((filledSlots(weight, segment) + 1) >> 1)
     for (let strip: usize = 0; strip < <usize>strips; strip++) {
       const own = first + <i32>strip * STRIP
       writeFactors(weight, own, places + strip * PLACES_BYTES, segment, factors + strip * FACTORS_BYTES)

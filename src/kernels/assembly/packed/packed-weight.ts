@@ -76,6 +76,13 @@ export function isTrellis(weight: usize): boolean {
   return field(weight, PLACES) != 0
 }
 
+/** Whether vectors are single weights of a trellis, which have two slots each, the second one empty. */
+// @ts-expect-error: decorator
+@inline
+export function isOfSingles(weight: usize): boolean {
+  return isTrellis(weight) && field(weight, VECTOR_DIM) == 1
+}
+
 /** Whether it is one of pairs with codes of 4 bits, whose slots are as `nibble-product.ts` wants them. */
 // @ts-expect-error: decorator
 @inline
@@ -186,6 +193,13 @@ export function stretchAt(weight: usize, segment: i32): usize {
 @inline
 export function slotsOf(weight: usize, segment: i32): usize {
   return field(weight, STRETCHES) != 0 ? stretchAt(weight, segment) : segmentAt(weight, segment)
+}
+
+/** Slots of a segment that are multiplied where a strip is expanded: the empty ones of single weights are left out. */
+export function filledSlots(weight: usize, segment: i32): i32 {
+  const ends = slotsOf(weight, segment)
+  const slots = load<i32>(ends, 4) - load<i32>(ends)
+  return isOfSingles(weight) ? slots >> 1 : slots
 }
 
 /** What the elements of a row in a segment are multiplied by: first this, `groups` being those of the row, */

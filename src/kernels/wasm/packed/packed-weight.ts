@@ -25,7 +25,7 @@ export interface PreparedWeight {
   readonly segments: number
   /** What rounded activations have: columns, or slots of a trellis. */
   readonly slots: number
-  /** Two slots each, of all segments and of the longest: an odd one has a pair of its own. */
+  /** Two slots each that are filled, of all segments and of the longest: an odd one has a pair of its own. */
   readonly pairs: number
   readonly mostPairs: number
   readonly isPermuted: boolean
@@ -85,7 +85,7 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
     vectors: Math.ceil(cols / vectorDim),
     segments: segments.length,
     slots: form?.order.length ?? cols,
-    ...pairsOf(form?.stretches, segments),
+    ...pairsOf(form?.stretches, segments, trellis && vectorDim === 1 ? 2 : 1),
     isPermuted: source.permutation !== undefined,
     isFloat: !isGrid && values.elements instanceof Float32Array,
     ...(nibbles && { nibbles: nibbles.tiles }),
@@ -96,10 +96,12 @@ export function placeWeight(pool: Pool, source: PackedSource): PreparedWeight {
 function pairsOf(
   stretches: Int32Array | undefined,
   segments: readonly Segment[],
+  slotsPerFilled: number,
 ): Pick<PreparedWeight, 'pairs' | 'mostPairs'> {
-  const counts = segments.map(({ start, end }, i) =>
-    Math.ceil((stretches ? stretches[6 * i + 1] - stretches[6 * i] : end - start) / 2),
-  )
+  const counts = segments.map(({ start, end }, i) => {
+    const slots = stretches ? stretches[6 * i + 1] - stretches[6 * i] : end - start
+    return Math.ceil(slots / slotsPerFilled / 2)
+  })
   return { pairs: counts.reduce((sum, count) => sum + count, 0), mostPairs: Math.max(...counts) }
 }
 
