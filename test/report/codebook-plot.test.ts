@@ -72,6 +72,15 @@ describe('the number line', () => {
     expect(countMarks(picture, 'edges', 'line')).toBe(14)
   })
 
+  test('of a trellis says what picks a centroid, and speaks of strokes only where some are drawn', () => {
+    const { counts: _, ...plain } = groupOf(1, 3)
+    const group = { ...plain, centroids: gaussianMatrix(4096, 1, 3).data, trellis: { bits: 3.5 } }
+    const [known, alone] = [group, withoutWeights(group)].map((one) => parsePicture(codebookPlot(one)))
+    expect(textsOf(known).join(' ')).toMatch(/3\.5 bits per weight by a trellis.*rows above.*Strokes/)
+    expect(countMarks(known, 'edges', 'line')).toBe(15)
+    expect(textsOf(alone).join(' ')).not.toContain('Strokes')
+  })
+
   test('shows the codebook alone where there are no weights', () => {
     const picture = parsePicture(codebookPlot(withoutWeights(groupOf(1, 3))))
     expect(countMarks(picture, 'levels', 'circle')).toBe(8)

@@ -46,7 +46,7 @@ export function linePicture(group: CodebookGroup, width: number, title?: string)
   }
   const canvas = createCanvas(width, {
     title: title ?? `A codebook of ${formatWhole(sorted.length)} single weights`,
-    notes: ['Strokes between the points: where one level ends and the next begins.'],
+    notes: notesOf(group, lines),
     description: lines.map((line) => line.title).join('. '),
   })
   const reach = reachOf(group)
@@ -63,6 +63,20 @@ export function linePicture(group: CodebookGroup, width: number, title?: string)
     y += LINE_HEIGHT + (last ? AXIS_HEIGHT : 0)
   }
   return canvas.finish(y)
+}
+
+function notesOf(group: CodebookGroup, lines: readonly Levels[]): string[] {
+  const notes: string[] = []
+  if (group.trellis !== undefined) {
+    notes.push(
+      `${groupCoding(group).bits}: an index and those of the rows above pick a centroid, such that outputs, not ` +
+        'weights, lose least.',
+    )
+  }
+  if (lines.some(({ values }) => values.length <= MOST_EDGES)) {
+    notes.push('Strokes between the points: where one level ends and the next begins.')
+  }
+  return notes
 }
 
 function snrNote(weights: Float32Array | undefined, measure: (weights: Float32Array) => number): string {
