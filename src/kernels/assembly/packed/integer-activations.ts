@@ -41,7 +41,7 @@ export function packActivationsTile(quad: i32, scratch: usize): void {
   }
 }
 
-/** Takes every second one of `slots` pieces of a row to its start; up to 16 bytes behind them are read. */
+/** Takes every second one of `slots` pieces of a row to its start; up to 28 bytes behind them are read. */
 function closeUp(row: usize, slots: i32): void {
   const end = row + (<usize>slots << 1)
   for (let to = row; row < end; row += 32, to += 16) {
