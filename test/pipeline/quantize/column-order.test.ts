@@ -43,7 +43,7 @@ describe('a model quantized in activation order', () => {
     expect(settings).toMatchObject({ columnOrder: 'activation' })
     expect(quantizedBitsPerValue).toBeCloseTo(report.bitsPerValue, 12)
     const formats = weights.filter(({ quantized }) => quantized).map(({ format }) => format)
-    for (const format of formats) expect(format).toMatch(/^vq 2-D, [\d.]+ bits, reordered$/)
+    for (const format of formats) expect(format).toMatch(/^vq 1-D, [\d.]+ bits, reordered$/)
     const plain = join(folder, 'plain')
     await dequantizeModel({ model: output, output: plain, dtype: 'F32' })
     const read = await openCheckpoint(plain)
