@@ -144,7 +144,7 @@ async function scales(): Promise<string> {
       }
     }
   }
-  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+  return errorTable(rows)
 }
 
 /** Activation order against natural order, by rounds of refinement. */
@@ -157,13 +157,13 @@ async function order(): Promise<string> {
       rows.push(await row({ bpv, refinementRounds, columnOrder: 'activation' }))
     }
   }
-  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+  return errorTable(rows)
 }
 
 async function damping(): Promise<string> {
   const rows: string[][] = []
   for (const damping of [0.001, 0.01, 0.03, 0.1, 0.3, 1]) rows.push(await row({ damping }))
-  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+  return errorTable(rows)
 }
 
 /** One option after the other away from its default. */
@@ -195,7 +195,7 @@ async function settings(): Promise<string> {
   for (const sequences of [16, 4]) {
     rows.push(await row({}, await realLayers(sequences, 4, 64), `${sequences} sequences`))
   }
-  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+  return errorTable(rows)
 }
 
 /** Keys of more and more bits, and streams that start anew more often: a centroid is picked by the rows above too. */
@@ -214,7 +214,7 @@ async function trellis(): Promise<string> {
   ]
   const rows: string[][] = []
   for (const options of asked) rows.push(await row(options))
-  return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
+  return errorTable(rows)
 }
 
 /** Single weights against pairs, with keys as long. */
@@ -226,10 +226,14 @@ async function singles(): Promise<string> {
       rows.push(await row(shape, layers, optionsInWords({ bits, vectorDim })))
     }
   }
+  return errorTable(rows)
+}
+
+function errorTable(rows: readonly string[][]): string {
   return tableOfCells(['setting', 'bits per value', 'error, calibration', 'error, held out'], rows, 1)
 }
 
-/** Mean relative errors over the layers and seeds. */
+/** Mean relative errors over the layers, and over the seeds of plain codebooks: a trellis draws nothing. */
 async function row(
   options: VqOptions,
   measured: readonly BenchmarkLayer[] = layers,
@@ -237,9 +241,11 @@ async function row(
 ): Promise<string[]> {
   console.error(label)
   let [bits, weights, error, heldOutError] = [0, 0, 0, 0]
+  const { trellisBits = 0 } = options
+  const drawn = trellisBits === 0 ? seeds : [0]
   for (const { weight, hessian, heldOut } of measured) {
-    for (const seed of seeds) {
-      const layer = await quantizeLayer(weight, hessian, { trellisBits: 0, ...options, seed })
+    for (const seed of drawn) {
+      const layer = await quantizeLayer(weight, hessian, { ...options, trellisBits, seed })
       const quantized = dequantizeLayer(layer)
       bits += bitsPerValue(packLayer(layer)).total * weight.data.length
       weights += weight.data.length
@@ -247,7 +253,7 @@ async function row(
       heldOutError += reconstructionError(weight, quantized, heldOut).relative
     }
   }
-  const runs = measured.length * seeds.length
+  const runs = measured.length * drawn.length
   return [label, (bits / weights).toFixed(3), (error / runs).toFixed(5), (heldOutError / runs).toFixed(5)]
 }
 

@@ -25,7 +25,7 @@ interface Levels {
 /** The picture of a codebook of single weights. */
 export function linePicture(group: CodebookGroup, width: number, title?: string): string {
   const { centroids, weights } = group
-  const { gridBits, snr } = groupCoding(group)
+  const { bits, gridBits, snr } = groupCoding(group)
   const sorted = Float32Array.from(centroids).sort()
   const lines: Levels[] = [
     {
@@ -46,7 +46,7 @@ export function linePicture(group: CodebookGroup, width: number, title?: string)
   }
   const canvas = createCanvas(width, {
     title: title ?? `A codebook of ${formatWhole(sorted.length)} single weights`,
-    notes: notesOf(group, lines),
+    notes: notesOf(group.trellis && bits, lines),
     description: lines.map((line) => line.title).join('. '),
   })
   const reach = reachOf(group)
@@ -65,11 +65,12 @@ export function linePicture(group: CodebookGroup, width: number, title?: string)
   return canvas.finish(y)
 }
 
-function notesOf(group: CodebookGroup, lines: readonly Levels[]): string[] {
+/** @param bits of a trellis, in words */
+function notesOf(bits: string | undefined, lines: readonly Levels[]): string[] {
   const notes: string[] = []
-  if (group.trellis !== undefined) {
+  if (bits !== undefined) {
     notes.push(
-      `${groupCoding(group).bits}: an index and those of the rows above pick a centroid, such that outputs, not ` +
+      `${bits}: an index and those of the rows above pick a centroid, such that outputs, not ` +
         'weights, lose least.',
     )
   }
